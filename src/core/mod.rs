@@ -1,0 +1,10 @@
+//! The thinking. Pure: no clock, thread, socket, file or random source in here (`tests/tidy.rs` watches).
+//!
+//! [`node::Node`] owns all state of a server and is driven by `step(now, input, &mut outputs)`. A standalone server is an
+//! ensemble of one: the same leader code with a quorum of one.
+
+pub mod node;
+pub mod tree;
+pub mod types;
+
+pub use types::*;

@@ -1,0 +1,19 @@
+//! ringkeeper: a drop-in server for the ZooKeeper protocol.
+//!
+//! A request travels through this tree in the order of the numbers in `docs/ARCHITECTURE.md`:
+//!
+//! * [`wire`]: bytes to messages and back. No sockets.
+//! * [`core`]: all the thinking: sessions, prep, ZAB, commit, tree, watches, replies. Pure: time and chance arrive as
+//!   inputs, effects leave as values.
+//! * `ringkeeper_storage`: every byte that outlives the process: log, snapshots, epochs.
+//! * [`shell`]: IO and nothing but: glommio executors, sockets, the log ring, signals.
+//! * [`config`]: zoo.cfg and the other places where a setting can live.
+//!
+//! Dependencies point one way: `wire <- core <- shell`; `tests/tidy.rs` keeps it so.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod core;
+pub mod limits;
+pub mod shell;
+pub mod wire;

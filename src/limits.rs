@@ -1,0 +1,28 @@
+//! Every bound of the server in one place, checked against each other at compile time. What happens at a bound:
+//! back-pressure first, refusal with the protocol's own error second, closing the connection last.
+
+/// Default of `jute.maxbuffer`, bytes: the longest request frame a client may send. At the bound: the connection closes.
+pub const JUTE_MAX_BUFFER_DEFAULT_BYTES: usize = 0xF_FFFF;
+
+/// Bytes read from one client socket at a time. Frames longer than this are collected over several reads.
+pub const CLIENT_READ_BYTES: usize = 64 * 1024;
+
+/// Replies waiting for one client beyond this stop the reading of its requests until it has taken some (back-pressure).
+pub const CLIENT_OUTPUT_SOFT_BYTES: usize = 1024 * 1024;
+
+/// Bytes waiting for one client beyond this close its connection: it stopped reading while notifications kept coming.
+/// One reply to a client that owes nothing may be larger (`getChildren` of a million nodes).
+pub const CLIENT_OUTPUT_HARD_BYTES: usize = 64 * 1024 * 1024;
+
+/// Requests of one connection that wait for its own earlier writes beyond this stop the reading of more.
+pub const CLIENT_PENDING_REQUESTS: usize = 4096;
+
+/// Default of `globalOutstandingLimit`: requests in flight in the whole server before busy connections are no longer read.
+pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;
+
+/// Messages in one direction between an io executor and the pipeline executor. At the bound the sender stops reading.
+pub const BRIDGE_MESSAGES: usize = 1024;
+
+const _: () = assert!(CLIENT_READ_BYTES < CLIENT_OUTPUT_SOFT_BYTES);
+const _: () = assert!(CLIENT_OUTPUT_SOFT_BYTES < CLIENT_OUTPUT_HARD_BYTES);
+const _: () = assert!(JUTE_MAX_BUFFER_DEFAULT_BYTES < CLIENT_OUTPUT_HARD_BYTES);

@@ -1,0 +1,12 @@
+//! Bytes to messages and back: big-endian jute, no sockets. See `shared spec client-protocol` section numbers in the files.
+//!
+//! * [`jute`]: the encoding primitives. * [`frame`]: length-prefixed frames and their limits. * [`client`]: everything a
+//!   client sends and gets. * [`txn`]: transactions as the log, proposals and DIFFs carry them. * [`error_code`].
+
+pub mod client;
+pub mod error_code;
+pub mod frame;
+pub mod jute;
+pub mod txn;
+
+pub use error_code::ErrorCode;
