@@ -22,7 +22,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use futures_lite::{AsyncRead, AsyncWrite};
@@ -108,7 +108,7 @@ impl Upstream {
 pub struct Connections {
     by_id: RefCell<HashMap<ConnectionId, Rc<Connection>, foldhash::fast::RandomState>>,
     /// Those that end by themselves at some moment, in no order. Few: new ones and closing ones.
-    timed: RefCell<Vec<Rc<Connection>>>,
+    timed: RefCell<Vec<Weak<Connection>>>,
     /// Every read of this executor goes through here; no read outlives a poll.
     scratch: RefCell<Box<[u8]>>,
     limits: Limits,
@@ -172,14 +172,16 @@ impl Connections {
     /// Ends connections whose time is up. Once a tick.
     pub fn tick(&self) {
         let now_us = self.clock.mono_us();
-        self.timed.borrow_mut().retain(|connection| match connection.deadline_us.get() {
-            Some(deadline_us) if deadline_us <= now_us => {
-                connection.out_of_time.set(true);
-                connection.wake();
-                false
+        self.timed.borrow_mut().retain(|connection| {
+            let Some(connection) = connection.upgrade() else { return false };
+            match connection.deadline_us.get() {
+                Some(deadline_us) if deadline_us <= now_us => {
+                    connection.out_of_time.set(true);
+                    connection.wake();
+                    false
+                }
+                deadline_us => deadline_us.is_some(),
             }
-            Some(_) => !connection.over.get(),
-            None => false,
         });
     }
 
@@ -205,7 +207,7 @@ impl Connections {
     fn end_after(&self, connection: &Rc<Connection>, after_us: u64) {
         let already_timed = connection.deadline_us.replace(Some(self.clock.mono_us() + after_us)).is_some();
         if !already_timed {
-            self.timed.borrow_mut().push(connection.clone());
+            self.timed.borrow_mut().push(Rc::downgrade(connection));
         }
     }
 

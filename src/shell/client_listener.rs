@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -295,7 +294,6 @@ pub struct BoundListener {
 pub struct ClientListener {
     socket: Arc<Socket>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
     pub address: SocketAddr,
     pub admission: Arc<Admission>,
 }
@@ -354,11 +352,11 @@ impl BoundListener {
             refusals: Throttle::new(),
             failures: Throttle::new(),
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("rk-accept".into())
             .spawn(move || acceptor.run())
             .map_err(|source| ListenError::Other { address, source })?;
-        Ok(ClientListener { socket, stopping, thread: Some(thread), address, admission })
+        Ok(ClientListener { socket, stopping, address, admission })
     }
 }
 
@@ -388,16 +386,13 @@ fn listen_error(address: SocketAddr, source: io::Error) -> ListenError {
 }
 
 impl ClientListener {
-    /// Takes no more connections; those accepted live on.
-    pub fn stop(&mut self) {
+    /// Takes no more connections; those accepted live on. Does not wait for the thread: it may itself be waiting for the
+    /// caller to take sockets.
+    pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         // Linux wakes a blocked accept with EINVAL.
         if let Err(error) = self.socket.shutdown(std::net::Shutdown::Both) {
             warn!("{}: the listener does not stop: {error}", self.address);
-            return;
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }
@@ -589,7 +584,7 @@ mod tests {
     fn excess_connections_are_closed_at_once_and_a_stop_ends_the_thread() {
         use std::io::Read;
         let (mailbox, mut arrivals) = mailbox();
-        let mut listener =
+        let listener =
             BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
         let connect = || TcpStream::connect(listener.address).unwrap();
         let clients: Vec<TcpStream> = (0..4).map(|_| connect()).collect();

@@ -24,6 +24,7 @@ pub mod bridge;
 pub mod client_connection;
 pub mod client_listener;
 pub mod clock;
+pub mod flag;
 pub mod io_executor;
 pub mod log_task;
 pub mod logging;
