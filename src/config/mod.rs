@@ -20,6 +20,8 @@ pub mod sources;
 pub mod values;
 
 mod build;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
