@@ -2,20 +2,14 @@
 //! `docs/decisions`.
 //!
 //! A pinned executor cannot escape a busy CPU, so pinning happens by itself only when the process was given CPUs of its
-//! own (a cpuset or affinity mask smaller than the machine, with exactly as many CPUs as executors).
+//! own (a cpuset or affinity mask smaller than the machine), or told which ones to use.
 
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
 
-/// Key: `ringkeeper.pin`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pin {
-    #[default]
-    Auto,
-    On,
-    Off,
-}
+use crate::config::Pin;
+use crate::shell::client_listener::EXECUTORS_MAX;
 
 /// Long work of one task gives way to timers and sockets this often. The runtime's own default is 100 ms.
 const PREEMPT: Duration = Duration::from_millis(1);
@@ -39,30 +33,42 @@ pub struct Plan {
     spin: Duration,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "ringkeeper.cores: CPU {cpu} is not among those this process may use ({allowed}); name some of those, or leave the \
+     setting out"
+)]
+pub struct CpuNotAllowed {
+    cpu: usize,
+    allowed: String,
+}
+
 impl Plan {
-    /// `cores`: `None` takes the affinity mask. `spin`: `None` is automatic.
-    pub fn new(cores: Option<usize>, pin: Pin, spin: Option<Duration>) -> Plan {
-        Plan::from_machine(cores, pin, spin, &allowed_cpus(), online_cpus())
+    /// One executor per CPU of `cpus`, or of the affinity mask. CPUs that were named are pinned to, unless that is off.
+    /// `spin`: `None` is automatic.
+    pub fn new(cpus: Option<&[usize]>, pin: Pin, spin: Option<Duration>) -> Result<Plan, CpuNotAllowed> {
+        Plan::from_machine(cpus, pin, spin, &allowed_cpus(), online_cpus())
     }
 
     fn from_machine(
-        cores: Option<usize>,
+        named: Option<&[usize]>,
         pin: Pin,
         spin: Option<Duration>,
         allowed: &[usize],
         online: Option<usize>,
-    ) -> Plan {
-        let executors = cores.unwrap_or(allowed.len()).clamp(1, crate::shell::client_listener::EXECUTORS_MAX);
-        let own_cpus = online.is_some_and(|online| allowed.len() < online) && allowed.len() == executors;
-        let pinned = !allowed.is_empty()
-            && match pin {
-                Pin::On => true,
-                Pin::Off => false,
-                Pin::Auto => own_cpus,
-            };
-        let cpus = (0..executors).map(|index| pinned.then(|| allowed[index % allowed.len()])).collect();
+    ) -> Result<Plan, CpuNotAllowed> {
+        let own_cpus = online.is_some_and(|online| allowed.len() < online);
+        let pinned = pin == Pin::On || pin == Pin::Auto && (named.is_some() || own_cpus);
+        let used = named.unwrap_or(allowed);
+        if let Some(cpu) = used.iter().find(|cpu| pinned && !allowed.contains(cpu)) {
+            let allowed: Vec<String> = allowed.iter().map(usize::to_string).collect();
+            return Err(CpuNotAllowed { cpu: *cpu, allowed: allowed.join(",") });
+        }
+        let executors = used.len().clamp(1, EXECUTORS_MAX);
+        // An unreadable affinity mask is empty and pins nothing.
+        let cpus = (0..executors).map(|index| used.get(index).copied().filter(|_| pinned)).collect();
         let automatic = if executors >= AUTO_SPIN_CORES { AUTO_SPIN } else { Duration::ZERO };
-        Plan { cpus, spin: spin.unwrap_or(automatic) }
+        Ok(Plan { cpus, spin: spin.unwrap_or(automatic) })
     }
 
     pub fn executors(&self) -> usize {
@@ -152,22 +158,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pins_by_itself_only_on_cpus_of_its_own() {
-        let plan = |cores, pin, allowed: &[usize]| Plan::from_machine(cores, pin, None, allowed, Some(8)).cpus;
-        assert_eq!(plan(None, Pin::Auto, &[4, 5]), [Some(4), Some(5)]);
-        assert_eq!(plan(Some(1), Pin::Auto, &[4, 5]), [None]);
-        assert_eq!(plan(None, Pin::Auto, &[0, 1, 2, 3, 4, 5, 6, 7]), [None; 8]);
-        assert_eq!(plan(None, Pin::Off, &[4, 5]), [None, None]);
-        assert_eq!(plan(Some(3), Pin::On, &[4, 5]), [Some(4), Some(5), Some(4)]);
-        assert_eq!(plan(None, Pin::On, &[]), [None], "an unreadable mask pins nothing");
+    fn pins_to_cpus_that_were_named_and_else_only_to_cpus_of_its_own() {
+        let plan = |named: Option<&[usize]>, pin, allowed: &[usize]| {
+            Plan::from_machine(named, pin, None, allowed, Some(4)).map(|plan| plan.cpus)
+        };
+        assert_eq!(plan(None, Pin::Auto, &[2, 3]).unwrap(), [Some(2), Some(3)]);
+        assert_eq!(plan(None, Pin::Auto, &[0, 1, 2, 3]).unwrap(), [None; 4]);
+        assert_eq!(plan(None, Pin::On, &[0, 1, 2, 3]).unwrap(), [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(plan(None, Pin::Off, &[2, 3]).unwrap(), [None, None]);
+        assert_eq!(plan(Some(&[1]), Pin::Auto, &[0, 1, 2, 3]).unwrap(), [Some(1)]);
+        assert_eq!(plan(Some(&[1, 9]), Pin::Off, &[0, 1, 2, 3]).unwrap(), [None, None]);
+        let refused = plan(Some(&[1, 9]), Pin::Auto, &[0, 1]).unwrap_err().to_string();
+        assert!(refused.contains("CPU 9") && refused.contains("(0,1)"), "{refused}");
+        assert_eq!(plan(None, Pin::On, &[]).unwrap(), [None], "an unreadable mask pins nothing");
     }
 
     #[test]
     fn spins_by_itself_only_with_cores_to_spare() {
-        let spin = |cores, spin| Plan::from_machine(Some(cores), Pin::Off, spin, &[0, 1], Some(2)).spin;
-        assert_eq!(spin(2, None), Duration::ZERO);
-        assert_eq!(spin(3, None), AUTO_SPIN);
-        assert_eq!(spin(1, Some(Duration::from_micros(50))), Duration::from_micros(50));
+        let spin = |cpus: &[usize], spin| {
+            Plan::from_machine(Some(cpus), Pin::Off, spin, &[0, 1], Some(2)).unwrap().spin
+        };
+        assert_eq!(spin(&[0, 1], None), Duration::ZERO);
+        assert_eq!(spin(&[0, 1, 2], None), AUTO_SPIN);
+        assert_eq!(spin(&[0], Some(Duration::from_micros(50))), Duration::from_micros(50));
     }
 
     #[test]
