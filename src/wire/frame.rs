@@ -204,6 +204,14 @@ macro_rules! four_letter_words {
                 match self { $(FourLetterWord::$variant => $name,)* }
             }
 
+            /// From the whitelist setting's spelling.
+            pub fn from_name(name: &str) -> Option<FourLetterWord> {
+                match name {
+                    $($name => Some(FourLetterWord::$variant),)*
+                    _ => None,
+                }
+            }
+
             /// The four bytes on the wire.
             pub fn bytes(self) -> [u8; 4] {
                 match self { $(FourLetterWord::$variant => *$bytes,)* }

@@ -207,7 +207,7 @@ fn decode_malformed_utf8(bytes: &[u8]) -> String {
             Err(error) => error,
         };
         let (valid, malformed) = rest.split_at(error.valid_up_to());
-        text.push_str(&String::from_utf8_lossy(valid));
+        text.push_str(std::str::from_utf8(valid).expect("valid up to here"));
         text.push(char::REPLACEMENT_CHARACTER);
         let skipped_bytes = match malformed {
             [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => 3,
