@@ -32,15 +32,21 @@ pub enum CreateKind {
     /// Owned by `TxnHeader::client_id`.
     Ephemeral,
     Container,
-    Ttl { ttl_ms: i64 },
+    Ttl {
+        ttl_ms: i64,
+    },
 }
 
 /// The body of a transaction. The opcode number follows from the variant (and `create2`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Txn<'a> {
-    CreateSession { timeout_ms: i32 },
+    CreateSession {
+        timeout_ms: i32,
+    },
     /// `None`: written by a server with `closeSessionTxn.enabled=false`; every server uses its own index.
-    CloseSession { paths: Option<Vec<Cow<'a, str>>> },
+    CloseSession {
+        paths: Option<Vec<Cow<'a, str>>>,
+    },
     Create {
         path: Cow<'a, str>,
         data: Option<&'a [u8]>,
@@ -51,19 +57,40 @@ pub enum Txn<'a> {
         /// Type 15 instead of 1 for the persistent and ephemeral kinds; replay differs in one rule (semantics 17).
         create2: bool,
     },
-    Delete { path: Cow<'a, str> },
+    Delete {
+        path: Cow<'a, str>,
+    },
     /// Type 20: a container or TTL node that the leader reaped.
-    DeleteContainer { path: Cow<'a, str> },
+    DeleteContainer {
+        path: Cow<'a, str>,
+    },
     /// `version` is the new one.
-    SetData { path: Cow<'a, str>, data: Option<&'a [u8]>, version: i32 },
+    SetData {
+        path: Cow<'a, str>,
+        data: Option<&'a [u8]>,
+        version: i32,
+    },
     /// Type 16: as `SetData`, on the config node.
-    Reconfig { path: Cow<'a, str>, data: Option<&'a [u8]>, version: i32 },
+    Reconfig {
+        path: Cow<'a, str>,
+        data: Option<&'a [u8]>,
+        version: i32,
+    },
     /// `version` is the new aversion. A null list (`None`) is kept as such.
-    SetAcl { path: Cow<'a, str>, acl: AclList<'a>, version: i32 },
+    SetAcl {
+        path: Cow<'a, str>,
+        acl: AclList<'a>,
+        version: i32,
+    },
     /// Only inside `Multi`. `version` is the checked version + 1; no effect on apply.
-    Check { path: Cow<'a, str>, version: i32 },
+    Check {
+        path: Cow<'a, str>,
+        version: i32,
+    },
     /// A refused request: consumes a zxid, changes nothing.
-    Error { code: i32 },
+    Error {
+        code: i32,
+    },
     Multi(Vec<Txn<'a>>),
 }
 
