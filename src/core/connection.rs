@@ -100,6 +100,11 @@ impl Stats {
         self.answered += 1;
     }
 
+    /// The handshake is answered. `cons` shows it as the operation SESS.
+    pub fn connected(&mut self, now_us: u64, zxid: Zxid) {
+        self.answered(OpCode::CreateSession, -1, zxid, now_us, 0);
+    }
+
     /// `crst`: everything but who and since when.
     pub fn reset(&mut self) {
         *self = Stats::new(self.established_ms);
@@ -112,8 +117,10 @@ pub struct Connection {
     pub peer: SocketAddr,
     pub state: State,
     pub session: SessionId,
-    /// Whether the ConnectRequest had the read-only byte: the response has it if and only if (client-protocol 5.1).
-    pub read_only_byte: bool,
+    /// The read-only byte of the ConnectRequest, if it had one: the response has one exactly then (client-protocol 5.1).
+    pub read_only: Option<bool>,
+    /// As negotiated, milliseconds; 0 before.
+    pub timeout_ms: i32,
     /// A set, shared with queued reads: a request sees the identities it was sent with.
     pub identities: Rc<[Identity]>,
     pub pending: VecDeque<Pending>,
@@ -140,7 +147,8 @@ impl Connection {
             peer,
             state: State::New,
             session: SessionId(0),
-            read_only_byte: false,
+            read_only: None,
+            timeout_ms: 0,
             identities: Rc::from([identity]),
             pending: VecDeque::new(),
             inbox: Vec::new(),
@@ -164,12 +172,17 @@ impl Connection {
     pub fn blocked(&self) -> bool {
         self.state == State::Connecting
             || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS
-            || self.owed_bytes() > limits::CLIENT_OUTPUT_SOFT_BYTES
+            || self.owes_too_much()
     }
 
-    pub fn add_identity(&mut self, identity: Identity) {
-        if !self.identities.contains(&identity) {
-            self.identities = self.identities.iter().cloned().chain([identity]).collect();
-        }
+    /// Its client does not take answers as fast as it asks: no more are worked out for now.
+    pub fn owes_too_much(&self) -> bool {
+        self.owed_bytes() > limits::CLIENT_OUTPUT_SOFT_BYTES
     }
+
+    /// Its client takes nothing while notifications keep coming: the connection ends.
+    pub fn owes_far_too_much(&self) -> bool {
+        self.unsent > 0 && self.owed_bytes() > limits::CLIENT_OUTPUT_HARD_BYTES
+    }
+
 }

@@ -53,7 +53,7 @@ impl Node {
     /// Something a connection may have waited for has happened: answers what can be answered, takes frames that waited,
     /// and lets the shell read again.
     pub(in crate::core) fn go_on(&mut self, now: Now, slot: Slot, out: &mut Vec<Output>) {
-        self.answer_pending(now, slot, out);
+        self.answer_pending(now, slot);
         let connection = &mut self.connections[slot];
         if !connection.paused || connection.blocked() || connection.state == State::Closing {
             return;
@@ -227,7 +227,7 @@ impl Node {
 
     fn on_authenticate(&mut self, now: Now, slot: Slot, header: Header, body: &[u8]) {
         match self.authenticate(slot, header.opcode, body) {
-            Authenticated::Accepted => self.reply_authenticated(now, slot, header),
+            Authenticated::Accepted => self.reply_authenticated(slot, header),
             Authenticated::Refused => {
                 self.metrics.auth_failed_count += 1;
                 self.reply_error(now, slot, header, 0, ErrorCode::AuthFailed);
@@ -239,7 +239,7 @@ impl Node {
 }
 
 /// Goes through the replicated write pipeline and consumes a zxid even when it is refused (client-protocol 8).
-fn is_write(opcode: OpCode) -> bool {
+pub(super) fn is_write(opcode: OpCode) -> bool {
     matches!(
         opcode,
         OpCode::Create

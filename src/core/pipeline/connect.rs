@@ -82,11 +82,6 @@ impl Node {
         self.propose(now, asked, session, 0, &[], |_| Txn::CreateSession { timeout_ms }, out);
     }
 
-    /// A `createSession` is applied: its client is told, and the frames it sent meanwhile are looked at (by `go_on`).
-    pub(super) fn session_created(&mut self, now: Now, slot: Slot, timeout_ms: i32) {
-        self.welcome(now, slot, timeout_ms);
-    }
-
     /// The password is checked before the old connection is closed: the Java order lets anyone end anyone's connection.
     fn resume_session(&mut self, now: Now, slot: Slot, session: SessionId, password: Option<&[u8]>, timeout_ms: i32) {
         if !password_matches(session, password) || !self.sessions.resume(session, timeout_ms, now.mono_us) {
@@ -106,7 +101,8 @@ impl Node {
         self.welcome(now, slot, timeout_ms);
     }
 
-    fn welcome(&mut self, now: Now, slot: Slot, timeout_ms: i32) {
+    /// The session is the client's: tells it. Frames it sent meanwhile are looked at by `go_on`.
+    pub(super) fn welcome(&mut self, now: Now, slot: Slot, timeout_ms: i32) {
         let connection = &mut self.connections[slot];
         connection.state = State::Open;
         connection.timeout_ms = timeout_ms;

@@ -11,4 +11,5 @@ mod read;
 mod reply;
 
 pub(super) use commit::Outstanding;
-pub use pending_view::PendingView;
+pub(super) use connect::ConnectThrottle;
+pub(super) use pending_view::PendingView;

@@ -123,6 +123,13 @@ impl Prep<'_> {
         Txn::Multi(items)
     }
 
+    /// A multi of a session that is ending: each item would fail, the first one decides.
+    pub fn multi_refused(&mut self, items: usize, code: ErrorCode) -> Txn<'static> {
+        let later = std::iter::repeat_n(ErrorCode::RuntimeInconsistency, items.saturating_sub(1));
+        let codes = std::iter::once(code).take(items).chain(later);
+        Txn::Multi(codes.map(|code| Txn::Error { code: code.number() }).collect())
+    }
+
     fn item<'r>(&mut self, op: MultiOp<'r>) -> Result<Txn<'r>, ErrorCode> {
         match op {
             MultiOp::Create(create) => self.create(create, OpCode::Create, None),

@@ -5,7 +5,6 @@ use crate::core::connection::Pending;
 use crate::core::node::{Node, Slot};
 use crate::core::tree::{Applied, ItemOutcome};
 use crate::core::types::Now;
-use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::reply::{put_bare, put_create2};
 use crate::wire::client::{MultiResult, OpCode, ReplyHeader, Response};
@@ -79,7 +78,7 @@ impl Node {
     }
 
     /// Books one answer: statistics, and a place in the next flush.
-    fn answered(&mut self, now: Now, slot: Slot, header: Header) {
+    pub(super) fn answered(&mut self, now: Now, slot: Slot, header: Header) {
         let latency_ms = (now.mono_us.saturating_sub(header.arrived_us)) / 1000;
         let connection = &mut self.connections[slot];
         connection.stats.packets_sent += 1;
@@ -87,16 +86,6 @@ impl Node {
         self.metrics.packets_sent += 1;
         self.metrics.answered(is_update(header.opcode), latency_ms);
         self.mark_dirty(slot);
-    }
-
-    /// A notification was put into this connection's outbox. A client that does not read them loses its connection.
-    pub(super) fn notified(&mut self, slot: Slot) {
-        self.mark_dirty(slot);
-        let connection = &mut self.connections[slot];
-        if connection.unsent > 0 && connection.owed_bytes() > limits::CLIENT_OUTPUT_HARD_BYTES {
-            connection.outbox = Vec::new();
-            self.close(slot);
-        }
     }
 }
 
