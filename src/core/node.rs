@@ -61,14 +61,22 @@ pub struct Node {
 impl Node {
     /// A standalone server that goes on from what its disk had. `sessions` are (id, timeout in ms); their deadlines start
     /// now, so that nobody expires because the server was down.
-    pub fn standalone(settings: Settings, tree: DataTree, sessions: Vec<(SessionId, i32)>, now: Now) -> Node {
+    pub fn standalone(
+        settings: Settings,
+        tree: DataTree,
+        sessions: Vec<(SessionId, i32)>,
+        now: Now,
+    ) -> Node {
         let last = tree.last_processed();
         let mut table = SessionTable::new(settings.tick_ms);
         for (id, timeout_ms) in sessions {
             table.create(id, timeout_ms, now.mono_us);
         }
         Node {
-            limits: Limits::new(settings.jute_max_buffer_bytes, Some(settings.jute_extra_bytes)),
+            limits: Limits::new(
+                settings.jute_max_buffer_bytes,
+                Some(settings.jute_extra_bytes),
+            ),
             session_ids: SessionIds::new(settings.server, now.wall_ms),
             pending: PendingView::new(tree.digest()),
             leader: Leader::standalone(settings.server, last),
@@ -97,8 +105,12 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         match input {
             Input::Connected { connection, peer } => {
-                let connection_slot =
-                    self.connections.insert(Connection::new(connection, peer, acl::ip_identity(peer.ip()), now.wall_ms));
+                let connection_slot = self.connections.insert(Connection::new(
+                    connection,
+                    peer,
+                    acl::ip_identity(peer.ip()),
+                    now.wall_ms,
+                ));
                 let before = self.by_connection.insert(connection, connection_slot);
                 assert!(before.is_none(), "{connection:?} connected twice");
             }
@@ -134,16 +146,27 @@ impl Node {
     /// Hands everything said to clients since the last call to the shell. To be called at the end of every turn.
     pub fn flush(&mut self, out: &mut Vec<Output>) {
         for slot in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.connections.get_mut(slot).filter(|connection| connection.dirty) else { continue };
+            let Some(connection) = self
+                .connections
+                .get_mut(slot)
+                .filter(|connection| connection.dirty)
+            else {
+                continue;
+            };
             connection.dirty = false;
             if !connection.outbox.is_empty() {
                 let bytes = std::mem::take(&mut connection.outbox);
                 connection.unsent += bytes.len();
-                out.push(Output::Send { connection: connection.id, bytes });
+                out.push(Output::Send {
+                    connection: connection.id,
+                    bytes,
+                });
             }
             if connection.close_after_flush {
                 connection.close_after_flush = false;
-                out.push(Output::Close { connection: connection.id });
+                out.push(Output::Close {
+                    connection: connection.id,
+                });
             } else if connection.owed_bytes() > crate::limits::CLIENT_OUTPUT_SOFT_BYTES {
                 self.pause(slot, out);
             }
@@ -183,7 +206,8 @@ impl Node {
             connection.close_after_flush = true;
             connection.inbox = Vec::new();
             self.outstanding.requests -= connection.pending.len();
-            self.outstanding.large_request_bytes -= std::mem::take(&mut connection.large_request_bytes);
+            self.outstanding.large_request_bytes -=
+                std::mem::take(&mut connection.large_request_bytes);
             connection.pending.clear();
             self.mark_dirty(slot);
         }
@@ -191,13 +215,19 @@ impl Node {
 
     /// The connection is gone: its watches and identities go with it, its session lives until its timeout.
     fn on_disconnected(&mut self, connection: ConnectionId) {
-        let Some(slot) = self.by_connection.remove(&connection) else { return };
+        let Some(slot) = self.by_connection.remove(&connection) else {
+            return;
+        };
         let gone = self.connections.remove(slot);
         if gone.dirty {
             self.dirty.retain(|dirty| *dirty != slot);
         }
         self.watches.remove_connection(connection);
-        if let Some(session) = self.sessions.get_mut(gone.session).filter(|session| session.connection == Some(connection)) {
+        if let Some(session) = self
+            .sessions
+            .get_mut(gone.session)
+            .filter(|session| session.connection == Some(connection))
+        {
             session.connection = None;
         }
         self.outstanding.requests -= gone.pending.len();

@@ -14,8 +14,6 @@ pub mod request;
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
 pub use connect::{ConnectRequest, ConnectResponse};
 pub use multi::{MultiOp, MultiReadOp, MultiResult};
 pub use reply::{ClientInfo, EventKind, Response, WatcherEvent};
@@ -82,7 +80,7 @@ pub struct Acl<'a> {
 }
 
 /// An ACL as a transaction or request carries it. One entry is by far the commonest.
-pub type AclList<'a> = SmallVec<[Acl<'a>; 1]>;
+pub type AclList<'a> = Vec<Acl<'a>>;
 
 impl<'a> Acl<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {

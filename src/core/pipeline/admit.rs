@@ -24,14 +24,31 @@ pub(super) struct Header {
 
 impl Header {
     pub fn pending(self, wait: Wait) -> Pending {
-        let Header { xid, opcode, arrived_us, large_bytes } = self;
-        Pending { xid, opcode, arrived_us, large_bytes, wait }
+        let Header {
+            xid,
+            opcode,
+            arrived_us,
+            large_bytes,
+        } = self;
+        Pending {
+            xid,
+            opcode,
+            arrived_us,
+            large_bytes,
+            wait,
+        }
     }
 }
 
 impl Node {
     /// Complete frames from a client. What cannot be looked at yet is kept.
-    pub(in crate::core) fn on_frames(&mut self, now: Now, slot: Slot, frames: &[u8], out: &mut Vec<Output>) {
+    pub(in crate::core) fn on_frames(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        frames: &[u8],
+        out: &mut Vec<Output>,
+    ) {
         if self.shutting_down {
             return;
         }
@@ -71,7 +88,9 @@ impl Node {
         if connection.inbox.is_empty() && !connection.blocked() && !self.must_wait(slot) {
             let connection = &mut self.connections[slot];
             connection.paused = false;
-            out.push(Output::ResumeReading { connection: connection.id });
+            out.push(Output::ResumeReading {
+                connection: connection.id,
+            });
         }
     }
 
@@ -79,7 +98,9 @@ impl Node {
         let connection = &mut self.connections[slot];
         if !connection.paused && connection.state != State::Closing {
             connection.paused = true;
-            out.push(Output::PauseReading { connection: connection.id });
+            out.push(Output::PauseReading {
+                connection: connection.id,
+            });
         }
     }
 
@@ -91,7 +112,8 @@ impl Node {
 
     /// `globalOutstandingLimit`: over it, only connections that owe no answer are read. Java: `shouldThrottle`.
     fn must_wait(&self, slot: Slot) -> bool {
-        self.outstanding.requests > self.settings.global_outstanding_limit && !self.connections[slot].pending.is_empty()
+        self.outstanding.requests > self.settings.global_outstanding_limit
+            && !self.connections[slot].pending.is_empty()
     }
 
     /// Looks at frames until the connection is blocked or ends; returns how many bytes were taken.
@@ -120,10 +142,19 @@ impl Node {
         let connection = &mut self.connections[slot];
         connection.stats.packets_received += 1;
         let mut reader = Reader::new(payload, &self.limits);
-        let Ok(header) = RequestHeader::decode(&mut reader) else { return self.close(slot) };
+        let Ok(header) = RequestHeader::decode(&mut reader) else {
+            return self.close(slot);
+        };
         let body = reader.rest();
-        let Ok(opcode) = OpCode::try_from(header.opcode) else { return self.refuse_opcode(slot, header.xid) };
-        let mut header = Header { xid: header.xid, opcode, arrived_us: now.mono_us, large_bytes: 0 };
+        let Ok(opcode) = OpCode::try_from(header.opcode) else {
+            return self.refuse_opcode(slot, header.xid);
+        };
+        let mut header = Header {
+            xid: header.xid,
+            opcode,
+            arrived_us: now.mono_us,
+            large_bytes: 0,
+        };
         // Identities are proved at once and out of order; they do not keep a session alive (client-protocol 8.2, 12.11).
         match opcode {
             OpCode::Auth | OpCode::Sasl => return self.on_authenticate(now, slot, header, body),
@@ -131,13 +162,21 @@ impl Node {
             _ => {}
         }
         if self.lacks_enforced_identity(slot) {
-            self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
+            self.reply_error(
+                now,
+                slot,
+                header,
+                0,
+                ErrorCode::SessionClosedRequireSaslAuth,
+            );
             return self.close(slot);
         }
         if let Some(threshold) = self.settings.large_request_threshold_bytes
             && payload.len() > threshold
         {
-            if self.outstanding.large_request_bytes + payload.len() > self.settings.large_request_max_bytes {
+            if self.outstanding.large_request_bytes + payload.len()
+                > self.settings.large_request_max_bytes
+            {
                 self.metrics.large_requests_rejected += 1;
                 return self.close(slot);
             }
@@ -149,15 +188,28 @@ impl Node {
             // Java: a request whose session is gone when it enters the pipeline is dropped without a word.
             return;
         }
-        if is_write(opcode) { self.admit_write(now, slot, header, body, out) } else { self.admit_read(now, slot, header, body, alive) }
+        if is_write(opcode) {
+            self.admit_write(now, slot, header, body, out)
+        } else {
+            self.admit_read(now, slot, header, body, alive)
+        }
     }
 
-    fn admit_write(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], out: &mut Vec<Output>) {
+    fn admit_write(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        header: Header,
+        body: &[u8],
+        out: &mut Vec<Output>,
+    ) {
         // A malformed write is answered here and consumes no zxid: a Java leader would be harmed by it (client-protocol 1.2).
         let request = match Request::decode(header.opcode.number(), body, &self.limits) {
             Ok(request) => request,
             Err(RequestError::UnknownOpcode(_)) => return self.refuse_opcode(slot, header.xid),
-            Err(RequestError::Malformed(_)) => return self.refuse(now, slot, header, ErrorCode::MarshallingError),
+            Err(RequestError::Malformed(_)) => {
+                return self.refuse(now, slot, header, ErrorCode::MarshallingError);
+            }
         };
         let closes = matches!(request, Request::CloseSession);
         let refused = match self.room {
@@ -186,9 +238,15 @@ impl Node {
         }
         let wait = if header.opcode == OpCode::Sync {
             self.outstanding.await_sync(through, connection.id);
-            Wait::Sync { body: body.into(), through }
+            Wait::Sync {
+                body: body.into(),
+                through,
+            }
         } else {
-            Wait::Turn { body: body.into(), identities: connection.identities.clone() }
+            Wait::Turn {
+                body: body.into(),
+                identities: connection.identities.clone(),
+            }
         };
         self.push_pending(slot, header.pending(wait));
     }

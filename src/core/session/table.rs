@@ -35,7 +35,11 @@ pub struct SessionTable {
 
 impl SessionTable {
     pub fn new(tick_ms: u32) -> Self {
-        SessionTable { sessions: HashMap::default(), buckets: ExpiryBuckets::default(), tick_ms }
+        SessionTable {
+            sessions: HashMap::default(),
+            buckets: ExpiryBuckets::default(),
+            tick_ms,
+        }
     }
 
     /// A committed `createSession`, or one restored at start. An existing id has its timeout overwritten (semantics 11.1).
@@ -45,7 +49,13 @@ impl SessionTable {
             session.table_timeout_ms = timeout_ms;
             return;
         }
-        let session = Session { table_timeout_ms: timeout_ms, timeout_ms, deadline_us, closing: false, connection: None };
+        let session = Session {
+            table_timeout_ms: timeout_ms,
+            timeout_ms,
+            deadline_us,
+            closing: false,
+            connection: None,
+        };
         self.sessions.insert(id, session);
         self.buckets.file(id, deadline_us);
     }
@@ -79,7 +89,10 @@ impl SessionTable {
     pub fn touch(&mut self, id: SessionId, now_us: u64) -> bool {
         match self.sessions.get_mut(&id) {
             Some(session) if !session.closing => {
-                session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
+                session.deadline_us =
+                    session
+                        .deadline_us
+                        .max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
                 true
             }
             _ => false,
@@ -88,7 +101,13 @@ impl SessionTable {
 
     /// A connect that resumes the session with a newly negotiated timeout. False when it is unknown or closing.
     pub fn resume(&mut self, id: SessionId, timeout_ms: i32, now_us: u64) -> bool {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.closing) else { return false };
+        let Some(session) = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| !session.closing)
+        else {
+            return false;
+        };
         session.timeout_ms = timeout_ms;
         let deadline = deadline_us(now_us, timeout_ms, self.tick_ms);
         // A shorter timeout moves the deadline forward: file it there too, the old entry is found stale later.
@@ -103,7 +122,9 @@ impl SessionTable {
     pub fn expire(&mut self, now_us: u64) -> Vec<SessionId> {
         let mut expired = Vec::new();
         for id in self.buckets.due(now_us) {
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
             if session.closing {
                 continue;
             }
@@ -148,7 +169,10 @@ mod tests {
         assert_eq!(table.expire(5 * SECOND_US), [ONE]);
         assert!(table.expire(99 * SECOND_US).is_empty());
         assert!(table.get(ONE).unwrap().closing);
-        assert!(!table.touch(ONE, 6 * SECOND_US), "closing sessions are not revived");
+        assert!(
+            !table.touch(ONE, 6 * SECOND_US),
+            "closing sessions are not revived"
+        );
         assert!(!table.resume(ONE, 4000, 6 * SECOND_US));
     }
 

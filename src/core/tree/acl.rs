@@ -66,6 +66,13 @@ pub fn redacted<'a>(_acl: &'a [Acl<'_>]) -> AclList<'a> {
     unimplemented!()
 }
 
+/// Whether this entry is `world:anyone` with every permission.
+pub fn is_open(entry: &Acl<'_>) -> bool {
+    entry.perms == crate::wire::client::perms::ALL
+        && entry.scheme.as_deref() == Some("world")
+        && entry.id.as_deref() == Some("anyone")
+}
+
 /// All lists in use, each once, with a count of the nodes using it.
 #[derive(Debug, Default)]
 pub struct AclTable {}

@@ -4,6 +4,7 @@
 
 use crate::core::types::ConnectionId;
 use crate::wire::ErrorCode;
+use crate::wire::client::{EventKind, WatcherType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchMode {
@@ -15,40 +16,6 @@ pub enum WatchMode {
     Persistent,
     /// addWatch 1: the node and everything below, stays.
     PersistentRecursive,
-}
-
-/// What a notification says. The numbers are the wire's. Java: `Watcher.Event.EventType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum WatcherEventKind {
-    NodeCreated = 1,
-    NodeDeleted = 2,
-    NodeDataChanged = 3,
-    NodeChildrenChanged = 4,
-}
-
-/// What removeWatches and checkWatches name (semantics 10.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatcherType {
-    Children,
-    Data,
-    Any,
-    Persistent,
-    PersistentRecursive,
-}
-
-impl WatcherType {
-    /// The wire's numbers; anything else is MARSHALLINGERROR.
-    pub fn from_wire(number: i32) -> Result<WatcherType, ErrorCode> {
-        match number {
-            1 => Ok(WatcherType::Children),
-            2 => Ok(WatcherType::Data),
-            3 => Ok(WatcherType::Any),
-            4 => Ok(WatcherType::Persistent),
-            5 => Ok(WatcherType::PersistentRecursive),
-            _ => Err(ErrorCode::MarshallingError),
-        }
-    }
 }
 
 /// What happened at a path, for [`WatchTable::fire`].
@@ -89,7 +56,7 @@ impl WatchTable {
         &mut self,
         happened: Happened,
         path: &str,
-        mut deliver: impl FnMut(ConnectionId, WatcherEventKind, &str),
+        mut deliver: impl FnMut(ConnectionId, EventKind, &str),
     ) {
         unimplemented!()
     }
