@@ -43,10 +43,7 @@ pub enum Wait {
     /// A write: its own commit.
     Commit { zxid: Zxid },
     /// A read: everything before it on its connection. It sees the identities it was sent with.
-    Turn {
-        body: Box<[u8]>,
-        identities: Rc<[Identity]>,
-    },
+    Turn { body: Box<[u8]>, identities: Rc<[Identity]> },
     /// A `sync`: everything proposed before it arrived, and its turn.
     Sync { body: Box<[u8]>, through: Zxid },
     /// A refusal that is known already: its turn.
@@ -89,14 +86,7 @@ impl Stats {
     }
 
     /// One request answered. `cxid` is left alone when negative (pings and the like).
-    pub fn answered(
-        &mut self,
-        opcode: OpCode,
-        cxid: i32,
-        zxid: Zxid,
-        now_us: u64,
-        latency_ms: u64,
-    ) {
+    pub fn answered(&mut self, opcode: OpCode, cxid: i32, zxid: Zxid, now_us: u64, latency_ms: u64) {
         self.last_opcode = Some(opcode);
         if cxid >= 0 {
             self.last_cxid = i64::from(cxid);
@@ -151,12 +141,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(
-        id: ConnectionId,
-        peer: SocketAddr,
-        identity: Identity,
-        established_ms: i64,
-    ) -> Self {
+    pub fn new(id: ConnectionId, peer: SocketAddr, identity: Identity, established_ms: i64) -> Self {
         Connection {
             id,
             peer,
@@ -185,9 +170,7 @@ impl Connection {
 
     /// Whether frames of this connection must wait for something of its own.
     pub fn blocked(&self) -> bool {
-        self.state == State::Connecting
-            || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS
-            || self.owes_too_much()
+        self.state == State::Connecting || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS || self.owes_too_much()
     }
 
     /// Its client does not take answers as fast as it asks: no more are worked out for now.

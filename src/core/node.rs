@@ -61,22 +61,14 @@ pub struct Node {
 impl Node {
     /// A standalone server that goes on from what its disk had. `sessions` are (id, timeout in ms); their deadlines start
     /// now, so that nobody expires because the server was down.
-    pub fn standalone(
-        settings: Settings,
-        tree: DataTree,
-        sessions: Vec<(SessionId, i32)>,
-        now: Now,
-    ) -> Node {
+    pub fn standalone(settings: Settings, tree: DataTree, sessions: Vec<(SessionId, i32)>, now: Now) -> Node {
         let last = tree.last_processed();
         let mut table = SessionTable::new(settings.tick_ms);
         for (id, timeout_ms) in sessions {
             table.create(id, timeout_ms, now.mono_us);
         }
         Node {
-            limits: Limits::new(
-                settings.jute_max_buffer_bytes,
-                Some(settings.jute_extra_bytes),
-            ),
+            limits: Limits::new(settings.jute_max_buffer_bytes, Some(settings.jute_extra_bytes)),
             session_ids: SessionIds::new(settings.server, now.wall_ms),
             pending: PendingView::new(tree.digest()),
             leader: Leader::standalone(settings.server, last),
@@ -146,27 +138,18 @@ impl Node {
     /// Hands everything said to clients since the last call to the shell. To be called at the end of every turn.
     pub fn flush(&mut self, out: &mut Vec<Output>) {
         for slot in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self
-                .connections
-                .get_mut(slot)
-                .filter(|connection| connection.dirty)
-            else {
+            let Some(connection) = self.connections.get_mut(slot).filter(|connection| connection.dirty) else {
                 continue;
             };
             connection.dirty = false;
             if !connection.outbox.is_empty() {
                 let bytes = std::mem::take(&mut connection.outbox);
                 connection.unsent += bytes.len();
-                out.push(Output::Send {
-                    connection: connection.id,
-                    bytes,
-                });
+                out.push(Output::Send { connection: connection.id, bytes });
             }
             if connection.close_after_flush {
                 connection.close_after_flush = false;
-                out.push(Output::Close {
-                    connection: connection.id,
-                });
+                out.push(Output::Close { connection: connection.id });
             } else if connection.owed_bytes() > crate::limits::CLIENT_OUTPUT_SOFT_BYTES {
                 self.pause(slot, out);
             }
@@ -206,8 +189,7 @@ impl Node {
             connection.close_after_flush = true;
             connection.inbox = Vec::new();
             self.outstanding.requests -= connection.pending.len();
-            self.outstanding.large_request_bytes -=
-                std::mem::take(&mut connection.large_request_bytes);
+            self.outstanding.large_request_bytes -= std::mem::take(&mut connection.large_request_bytes);
             connection.pending.clear();
             self.mark_dirty(slot);
         }
@@ -223,10 +205,8 @@ impl Node {
             self.dirty.retain(|dirty| *dirty != slot);
         }
         self.watches.remove_connection(connection);
-        if let Some(session) = self
-            .sessions
-            .get_mut(gone.session)
-            .filter(|session| session.connection == Some(connection))
+        if let Some(session) =
+            self.sessions.get_mut(gone.session).filter(|session| session.connection == Some(connection))
         {
             session.connection = None;
         }

@@ -18,12 +18,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn starting_at(last: Zxid) -> Self {
-        Progress {
-            logged: last,
-            durable: last,
-            committed: last,
-            applied: last,
-        }
+        Progress { logged: last, durable: last, committed: last, applied: last }
     }
 
     /// Called after every step.

@@ -21,16 +21,9 @@ impl Node {
         if self.snapshot.running {
             return;
         }
-        self.snapshot = SnapshotWalk {
-            running: true,
-            walked: false,
-        };
+        self.snapshot = SnapshotWalk { running: true, walked: false };
         let mut header = self.tree.begin_snapshot();
-        header.sessions = self
-            .sessions
-            .iter()
-            .map(|(id, session)| (id.0, session.table_timeout_ms))
-            .collect();
+        header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
         out.push(Output::SnapshotBegin(Box::new(header)));
     }

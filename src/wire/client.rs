@@ -90,11 +90,7 @@ impl<'a> Acl<'a> {
     }
 
     pub fn decode(reader: &mut Reader<'a>) -> Result<Acl<'a>, DecodeError> {
-        Ok(Acl {
-            perms: reader.i32()?,
-            scheme: reader.string()?,
-            id: reader.string()?,
-        })
+        Ok(Acl { perms: reader.i32()?, scheme: reader.string()?, id: reader.string()? })
     }
 }
 
@@ -137,10 +133,7 @@ impl RequestHeader {
     }
 
     pub fn decode(reader: &mut Reader<'_>) -> Result<RequestHeader, DecodeError> {
-        Ok(RequestHeader {
-            xid: reader.i32()?,
-            opcode: reader.i32()?,
-        })
+        Ok(RequestHeader { xid: reader.i32()?, opcode: reader.i32()? })
     }
 }
 
@@ -161,11 +154,7 @@ impl ReplyHeader {
     }
 
     pub fn decode(reader: &mut Reader<'_>) -> Result<ReplyHeader, DecodeError> {
-        Ok(ReplyHeader {
-            xid: reader.i32()?,
-            zxid: reader.i64()?,
-            err: reader.i32()?,
-        })
+        Ok(ReplyHeader { xid: reader.i32()?, zxid: reader.i64()?, err: reader.i32()? })
     }
 }
 
@@ -259,10 +248,7 @@ impl OpCode {
     /// `error` as every unlisted number; `createSession` and `deleteContainer` because only servers ask for them
     /// (client-protocol 8.1; Java lets clients, we do not).
     pub fn is_for_clients(self) -> bool {
-        !matches!(
-            self,
-            OpCode::Check | OpCode::CreateSession | OpCode::DeleteContainer | OpCode::Error
-        )
+        !matches!(self, OpCode::Check | OpCode::CreateSession | OpCode::DeleteContainer | OpCode::Error)
     }
 }
 

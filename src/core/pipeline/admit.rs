@@ -24,31 +24,14 @@ pub(super) struct Header {
 
 impl Header {
     pub fn pending(self, wait: Wait) -> Pending {
-        let Header {
-            xid,
-            opcode,
-            arrived_us,
-            large_bytes,
-        } = self;
-        Pending {
-            xid,
-            opcode,
-            arrived_us,
-            large_bytes,
-            wait,
-        }
+        let Header { xid, opcode, arrived_us, large_bytes } = self;
+        Pending { xid, opcode, arrived_us, large_bytes, wait }
     }
 }
 
 impl Node {
     /// Complete frames from a client. What cannot be looked at yet is kept.
-    pub(in crate::core) fn on_frames(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        frames: &[u8],
-        out: &mut Vec<Output>,
-    ) {
+    pub(in crate::core) fn on_frames(&mut self, now: Now, slot: Slot, frames: &[u8], out: &mut Vec<Output>) {
         if self.shutting_down {
             return;
         }
@@ -88,9 +71,7 @@ impl Node {
         if connection.inbox.is_empty() && !connection.blocked() && !self.must_wait(slot) {
             let connection = &mut self.connections[slot];
             connection.paused = false;
-            out.push(Output::ResumeReading {
-                connection: connection.id,
-            });
+            out.push(Output::ResumeReading { connection: connection.id });
         }
     }
 
@@ -98,9 +79,7 @@ impl Node {
         let connection = &mut self.connections[slot];
         if !connection.paused && connection.state != State::Closing {
             connection.paused = true;
-            out.push(Output::PauseReading {
-                connection: connection.id,
-            });
+            out.push(Output::PauseReading { connection: connection.id });
         }
     }
 
@@ -112,8 +91,7 @@ impl Node {
 
     /// `globalOutstandingLimit`: over it, only connections that owe no answer are read. Java: `shouldThrottle`.
     fn must_wait(&self, slot: Slot) -> bool {
-        self.outstanding.requests > self.settings.global_outstanding_limit
-            && !self.connections[slot].pending.is_empty()
+        self.outstanding.requests > self.settings.global_outstanding_limit && !self.connections[slot].pending.is_empty()
     }
 
     /// Looks at frames until the connection is blocked or ends; returns how many bytes were taken.
@@ -149,12 +127,7 @@ impl Node {
         let Ok(opcode) = OpCode::try_from(header.opcode) else {
             return self.refuse_opcode(slot, header.xid);
         };
-        let mut header = Header {
-            xid: header.xid,
-            opcode,
-            arrived_us: now.mono_us,
-            large_bytes: 0,
-        };
+        let mut header = Header { xid: header.xid, opcode, arrived_us: now.mono_us, large_bytes: 0 };
         // Identities are proved at once and out of order; they do not keep a session alive (client-protocol 8.2, 12.11).
         match opcode {
             OpCode::Auth | OpCode::Sasl => return self.on_authenticate(now, slot, header, body),
@@ -162,21 +135,13 @@ impl Node {
             _ => {}
         }
         if self.lacks_enforced_identity(slot) {
-            self.reply_error(
-                now,
-                slot,
-                header,
-                0,
-                ErrorCode::SessionClosedRequireSaslAuth,
-            );
+            self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
             return self.close(slot);
         }
         if let Some(threshold) = self.settings.large_request_threshold_bytes
             && payload.len() > threshold
         {
-            if self.outstanding.large_request_bytes + payload.len()
-                > self.settings.large_request_max_bytes
-            {
+            if self.outstanding.large_request_bytes + payload.len() > self.settings.large_request_max_bytes {
                 self.metrics.large_requests_rejected += 1;
                 return self.close(slot);
             }
@@ -195,14 +160,7 @@ impl Node {
         }
     }
 
-    fn admit_write(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        header: Header,
-        body: &[u8],
-        out: &mut Vec<Output>,
-    ) {
+    fn admit_write(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], out: &mut Vec<Output>) {
         // A malformed write is answered here and consumes no zxid: a Java leader would be harmed by it (client-protocol 1.2).
         let request = match Request::decode(header.opcode.number(), body, &self.limits) {
             Ok(request) => request,
@@ -238,15 +196,9 @@ impl Node {
         }
         let wait = if header.opcode == OpCode::Sync {
             self.outstanding.await_sync(through, connection.id);
-            Wait::Sync {
-                body: body.into(),
-                through,
-            }
+            Wait::Sync { body: body.into(), through }
         } else {
-            Wait::Turn {
-                body: body.into(),
-                identities: connection.identities.clone(),
-            }
+            Wait::Turn { body: body.into(), identities: connection.identities.clone() }
         };
         self.push_pending(slot, header.pending(wait));
     }

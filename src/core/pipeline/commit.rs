@@ -69,13 +69,8 @@ impl Node {
     ) -> Zxid {
         let connection = &self.connections[slot];
         let (session, identities) = (connection.session, connection.identities.clone());
-        let asked = Asked::Request {
-            connection: connection.id,
-        };
-        let closing = self
-            .sessions
-            .get(session)
-            .is_none_or(|session| session.closing);
+        let asked = Asked::Request { connection: connection.id };
+        let closing = self.sessions.get(session).is_none_or(|session| session.closing);
         if header.opcode == OpCode::CloseSession
             && let Some(session) = self.sessions.get_mut(session)
         {
@@ -90,22 +85,9 @@ impl Node {
     }
 
     /// The end of a session nobody heard of: its ephemerals go, then its connection.
-    pub(in crate::core) fn expire_session(
-        &mut self,
-        now: Now,
-        session: SessionId,
-        out: &mut Vec<Output>,
-    ) {
+    pub(in crate::core) fn expire_session(&mut self, now: Now, session: SessionId, out: &mut Vec<Output>) {
         self.metrics.stale_sessions_expired += 1;
-        self.propose(
-            now,
-            Asked::Nobody,
-            session,
-            0,
-            &[],
-            |prep| prep.close_session(session),
-            out,
-        );
+        self.propose(now, Asked::Nobody, session, 0, &[], |prep| prep.close_session(session), out);
     }
 
     /// Containers that have lost their last child, and TTL nodes past their time. Java: `ContainerManager`.
@@ -115,22 +97,12 @@ impl Node {
         }
         let interval_us = self.settings.container_check_interval_ms * 1000;
         self.next_reap_us = now.mono_us + interval_us;
-        let candidates = self
-            .tree
-            .reap_candidates(now.wall_ms, self.settings.container_max_never_used_ms);
+        let candidates = self.tree.reap_candidates(now.wall_ms, self.settings.container_max_never_used_ms);
         // Java pauses between two; here a round has the share of the minute's allowance that its interval has.
         let allowed = u64::from(self.settings.container_max_per_minute) * interval_us / 60_000_000;
         for candidate in candidates.into_iter().take(allowed.max(1) as usize) {
             let path = self.tree.path(candidate);
-            self.propose(
-                now,
-                Asked::Nobody,
-                SessionId(0),
-                0,
-                &[],
-                |prep| prep.delete_container(&path),
-                out,
-            );
+            self.propose(now, Asked::Nobody, SessionId(0), 0, &[], |prep| prep.delete_container(&path), out);
         }
     }
 
@@ -151,51 +123,27 @@ impl Node {
             tree: &self.tree,
             pending: &mut self.pending,
             settings: &self.settings,
-            asker: Asker {
-                session,
-                identities,
-                zxid,
-                time_ms: now.wall_ms,
-            },
+            asker: Asker { session, identities, zxid, time_ms: now.wall_ms },
         };
         let txn = make(&mut prep);
         let touched = self.pending.finish();
         // A refused single request carries no digest, everything else does (semantics 16.2).
-        let digest =
-            (self.settings.digest_enabled && !matches!(txn, Txn::Error { .. })).then(|| {
-                TxnDigest {
-                    version: DIGEST_VERSION,
-                    tree_digest: self.pending.digest() as i64,
-                }
-            });
-        let header = TxnHeader {
-            client_id: session.0,
-            cxid,
-            zxid: zxid.0 as i64,
-            time_ms: now.wall_ms,
-        };
+        let digest = (self.settings.digest_enabled && !matches!(txn, Txn::Error { .. }))
+            .then(|| TxnDigest { version: DIGEST_VERSION, tree_digest: self.pending.digest() as i64 });
+        let header = TxnHeader { client_id: session.0, cxid, zxid: zxid.0 as i64, time_ms: now.wall_ms };
         self.scratch.clear();
         encode_txn(&header, &txn, digest, &mut self.scratch);
         let txn = Bytes::copy_from_slice(&self.scratch);
         self.leader.propose(zxid, txn.clone());
         self.progress.logged = zxid;
-        self.outstanding.proposals.push_back(InFlight {
-            zxid,
-            asked,
-            touched,
-        });
+        self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
         self.metrics.proposed(txn.len());
         out.push(Output::Log { zxid, txn });
         zxid
     }
 
     /// Our disk has everything through this zxid: our own vote. What a quorum has is applied and answered.
-    pub(in crate::core) fn on_log_durable(
-        &mut self,
-        now: Now,
-        through: Zxid,
-        out: &mut Vec<Output>,
-    ) {
+    pub(in crate::core) fn on_log_durable(&mut self, now: Now, through: Zxid, out: &mut Vec<Output>) {
         self.progress.durable = self.progress.durable.max(through);
         self.leader.on_logged(through);
         self.progress.committed = self.leader.committed();
@@ -208,10 +156,8 @@ impl Node {
                 }
             }
         }
-        while let Some((_, connection)) = self
-            .outstanding
-            .syncs
-            .pop_front_if(|(through, _)| *through <= self.progress.applied)
+        while let Some((_, connection)) =
+            self.outstanding.syncs.pop_front_if(|(through, _)| *through <= self.progress.applied)
         {
             if let Some(slot) = self.slot(connection) {
                 self.answer_pending(now, slot);
@@ -229,15 +175,8 @@ impl Node {
     /// Applies one committed transaction and answers who asked for it. Returns that connection, if it is still there.
     fn apply(&mut self, now: Now, proposal: Proposal) -> Option<Slot> {
         let (header, txn, digest) = decode_txn(&proposal.txn).expect("we wrote these bytes");
-        let in_flight = self
-            .outstanding
-            .proposals
-            .pop_front()
-            .expect("every proposal is outstanding");
-        assert_eq!(
-            in_flight.zxid, proposal.zxid,
-            "commits come in the order of proposals"
-        );
+        let in_flight = self.outstanding.proposals.pop_front().expect("every proposal is outstanding");
+        assert_eq!(in_flight.zxid, proposal.zxid, "commits come in the order of proposals");
         let mut overflowed = Vec::new();
         let mut sink = WatchSink {
             watches: &mut self.watches,
@@ -264,22 +203,18 @@ impl Node {
         }
         let closed = match &txn {
             Txn::CreateSession { timeout_ms } => {
-                self.sessions
-                    .create(SessionId(header.client_id), *timeout_ms, now.mono_us);
+                self.sessions.create(SessionId(header.client_id), *timeout_ms, now.mono_us);
                 None
             }
-            Txn::CloseSession { .. } => self
-                .sessions
-                .remove(SessionId(header.client_id))
-                .and_then(|session| session.connection),
+            Txn::CloseSession { .. } => {
+                self.sessions.remove(SessionId(header.client_id)).and_then(|session| session.connection)
+            }
             _ => None,
         };
         let answered = match in_flight.asked {
             Asked::Nobody => None,
             Asked::Connect { connection } => {
-                let slot = self
-                    .slot(connection)
-                    .filter(|slot| self.connections[*slot].state == State::Connecting);
+                let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting);
                 if let (Some(slot), Txn::CreateSession { timeout_ms }) = (slot, &txn) {
                     self.welcome(now, slot, *timeout_ms);
                 }
@@ -287,9 +222,7 @@ impl Node {
             }
             Asked::Request { connection } => {
                 // The connection may be gone or closing; then nobody waits any more.
-                let slot = self
-                    .slot(connection)
-                    .filter(|slot| self.connections[*slot].state == State::Open);
+                let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Open);
                 if let Some(slot) = slot {
                     let pending = self.pop_pending(slot).expect("its write is pending");
                     assert!(
@@ -325,9 +258,7 @@ impl Node {
             };
             let header = Header::from(&pending);
             match pending.wait {
-                Wait::Turn { body, identities } => {
-                    self.answer_read(now, slot, header, &body, &identities)
-                }
+                Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
                 Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
                 Wait::Refused { error } => {
                     let zxid = self.progress.applied.0 as i64;
@@ -362,44 +293,29 @@ impl ChangeSink for WatchSink<'_> {
             ChangeKind::Deleted => Happened::Deleted,
         };
         let mut fired = [0u64; 5];
-        let WatchSink {
-            connections,
-            by_connection,
-            dirty,
-            overflowed,
-            ..
-        } = self;
-        self.watches
-            .fire(happened, change.path, |connection, kind, path| {
-                let Some(slot) = by_connection.get(&connection).copied() else {
-                    return;
-                };
-                let connection = &mut connections[slot];
-                fired[kind.number() as usize] += 1;
-                // A watcher without READ hears nothing, and a one-shot watch is spent all the same (semantics 8.8).
-                let list = if kind == EventKind::NodeChildrenChanged {
-                    change.parent_acl
-                } else {
-                    change.acl
-                };
-                if !acl::allowed(list, perms::READ, &connection.identities, self.skip_acl) {
-                    return;
-                }
-                if connection.owes_far_too_much() {
-                    overflowed.push(slot);
-                    return;
-                }
-                WatcherEvent {
-                    kind,
-                    path: path.into(),
-                }
-                .encode(change.zxid, &mut connection.outbox);
-                connection.stats.packets_sent += 1;
-                if !connection.dirty {
-                    connection.dirty = true;
-                    dirty.push(slot);
-                }
-            });
+        let WatchSink { connections, by_connection, dirty, overflowed, .. } = self;
+        self.watches.fire(happened, change.path, |connection, kind, path| {
+            let Some(slot) = by_connection.get(&connection).copied() else {
+                return;
+            };
+            let connection = &mut connections[slot];
+            fired[kind.number() as usize] += 1;
+            // A watcher without READ hears nothing, and a one-shot watch is spent all the same (semantics 8.8).
+            let list = if kind == EventKind::NodeChildrenChanged { change.parent_acl } else { change.acl };
+            if !acl::allowed(list, perms::READ, &connection.identities, self.skip_acl) {
+                return;
+            }
+            if connection.owes_far_too_much() {
+                overflowed.push(slot);
+                return;
+            }
+            WatcherEvent { kind, path: path.into() }.encode(change.zxid, &mut connection.outbox);
+            connection.stats.packets_sent += 1;
+            if !connection.dirty {
+                connection.dirty = true;
+                dirty.push(slot);
+            }
+        });
         self.metrics.watches_fired(&fired);
     }
 }

@@ -19,10 +19,7 @@ pub struct ConnectThrottle {
 
 impl ConnectThrottle {
     pub fn new(settings: &Settings, now: Now) -> Self {
-        ConnectThrottle {
-            tokens: settings.connection_throttle_tokens,
-            filled_us: now.mono_us,
-        }
+        ConnectThrottle { tokens: settings.connection_throttle_tokens, filled_us: now.mono_us }
     }
 
     /// Takes a token if there is one, or if the throttle is off.
@@ -35,9 +32,7 @@ impl ConnectThrottle {
         let periods = (now.mono_us - self.filled_us) / period_us;
         if periods > 0 {
             let filled = periods.saturating_mul(u64::from(settings.connection_throttle_fill_count));
-            self.tokens = u64::from(self.tokens)
-                .saturating_add(filled)
-                .min(u64::from(most)) as u32;
+            self.tokens = u64::from(self.tokens).saturating_add(filled).min(u64::from(most)) as u32;
             self.filled_us += periods * period_us;
         }
         self.tokens = match self.tokens.checked_sub(1) {
@@ -49,13 +44,7 @@ impl ConnectThrottle {
 }
 
 impl Node {
-    pub(super) fn on_connect(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        payload: &[u8],
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn on_connect(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
         self.metrics.packets_received += 1;
         self.connections[slot].stats.packets_received += 1;
         let limits = self.limits;
@@ -71,20 +60,12 @@ impl Node {
             return self.close(slot);
         }
         self.connections[slot].read_only = request.read_only;
-        let timeout_ms = request
-            .timeout_ms
-            .max(self.settings.session_timeout_min_ms)
-            .min(self.settings.session_timeout_max_ms);
+        let timeout_ms =
+            request.timeout_ms.max(self.settings.session_timeout_min_ms).min(self.settings.session_timeout_max_ms);
         if request.session_id == 0 {
             self.create_session(now, slot, timeout_ms, out);
         } else {
-            self.resume_session(
-                now,
-                slot,
-                SessionId(request.session_id),
-                request.password,
-                timeout_ms,
-            );
+            self.resume_session(now, slot, SessionId(request.session_id), request.password, timeout_ms);
         }
     }
 
@@ -97,43 +78,20 @@ impl Node {
         let connection = &mut self.connections[slot];
         connection.state = State::Connecting;
         connection.session = session;
-        let asked = Asked::Connect {
-            connection: connection.id,
-        };
-        self.propose(
-            now,
-            asked,
-            session,
-            0,
-            &[],
-            |_| Txn::CreateSession { timeout_ms },
-            out,
-        );
+        let asked = Asked::Connect { connection: connection.id };
+        self.propose(now, asked, session, 0, &[], |_| Txn::CreateSession { timeout_ms }, out);
     }
 
     /// The password is checked before the old connection is closed: the Java order lets anyone end anyone's connection.
-    fn resume_session(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        session: SessionId,
-        password: Option<&[u8]>,
-        timeout_ms: i32,
-    ) {
-        if !password_matches(session, password)
-            || !self.sessions.resume(session, timeout_ms, now.mono_us)
-        {
+    fn resume_session(&mut self, now: Now, slot: Slot, session: SessionId, password: Option<&[u8]>, timeout_ms: i32) {
+        if !password_matches(session, password) || !self.sessions.resume(session, timeout_ms, now.mono_us) {
             let connection = &mut self.connections[slot];
-            ConnectResponse::refusal(connection.read_only.map(|_| false))
-                .encode(&mut connection.outbox);
+            ConnectResponse::refusal(connection.read_only.map(|_| false)).encode(&mut connection.outbox);
             self.mark_dirty(slot);
             return self.close(slot);
         }
         self.metrics.connection_revalidate_count += 1;
-        let before = self
-            .sessions
-            .get(session)
-            .and_then(|session| session.connection);
+        let before = self.sessions.get(session).and_then(|session| session.connection);
         if let Some(old) = before.and_then(|connection| self.slot(connection))
             && old != slot
         {
@@ -148,9 +106,7 @@ impl Node {
         let connection = &mut self.connections[slot];
         connection.state = State::Open;
         connection.timeout_ms = timeout_ms;
-        connection
-            .stats
-            .connected(now.mono_us, self.progress.applied);
+        connection.stats.connected(now.mono_us, self.progress.applied);
         let session = connection.session;
         if let Some(session) = self.sessions.get_mut(session) {
             session.connection = Some(connection.id);

@@ -14,12 +14,7 @@ pub(super) enum Authenticated {
 }
 
 impl Node {
-    pub(super) fn authenticate(
-        &mut self,
-        slot: Slot,
-        opcode: OpCode,
-        body: &[u8],
-    ) -> Authenticated {
+    pub(super) fn authenticate(&mut self, slot: Slot, opcode: OpCode, body: &[u8]) -> Authenticated {
         let connection = &mut self.connections[slot];
         match Request::decode(opcode.number(), body, &self.limits) {
             // Without a SASL configuration the exchange ends at once and proves nothing (client-protocol 12.5).
@@ -27,11 +22,7 @@ impl Node {
             Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
                 (Some("digest"), Some(auth)) => {
                     let mut identities = connection.identities.to_vec();
-                    acl::authenticate_digest(
-                        auth,
-                        self.settings.super_digest.as_deref(),
-                        &mut identities,
-                    );
+                    acl::authenticate_digest(auth, self.settings.super_digest.as_deref(), &mut identities);
                     connection.identities = identities.into();
                     Authenticated::Accepted
                 }
@@ -48,10 +39,6 @@ impl Node {
         let schemes = &self.settings.enforce_auth_schemes;
         let identities = &self.connections[slot].identities;
         !schemes.is_empty()
-            && !identities.iter().any(|identity| {
-                schemes
-                    .iter()
-                    .any(|scheme| identity.scheme == scheme.as_str())
-            })
+            && !identities.iter().any(|identity| schemes.iter().any(|scheme| identity.scheme == scheme.as_str()))
     }
 }

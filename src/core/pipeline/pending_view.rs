@@ -44,11 +44,7 @@ impl PendingNode {
     }
 
     pub fn digest(&self, path: &str) -> u64 {
-        if digest::counts(path) {
-            digest::node_digest(self.content_crc, &self.stat)
-        } else {
-            0
-        }
+        if digest::counts(path) { digest::node_digest(self.content_crc, &self.stat) } else { 0 }
     }
 }
 
@@ -87,11 +83,7 @@ pub struct PendingView {
 
 impl PendingView {
     pub fn new(digest: u64) -> Self {
-        PendingView {
-            digest,
-            digest_before: digest,
-            ..PendingView::default()
-        }
+        PendingView { digest, digest_before: digest, ..PendingView::default() }
     }
 
     pub fn digest(&self) -> u64 {
@@ -100,10 +92,7 @@ impl PendingView {
 
     /// Starts preparing the write with this zxid. Everything set from here on can be rolled back until `finish`.
     pub fn begin(&mut self, zxid: Zxid) {
-        assert!(
-            self.undo.is_empty(),
-            "the write before {zxid} was neither finished nor rolled back"
-        );
+        assert!(self.undo.is_empty(), "the write before {zxid} was neither finished nor rolled back");
         self.zxid = zxid;
         self.digest_before = self.digest;
         self.ephemeral_creates_before = self.ephemeral_creates.len();
@@ -117,8 +106,7 @@ impl PendingView {
     /// The write is refused: everything is as before `begin`.
     pub fn roll_back(&mut self) {
         self.digest = self.digest_before;
-        self.ephemeral_creates
-            .truncate(self.ephemeral_creates_before);
+        self.ephemeral_creates.truncate(self.ephemeral_creates_before);
         while let Some(Undo { key, before }) = self.undo.pop() {
             match before {
                 Some((zxid, node)) => {
@@ -135,19 +123,11 @@ impl PendingView {
     pub fn applied(&mut self, zxid: Zxid, touched: &Touched) {
         for key in touched {
             let key = *key as usize;
-            if self
-                .records
-                .get(key)
-                .is_some_and(|record| record.zxid == zxid)
-            {
+            if self.records.get(key).is_some_and(|record| record.zxid == zxid) {
                 self.forget(key);
             }
         }
-        while self
-            .ephemeral_creates
-            .pop_front_if(|(created, ..)| *created <= zxid)
-            .is_some()
-        {}
+        while self.ephemeral_creates.pop_front_if(|(created, ..)| *created <= zxid).is_some() {}
     }
 
     /// The node at a path after all writes in flight, or `None` when there will be none.
@@ -177,52 +157,32 @@ impl PendingView {
         self.digest = self.digest.wrapping_add(digest_change);
         let hash = self.hasher.hash_one(path);
         let records = &mut self.records;
-        if let Some(key) = self
-            .by_path
-            .find(hash, |key| records[*key].path == path)
-            .copied()
-        {
+        if let Some(key) = self.by_path.find(hash, |key| records[*key].path == path).copied() {
             let record = &mut records[key];
             let before = (record.zxid, std::mem::replace(&mut record.node, node));
             record.zxid = self.zxid;
-            self.undo.push(Undo {
-                key,
-                before: Some(before),
-            });
+            self.undo.push(Undo { key, before: Some(before) });
             return;
         }
-        let key = records.insert(Record {
-            path: path.into(),
-            hash,
-            zxid: self.zxid,
-            node,
-        });
-        self.by_path
-            .insert_unique(hash, key, |key| records[*key].hash);
+        let key = records.insert(Record { path: path.into(), hash, zxid: self.zxid, node });
+        self.by_path.insert_unique(hash, key, |key| records[*key].hash);
         self.undo.push(Undo { key, before: None });
     }
 
     /// The write being prepared creates an ephemeral of this session.
     pub fn add_ephemeral(&mut self, session: SessionId, path: &str) {
-        self.ephemeral_creates
-            .push_back((self.zxid, session, path.into()));
+        self.ephemeral_creates.push_back((self.zxid, session, path.into()));
     }
 
     /// Paths of a session's ephemerals after all writes in flight, in the order of their creation.
     pub fn ephemerals(&self, tree: &DataTree, session: SessionId) -> Vec<String> {
         let stored = tree.ephemerals(session).map(|id| tree.path(id));
-        let created = self
-            .ephemeral_creates
-            .iter()
-            .filter(|(_, owner, _)| *owner == session);
-        let mut paths: Vec<String> = stored
-            .chain(created.map(|(.., path)| path.to_string()))
-            .collect();
+        let created = self.ephemeral_creates.iter().filter(|(_, owner, _)| *owner == session);
+        let mut paths: Vec<String> = stored.chain(created.map(|(.., path)| path.to_string())).collect();
         // Created, deleted and created again: listed once. Taken over by another session in between: not ours any more.
         let mut seen = hashbrown::HashSet::with_hasher(self.hasher.clone());
         paths.retain(|path| {
-            self.node(tree, path)
-                .is_some_and(|node| node.stat.ephemeral_owner == session.0)
+            self.node(tree, path).is_some_and(|node| node.stat.ephemeral_owner == session.0)
                 && seen.insert(path.clone())
         });
         paths
@@ -238,9 +198,7 @@ impl PendingView {
             return None;
         }
         let hash = self.hasher.hash_one(path);
-        let key = self
-            .by_path
-            .find(hash, |key| self.records[*key].path == path)?;
+        let key = self.by_path.find(hash, |key| self.records[*key].path == path)?;
         Some(&self.records[*key])
     }
 

@@ -45,18 +45,14 @@ impl Prep<'_> {
     pub fn request<'r>(&mut self, request: Request<'r>) -> Txn<'r> {
         match request {
             Request::Multi(ops) => self.multi(ops),
-            request => self
-                .single(request)
-                .unwrap_or_else(|code| self.refused(code)),
+            request => self.single(request).unwrap_or_else(|code| self.refused(code)),
         }
     }
 
     /// Undoes what the failed request did to the pending view.
     pub fn refused(&mut self, code: ErrorCode) -> Txn<'static> {
         self.pending.roll_back();
-        Txn::Error {
-            code: code.number(),
-        }
+        Txn::Error { code: code.number() }
     }
 
     fn single<'r>(&mut self, request: Request<'r>) -> Result<Txn<'r>, ErrorCode> {
@@ -64,21 +60,13 @@ impl Prep<'_> {
             Request::Create(create) => self.create(create, OpCode::Create, None),
             Request::Create2(create) => self.create(create, OpCode::Create2, None),
             Request::CreateContainer(create) => self.create(create, OpCode::CreateContainer, None),
-            Request::CreateTtl { create, ttl_ms } => {
-                self.create(create, OpCode::CreateTtl, Some(ttl_ms))
-            }
+            Request::CreateTtl { create, ttl_ms } => self.create(create, OpCode::CreateTtl, Some(ttl_ms)),
             Request::Delete { path, version } => self.delete(path, version),
-            Request::SetData {
-                path,
-                data,
-                version,
-            } => self.set_data(path, data, version),
+            Request::SetData { path, data, version } => self.set_data(path, data, version),
             Request::SetAcl { path, acl, version } => self.set_acl(path, acl.as_ref(), version),
             Request::CloseSession => Ok(self.close_session(self.asker.session)),
             // A standalone server has no membership to change (client-protocol 12.9).
-            Request::Reconfig { .. } if self.settings.reconfig_enabled => {
-                Err(ErrorCode::Unimplemented)
-            }
+            Request::Reconfig { .. } if self.settings.reconfig_enabled => Err(ErrorCode::Unimplemented),
             Request::Reconfig { .. } => Err(ErrorCode::ReconfigDisabled),
             other => unreachable!("{:?} is not a write", other.opcode()),
         }
@@ -94,9 +82,7 @@ impl Prep<'_> {
                 listed.push(Cow::Owned(path));
             }
         }
-        Txn::CloseSession {
-            paths: Some(listed),
-        }
+        Txn::CloseSession { paths: Some(listed) }
     }
 
     /// A container or TTL node that ought to go. Spec: semantics 4, deleteContainer.
@@ -105,10 +91,7 @@ impl Prep<'_> {
     }
 
     fn reap(&mut self, path: &str) -> Result<Txn<'static>, ErrorCode> {
-        let node = self
-            .pending
-            .node(self.tree, path)
-            .ok_or(ErrorCode::NoNode)?;
+        let node = self.pending.node(self.tree, path).ok_or(ErrorCode::NoNode)?;
         if node.child_count > 0 {
             return Err(ErrorCode::NotEmpty);
         }
@@ -116,9 +99,7 @@ impl Prep<'_> {
             return Err(ErrorCode::BadVersion);
         }
         self.remove(path, &node);
-        Ok(Txn::DeleteContainer {
-            path: Cow::Owned(path.to_owned()),
-        })
+        Ok(Txn::DeleteContainer { path: Cow::Owned(path.to_owned()) })
     }
 
     /// All or nothing: the first failing item decides, and the transaction then says which (semantics 9.13).
@@ -127,9 +108,7 @@ impl Prep<'_> {
         let mut failed = false;
         for op in ops {
             if failed {
-                items.push(Txn::Error {
-                    code: ErrorCode::RuntimeInconsistency.number(),
-                });
+                items.push(Txn::Error { code: ErrorCode::RuntimeInconsistency.number() });
                 continue;
             }
             match self.item(op) {
@@ -137,9 +116,7 @@ impl Prep<'_> {
                 Err(code) => {
                     failed = true;
                     self.pending.roll_back();
-                    items.push(Txn::Error {
-                        code: code.number(),
-                    });
+                    items.push(Txn::Error { code: code.number() });
                 }
             }
         }
@@ -150,13 +127,7 @@ impl Prep<'_> {
     pub fn multi_refused(&mut self, items: usize, code: ErrorCode) -> Txn<'static> {
         let later = std::iter::repeat_n(ErrorCode::RuntimeInconsistency, items.saturating_sub(1));
         let codes = std::iter::once(code).take(items).chain(later);
-        Txn::Multi(
-            codes
-                .map(|code| Txn::Error {
-                    code: code.number(),
-                })
-                .collect(),
-        )
+        Txn::Multi(codes.map(|code| Txn::Error { code: code.number() }).collect())
     }
 
     fn item<'r>(&mut self, op: MultiOp<'r>) -> Result<Txn<'r>, ErrorCode> {
@@ -164,15 +135,9 @@ impl Prep<'_> {
             MultiOp::Create(create) => self.create(create, OpCode::Create, None),
             MultiOp::Create2(create) => self.create(create, OpCode::Create2, None),
             MultiOp::CreateContainer(create) => self.create(create, OpCode::CreateContainer, None),
-            MultiOp::CreateTtl { create, ttl_ms } => {
-                self.create(create, OpCode::CreateTtl, Some(ttl_ms))
-            }
+            MultiOp::CreateTtl { create, ttl_ms } => self.create(create, OpCode::CreateTtl, Some(ttl_ms)),
             MultiOp::Delete { path, version } => self.delete(path, version),
-            MultiOp::SetData {
-                path,
-                data,
-                version,
-            } => self.set_data(path, data, version),
+            MultiOp::SetData { path, data, version } => self.set_data(path, data, version),
             MultiOp::Check { path, version } => self.check(path, version),
         }
     }
@@ -186,22 +151,14 @@ impl Prep<'_> {
         opcode: OpCode,
         ttl_ms: Option<i64>,
     ) -> Result<Txn<'r>, ErrorCode> {
-        let CreateRequest {
-            path,
-            data,
-            acl,
-            flags,
-        } = request;
+        let CreateRequest { path, data, acl, flags } = request;
         let mode = self.create_mode(flags, ttl_ms, opcode)?;
         let path = path.ok_or(ErrorCode::MarshallingError)?;
         path::validate_form(&path)?;
         let acl = self.fix_up(acl.as_ref())?;
         let (parent_path, _) = path::split(&path).ok_or(ErrorCode::BadArguments)?;
         let parent_path = parent_path.to_owned();
-        let mut parent = self
-            .pending
-            .node(self.tree, &parent_path)
-            .ok_or(ErrorCode::NoNode)?;
+        let mut parent = self.pending.node(self.tree, &parent_path).ok_or(ErrorCode::NoNode)?;
         self.require(&parent, perms::CREATE)?;
         let path = if mode.sequential {
             let mut name = path.into_owned();
@@ -253,23 +210,11 @@ impl Prep<'_> {
         if mode.kind == CreateKind::Ephemeral {
             self.pending.add_ephemeral(self.asker.session, &path);
         }
-        Ok(Txn::Create {
-            path,
-            data,
-            acl,
-            kind: mode.kind,
-            parent_cversion,
-            create2: opcode == OpCode::Create2,
-        })
+        Ok(Txn::Create { path, data, acl, kind: mode.kind, parent_cversion, create2: opcode == OpCode::Create2 })
     }
 
     /// Checks 1 to 3 of a create: flags, whether TTL nodes are on, and whether the TTL fits (client-protocol 11).
-    fn create_mode(
-        &self,
-        flags: i32,
-        ttl_ms: Option<i64>,
-        opcode: OpCode,
-    ) -> Result<CreateMode, ErrorCode> {
+    fn create_mode(&self, flags: i32, ttl_ms: Option<i64>, opcode: OpCode) -> Result<CreateMode, ErrorCode> {
         if !(0..=6).contains(&flags) {
             return Err(ErrorCode::BadArguments);
         }
@@ -278,8 +223,7 @@ impl Prep<'_> {
             return Err(ErrorCode::Unimplemented);
         }
         // A TTL create without a TTL mode kills a Java server when its ttl is negative; here it is always refused.
-        let ttl_fits = ttl_flags == ttl_ms.is_some()
-            && ttl_ms.is_none_or(|ttl_ms| (1..=TTL_MS_MAX).contains(&ttl_ms));
+        let ttl_fits = ttl_flags == ttl_ms.is_some() && ttl_ms.is_none_or(|ttl_ms| (1..=TTL_MS_MAX).contains(&ttl_ms));
         let container_fits = opcode != OpCode::CreateContainer || flags == 4;
         if !ttl_fits || !container_fits {
             return Err(ErrorCode::BadArguments);
@@ -288,37 +232,22 @@ impl Prep<'_> {
             1 | 3 => CreateKind::Ephemeral,
             // A plain create with the container flag stores a plain node, as Java does (client-protocol 11).
             4 if opcode == OpCode::CreateContainer => CreateKind::Container,
-            5 | 6 => CreateKind::Ttl {
-                ttl_ms: ttl_ms.unwrap_or_default(),
-            },
+            5 | 6 => CreateKind::Ttl { ttl_ms: ttl_ms.unwrap_or_default() },
             _ => CreateKind::Persistent,
         };
-        Ok(CreateMode {
-            kind,
-            sequential: matches!(flags, 2 | 3 | 6),
-        })
+        Ok(CreateMode { kind, sequential: matches!(flags, 2 | 3 | 6) })
     }
 
-    fn delete<'r>(
-        &mut self,
-        path: Option<Cow<'r, str>>,
-        version: i32,
-    ) -> Result<Txn<'r>, ErrorCode> {
+    fn delete<'r>(&mut self, path: Option<Cow<'r, str>>, version: i32) -> Result<Txn<'r>, ErrorCode> {
         let path = path.ok_or(ErrorCode::MarshallingError)?;
         path::validate_form(&path)?;
         if path::RESERVED.contains(&&*path) {
             return Err(ErrorCode::BadArguments);
         }
         let (parent_path, _) = path::split(&path).ok_or(ErrorCode::BadArguments)?;
-        let parent = self
-            .pending
-            .node(self.tree, parent_path)
-            .ok_or(ErrorCode::NoNode)?;
+        let parent = self.pending.node(self.tree, parent_path).ok_or(ErrorCode::NoNode)?;
         self.require(&parent, perms::DELETE)?;
-        let node = self
-            .pending
-            .node(self.tree, &path)
-            .ok_or(ErrorCode::NoNode)?;
+        let node = self.pending.node(self.tree, &path).ok_or(ErrorCode::NoNode)?;
         check_version(node.stat.version, version)?;
         if node.child_count > 0 {
             return Err(ErrorCode::NotEmpty);
@@ -361,11 +290,7 @@ impl Prep<'_> {
         let version = node.stat.version;
         let change = node.digest(&path).wrapping_sub(before);
         self.pending.set(&path, Some(node), change);
-        Ok(Txn::SetData {
-            path,
-            data,
-            version,
-        })
+        Ok(Txn::SetData { path, data, version })
     }
 
     fn set_acl<'r>(
@@ -377,10 +302,7 @@ impl Prep<'_> {
         let path = path.ok_or(ErrorCode::MarshallingError)?;
         path::validate(&path)?;
         let acl = self.fix_up(acl)?;
-        let mut node = self
-            .pending
-            .node(self.tree, &path)
-            .ok_or(ErrorCode::NoNode)?;
+        let mut node = self.pending.node(self.tree, &path).ok_or(ErrorCode::NoNode)?;
         self.require(&node, perms::ADMIN)?;
         check_version(node.stat.aversion, version)?;
         let before = node.digest(&path);
@@ -392,41 +314,23 @@ impl Prep<'_> {
         Ok(Txn::SetAcl { path, acl, version })
     }
 
-    fn check<'r>(
-        &mut self,
-        path: Option<Cow<'r, str>>,
-        version: i32,
-    ) -> Result<Txn<'r>, ErrorCode> {
+    fn check<'r>(&mut self, path: Option<Cow<'r, str>>, version: i32) -> Result<Txn<'r>, ErrorCode> {
         let (path, node) = self.existing(path)?;
         self.require(&node, perms::READ)?;
         check_version(node.stat.version, version)?;
-        Ok(Txn::Check {
-            path,
-            version: next_version(node.stat.version),
-        })
+        Ok(Txn::Check { path, version: next_version(node.stat.version) })
     }
 
     /// A valid path with a node.
-    fn existing<'r>(
-        &self,
-        path: Option<Cow<'r, str>>,
-    ) -> Result<(Cow<'r, str>, PendingNode), ErrorCode> {
+    fn existing<'r>(&self, path: Option<Cow<'r, str>>) -> Result<(Cow<'r, str>, PendingNode), ErrorCode> {
         let path = path.ok_or(ErrorCode::MarshallingError)?;
         path::validate(&path)?;
-        let node = self
-            .pending
-            .node(self.tree, &path)
-            .ok_or(ErrorCode::NoNode)?;
+        let node = self.pending.node(self.tree, &path).ok_or(ErrorCode::NoNode)?;
         Ok((path, node))
     }
 
     fn require(&self, node: &PendingNode, wanted: i32) -> Result<(), ErrorCode> {
-        if acl::allowed(
-            node.acl(self.tree),
-            wanted,
-            self.asker.identities,
-            self.settings.skip_acl,
-        ) {
+        if acl::allowed(node.acl(self.tree), wanted, self.asker.identities, self.settings.skip_acl) {
             Ok(())
         } else {
             Err(ErrorCode::NoAuth)
@@ -439,11 +343,7 @@ impl Prep<'_> {
 
     fn owner_kind(&self, node: &PendingNode) -> OwnerKind {
         let options = self.tree.options();
-        OwnerKind::of(
-            node.stat.ephemeral_owner,
-            options.extended_types,
-            options.emulate_353_ttl,
-        )
+        OwnerKind::of(node.stat.ephemeral_owner, options.extended_types, options.emulate_353_ttl)
     }
 }
 
@@ -456,11 +356,7 @@ fn pending_acl(list: &AclList<'static>) -> PendingAcl {
 
 /// Expected version -1 matches anything.
 fn check_version(current: i32, expected: i32) -> Result<(), ErrorCode> {
-    if expected == -1 || expected == current {
-        Ok(())
-    } else {
-        Err(ErrorCode::BadVersion)
-    }
+    if expected == -1 || expected == current { Ok(()) } else { Err(ErrorCode::BadVersion) }
 }
 
 /// One more; -1 is skipped because nobody could expect it (the 3.10 rule, semantics 3.4).

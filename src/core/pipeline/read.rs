@@ -9,12 +9,9 @@ use crate::core::tree::watch::WatchMode;
 use crate::core::tree::{Identity, NodeId, acl};
 use crate::core::types::{Now, SessionId};
 use crate::wire::ErrorCode;
-use crate::wire::client::reply::{
-    put_acl, put_add_watch, put_bare, put_children2, put_data, put_names, put_who_am_i,
-};
+use crate::wire::client::reply::{put_acl, put_add_watch, put_bare, put_children2, put_data, put_names, put_who_am_i};
 use crate::wire::client::{
-    AddWatchMode, EventKind, MultiReadOp, MultiResult, ReplyHeader, Request, Response, SetWatches,
-    WatcherEvent, perms,
+    AddWatchMode, EventKind, MultiReadOp, MultiResult, ReplyHeader, Request, Response, SetWatches, WatcherEvent, perms,
 };
 use crate::wire::frame::{begin_frame, end_frame};
 use crate::wire::jute::{put_i32, put_text};
@@ -24,14 +21,7 @@ const NO_ZXID: i64 = -1;
 
 impl Node {
     /// Evaluates one read against the applied tree and answers it.
-    pub(super) fn answer_read(
-        &mut self,
-        now: Now,
-        slot: Slot,
-        header: Header,
-        body: &[u8],
-        identities: &[Identity],
-    ) {
+    pub(super) fn answer_read(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], identities: &[Identity]) {
         let limits = self.limits;
         let zxid = self.progress.applied.0 as i64;
         let request = match Request::decode(header.opcode.number(), body, &limits) {
@@ -47,24 +37,12 @@ impl Node {
         let mut outbox = std::mem::take(&mut self.connections[slot].outbox);
         let start = outbox.len();
         let frame = begin_frame(&mut outbox);
-        ReplyHeader {
-            xid: header.xid,
-            zxid,
-            err: 0,
-        }
-        .encode(&mut outbox);
+        ReplyHeader { xid: header.xid, zxid, err: 0 }.encode(&mut outbox);
         match self.evaluate(slot, &request, identities, &mut outbox) {
             Ok(()) => end_frame(&mut outbox, frame),
             Err(error) => {
                 outbox.truncate(start);
-                put_bare(
-                    &mut outbox,
-                    ReplyHeader {
-                        xid: header.xid,
-                        zxid,
-                        err: error.number(),
-                    },
-                );
+                put_bare(&mut outbox, ReplyHeader { xid: header.xid, zxid, err: error.number() });
             }
         }
         self.connections[slot].outbox = outbox;
@@ -110,10 +88,7 @@ impl Node {
                     self.watches.arm(connection, path, WatchMode::StandardChild);
                 }
                 let tree = &self.tree;
-                let (count, names) = (
-                    tree.child_count(id) as usize,
-                    tree.children(id).map(|child| tree.name(child)),
-                );
+                let (count, names) = (tree.child_count(id) as usize, tree.children(id).map(|child| tree.name(child)));
                 if matches!(request, Request::GetChildren { .. }) {
                     put_names(out, count, names);
                 } else {
@@ -132,43 +107,30 @@ impl Node {
             }
             Request::GetAllChildrenNumber { path } => {
                 let (_, id) = self.readable(path, perms::READ, identities)?;
-                put_i32(
-                    out,
-                    i32::try_from(self.tree.descendant_count(id)).unwrap_or(i32::MAX),
-                );
+                put_i32(out, i32::try_from(self.tree.descendant_count(id)).unwrap_or(i32::MAX));
             }
-            Request::GetEphemerals { prefix } => {
-                self.put_ephemerals(self.connections[slot].session, prefix, out)
-            }
+            Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
             Request::MultiRead(ops) => {
-                let results = ops
-                    .iter()
-                    .map(|op| self.read_item(op, identities))
-                    .collect();
+                let results = ops.iter().map(|op| self.read_item(op, identities)).collect();
                 Response::Multi(results).encode_body(out);
             }
             Request::WhoAmI => {
-                let users = identities
-                    .iter()
-                    .map(|identity| (identity.scheme.as_str(), user(identity)));
+                let users = identities.iter().map(|identity| (identity.scheme.as_str(), user(identity)));
                 put_who_am_i(out, identities.len(), users);
             }
             Request::Sync { path } => put_text(out, path),
             Request::CheckWatches { path, kind } => {
-                self.watches
-                    .check(connection, path.as_deref().unwrap_or_default(), *kind)?;
+                self.watches.check(connection, path.as_deref().unwrap_or_default(), *kind)?;
             }
             Request::RemoveWatches { path, kind } => {
-                self.watches
-                    .remove(connection, path.as_deref().unwrap_or_default(), *kind)?;
+                self.watches.remove(connection, path.as_deref().unwrap_or_default(), *kind)?;
             }
             Request::AddWatch { path, mode } => {
                 let mode = match mode {
                     AddWatchMode::Persistent => WatchMode::Persistent,
                     AddWatchMode::PersistentRecursive => WatchMode::PersistentRecursive,
                 };
-                self.watches
-                    .arm(connection, path.as_deref().unwrap_or_default(), mode);
+                self.watches.arm(connection, path.as_deref().unwrap_or_default(), mode);
                 put_add_watch(out);
             }
             Request::Ping | Request::SetWatches(_) | Request::SetWatches2(_) => {}
@@ -191,12 +153,7 @@ impl Node {
     }
 
     fn require(&self, id: NodeId, wanted: i32, identities: &[Identity]) -> Result<(), ErrorCode> {
-        if acl::allowed(
-            self.tree.acl(id),
-            wanted,
-            identities,
-            self.settings.skip_acl,
-        ) {
+        if acl::allowed(self.tree.acl(id), wanted, identities, self.settings.skip_acl) {
             Ok(())
         } else {
             Err(ErrorCode::NoAuth)
@@ -210,31 +167,20 @@ impl Node {
             MultiReadOp::GetChildren { path, .. } => (path, false),
         };
         match self.readable(path, perms::READ, identities) {
-            Err(error) => MultiResult::Error {
-                code: error.number(),
-            },
-            Ok((_, id)) if data => MultiResult::GetData {
-                data: self.tree.data(id).map(Cow::Borrowed),
-                stat: self.tree.stat(id),
-            },
+            Err(error) => MultiResult::Error { code: error.number() },
+            Ok((_, id)) if data => {
+                MultiResult::GetData { data: self.tree.data(id).map(Cow::Borrowed), stat: self.tree.stat(id) }
+            }
             Ok((_, id)) => {
-                let names = self
-                    .tree
-                    .children(id)
-                    .map(|child| Cow::Borrowed(self.tree.name(child)));
-                MultiResult::GetChildren {
-                    children: names.collect(),
-                }
+                let names = self.tree.children(id).map(|child| Cow::Borrowed(self.tree.name(child)));
+                MultiResult::GetChildren { children: names.collect() }
             }
         }
     }
 
     /// Plain string prefix; nothing, blanks or `/` mean all (client-protocol 12.7).
     fn put_ephemerals(&self, session: SessionId, prefix: &Option<Cow<'_, str>>, out: &mut Vec<u8>) {
-        let prefix = prefix
-            .as_deref()
-            .filter(|prefix| !prefix.trim().is_empty() && *prefix != "/")
-            .unwrap_or_default();
+        let prefix = prefix.as_deref().filter(|prefix| !prefix.trim().is_empty() && *prefix != "/").unwrap_or_default();
         let paths: Vec<String> = self
             .tree
             .ephemerals(session)
@@ -252,9 +198,7 @@ impl Node {
         for path in &asked.data {
             match self.tree.find(path).map(|id| self.tree.raw_stat(id).mzxid) {
                 None => self.catch_up(slot, EventKind::NodeDeleted, path),
-                Some(mzxid) if mzxid > since => {
-                    self.catch_up(slot, EventKind::NodeDataChanged, path)
-                }
+                Some(mzxid) if mzxid > since => self.catch_up(slot, EventKind::NodeDataChanged, path),
                 Some(_) => self.watches.arm(connection, path, WatchMode::StandardData),
             }
         }
@@ -267,9 +211,7 @@ impl Node {
         for path in &asked.child {
             match self.tree.find(path).map(|id| self.tree.raw_stat(id).pzxid) {
                 None => self.catch_up(slot, EventKind::NodeDeleted, path),
-                Some(pzxid) if pzxid > since => {
-                    self.catch_up(slot, EventKind::NodeChildrenChanged, path)
-                }
+                Some(pzxid) if pzxid > since => self.catch_up(slot, EventKind::NodeChildrenChanged, path),
                 Some(_) => self.watches.arm(connection, path, WatchMode::StandardChild),
             }
         }
@@ -277,18 +219,13 @@ impl Node {
             self.watches.arm(connection, path, WatchMode::Persistent);
         }
         for path in &asked.persistent_recursive {
-            self.watches
-                .arm(connection, path, WatchMode::PersistentRecursive);
+            self.watches.arm(connection, path, WatchMode::PersistentRecursive);
         }
     }
 
     fn catch_up(&mut self, slot: Slot, kind: EventKind, path: &str) {
         let connection = &mut self.connections[slot];
-        WatcherEvent {
-            kind,
-            path: path.into(),
-        }
-        .encode(NO_ZXID, &mut connection.outbox);
+        WatcherEvent { kind, path: path.into() }.encode(NO_ZXID, &mut connection.outbox);
         connection.stats.packets_sent += 1;
         self.mark_dirty(slot);
     }
@@ -302,10 +239,7 @@ fn required<'r>(path: &'r Option<Cow<'_, str>>) -> Result<&'r str, ErrorCode> {
 /// What `whoAmI` shows of an identity (client-protocol 12.6).
 fn user(identity: &Identity) -> &str {
     match identity.scheme.as_str() {
-        "digest" => identity
-            .id
-            .split_once(':')
-            .map_or(identity.id.as_str(), |(user, _)| user),
+        "digest" => identity.id.split_once(':').map_or(identity.id.as_str(), |(user, _)| user),
         "ip" | "x509" | "sasl" => &identity.id,
         _ => "",
     }

@@ -22,20 +22,13 @@ pub struct ExpiryBuckets {
 
 impl ExpiryBuckets {
     pub fn file(&mut self, session: SessionId, deadline_us: u64) {
-        self.by_deadline_us
-            .entry(deadline_us)
-            .or_default()
-            .push(session);
+        self.by_deadline_us.entry(deadline_us).or_default().push(session);
     }
 
     /// Sessions whose filed bucket is due. The caller expires them or files them again under their true deadline.
     pub fn due(&mut self, now_us: u64) -> Vec<SessionId> {
         let mut due = Vec::new();
-        while let Some(entry) = self
-            .by_deadline_us
-            .first_entry()
-            .filter(|entry| *entry.key() <= now_us)
-        {
+        while let Some(entry) = self.by_deadline_us.first_entry().filter(|entry| *entry.key() <= now_us) {
             due.append(&mut entry.remove());
         }
         due

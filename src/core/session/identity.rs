@@ -17,9 +17,7 @@ impl SessionIds {
     /// `start_ms` is the wall clock: a monotonic one can repeat after a reboot and would hand out ids in use.
     pub fn new(server: ServerId, start_ms: i64) -> Self {
         let clock = (start_ms & 0xff_ffff_ffff) << 16;
-        SessionIds {
-            next: (server.0 << 56) | clock,
-        }
+        SessionIds { next: (server.0 << 56) | clock }
     }
 
     pub fn allocate(&mut self) -> SessionId {
@@ -81,10 +79,7 @@ mod tests {
         assert!(!password_matches(session, Some(&right[..15])));
         assert!(!password_matches(session, Some(&[0; 16])));
         assert!(!password_matches(session, None));
-        assert!(
-            !password_matches(SessionId(0), Some(&password(SessionId(0)))),
-            "0 is nobody's session"
-        );
+        assert!(!password_matches(SessionId(0), Some(&password(SessionId(0)))), "0 is nobody's session");
     }
 
     #[test]

@@ -35,11 +35,7 @@ pub struct SessionTable {
 
 impl SessionTable {
     pub fn new(tick_ms: u32) -> Self {
-        SessionTable {
-            sessions: HashMap::default(),
-            buckets: ExpiryBuckets::default(),
-            tick_ms,
-        }
+        SessionTable { sessions: HashMap::default(), buckets: ExpiryBuckets::default(), tick_ms }
     }
 
     /// A committed `createSession`, or one restored at start. An existing id has its timeout overwritten (semantics 11.1).
@@ -49,13 +45,8 @@ impl SessionTable {
             session.table_timeout_ms = timeout_ms;
             return;
         }
-        let session = Session {
-            table_timeout_ms: timeout_ms,
-            timeout_ms,
-            deadline_us,
-            closing: false,
-            connection: None,
-        };
+        let session =
+            Session { table_timeout_ms: timeout_ms, timeout_ms, deadline_us, closing: false, connection: None };
         self.sessions.insert(id, session);
         self.buckets.file(id, deadline_us);
     }
@@ -89,10 +80,7 @@ impl SessionTable {
     pub fn touch(&mut self, id: SessionId, now_us: u64) -> bool {
         match self.sessions.get_mut(&id) {
             Some(session) if !session.closing => {
-                session.deadline_us =
-                    session
-                        .deadline_us
-                        .max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
+                session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
                 true
             }
             _ => false,
@@ -101,11 +89,7 @@ impl SessionTable {
 
     /// A connect that resumes the session with a newly negotiated timeout. False when it is unknown or closing.
     pub fn resume(&mut self, id: SessionId, timeout_ms: i32, now_us: u64) -> bool {
-        let Some(session) = self
-            .sessions
-            .get_mut(&id)
-            .filter(|session| !session.closing)
-        else {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.closing) else {
             return false;
         };
         session.timeout_ms = timeout_ms;
@@ -169,10 +153,7 @@ mod tests {
         assert_eq!(table.expire(5 * SECOND_US), [ONE]);
         assert!(table.expire(99 * SECOND_US).is_empty());
         assert!(table.get(ONE).unwrap().closing);
-        assert!(
-            !table.touch(ONE, 6 * SECOND_US),
-            "closing sessions are not revived"
-        );
+        assert!(!table.touch(ONE, 6 * SECOND_US), "closing sessions are not revived");
         assert!(!table.resume(ONE, 4000, 6 * SECOND_US));
     }
 

@@ -43,11 +43,7 @@ pub fn digest_identity(_auth: &[u8]) -> CompactString {
 }
 
 /// Takes a digest auth packet: adds `digest:<id>`, and `super:` if the id is the configured superDigest.
-pub fn authenticate_digest(
-    _auth: &[u8],
-    _super_digest: Option<&str>,
-    _identities: &mut Vec<Identity>,
-) {
+pub fn authenticate_digest(_auth: &[u8], _super_digest: Option<&str>, _identities: &mut Vec<Identity>) {
     unimplemented!()
 }
 

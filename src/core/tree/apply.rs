@@ -72,12 +72,7 @@ pub struct Applied<'t> {
 #[allow(unused_variables)]
 impl DataTree {
     /// Applies one committed transaction. Never fails: what newer state contradicts is skipped (semantics 17).
-    pub fn apply<'t>(
-        &mut self,
-        header: &TxnHeader,
-        txn: &'t Txn<'_>,
-        sink: &mut impl ChangeSink,
-    ) -> Applied<'t> {
+    pub fn apply<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, sink: &mut impl ChangeSink) -> Applied<'t> {
         unimplemented!()
     }
 }

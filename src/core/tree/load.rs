@@ -14,14 +14,8 @@ pub enum LoadError {
     NoRoot,
     #[error("slot {slot} hangs below slot {parent}, which is not there")]
     NoParent { slot: u32, parent: u32 },
-    #[error(
-        "slot {slot} has the name {name:?} of another child of slot {parent}, or no valid name"
-    )]
-    BadName {
-        slot: u32,
-        parent: u32,
-        name: String,
-    },
+    #[error("slot {slot} has the name {name:?} of another child of slot {parent}, or no valid name")]
+    BadName { slot: u32, parent: u32, name: String },
     #[error("{count} nodes are not reachable from the root")]
     Unreachable { count: u64 },
     #[error("slot {slot} uses ACL {acl}, which the snapshot does not have")]

@@ -22,9 +22,7 @@ pub enum OwnerKind {
 impl OwnerKind {
     pub fn of(owner: i64, extended_types: bool, emulate_353_ttl: bool) -> OwnerKind {
         const TTL_MS_MASK: i64 = (1 << 40) - 1;
-        let ttl = OwnerKind::Ttl {
-            ttl_ms: owner & TTL_MS_MASK,
-        };
+        let ttl = OwnerKind::Ttl { ttl_ms: owner & TTL_MS_MASK };
         match owner {
             0 => OwnerKind::Persistent,
             CONTAINER_OWNER => OwnerKind::Container,

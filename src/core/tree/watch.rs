@@ -52,30 +52,15 @@ impl WatchTable {
     }
     /// Fires everything a change at `path` fires (semantics 10.3), in order, consuming one-shot watches.
     /// `deliver` is called once an event and connection; it filters by ACL itself.
-    pub fn fire(
-        &mut self,
-        happened: Happened,
-        path: &str,
-        mut deliver: impl FnMut(ConnectionId, EventKind, &str),
-    ) {
+    pub fn fire(&mut self, happened: Happened, path: &str, mut deliver: impl FnMut(ConnectionId, EventKind, &str)) {
         unimplemented!()
     }
     /// checkWatches.
-    pub fn check(
-        &self,
-        connection: ConnectionId,
-        path: &str,
-        what: WatcherType,
-    ) -> Result<(), ErrorCode> {
+    pub fn check(&self, connection: ConnectionId, path: &str, what: WatcherType) -> Result<(), ErrorCode> {
         unimplemented!()
     }
     /// removeWatches.
-    pub fn remove(
-        &mut self,
-        connection: ConnectionId,
-        path: &str,
-        what: WatcherType,
-    ) -> Result<(), ErrorCode> {
+    pub fn remove(&mut self, connection: ConnectionId, path: &str, what: WatcherType) -> Result<(), ErrorCode> {
         unimplemented!()
     }
     /// The connection is gone: so are its watches.

@@ -65,11 +65,7 @@ impl Leader {
 
     /// Takes the next proposal. `txn` must carry `next_zxid()`.
     pub fn propose(&mut self, zxid: Zxid, txn: Bytes) {
-        assert_eq!(
-            zxid,
-            self.next_zxid(),
-            "a zxid is proposed once and in order"
-        );
+        assert_eq!(zxid, self.next_zxid(), "a zxid is proposed once and in order");
         self.proposed = zxid;
         self.in_flight.push_back(Proposal { zxid, txn });
     }
@@ -80,11 +76,7 @@ impl Leader {
     }
 
     fn on_ack(&mut self, from: ServerId, through: Zxid) {
-        assert!(
-            through <= self.proposed,
-            "{from:?} acked {through}, never proposed; last is {}",
-            self.proposed
-        );
+        assert!(through <= self.proposed, "{from:?} acked {through}, never proposed; last is {}", self.proposed);
         let mark = self.acked.entry(from).or_default();
         *mark = through.max(*mark);
         self.committed = self.committed.max(self.voters.agreed(&self.acked));
@@ -92,8 +84,7 @@ impl Leader {
 
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
-        self.in_flight
-            .pop_front_if(|proposal| proposal.zxid <= self.committed)
+        self.in_flight.pop_front_if(|proposal| proposal.zxid <= self.committed)
     }
 }
 
@@ -113,10 +104,7 @@ mod tests {
         assert_eq!(leader.pop_committed().unwrap().zxid, Zxid(11));
         assert_eq!(leader.pop_committed().unwrap().zxid, Zxid(12));
         assert!(leader.pop_committed().is_none());
-        assert_eq!(
-            (leader.in_flight(), leader.committed(), leader.proposed()),
-            (1, Zxid(12), Zxid(13))
-        );
+        assert_eq!((leader.in_flight(), leader.committed(), leader.proposed()), (1, Zxid(12), Zxid(13)));
     }
 
     #[test]

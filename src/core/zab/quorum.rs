@@ -20,11 +20,8 @@ impl Quorum {
 
     /// The highest zxid that a majority of voters has acknowledged. Acks ride FIFO links, so one covers its prefix.
     pub fn agreed(&self, acked: &BTreeMap<ServerId, Zxid>) -> Zxid {
-        let mut marks: Vec<Zxid> = self
-            .voters
-            .iter()
-            .map(|voter| acked.get(voter).copied().unwrap_or(Zxid::ZERO))
-            .collect();
+        let mut marks: Vec<Zxid> =
+            self.voters.iter().map(|voter| acked.get(voter).copied().unwrap_or(Zxid::ZERO)).collect();
         marks.sort_unstable_by(|a, b| b.cmp(a));
         marks[self.voters.len() / 2]
     }
@@ -36,11 +33,7 @@ mod tests {
 
     fn agreed(voters: usize, acks: &[u64]) -> u64 {
         let ids: Vec<ServerId> = (1..=voters as i64).map(ServerId).collect();
-        let acked = acks
-            .iter()
-            .zip(&ids)
-            .map(|(zxid, id)| (*id, Zxid(*zxid)))
-            .collect();
+        let acked = acks.iter().zip(&ids).map(|(zxid, id)| (*id, Zxid(*zxid))).collect();
         Quorum::majority(ids).agreed(&acked).0
     }
 
@@ -51,10 +44,6 @@ mod tests {
         assert_eq!(agreed(3, &[7, 5, 0]), 5);
         assert_eq!(agreed(3, &[7]), 0, "one of three is nobody");
         assert_eq!(agreed(5, &[9, 8, 7, 6, 5]), 7);
-        assert_eq!(
-            agreed(4, &[9, 8, 7, 6]),
-            7,
-            "an even ensemble needs one more than half"
-        );
+        assert_eq!(agreed(4, &[9, 8, 7, 6]), 7, "an even ensemble needs one more than half");
     }
 }
