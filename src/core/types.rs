@@ -40,21 +40,38 @@ pub enum LogRoom {
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A client connected. Every later input about it carries the same id.
-    Connected { connection: ConnectionId, peer: SocketAddr },
+    Connected {
+        connection: ConnectionId,
+        peer: SocketAddr,
+    },
     /// One or more complete frames, each with its 4-byte length, as read from the socket. Lengths were checked against
     /// `jute.maxbuffer` by the shell. The first frame of a connection is its ConnectRequest.
-    Received { connection: ConnectionId, frames: &'a [u8] },
+    Received {
+        connection: ConnectionId,
+        frames: &'a [u8],
+    },
     /// The shell handed `bytes` of earlier `Output::Send`s of this connection to the kernel.
-    Sent { connection: ConnectionId, bytes: usize },
+    Sent {
+        connection: ConnectionId,
+        bytes: usize,
+    },
     /// The connection is gone, whoever ended it.
-    Disconnected { connection: ConnectionId },
+    Disconnected {
+        connection: ConnectionId,
+    },
     /// Everything up to and including this zxid is on this server's stable storage.
-    LogDurable { through: Zxid },
+    LogDurable {
+        through: Zxid,
+    },
     LogRoom(LogRoom),
     /// A snapshot begun by `Output::SnapshotBegin` can take this many more chunks right now.
-    SnapshotRoom { chunks: usize },
+    SnapshotRoom {
+        chunks: usize,
+    },
     /// The snapshot begun earlier is complete and durable, or failed (and was abandoned).
-    SnapshotEnded { ok: bool },
+    SnapshotEnded {
+        ok: bool,
+    },
     /// Begin a snapshot now if none is running.
     SnapshotWanted,
     /// Time passed. The shell calls at least once a tick while the node has sessions.
@@ -67,14 +84,26 @@ pub enum Input<'a> {
 #[derive(Debug)]
 pub enum Output {
     /// Bytes for a client, after all earlier ones of the same connection.
-    Send { connection: ConnectionId, bytes: Vec<u8> },
+    Send {
+        connection: ConnectionId,
+        bytes: Vec<u8>,
+    },
     /// Close after everything sent before is flushed. `Input::Disconnected` follows.
-    Close { connection: ConnectionId },
+    Close {
+        connection: ConnectionId,
+    },
     /// Stop reading from this client until `ResumeReading` (back-pressure). Frames already handed over are kept.
-    PauseReading { connection: ConnectionId },
-    ResumeReading { connection: ConnectionId },
+    PauseReading {
+        connection: ConnectionId,
+    },
+    ResumeReading {
+        connection: ConnectionId,
+    },
     /// Append to the log; `Input::LogDurable` answers. The bytes are header, record and digest, as the quorum sees them.
-    Log { zxid: Zxid, txn: Bytes },
+    Log {
+        zxid: Zxid,
+        txn: Bytes,
+    },
     /// Begin a snapshot of exactly the state at `zxid`; chunks follow as room is given.
     SnapshotBegin(Box<ringkeeper_storage::SnapshotHeader>),
     SnapshotChunk(Vec<ringkeeper_storage::NodeImage>),

@@ -25,10 +25,7 @@ pub fn payload_bytes(word: [u8; LENGTH_BYTES], limits: &Limits) -> Result<usize,
     let length = i32::from_be_bytes(word);
     match usize::try_from(length) {
         Ok(bytes) if bytes <= limits.frame_bytes => Ok(bytes),
-        _ => Err(FrameLengthError {
-            length,
-            max_bytes: limits.frame_bytes,
-        }),
+        _ => Err(FrameLengthError { length, max_bytes: limits.frame_bytes }),
     }
 }
 
@@ -99,9 +96,7 @@ impl FrameAssembler {
     /// Moves bytes from the chunk until `wanted_bytes` are held, or the chunk is used up. Memory follows what arrives,
     /// not what a length word promises.
     fn take(&mut self, chunk: &mut &[u8], wanted_bytes: usize) {
-        let moved_bytes = wanted_bytes
-            .saturating_sub(self.partial.len())
-            .min(chunk.len());
+        let moved_bytes = wanted_bytes.saturating_sub(self.partial.len()).min(chunk.len());
         let (moved, rest) = chunk.split_at(moved_bytes);
         self.partial.extend_from_slice(moved);
         *chunk = rest;
@@ -152,8 +147,7 @@ pub fn begin_frame(out: &mut Vec<u8>) -> FrameStart {
 /// Writes the length of everything appended since `start`.
 pub fn end_frame(out: &mut [u8], start: FrameStart) {
     let payload_start = start.0 + LENGTH_BYTES;
-    let payload_bytes =
-        i32::try_from(out.len() - payload_start).expect("a reply that fits a frame");
+    let payload_bytes = i32::try_from(out.len() - payload_start).expect("a reply that fits a frame");
     out[start.0..payload_start].copy_from_slice(&payload_bytes.to_be_bytes());
 }
 
@@ -177,10 +171,7 @@ pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
 
 /// The mask `stmk` brings, if its 8 bytes came along with the word. Java does not wait for them either.
 pub fn trace_mask(bytes: &[u8]) -> Option<i64> {
-    bytes
-        .get(4..)?
-        .first_chunk()
-        .map(|mask| i64::from_be_bytes(*mask))
+    bytes.get(4..)?.first_chunk().map(|mask| i64::from_be_bytes(*mask))
 }
 
 macro_rules! four_letter_words {
@@ -202,6 +193,14 @@ macro_rules! four_letter_words {
             /// As the whitelist setting and the refusal text spell it.
             pub fn name(self) -> &'static str {
                 match self { $(FourLetterWord::$variant => $name,)* }
+            }
+
+            /// From the whitelist setting's spelling.
+            pub fn from_name(name: &str) -> Option<FourLetterWord> {
+                match name {
+                    $($name => Some(FourLetterWord::$variant),)*
+                    _ => None,
+                }
             }
 
             /// The four bytes on the wire.

@@ -36,22 +36,14 @@ pub struct Limits {
 
 impl Limits {
     /// Nothing but the format's own bound: for bytes that were checked before they were stored (the transaction log).
-    pub const FORMAT: Limits = Limits {
-        frame_bytes: i32::MAX as usize,
-        item_bytes: i32::MAX as usize,
-    };
+    pub const FORMAT: Limits = Limits { frame_bytes: i32::MAX as usize, item_bytes: i32::MAX as usize };
 
     /// From the two settings; `extra_bytes` is `None` where `extrasize` is not set and so follows `max_buffer_bytes`.
     pub fn new(max_buffer_bytes: usize, extra_bytes: Option<usize>) -> Limits {
         // Java: BinaryInputArchive never lets the extra size fall below 1024.
         let extra_bytes = extra_bytes.unwrap_or(max_buffer_bytes).max(1024);
-        let item_bytes = max_buffer_bytes
-            .saturating_add(extra_bytes)
-            .min(Self::FORMAT.item_bytes);
-        Limits {
-            frame_bytes: max_buffer_bytes.min(Self::FORMAT.frame_bytes),
-            item_bytes,
-        }
+        let item_bytes = max_buffer_bytes.saturating_add(extra_bytes).min(Self::FORMAT.item_bytes);
+        Limits { frame_bytes: max_buffer_bytes.min(Self::FORMAT.frame_bytes), item_bytes }
     }
 }
 
@@ -70,10 +62,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], limits: &Limits) -> Reader<'a> {
-        Reader {
-            rest: bytes,
-            item_bytes_max: limits.item_bytes,
-        }
+        Reader { rest: bytes, item_bytes_max: limits.item_bytes }
     }
 
     /// Bytes not read yet.
@@ -88,9 +77,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((head, rest)) = self.rest.split_first_chunk::<N>() else {
-            return Err(DecodeError::Truncated {
-                missing_bytes: N - self.rest.len(),
-            });
+            return Err(DecodeError::Truncated { missing_bytes: N - self.rest.len() });
         };
         self.rest = rest;
         Ok(*head)
@@ -124,19 +111,12 @@ impl<'a> Reader<'a> {
         if length == -1 {
             return Ok(None);
         }
-        let bytes = usize::try_from(length)
-            .ok()
-            .filter(|bytes| *bytes <= self.item_bytes_max);
+        let bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= self.item_bytes_max);
         let Some(bytes) = bytes else {
-            return Err(DecodeError::ItemLength {
-                length,
-                max_bytes: self.item_bytes_max,
-            });
+            return Err(DecodeError::ItemLength { length, max_bytes: self.item_bytes_max });
         };
         let Some((head, rest)) = self.rest.split_at_checked(bytes) else {
-            return Err(DecodeError::Truncated {
-                missing_bytes: bytes - self.rest.len(),
-            });
+            return Err(DecodeError::Truncated { missing_bytes: bytes - self.rest.len() });
         };
         self.rest = rest;
         Ok(Some(head))
@@ -176,10 +156,7 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let before_bytes = self.rest.len();
             elements.extend([element(self)?]);
-            assert!(
-                self.rest.len() < before_bytes,
-                "an element without bytes would let a count allocate for nothing"
-            );
+            assert!(self.rest.len() < before_bytes, "an element without bytes would let a count allocate for nothing");
         }
         Ok(Some(elements))
     }
@@ -207,7 +184,7 @@ fn decode_malformed_utf8(bytes: &[u8]) -> String {
             Err(error) => error,
         };
         let (valid, malformed) = rest.split_at(error.valid_up_to());
-        text.push_str(&String::from_utf8_lossy(valid));
+        text.push_str(std::str::from_utf8(valid).expect("valid up to here"));
         text.push(char::REPLACEMENT_CHARACTER);
         let skipped_bytes = match malformed {
             [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => 3,
@@ -236,10 +213,7 @@ pub fn put_i64(out: &mut Vec<u8>, value: i64) {
 /// A length or count as the format carries it. Longer than 2 GiB is our own mistake: limits lie far below.
 #[inline]
 pub fn put_count(out: &mut Vec<u8>, count: usize) {
-    put_i32(
-        out,
-        i32::try_from(count).expect("a length that fits the format"),
-    );
+    put_i32(out, i32::try_from(count).expect("a length that fits the format"));
 }
 
 #[inline]
@@ -273,8 +247,5 @@ pub fn put_strings<'s>(out: &mut Vec<u8>, count: usize, strings: impl Iterator<I
         put_string(out, string);
         written += 1;
     }
-    assert_eq!(
-        written, count,
-        "a vector must hold as many strings as it announces"
-    );
+    assert_eq!(written, count, "a vector must hold as many strings as it announces");
 }

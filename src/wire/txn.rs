@@ -15,8 +15,7 @@ pub use super::client::AclList;
 use super::client::{OpCode, decode_acl_list, put_acl_list};
 use super::frame::{begin_frame, end_frame};
 use super::jute::{
-    DecodeError, Limits, Reader, put_bool, put_buffer, put_count, put_i32, put_i64, put_string,
-    put_strings,
+    DecodeError, Limits, Reader, put_bool, put_buffer, put_count, put_i32, put_i64, put_string, put_strings,
 };
 
 /// Owner of a container node. Java: `EphemeralType.CONTAINER_EPHEMERAL_OWNER`.
@@ -122,14 +121,8 @@ impl Txn<'_> {
         match self {
             Txn::CreateSession { .. } => OpCode::CreateSession,
             Txn::CloseSession { .. } => OpCode::CloseSession,
-            Txn::Create {
-                kind: CreateKind::Container,
-                ..
-            } => OpCode::CreateContainer,
-            Txn::Create {
-                kind: CreateKind::Ttl { .. },
-                ..
-            } => OpCode::CreateTtl,
+            Txn::Create { kind: CreateKind::Container, .. } => OpCode::CreateContainer,
+            Txn::Create { kind: CreateKind::Ttl { .. }, .. } => OpCode::CreateTtl,
             Txn::Create { create2: true, .. } => OpCode::Create2,
             Txn::Create { create2: false, .. } => OpCode::Create,
             Txn::Delete { .. } => OpCode::Delete,
@@ -151,10 +144,7 @@ pub fn encode_txn(header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>, 
     put_i64(out, header.zxid);
     put_i64(out, header.time_ms);
     put_i32(out, txn.opcode().number());
-    assert!(
-        !matches!(txn, Txn::Check { .. }),
-        "a check is only ever part of a multi"
-    );
+    assert!(!matches!(txn, Txn::Check { .. }), "a check is only ever part of a multi");
     put_record(out, txn);
     if let Some(digest) = digest {
         put_i32(out, digest.version);
@@ -175,22 +165,10 @@ pub fn decode_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>
     let r = &mut Reader::new(bytes, &Limits::FORMAT);
     let (header, kind) = header(r)?;
     let txn = match opcode(kind)? {
-        OpCode::CreateSession => Txn::CreateSession {
-            timeout_ms: r.i32()?,
-        },
-        OpCode::CloseSession => Txn::CloseSession {
-            paths: closed_paths(r)?,
-        },
-        OpCode::SetAcl => Txn::SetAcl {
-            path: path(r)?,
-            acl: acl(r)?,
-            version: r.i32()?,
-        },
-        OpCode::Reconfig => Txn::Reconfig {
-            path: path(r)?,
-            data: r.buffer()?,
-            version: r.i32()?,
-        },
+        OpCode::CreateSession => Txn::CreateSession { timeout_ms: r.i32()? },
+        OpCode::CloseSession => Txn::CloseSession { paths: closed_paths(r)? },
+        OpCode::SetAcl => Txn::SetAcl { path: path(r)?, acl: acl(r)?, version: r.i32()? },
+        OpCode::Reconfig => Txn::Reconfig { path: path(r)?, data: r.buffer()?, version: r.i32()? },
         OpCode::Multi => Txn::Multi(r.vector(multi_part)?.unwrap_or_default()),
         OpCode::Check => return Err(DecodeError::UnknownType(kind)),
         OpCode::Create => create(r, OpCode::Create, ParentCversion::MayBeMissing)?,
@@ -198,21 +176,13 @@ pub fn decode_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>
     };
     let digest = match r.rest().len() {
         0..DIGEST_BYTES => None,
-        _ => Some(TxnDigest {
-            version: r.i32()?,
-            tree_digest: r.i64()?,
-        }),
+        _ => Some(TxnDigest { version: r.i32()?, tree_digest: r.i64()? }),
     };
     Ok((header, txn, digest))
 }
 
 fn header(r: &mut Reader<'_>) -> Result<(TxnHeader, i32), DecodeError> {
-    let header = TxnHeader {
-        client_id: r.i64()?,
-        cxid: r.i32()?,
-        zxid: r.i64()?,
-        time_ms: r.i64()?,
-    };
+    let header = TxnHeader { client_id: r.i64()?, cxid: r.i32()?, zxid: r.i64()?, time_ms: r.i64()? };
     Ok((header, r.i32()?))
 }
 
@@ -228,15 +198,8 @@ fn record<'a>(r: &mut Reader<'a>, opcode: OpCode) -> Result<Txn<'a>, DecodeError
         }
         OpCode::Delete => Txn::Delete { path: path(r)? },
         OpCode::DeleteContainer => Txn::DeleteContainer { path: path(r)? },
-        OpCode::SetData => Txn::SetData {
-            path: path(r)?,
-            data: r.buffer()?,
-            version: r.i32()?,
-        },
-        OpCode::Check => Txn::Check {
-            path: path(r)?,
-            version: r.i32()?,
-        },
+        OpCode::SetData => Txn::SetData { path: path(r)?, data: r.buffer()?, version: r.i32()? },
+        OpCode::Check => Txn::Check { path: path(r)?, version: r.i32()? },
         OpCode::Error => Txn::Error { code: r.i32()? },
         other => return Err(DecodeError::UnknownType(other.number())),
     })
@@ -245,9 +208,7 @@ fn record<'a>(r: &mut Reader<'a>, opcode: OpCode) -> Result<Txn<'a>, DecodeError
 /// `int type, buffer record`.
 fn multi_part<'a>(r: &mut Reader<'a>) -> Result<Txn<'a>, DecodeError> {
     let opcode = opcode(r.i32()?)?;
-    let part = r.buffer()?.ok_or(DecodeError::Invalid(
-        "null where a part of a multi is required",
-    ))?;
+    let part = r.buffer()?.ok_or(DecodeError::Invalid("null where a part of a multi is required"))?;
     record(&mut Reader::new(part, &Limits::FORMAT), opcode)
 }
 
@@ -258,42 +219,22 @@ enum ParentCversion {
     MayBeMissing,
 }
 
-fn create<'a>(
-    r: &mut Reader<'a>,
-    opcode: OpCode,
-    parent: ParentCversion,
-) -> Result<Txn<'a>, DecodeError> {
+fn create<'a>(r: &mut Reader<'a>, opcode: OpCode, parent: ParentCversion) -> Result<Txn<'a>, DecodeError> {
     let (path, data, acl) = (path(r)?, r.buffer()?, acl(r)?);
     let plain_kind = match opcode {
         OpCode::Create | OpCode::Create2 if r.bool()? => CreateKind::Ephemeral,
         OpCode::Create | OpCode::Create2 => CreateKind::Persistent,
         _ => CreateKind::Container,
     };
-    let parent_cversion = if r.is_empty() && parent == ParentCversion::MayBeMissing {
-        -1
-    } else {
-        r.i32()?
-    };
-    let kind = if opcode == OpCode::CreateTtl {
-        CreateKind::Ttl { ttl_ms: r.i64()? }
-    } else {
-        plain_kind
-    };
-    Ok(Txn::Create {
-        path,
-        data,
-        acl,
-        kind,
-        parent_cversion,
-        create2: opcode == OpCode::Create2,
-    })
+    let parent_cversion = if r.is_empty() && parent == ParentCversion::MayBeMissing { -1 } else { r.i32()? };
+    let kind = if opcode == OpCode::CreateTtl { CreateKind::Ttl { ttl_ms: r.i64()? } } else { plain_kind };
+    Ok(Txn::Create { path, data, acl, kind, parent_cversion, create2: opcode == OpCode::Create2 })
 }
 
 /// Four tails are legal: nothing, a digest, a list, a list and a digest. Exactly 12 bytes that begin with the digest
 /// version are a digest: as a list they would be two empty paths.
 fn closed_paths<'a>(r: &mut Reader<'a>) -> Result<Option<Vec<Cow<'a, str>>>, DecodeError> {
-    let digest_only =
-        r.rest().len() == DIGEST_BYTES && r.rest().starts_with(&DIGEST_VERSION.to_be_bytes());
+    let digest_only = r.rest().len() == DIGEST_BYTES && r.rest().starts_with(&DIGEST_VERSION.to_be_bytes());
     if r.is_empty() || digest_only {
         return Ok(None);
     }
@@ -312,17 +253,8 @@ fn put_record(out: &mut Vec<u8>, txn: &Txn<'_>) {
     match txn {
         Txn::CreateSession { timeout_ms } => put_i32(out, *timeout_ms),
         Txn::CloseSession { paths: None } => {}
-        Txn::CloseSession { paths: Some(paths) } => {
-            put_strings(out, paths.len(), paths.iter().map(Cow::as_ref))
-        }
-        Txn::Create {
-            path,
-            data,
-            acl,
-            kind,
-            parent_cversion,
-            create2: _,
-        } => {
+        Txn::CloseSession { paths: Some(paths) } => put_strings(out, paths.len(), paths.iter().map(Cow::as_ref)),
+        Txn::Create { path, data, acl, kind, parent_cversion, create2: _ } => {
             put_string(out, path);
             put_buffer(out, *data);
             put_acl_list(out, Some(acl));
@@ -337,16 +269,7 @@ fn put_record(out: &mut Vec<u8>, txn: &Txn<'_>) {
             }
         }
         Txn::Delete { path } | Txn::DeleteContainer { path } => put_string(out, path),
-        Txn::SetData {
-            path,
-            data,
-            version,
-        }
-        | Txn::Reconfig {
-            path,
-            data,
-            version,
-        } => {
+        Txn::SetData { path, data, version } | Txn::Reconfig { path, data, version } => {
             put_string(out, path);
             put_buffer(out, *data);
             put_i32(out, *version);
@@ -364,11 +287,7 @@ fn put_record(out: &mut Vec<u8>, txn: &Txn<'_>) {
         Txn::Multi(parts) => {
             put_count(out, parts.len());
             for part in parts {
-                assert!(
-                    is_multi_part(part),
-                    "{} cannot be part of a multi",
-                    part.opcode().name()
-                );
+                assert!(is_multi_part(part), "{} cannot be part of a multi", part.opcode().name());
                 put_i32(out, part.opcode().number());
                 // A buffer is a length and its bytes, and so is a frame.
                 let buffer = begin_frame(out);

@@ -9,8 +9,7 @@ use std::borrow::Cow;
 
 use super::{CreateRequest, OpCode, Stat};
 use crate::wire::jute::{
-    DecodeError, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_string, put_strings,
-    put_text,
+    DecodeError, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_string, put_strings, put_text,
 };
 
 /// One write of a `multi`.
@@ -99,10 +98,7 @@ struct ItemHeader {
 
 impl ItemHeader {
     fn decode(r: &mut Reader<'_>) -> Result<ItemHeader, DecodeError> {
-        let header = ItemHeader {
-            kind: r.i32()?,
-            done: r.bool()?,
-        };
+        let header = ItemHeader { kind: r.i32()?, done: r.bool()? };
         r.i32()?; // err: -1 from clients, 0 from servers, never examined
         Ok(header)
     }
@@ -128,9 +124,7 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
                         return Err(DecodeError::Invalid("TTL flags on an item without a TTL"));
                     }
                     _ => {
-                        return Err(DecodeError::Invalid(
-                            "create flags that do not exist, in a multi",
-                        ));
+                        return Err(DecodeError::Invalid("create flags that do not exist, in a multi"));
                     }
                 }
             }
@@ -142,19 +136,9 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
                     _ => MultiOp::Create(create),
                 }
             }
-            OpCode::Delete => MultiOp::Delete {
-                path: r.string()?,
-                version: r.i32()?,
-            },
-            OpCode::SetData => MultiOp::SetData {
-                path: r.string()?,
-                data: r.buffer()?,
-                version: r.i32()?,
-            },
-            OpCode::Check => MultiOp::Check {
-                path: r.string()?,
-                version: r.i32()?,
-            },
+            OpCode::Delete => MultiOp::Delete { path: r.string()?, version: r.i32()? },
+            OpCode::SetData => MultiOp::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
+            OpCode::Check => MultiOp::Check { path: r.string()?, version: r.i32()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
@@ -164,14 +148,8 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
 pub(super) fn decode_read_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, DecodeError> {
     decode_items(r, |kind, r| {
         Ok(match kind {
-            OpCode::GetData => MultiReadOp::GetData {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
-            OpCode::GetChildren => MultiReadOp::GetChildren {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
+            OpCode::GetData => MultiReadOp::GetData { path: r.string()?, watch: r.bool()? },
+            OpCode::GetChildren => MultiReadOp::GetChildren { path: r.string()?, watch: r.bool()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
@@ -182,25 +160,13 @@ pub(super) fn decode_results<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiResult<'
     decode_items(r, |kind, r| {
         const PATH: &str = "null where the path of a new node is required";
         Ok(match kind {
-            OpCode::Create => MultiResult::Create {
-                path: r.required_string(PATH)?,
-            },
-            OpCode::Create2 => MultiResult::Create2 {
-                path: r.required_string(PATH)?,
-                stat: Stat::decode(r)?,
-            },
+            OpCode::Create => MultiResult::Create { path: r.required_string(PATH)? },
+            OpCode::Create2 => MultiResult::Create2 { path: r.required_string(PATH)?, stat: Stat::decode(r)? },
             OpCode::Delete => MultiResult::Delete,
-            OpCode::SetData => MultiResult::SetData {
-                stat: Stat::decode(r)?,
-            },
+            OpCode::SetData => MultiResult::SetData { stat: Stat::decode(r)? },
             OpCode::Check => MultiResult::Check,
-            OpCode::GetData => MultiResult::GetData {
-                data: r.buffer()?.map(Cow::Borrowed),
-                stat: Stat::decode(r)?,
-            },
-            OpCode::GetChildren => MultiResult::GetChildren {
-                children: super::reply::decode_names(r)?,
-            },
+            OpCode::GetData => MultiResult::GetData { data: r.buffer()?.map(Cow::Borrowed), stat: Stat::decode(r)? },
+            OpCode::GetChildren => MultiResult::GetChildren { children: super::reply::decode_names(r)? },
             OpCode::Error => MultiResult::Error { code: r.i32()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
@@ -226,9 +192,7 @@ pub(super) fn put_ops(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
     for op in ops {
         ItemHeader::put(out, op.opcode(), -1);
         match op {
-            MultiOp::Create(create)
-            | MultiOp::Create2(create)
-            | MultiOp::CreateContainer(create) => create.encode(out),
+            MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => create.encode(out),
             MultiOp::CreateTtl { create, ttl_ms } => {
                 create.encode(out);
                 put_i64(out, *ttl_ms);
@@ -237,11 +201,7 @@ pub(super) fn put_ops(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
                 put_text(out, path);
                 put_i32(out, *version);
             }
-            MultiOp::SetData {
-                path,
-                data,
-                version,
-            } => {
+            MultiOp::SetData { path, data, version } => {
                 put_text(out, path);
                 put_buffer(out, *data);
                 put_i32(out, *version);
@@ -303,11 +263,7 @@ pub fn put_data_result(out: &mut Vec<u8>, data: Option<&[u8]>, stat: &Stat) {
 }
 
 /// A `getChildren` item of a `multiRead` reply.
-pub fn put_children_result<'s>(
-    out: &mut Vec<u8>,
-    count: usize,
-    children: impl Iterator<Item = &'s str>,
-) {
+pub fn put_children_result<'s>(out: &mut Vec<u8>, count: usize, children: impl Iterator<Item = &'s str>) {
     ItemHeader::put(out, OpCode::GetChildren, 0);
     put_strings(out, count, children);
 }
