@@ -26,21 +26,44 @@ pub struct UpBatch {
 
 #[derive(Debug)]
 pub enum UpEvent {
-    Connected { connection: ConnectionId, peer: std::net::SocketAddr },
+    Connected {
+        connection: ConnectionId,
+        peer: std::net::SocketAddr,
+    },
     /// The next `bytes` bytes of the batch's frames.
-    Received { connection: ConnectionId, bytes: usize },
-    Sent { connection: ConnectionId, bytes: usize },
-    Word { connection: ConnectionId, word: FourLetterWord },
-    Disconnected { connection: ConnectionId },
+    Received {
+        connection: ConnectionId,
+        bytes: usize,
+    },
+    Sent {
+        connection: ConnectionId,
+        bytes: usize,
+    },
+    Word {
+        connection: ConnectionId,
+        word: FourLetterWord,
+    },
+    Disconnected {
+        connection: ConnectionId,
+    },
 }
 
 /// What the pipeline wants done on an io executor, in order.
 #[derive(Debug)]
 pub enum DownEvent {
-    Send { connection: ConnectionId, bytes: Vec<u8> },
-    Close { connection: ConnectionId },
-    PauseReading { connection: ConnectionId },
-    ResumeReading { connection: ConnectionId },
+    Send {
+        connection: ConnectionId,
+        bytes: Vec<u8>,
+    },
+    Close {
+        connection: ConnectionId,
+    },
+    PauseReading {
+        connection: ConnectionId,
+    },
+    ResumeReading {
+        connection: ConnectionId,
+    },
     /// Flush and close everything, then end.
     Stop,
 }

@@ -181,9 +181,10 @@ fn choose_executor(candidates: &[Candidate]) -> usize {
     if others.is_empty() || pipeline.expected_permille() < PIPELINE_BUSY_PERMILLE {
         return 0;
     }
-    let least = others.iter().enumerate().min_by_key(|(_, other)| {
-        (other.expected_permille(), other.connections.saturating_add(other.accepted_since))
-    });
+    let least = others
+        .iter()
+        .enumerate()
+        .min_by_key(|(_, other)| (other.expected_permille(), other.connections.saturating_add(other.accepted_since)));
     1 + least.expect("not empty").0
 }
 
@@ -269,9 +270,7 @@ impl Arrivals {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error(
-        "clientPort: {address} is in use by another process; end that process or choose another clientPort"
-    )]
+    #[error("clientPort: {address} is in use by another process; end that process or choose another clientPort")]
     InUse { address: SocketAddr },
     #[error("clientPort: no permission to listen on {address}; ports below 1024 need CAP_NET_BIND_SERVICE")]
     Forbidden { address: SocketAddr },
@@ -326,11 +325,7 @@ impl BoundListener {
     }
 
     /// Listens and starts the accept thread; `mailboxes` and `loads` have one entry per executor, the pipeline's first.
-    pub fn start(
-        self,
-        mailboxes: Vec<Mailbox>,
-        loads: Vec<Arc<ExecutorLoad>>,
-    ) -> Result<ClientListener, ListenError> {
+    pub fn start(self, mailboxes: Vec<Mailbox>, loads: Vec<Arc<ExecutorLoad>>) -> Result<ClientListener, ListenError> {
         assert_eq!(mailboxes.len(), loads.len());
         assert!(mailboxes.len() <= EXECUTORS_MAX);
         let address = self.address;
@@ -584,8 +579,7 @@ mod tests {
     fn excess_connections_are_closed_at_once_and_a_stop_ends_the_thread() {
         use std::io::Read;
         let (mailbox, mut arrivals) = mailbox();
-        let listener =
-            BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
+        let listener = BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
         let connect = || TcpStream::connect(listener.address).unwrap();
         let clients: Vec<TcpStream> = (0..4).map(|_| connect()).collect();
         let mut closed = 0;
@@ -597,9 +591,7 @@ mod tests {
             }
         }
         assert_eq!(closed, 2);
-        let mut next = || {
-            futures_lite::future::block_on(std::future::poll_fn(|cx| arrivals.poll_next(cx)))
-        };
+        let mut next = || futures_lite::future::block_on(std::future::poll_fn(|cx| arrivals.poll_next(cx)));
         let first = next().unwrap();
         let second = next().unwrap();
         assert_ne!(first.id, second.id);

@@ -107,11 +107,7 @@ impl IoExecutor {
         let uplink: Rc<Uplink> = Rc::default();
         let background = [
             glommio::spawn_local(send_batches(uplink.clone(), self.up)),
-            glommio::spawn_local(take_arrivals(
-                self.arrivals,
-                connections.clone(),
-                Upstream::Bridge(uplink.clone()),
-            )),
+            glommio::spawn_local(take_arrivals(self.arrivals, connections.clone(), Upstream::Bridge(uplink.clone()))),
             glommio::spawn_local(tick(connections.clone(), self.load, self.tick)),
         ];
         take_batches(self.down, &connections, &uplink).await;

@@ -41,8 +41,8 @@ pub fn start(level: Option<&str>, my_id: i64) -> Result<LogGuard, LevelError> {
     let given = level.map(str::to_owned).or(from_environment).unwrap_or_else(|| "info".to_owned());
     // The runtime warns about what the start checks and says better by itself.
     let directives = format!("glommio=error,{}", given.to_lowercase());
-    let filter = EnvFilter::try_new(directives)
-        .map_err(|error| LevelError { given: given.clone(), why: error.to_string() })?;
+    let filter =
+        EnvFilter::try_new(directives).map_err(|error| LevelError { given: given.clone(), why: error.to_string() })?;
     let (writer, worker): (NonBlocking, WorkerGuard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
     tracing_subscriber::fmt()

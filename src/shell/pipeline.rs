@@ -100,9 +100,7 @@ impl Pipeline {
             outputs: Vec::new(),
             sent: Vec::new(),
             connections: parts.connections,
-            downlinks: downlinks
-                .map(|sender| Downlink { sender, pending: Vec::new(), full: Rc::default() })
-                .collect(),
+            downlinks: downlinks.map(|sender| Downlink { sender, pending: Vec::new(), full: Rc::default() }).collect(),
             store: parts.store,
             store_events: Vec::new(),
             disk_work: Rc::default(),
@@ -229,10 +227,7 @@ impl Pipeline {
                 StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
                 StoreEvent::SnapshotEnded(ended) => {
                     match &ended {
-                        Ok(done) => info!(
-                            "Snapshot taken: {} ({} nodes, {} bytes)",
-                            done.zxid, done.nodes, done.bytes
-                        ),
+                        Ok(done) => info!("Snapshot taken: {} ({} nodes, {} bytes)", done.zxid, done.nodes, done.bytes),
                         Err(error) => error!("Snapshot failed, the next one is tried in its turn: {error}"),
                     }
                     self.snapshot_running = false;

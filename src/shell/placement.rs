@@ -81,7 +81,9 @@ impl Plan {
         let pinned: Vec<String> = self.cpus.iter().flatten().map(usize::to_string).collect();
         let mut text = match pinned.is_empty() {
             true => format!("{count} executor{}, not pinned", if count == 1 { "" } else { "s" }),
-            false => format!("{count} executor{}, pinned to CPUs {}", if count == 1 { "" } else { "s" }, pinned.join(" ")),
+            false => {
+                format!("{count} executor{}, pinned to CPUs {}", if count == 1 { "" } else { "s" }, pinned.join(" "))
+            }
         };
         if !self.spin.is_zero() {
             text += &format!(", spinning {} us before parking", self.spin.as_micros());
@@ -175,9 +177,8 @@ mod tests {
 
     #[test]
     fn spins_by_itself_only_with_cores_to_spare() {
-        let spin = |cpus: &[usize], spin| {
-            Plan::from_machine(Some(cpus), Pin::Off, spin, &[0, 1], Some(2)).unwrap().spin
-        };
+        let spin =
+            |cpus: &[usize], spin| Plan::from_machine(Some(cpus), Pin::Off, spin, &[0, 1], Some(2)).unwrap().spin;
         assert_eq!(spin(&[0, 1], None), Duration::ZERO);
         assert_eq!(spin(&[0, 1, 2], None), AUTO_SPIN);
         assert_eq!(spin(&[0], Some(Duration::from_micros(50))), Duration::from_micros(50));

@@ -209,12 +209,7 @@ async fn stop_serving(
     Ok(())
 }
 
-async fn run_tick(
-    pipeline: PipelineHandle,
-    connections: Rc<Connections>,
-    load: Arc<ExecutorLoad>,
-    period: Duration,
-) {
+async fn run_tick(pipeline: PipelineHandle, connections: Rc<Connections>, load: Arc<ExecutorLoad>, period: Duration) {
     let mut meter = LoadMeter::start();
     loop {
         glommio::timer::sleep(period).await;

@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use crate::config::{Config, Directories};
 use crate::core::Now;
 use crate::shell::client_listener::{BoundListener, ListenError, ListenerSettings};
-use crate::shell::placement::{CpuNotAllowed, Plan};
 use crate::shell::pipeline::{Core, Fatal};
+use crate::shell::placement::{CpuNotAllowed, Plan};
 use crate::shell::run;
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_task::PurgeSettings;
@@ -201,9 +201,15 @@ pub fn banner(settings: &Settings, facts: &StorageFacts) {
         settings.store.batches_in_flight
     );
     if facts.log.volatile {
-        warn!("UNSAFE: the transaction log lies in memory ({}): acknowledged writes are lost with it", facts.log.file_system);
+        warn!(
+            "UNSAFE: the transaction log lies in memory ({}): acknowledged writes are lost with it",
+            facts.log.file_system
+        );
     } else if facts.log.network {
-        warn!("the transaction log lies on a network file system ({}): how durable a write is, is up to it", facts.log.file_system);
+        warn!(
+            "the transaction log lies on a network file system ({}): how durable a write is, is up to it",
+            facts.log.file_system
+        );
     } else if !facts.log.direct_io {
         warn!("{}: no direct IO here, the log goes through the page cache", facts.log.directory.display());
     }
