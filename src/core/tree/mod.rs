@@ -26,7 +26,7 @@ pub use data_tree::{DataTree, TreeOptions};
 pub use digest::RawStat;
 pub use load::{LoadError, TreeLoader};
 pub use node::{NodeId, OwnerKind};
-pub use watch::{WatchMode, WatchTable, WatcherEventKind};
+pub use watch::{WatchMode, WatchTable};
 
 #[cfg(test)]
 mod tests;

@@ -39,12 +39,8 @@ pub enum WatchMode {
 }
 
 impl WatchMode {
-    const ALL: [WatchMode; 4] = [
-        WatchMode::StandardData,
-        WatchMode::StandardChild,
-        WatchMode::Persistent,
-        WatchMode::PersistentRecursive,
-    ];
+    const ALL: [WatchMode; 4] =
+        [WatchMode::StandardData, WatchMode::StandardChild, WatchMode::Persistent, WatchMode::PersistentRecursive];
 
     fn is_one_shot(self) -> bool {
         matches!(self, WatchMode::StandardData | WatchMode::StandardChild)
@@ -55,47 +51,14 @@ impl WatchMode {
     }
 }
 
-/// What a notification says. The numbers are the wire's. Java: `Watcher.Event.EventType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum WatcherEventKind {
-    NodeCreated = 1,
-    NodeDeleted = 2,
-    NodeDataChanged = 3,
-    NodeChildrenChanged = 4,
-}
-
-/// What removeWatches and checkWatches name (semantics 10.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatcherType {
-    Children,
-    Data,
-    Any,
-    Persistent,
-    PersistentRecursive,
-}
-
-impl WatcherType {
-    /// The wire's numbers; anything else is MARSHALLINGERROR.
-    pub fn from_wire(number: i32) -> Result<WatcherType, ErrorCode> {
-        match number {
-            1 => Ok(WatcherType::Children),
-            2 => Ok(WatcherType::Data),
-            3 => Ok(WatcherType::Any),
-            4 => Ok(WatcherType::Persistent),
-            5 => Ok(WatcherType::PersistentRecursive),
-            _ => Err(ErrorCode::MarshallingError),
-        }
-    }
-
-    fn modes(self) -> &'static [WatchMode] {
-        match self {
-            WatcherType::Children => &[WatchMode::StandardChild],
-            WatcherType::Data => &[WatchMode::StandardData],
-            WatcherType::Any => &WatchMode::ALL,
-            WatcherType::Persistent => &[WatchMode::Persistent],
-            WatcherType::PersistentRecursive => &[WatchMode::PersistentRecursive],
-        }
+/// The modes that checkWatches and removeWatches mean by a type (semantics 10.6).
+fn modes_of(what: WatcherType) -> &'static [WatchMode] {
+    match what {
+        WatcherType::Children => &[WatchMode::StandardChild],
+        WatcherType::Data => &[WatchMode::StandardData],
+        WatcherType::Any => &WatchMode::ALL,
+        WatcherType::Persistent => &[WatchMode::Persistent],
+        WatcherType::PersistentRecursive => &[WatchMode::PersistentRecursive],
     }
 }
 
@@ -168,13 +131,10 @@ impl WatchTable {
         if path.is_empty() {
             return;
         }
-        let watcher = *self.watcher_index.entry(connection).or_insert_with(|| {
-            self.watchers.insert(Watcher {
-                id: connection,
-                first: NIL,
-                reached_in: 0,
-            })
-        });
+        let watcher = *self
+            .watcher_index
+            .entry(connection)
+            .or_insert_with(|| self.watchers.insert(Watcher { id: connection, first: NIL, reached_in: 0 }));
         let path = self.intern(path);
         if self.find_watch(path, watcher, mode).is_some() {
             return;
@@ -202,8 +162,7 @@ impl WatchTable {
             self.watches[last].next = watch;
             self.watches[watch].prev = last;
         }
-        self.watch_index
-            .insert(hash_watch(path, watcher, mode), watch);
+        self.watch_index.insert(hash_watch(path, watcher, mode), watch);
         self.counts[mode as usize] += 1;
     }
 
@@ -214,28 +173,19 @@ impl WatchTable {
 
     /// Fires everything a change at `path` fires (semantics 10.3), in order, consuming one-shot watches.
     /// `deliver` is called once for each event and connection; what it filters out is consumed all the same.
-    pub fn fire(
-        &mut self,
-        happened: Happened,
-        path: &str,
-        mut deliver: impl FnMut(ConnectionId, WatcherEventKind, &str),
-    ) {
+    pub fn fire(&mut self, happened: Happened, path: &str, mut deliver: impl FnMut(ConnectionId, EventKind, &str)) {
         use WatchMode::{Persistent, PersistentRecursive, StandardChild, StandardData};
         if self.is_empty() {
             return;
         }
         self.round += 1;
         let kind = match happened {
-            Happened::Created => WatcherEventKind::NodeCreated,
-            Happened::DataChanged => WatcherEventKind::NodeDataChanged,
-            Happened::Deleted => WatcherEventKind::NodeDeleted,
+            Happened::Created => EventKind::NodeCreated,
+            Happened::DataChanged => EventKind::NodeDataChanged,
+            Happened::Deleted => EventKind::NodeDeleted,
         };
         let mut tell = |connection| deliver(connection, kind, path);
-        self.fire_at(
-            path,
-            &[StandardData, Persistent, PersistentRecursive],
-            &mut tell,
-        );
+        self.fire_at(path, &[StandardData, Persistent, PersistentRecursive], &mut tell);
         if self.counts[PersistentRecursive as usize] > 0 {
             let mut at = path;
             while at != path::ROOT {
@@ -254,8 +204,7 @@ impl WatchTable {
             && let Some((parent, _)) = path::split(path)
         {
             self.round += 1;
-            let mut tell =
-                |connection| deliver(connection, WatcherEventKind::NodeChildrenChanged, parent);
+            let mut tell = |connection| deliver(connection, EventKind::NodeChildrenChanged, parent);
             self.fire_at(parent, &[StandardChild, Persistent], &mut tell);
         }
     }
@@ -287,39 +236,20 @@ impl WatchTable {
     }
 
     /// checkWatches.
-    pub fn check(
-        &self,
-        connection: ConnectionId,
-        path: &str,
-        what: WatcherType,
-    ) -> Result<(), ErrorCode> {
-        let found = self
-            .find_path(path)
-            .zip(self.watcher_index.get(&connection))
-            .is_some_and(|(path, watcher)| {
-                what.modes()
-                    .iter()
-                    .any(|mode| self.find_watch(path, *watcher, *mode).is_some())
-            });
-        if found {
-            Ok(())
-        } else {
-            Err(ErrorCode::NoWatcher)
-        }
+    pub fn check(&self, connection: ConnectionId, path: &str, what: WatcherType) -> Result<(), ErrorCode> {
+        let found = self.find_path(path).zip(self.watcher_index.get(&connection)).is_some_and(|(path, watcher)| {
+            modes_of(what).iter().any(|mode| self.find_watch(path, *watcher, *mode).is_some())
+        });
+        if found { Ok(()) } else { Err(ErrorCode::NoWatcher) }
     }
 
     /// removeWatches.
-    pub fn remove(
-        &mut self,
-        connection: ConnectionId,
-        path: &str,
-        what: WatcherType,
-    ) -> Result<(), ErrorCode> {
+    pub fn remove(&mut self, connection: ConnectionId, path: &str, what: WatcherType) -> Result<(), ErrorCode> {
         let no_watcher = ErrorCode::NoWatcher;
         let watcher = *self.watcher_index.get(&connection).ok_or(no_watcher)?;
         let path = self.find_path(path).ok_or(no_watcher)?;
         let mut removed = false;
-        for mode in what.modes() {
+        for mode in modes_of(what) {
             if let Some(watch) = self.find_watch(path, watcher, *mode) {
                 self.unlink_from_path(watch);
                 self.forget_watch(watch);
@@ -354,28 +284,12 @@ impl WatchTable {
 
     /// Looks at every connection and path.
     pub fn summary(&self) -> WatchSummary {
-        let in_data_table = || {
-            WatchMode::ALL
-                .iter()
-                .filter(|mode| mode.is_in_data_table())
-                .map(|mode| *mode as usize)
-        };
-        let is_watching = |watcher: &Watcher| {
-            self.of_watcher(watcher)
-                .any(|watch| watch.mode.is_in_data_table())
-        };
+        let in_data_table = || WatchMode::ALL.iter().filter(|mode| mode.is_in_data_table()).map(|mode| *mode as usize);
+        let is_watching = |watcher: &Watcher| self.of_watcher(watcher).any(|watch| watch.mode.is_in_data_table());
         let is_watched = |watched: &Watched| in_data_table().any(|mode| watched.first[mode] != NIL);
         WatchSummary {
-            connections: self
-                .watchers
-                .iter()
-                .filter(|(_, watcher)| is_watching(watcher))
-                .count() as u64,
-            paths: self
-                .paths
-                .iter()
-                .filter(|(_, watched)| is_watched(watched))
-                .count() as u64,
+            connections: self.watchers.iter().filter(|(_, watcher)| is_watching(watcher)).count() as u64,
+            paths: self.paths.iter().filter(|(_, watched)| is_watched(watched)).count() as u64,
             watches: in_data_table().map(|mode| self.counts[mode]).sum(),
         }
     }
@@ -384,11 +298,7 @@ impl WatchTable {
     /// connection with several modes on a path comes once.
     pub fn for_each_by_path(&self, mut visit: impl FnMut(&str, ConnectionId)) {
         for (_, watched) in self.paths.iter() {
-            let data_modes = || {
-                WatchMode::ALL
-                    .into_iter()
-                    .filter(|mode| mode.is_in_data_table())
-            };
+            let data_modes = || WatchMode::ALL.into_iter().filter(|mode| mode.is_in_data_table());
             for mode in data_modes() {
                 let first = watched.first[mode as usize];
                 for at in std::iter::successors(some(first), |at| some(self.watches[*at].next)) {
@@ -413,36 +323,24 @@ impl WatchTable {
     }
 
     fn is_first_of_data_modes(&self, watch: &Watch) -> bool {
-        let mut data_modes = WatchMode::ALL
-            .into_iter()
-            .filter(|mode| mode.is_in_data_table());
-        data_modes.find(|mode| {
-            self.find_watch(watch.path, watch.connection, *mode)
-                .is_some()
-        }) == Some(watch.mode)
+        let mut data_modes = WatchMode::ALL.into_iter().filter(|mode| mode.is_in_data_table());
+        data_modes.find(|mode| self.find_watch(watch.path, watch.connection, *mode).is_some()) == Some(watch.mode)
     }
 
     fn of_watcher(&self, watcher: &Watcher) -> impl Iterator<Item = &Watch> {
         let watches = &self.watches;
-        std::iter::successors(some(watcher.first), |at| {
-            some(watches[*at].next_of_connection)
-        })
-        .map(|at| &watches[at])
+        std::iter::successors(some(watcher.first), |at| some(watches[*at].next_of_connection)).map(|at| &watches[at])
     }
 
     fn find_path(&self, path: &str) -> Option<u32> {
-        self.path_index
-            .find(hash_path(path), |at| self.paths[at].path == path)
+        self.path_index.find(hash_path(path), |at| self.paths[at].path == path)
     }
 
     fn intern(&mut self, path: &str) -> u32 {
         if let Some(at) = self.find_path(path) {
             return at;
         }
-        let at = self.paths.insert(Watched {
-            path: CompactString::new(path),
-            first: [NIL; 4],
-        });
+        let at = self.paths.insert(Watched { path: CompactString::new(path), first: [NIL; 4] });
         self.path_index.insert(hash_path(path), at);
         at
     }
@@ -460,18 +358,11 @@ impl WatchTable {
             let watch = &self.watches[at];
             (watch.path, watch.connection, watch.mode) == (path, connection, mode)
         };
-        self.watch_index
-            .find(hash_watch(path, connection, mode), is_it)
+        self.watch_index.find(hash_watch(path, connection, mode), is_it)
     }
 
     fn unlink_from_path(&mut self, at: u32) {
-        let Watch {
-            path,
-            mode,
-            next,
-            prev,
-            ..
-        } = self.watches[at];
+        let Watch { path, mode, next, prev, .. } = self.watches[at];
         let first = &mut self.paths[path].first[mode as usize];
         if *first == at {
             *first = next;
@@ -479,11 +370,7 @@ impl WatchTable {
             self.watches[prev].next = next;
         }
         // The successor, or where there is none the first, remembers who stands before (or last).
-        let keeper = if next != NIL {
-            next
-        } else {
-            self.paths[path].first[mode as usize]
-        };
+        let keeper = if next != NIL { next } else { self.paths[path].first[mode as usize] };
         if keeper != NIL {
             self.watches[keeper].prev = prev;
         }
@@ -491,14 +378,7 @@ impl WatchTable {
 
     /// Takes a watch that is in no path's list any more out of everything else.
     fn forget_watch(&mut self, at: u32) {
-        let Watch {
-            path,
-            connection,
-            mode,
-            next_of_connection: next,
-            prev_of_connection: prev,
-            ..
-        } = self.watches[at];
+        let Watch { path, connection, mode, next_of_connection: next, prev_of_connection: prev, .. } = self.watches[at];
         if prev == NIL {
             self.watchers[connection].first = next;
         } else {
@@ -507,8 +387,7 @@ impl WatchTable {
         if next != NIL {
             self.watches[next].prev_of_connection = prev;
         }
-        self.watch_index
-            .remove(hash_watch(path, connection, mode), at);
+        self.watch_index.remove(hash_watch(path, connection, mode), at);
         self.watches.remove(at);
         self.counts[mode as usize] -= 1;
     }
