@@ -324,3 +324,146 @@ pub fn put_end(out: &mut Vec<u8>) {
     put_bool(out, true);
     put_i32(out, -1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Request, RequestError};
+    use super::*;
+    use crate::wire::jute::Limits;
+
+    fn create(flags: i32) -> CreateRequest<'static> {
+        CreateRequest {
+            path: Some("/a".into()),
+            data: Some(b"x"),
+            acl: None,
+            flags,
+        }
+    }
+
+    fn put_create_item(out: &mut Vec<u8>, kind: OpCode, flags: i32) {
+        ItemHeader::put(out, kind, -1);
+        create(flags).encode(out);
+        if kind == OpCode::CreateTtl {
+            put_i64(out, 77);
+        }
+    }
+
+    fn put_delete_item(out: &mut Vec<u8>) {
+        ItemHeader::put(out, OpCode::Delete, -1);
+        put_text(out, &None);
+        put_i32(out, 3);
+    }
+
+    fn put_read_item(out: &mut Vec<u8>, kind: OpCode) {
+        ItemHeader::put(out, kind, -1);
+        put_text(out, &Some("/a".into()));
+        put_bool(out, true);
+    }
+
+    fn decode(opcode: OpCode, body: &[u8]) -> Option<Request<'_>> {
+        match Request::decode(opcode.number(), body, &Limits::default()) {
+            Ok(request) => Some(request),
+            Err(RequestError::Malformed(_)) => None,
+            Err(unknown) => panic!("{unknown}"),
+        }
+    }
+
+    #[test]
+    fn create_items_become_what_java_makes_of_them() {
+        use OpCode::{Create, Create2, CreateContainer, CreateTtl};
+        let becomes = |kind, flags| -> Option<(OpCode, i32)> {
+            let mut body = Vec::new();
+            put_create_item(&mut body, kind, flags);
+            put_end(&mut body);
+            match decode(OpCode::Multi, &body) {
+                Some(Request::Multi(ops)) => match &ops[0] {
+                    MultiOp::Create(create)
+                    | MultiOp::Create2(create)
+                    | MultiOp::CreateContainer(create) => Some((ops[0].opcode(), create.flags)),
+                    MultiOp::CreateTtl { create, ttl_ms: 77 } => Some((CreateTtl, create.flags)),
+                    other => panic!("{other:?}"),
+                },
+                _ => None,
+            }
+        };
+        for flags in 0..=3 {
+            assert_eq!(becomes(Create, flags), Some((Create, flags)));
+            assert_eq!(becomes(Create2, flags), Some((Create2, flags)));
+            assert_eq!(
+                becomes(CreateContainer, flags),
+                Some((CreateContainer, flags))
+            );
+            assert_eq!(becomes(CreateTtl, flags), Some((Create, flags)));
+        }
+        for kind in [Create, Create2, CreateContainer] {
+            assert_eq!(becomes(kind, 4), Some((CreateContainer, 4)));
+            for malformed in [5, 6, 7, -1, i32::MAX] {
+                assert_eq!(
+                    becomes(kind, malformed),
+                    None,
+                    "{kind:?} with flags {malformed}"
+                );
+            }
+        }
+        for flags in [5, 6] {
+            assert_eq!(becomes(CreateTtl, flags), Some((CreateTtl, flags)));
+        }
+        for later_a_bad_argument in [7, -1] {
+            assert_eq!(
+                becomes(CreateTtl, later_a_bad_argument),
+                Some((Create, later_a_bad_argument))
+            );
+        }
+    }
+
+    #[test]
+    fn items_of_the_wrong_sort_make_the_whole_request_malformed() {
+        let mut write = Vec::new();
+        put_delete_item(&mut write);
+        let mut read = Vec::new();
+        put_read_item(&mut read, OpCode::GetData);
+        let mut exists = Vec::new();
+        put_read_item(&mut exists, OpCode::Exists);
+        let mut end = Vec::new();
+        put_end(&mut end);
+
+        assert!(decode(OpCode::Multi, &[&write[..], &end].concat()).is_some());
+        assert!(decode(OpCode::MultiRead, &[&read[..], &end].concat()).is_some());
+        for (opcode, items) in [
+            (OpCode::Multi, [&read[..], &end].concat()),
+            (OpCode::Multi, [&write[..], &read, &end].concat()),
+            (OpCode::Multi, [&write[..], &exists, &end].concat()),
+            (OpCode::MultiRead, [&write[..], &end].concat()),
+            (OpCode::MultiRead, [&read[..], &write, &end].concat()),
+            (OpCode::MultiRead, [&exists[..], &end].concat()),
+        ] {
+            assert_eq!(decode(opcode, &items), None, "{opcode:?} {items:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_required_and_only_its_done_counts() {
+        let mut item = Vec::new();
+        put_delete_item(&mut item);
+        assert_eq!(decode(OpCode::Multi, &item), None);
+        assert_eq!(decode(OpCode::Multi, &[]), None);
+        let odd_end = [0, 0, 0, 99, 7, 1, 2, 3, 4];
+        assert_eq!(
+            decode(OpCode::Multi, &odd_end),
+            Some(Request::Multi(vec![]))
+        );
+        assert_eq!(
+            decode(OpCode::MultiRead, &odd_end),
+            Some(Request::MultiRead(vec![]))
+        );
+        item.extend_from_slice(&odd_end);
+        let delete = MultiOp::Delete {
+            path: None,
+            version: 3,
+        };
+        assert_eq!(
+            decode(OpCode::Multi, &item),
+            Some(Request::Multi(vec![delete]))
+        );
+    }
+}
