@@ -14,8 +14,6 @@ pub mod request;
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
 pub use connect::{ConnectRequest, ConnectResponse};
 pub use multi::{MultiOp, MultiReadOp, MultiResult};
 pub use reply::{ClientInfo, EventKind, Response, WatcherEvent};
@@ -82,7 +80,7 @@ pub struct Acl<'a> {
 }
 
 /// An ACL as a transaction or request carries it. One entry is by far the commonest.
-pub type AclList<'a> = SmallVec<[Acl<'a>; 1]>;
+pub type AclList<'a> = Vec<Acl<'a>>;
 
 impl<'a> Acl<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -92,11 +90,7 @@ impl<'a> Acl<'a> {
     }
 
     pub fn decode(reader: &mut Reader<'a>) -> Result<Acl<'a>, DecodeError> {
-        Ok(Acl {
-            perms: reader.i32()?,
-            scheme: reader.string()?,
-            id: reader.string()?,
-        })
+        Ok(Acl { perms: reader.i32()?, scheme: reader.string()?, id: reader.string()? })
     }
 }
 
@@ -139,10 +133,7 @@ impl RequestHeader {
     }
 
     pub fn decode(reader: &mut Reader<'_>) -> Result<RequestHeader, DecodeError> {
-        Ok(RequestHeader {
-            xid: reader.i32()?,
-            opcode: reader.i32()?,
-        })
+        Ok(RequestHeader { xid: reader.i32()?, opcode: reader.i32()? })
     }
 }
 
@@ -163,11 +154,7 @@ impl ReplyHeader {
     }
 
     pub fn decode(reader: &mut Reader<'_>) -> Result<ReplyHeader, DecodeError> {
-        Ok(ReplyHeader {
-            xid: reader.i32()?,
-            zxid: reader.i64()?,
-            err: reader.i32()?,
-        })
+        Ok(ReplyHeader { xid: reader.i32()?, zxid: reader.i64()?, err: reader.i32()? })
     }
 }
 
@@ -261,10 +248,7 @@ impl OpCode {
     /// `error` as every unlisted number; `createSession` and `deleteContainer` because only servers ask for them
     /// (client-protocol 8.1; Java lets clients, we do not).
     pub fn is_for_clients(self) -> bool {
-        !matches!(
-            self,
-            OpCode::Check | OpCode::CreateSession | OpCode::DeleteContainer | OpCode::Error
-        )
+        !matches!(self, OpCode::Check | OpCode::CreateSession | OpCode::DeleteContainer | OpCode::Error)
     }
 }
 

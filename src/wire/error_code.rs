@@ -88,21 +88,7 @@ mod tests {
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::try_from(code.number()), Ok(*code));
         }
-        for unassigned in [
-            0,
-            1,
-            -9,
-            -10,
-            -11,
-            -104,
-            -107,
-            -109,
-            -116,
-            -117,
-            -126,
-            -128,
-            i32::MIN,
-        ] {
+        for unassigned in [0, 1, -9, -10, -11, -104, -107, -109, -116, -117, -126, -128, i32::MIN] {
             assert_eq!(ErrorCode::try_from(unassigned), Err(unassigned));
         }
         assert_eq!(ErrorCode::NoNode.to_string(), "NONODE");

@@ -25,10 +25,7 @@ pub fn payload_bytes(word: [u8; LENGTH_BYTES], limits: &Limits) -> Result<usize,
     let length = i32::from_be_bytes(word);
     match usize::try_from(length) {
         Ok(bytes) if bytes <= limits.frame_bytes => Ok(bytes),
-        _ => Err(FrameLengthError {
-            length,
-            max_bytes: limits.frame_bytes,
-        }),
+        _ => Err(FrameLengthError { length, max_bytes: limits.frame_bytes }),
     }
 }
 
@@ -99,9 +96,7 @@ impl FrameAssembler {
     /// Moves bytes from the chunk until `wanted_bytes` are held, or the chunk is used up. Memory follows what arrives,
     /// not what a length word promises.
     fn take(&mut self, chunk: &mut &[u8], wanted_bytes: usize) {
-        let moved_bytes = wanted_bytes
-            .saturating_sub(self.partial.len())
-            .min(chunk.len());
+        let moved_bytes = wanted_bytes.saturating_sub(self.partial.len()).min(chunk.len());
         let (moved, rest) = chunk.split_at(moved_bytes);
         self.partial.extend_from_slice(moved);
         *chunk = rest;
@@ -152,8 +147,7 @@ pub fn begin_frame(out: &mut Vec<u8>) -> FrameStart {
 /// Writes the length of everything appended since `start`.
 pub fn end_frame(out: &mut [u8], start: FrameStart) {
     let payload_start = start.0 + LENGTH_BYTES;
-    let payload_bytes =
-        i32::try_from(out.len() - payload_start).expect("a reply that fits a frame");
+    let payload_bytes = i32::try_from(out.len() - payload_start).expect("a reply that fits a frame");
     out[start.0..payload_start].copy_from_slice(&payload_bytes.to_be_bytes());
 }
 
@@ -177,10 +171,7 @@ pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
 
 /// The mask `stmk` brings, if its 8 bytes came along with the word. Java does not wait for them either.
 pub fn trace_mask(bytes: &[u8]) -> Option<i64> {
-    bytes
-        .get(4..)?
-        .first_chunk()
-        .map(|mask| i64::from_be_bytes(*mask))
+    bytes.get(4..)?.first_chunk().map(|mask| i64::from_be_bytes(*mask))
 }
 
 macro_rules! four_letter_words {
@@ -294,18 +285,10 @@ mod tests {
         let (chunk, tail) = stream.split_at(14 + 24 + 7);
         let mut assembler = FrameAssembler::default();
         let mut delivered = Vec::new();
-        assembler
-            .push(chunk, &Limits::default(), |frames| {
-                delivered.push(frames.as_ptr_range())
-            })
-            .unwrap();
+        assembler.push(chunk, &Limits::default(), |frames| delivered.push(frames.as_ptr_range())).unwrap();
         assert_eq!(delivered, [chunk[..14 + 24].as_ptr_range()]);
         assert_eq!(assembler.partial_bytes(), 7);
-        assembler
-            .push(tail, &Limits::default(), |frames| {
-                assert_eq!(payloads(frames), [[3; 30]])
-            })
-            .unwrap();
+        assembler.push(tail, &Limits::default(), |frames| assert_eq!(payloads(frames), [[3; 30]])).unwrap();
         assert_eq!(assembler.partial_bytes(), 0);
     }
 
@@ -319,20 +302,9 @@ mod tests {
             let cut = if at == 0 { 0 } else { stream.len() - at };
             let mut assembler = FrameAssembler::default();
             let mut received = Vec::new();
-            let mut push = |chunk: &[u8]| {
-                assembler.push(chunk, &limits, |frames| received.extend(payloads(frames)))
-            };
+            let mut push = |chunk: &[u8]| assembler.push(chunk, &limits, |frames| received.extend(payloads(frames)));
             let results = [push(&stream[..cut]), push(&stream[cut..])];
-            assert_eq!(
-                results,
-                [
-                    Ok(()),
-                    Err(FrameLengthError {
-                        length,
-                        max_bytes: 8
-                    })
-                ]
-            );
+            assert_eq!(results, [Ok(()), Err(FrameLengthError { length, max_bytes: 8 })]);
             assert_eq!(received, [vec![1; 8], vec![]]);
         }
     }
@@ -341,12 +313,8 @@ mod tests {
     fn a_promised_length_alone_takes_no_memory() {
         let mut assembler = FrameAssembler::default();
         let length = (crate::limits::JUTE_MAX_BUFFER_DEFAULT_BYTES as i32).to_be_bytes();
-        assembler
-            .push(&length, &Limits::default(), |_| unreachable!())
-            .unwrap();
-        assembler
-            .push(&[0; 16], &Limits::default(), |_| unreachable!())
-            .unwrap();
+        assembler.push(&length, &Limits::default(), |_| unreachable!()).unwrap();
+        assembler.push(&[0; 16], &Limits::default(), |_| unreachable!()).unwrap();
         assert!(assembler.partial.capacity() < 256);
     }
 
@@ -362,10 +330,7 @@ mod tests {
         for other in [&b"RUOK"[..], b"xxxx", &[0, 0, 0, 45], b"ruo\0"] {
             assert_eq!(first_bytes(other), FirstBytes::Frames);
         }
-        assert_eq!(
-            first_bytes(b"\xff\xf4\xff\xfd\x06"),
-            FirstBytes::Word(FourLetterWord::TelnetClose)
-        );
+        assert_eq!(first_bytes(b"\xff\xf4\xff\xfd\x06"), FirstBytes::Word(FourLetterWord::TelnetClose));
         assert_eq!(trace_mask(b"stmk\0\0\0\0\0\0\x01\x02"), Some(0x102));
         assert_eq!(trace_mask(b"stmk\0\0\0\0\0\0\x01"), None);
     }

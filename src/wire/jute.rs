@@ -36,22 +36,14 @@ pub struct Limits {
 
 impl Limits {
     /// Nothing but the format's own bound: for bytes that were checked before they were stored (the transaction log).
-    pub const FORMAT: Limits = Limits {
-        frame_bytes: i32::MAX as usize,
-        item_bytes: i32::MAX as usize,
-    };
+    pub const FORMAT: Limits = Limits { frame_bytes: i32::MAX as usize, item_bytes: i32::MAX as usize };
 
     /// From the two settings; `extra_bytes` is `None` where `extrasize` is not set and so follows `max_buffer_bytes`.
     pub fn new(max_buffer_bytes: usize, extra_bytes: Option<usize>) -> Limits {
         // Java: BinaryInputArchive never lets the extra size fall below 1024.
         let extra_bytes = extra_bytes.unwrap_or(max_buffer_bytes).max(1024);
-        let item_bytes = max_buffer_bytes
-            .saturating_add(extra_bytes)
-            .min(Self::FORMAT.item_bytes);
-        Limits {
-            frame_bytes: max_buffer_bytes.min(Self::FORMAT.frame_bytes),
-            item_bytes,
-        }
+        let item_bytes = max_buffer_bytes.saturating_add(extra_bytes).min(Self::FORMAT.item_bytes);
+        Limits { frame_bytes: max_buffer_bytes.min(Self::FORMAT.frame_bytes), item_bytes }
     }
 }
 
@@ -70,10 +62,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], limits: &Limits) -> Reader<'a> {
-        Reader {
-            rest: bytes,
-            item_bytes_max: limits.item_bytes,
-        }
+        Reader { rest: bytes, item_bytes_max: limits.item_bytes }
     }
 
     /// Bytes not read yet.
@@ -85,12 +74,14 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    pub fn skip_rest(&mut self) {
+        self.rest = &[];
+    }
+
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((head, rest)) = self.rest.split_first_chunk::<N>() else {
-            return Err(DecodeError::Truncated {
-                missing_bytes: N - self.rest.len(),
-            });
+            return Err(DecodeError::Truncated { missing_bytes: N - self.rest.len() });
         };
         self.rest = rest;
         Ok(*head)
@@ -124,19 +115,12 @@ impl<'a> Reader<'a> {
         if length == -1 {
             return Ok(None);
         }
-        let bytes = usize::try_from(length)
-            .ok()
-            .filter(|bytes| *bytes <= self.item_bytes_max);
+        let bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= self.item_bytes_max);
         let Some(bytes) = bytes else {
-            return Err(DecodeError::ItemLength {
-                length,
-                max_bytes: self.item_bytes_max,
-            });
+            return Err(DecodeError::ItemLength { length, max_bytes: self.item_bytes_max });
         };
         let Some((head, rest)) = self.rest.split_at_checked(bytes) else {
-            return Err(DecodeError::Truncated {
-                missing_bytes: bytes - self.rest.len(),
-            });
+            return Err(DecodeError::Truncated { missing_bytes: bytes - self.rest.len() });
         };
         self.rest = rest;
         Ok(Some(head))
@@ -176,10 +160,7 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let before_bytes = self.rest.len();
             elements.extend([element(self)?]);
-            assert!(
-                self.rest.len() < before_bytes,
-                "an element without bytes would let a count allocate for nothing"
-            );
+            assert!(self.rest.len() < before_bytes, "an element without bytes would let a count allocate for nothing");
         }
         Ok(Some(elements))
     }
@@ -236,10 +217,7 @@ pub fn put_i64(out: &mut Vec<u8>, value: i64) {
 /// A length or count as the format carries it. Longer than 2 GiB is our own mistake: limits lie far below.
 #[inline]
 pub fn put_count(out: &mut Vec<u8>, count: usize) {
-    put_i32(
-        out,
-        i32::try_from(count).expect("a length that fits the format"),
-    );
+    put_i32(out, i32::try_from(count).expect("a length that fits the format"));
 }
 
 #[inline]
@@ -273,10 +251,7 @@ pub fn put_strings<'s>(out: &mut Vec<u8>, count: usize, strings: impl Iterator<I
         put_string(out, string);
         written += 1;
     }
-    assert_eq!(
-        written, count,
-        "a vector must hold as many strings as it announces"
-    );
+    assert_eq!(written, count, "a vector must hold as many strings as it announces");
 }
 
 #[cfg(test)]
@@ -294,44 +269,24 @@ mod tests {
         assert_eq!(reader(&[0xff; 4]).string(), Ok(None));
         assert_eq!(reader(&[0; 4]).string(), Ok(Some("".into())));
         let minus_two = (-2i32).to_be_bytes();
-        assert!(matches!(
-            reader(&minus_two).string(),
-            Err(DecodeError::ItemLength { length: -2, .. })
-        ));
+        assert!(matches!(reader(&minus_two).string(), Err(DecodeError::ItemLength { length: -2, .. })));
         assert_eq!(reader(&[0xff; 4]).count(), Ok(None));
-        assert_eq!(
-            reader(&minus_two).count(),
-            Ok(Some(0)),
-            "Java reads a vector of -2 elements as empty"
-        );
-        assert_eq!(
-            reader(&[0, 0, 0, 2, b'a']).buffer(),
-            Err(DecodeError::Truncated { missing_bytes: 1 })
-        );
-        assert_eq!(
-            reader(&[0, 0, 0]).i32(),
-            Err(DecodeError::Truncated { missing_bytes: 1 })
-        );
+        assert_eq!(reader(&minus_two).count(), Ok(Some(0)), "Java reads a vector of -2 elements as empty");
+        assert_eq!(reader(&[0, 0, 0, 2, b'a']).buffer(), Err(DecodeError::Truncated { missing_bytes: 1 }));
+        assert_eq!(reader(&[0, 0, 0]).i32(), Err(DecodeError::Truncated { missing_bytes: 1 }));
         assert_eq!(reader(&[7]).bool(), Ok(true));
     }
 
     #[test]
     fn one_item_may_be_as_long_as_both_settings_together() {
         let limits = Limits::new(10, Some(0));
-        assert_eq!(
-            limits.item_bytes,
-            10 + 1024,
-            "the extra size is never below 1024"
-        );
+        assert_eq!(limits.item_bytes, 10 + 1024, "the extra size is never below 1024");
         let mut bytes = Vec::new();
         put_buffer(&mut bytes, Some(&[7; 1034]));
         assert!(Reader::new(&bytes, &limits).buffer().is_ok());
         let mut bytes = Vec::new();
         put_buffer(&mut bytes, Some(&[7; 1035]));
-        let error = DecodeError::ItemLength {
-            length: 1035,
-            max_bytes: 1034,
-        };
+        let error = DecodeError::ItemLength { length: 1035, max_bytes: 1034 };
         assert_eq!(Reader::new(&bytes, &limits).buffer(), Err(error));
         assert_eq!(Limits::new(usize::MAX, None), Limits::FORMAT);
         assert_eq!(Limits::new(4096, None).item_bytes, 8192);
@@ -344,11 +299,7 @@ mod tests {
     impl<T> Extend<T> for Counted {
         fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
             let elements = elements.into_iter();
-            assert_eq!(
-                elements.size_hint(),
-                (1, Some(1)),
-                "nothing is reserved beyond the element that arrived"
-            );
+            assert_eq!(elements.size_hint(), (1, Some(1)), "nothing is reserved beyond the element that arrived");
             self.0 += elements.count();
         }
     }
@@ -363,10 +314,7 @@ mod tests {
             held += 1;
             Ok(element)
         });
-        assert!(matches!(
-            vector,
-            Err(DecodeError::Truncated { missing_bytes: 3 })
-        ));
+        assert!(matches!(vector, Err(DecodeError::Truncated { missing_bytes: 3 })));
         assert_eq!(held, 2);
         let whole = reader(&[0, 0, 0, 1, 0, 0, 0, 5]).vector::<_, Counted>(|r| r.i32());
         assert!(whole.is_ok_and(|vector| vector.is_some_and(|vector| vector.0 == 1)));
@@ -396,9 +344,6 @@ mod tests {
         for (bytes, text) in table {
             assert_eq!(decode_utf8(bytes), text, "{bytes:02x?}");
         }
-        assert!(
-            matches!(decode_utf8(b"/a/b"), Cow::Borrowed(_)),
-            "a good string is lent, not copied"
-        );
+        assert!(matches!(decode_utf8(b"/a/b"), Cow::Borrowed(_)), "a good string is lent, not copied");
     }
 }

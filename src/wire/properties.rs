@@ -10,9 +10,7 @@ use proptest::sample::{Index, select};
 use super::client::*;
 use super::frame::Frames;
 use super::jute::{Limits, Reader, Text};
-use super::txn::{
-    CreateKind, DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_header, decode_txn, encode_txn,
-};
+use super::txn::{CreateKind, DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_header, decode_txn, encode_txn};
 
 fn string() -> impl Strategy<Value = Cow<'static, str>> {
     "(?s).{0,12}".prop_map(Cow::Owned)
@@ -28,9 +26,8 @@ fn data() -> impl Strategy<Value = Option<&'static [u8]>> {
 }
 
 fn acl() -> impl Strategy<Value = AclList<'static>> {
-    let entry =
-        (any::<i32>(), text(), text()).prop_map(|(perms, scheme, id)| Acl { perms, scheme, id });
-    vec(entry, 0..4).prop_map(AclList::from_vec)
+    let entry = (any::<i32>(), text(), text()).prop_map(|(perms, scheme, id)| Acl { perms, scheme, id });
+    vec(entry, 0..4)
 }
 
 fn stat() -> impl Strategy<Value = Stat> {
@@ -50,38 +47,45 @@ fn stat() -> impl Strategy<Value = Stat> {
 }
 
 fn create_with(flags: impl Strategy<Value = i32>) -> impl Strategy<Value = CreateRequest<'static>> {
-    (text(), data(), option::weighted(0.9, acl()), flags).prop_map(|(path, data, acl, flags)| {
-        CreateRequest {
-            path,
-            data,
-            acl,
-            flags,
-        }
+    (text(), data(), option::weighted(0.9, acl()), flags).prop_map(|(path, data, acl, flags)| CreateRequest {
+        path,
+        data,
+        acl,
+        flags,
+    })
+}
+
+/// A path that is not null, as items of a `multi` must have it.
+fn path() -> impl Strategy<Value = Text<'static>> {
+    string().prop_map(Some)
+}
+
+fn item_with(flags: impl Strategy<Value = i32>) -> impl Strategy<Value = CreateRequest<'static>> {
+    (path(), data(), acl().prop_map(Some), flags).prop_map(|(path, data, acl, flags)| CreateRequest {
+        path,
+        data,
+        acl,
+        flags,
     })
 }
 
 /// Only items that stay what they are when read.
 fn multi_op() -> impl Strategy<Value = MultiOp<'static>> {
     prop_oneof![
-        create_with(0..=3).prop_map(MultiOp::Create),
-        create_with(0..=3).prop_map(MultiOp::Create2),
-        create_with(0..=4).prop_map(MultiOp::CreateContainer),
-        (create_with(5..=6), any::<i64>())
-            .prop_map(|(create, ttl_ms)| MultiOp::CreateTtl { create, ttl_ms }),
-        (text(), any::<i32>()).prop_map(|(path, version)| MultiOp::Delete { path, version }),
-        (text(), data(), any::<i32>()).prop_map(|(path, data, version)| MultiOp::SetData {
-            path,
-            data,
-            version
-        }),
-        (text(), any::<i32>()).prop_map(|(path, version)| MultiOp::Check { path, version }),
+        item_with(0..=3).prop_map(MultiOp::Create),
+        item_with(0..=3).prop_map(MultiOp::Create2),
+        item_with(0..=4).prop_map(MultiOp::CreateContainer),
+        (item_with(5..=6), any::<i64>()).prop_map(|(create, ttl_ms)| MultiOp::CreateTtl { create, ttl_ms }),
+        (path(), any::<i32>()).prop_map(|(path, version)| MultiOp::Delete { path, version }),
+        (path(), data(), any::<i32>()).prop_map(|(path, data, version)| MultiOp::SetData { path, data, version }),
+        (path(), any::<i32>()).prop_map(|(path, version)| MultiOp::Check { path, version }),
     ]
 }
 
 fn multi_read_op() -> impl Strategy<Value = MultiReadOp<'static>> {
     prop_oneof![
-        (text(), any::<bool>()).prop_map(|(path, watch)| MultiReadOp::GetData { path, watch }),
-        (text(), any::<bool>()).prop_map(|(path, watch)| MultiReadOp::GetChildren { path, watch }),
+        (path(), any::<bool>()).prop_map(|(path, watch)| MultiReadOp::GetData { path, watch }),
+        (path(), any::<bool>()).prop_map(|(path, watch)| MultiReadOp::GetChildren { path, watch }),
     ]
 }
 
@@ -109,24 +113,16 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         (create(), any::<i64>()).prop_map(|(create, ttl_ms)| Request::CreateTtl { create, ttl_ms }),
         (text(), any::<i32>()).prop_map(|(path, version)| Request::Delete { path, version }),
         text().prop_map(|path| Request::DeleteContainer { path }),
-        (text(), data(), any::<i32>()).prop_map(|(path, data, version)| Request::SetData {
+        (text(), data(), any::<i32>()).prop_map(|(path, data, version)| Request::SetData { path, data, version }),
+        (text(), option::weighted(0.9, acl()), any::<i32>()).prop_map(|(path, acl, version)| Request::SetAcl {
             path,
-            data,
+            acl,
             version
         }),
-        (text(), option::weighted(0.9, acl()), any::<i32>())
-            .prop_map(|(path, acl, version)| Request::SetAcl { path, acl, version }),
         vec(multi_op(), 0..6).prop_map(Request::Multi),
-        (text(), text(), text(), any::<i64>()).prop_map(
-            |(joining, leaving, new_members, config_id)| {
-                Request::Reconfig {
-                    joining,
-                    leaving,
-                    new_members,
-                    config_id,
-                }
-            }
-        ),
+        (text(), text(), text(), any::<i64>()).prop_map(|(joining, leaving, new_members, config_id)| {
+            Request::Reconfig { joining, leaving, new_members, config_id }
+        }),
         any::<i32>().prop_map(|timeout_ms| Request::CreateSession { timeout_ms }),
         Just(Request::CloseSession),
     ];
@@ -144,12 +140,9 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         Just(Request::WhoAmI),
     ];
     let connection = prop_oneof![
-        (text(), select(WatcherType::ALL))
-            .prop_map(|(path, kind)| Request::CheckWatches { path, kind }),
-        (text(), select(WatcherType::ALL))
-            .prop_map(|(path, kind)| Request::RemoveWatches { path, kind }),
-        (text(), select(AddWatchMode::ALL))
-            .prop_map(|(path, mode)| Request::AddWatch { path, mode }),
+        (text(), select(WatcherType::ALL)).prop_map(|(path, kind)| Request::CheckWatches { path, kind }),
+        (text(), select(WatcherType::ALL)).prop_map(|(path, kind)| Request::RemoveWatches { path, kind }),
+        (text(), select(AddWatchMode::ALL)).prop_map(|(path, mode)| Request::AddWatch { path, mode }),
         (text(), data()).prop_map(|(scheme, auth)| Request::Auth { scheme, auth }),
         data().prop_map(|token| Request::Sasl { token }),
         set_watches(false).prop_map(Request::SetWatches),
@@ -165,10 +158,7 @@ fn multi_result() -> impl Strategy<Value = MultiResult<'static>> {
         Just(MultiResult::Delete),
         stat().prop_map(|stat| MultiResult::SetData { stat }),
         Just(MultiResult::Check),
-        (data(), stat()).prop_map(|(data, stat)| MultiResult::GetData {
-            data: data.map(Cow::Borrowed),
-            stat
-        }),
+        (data(), stat()).prop_map(|(data, stat)| MultiResult::GetData { data: data.map(Cow::Borrowed), stat }),
         vec(string(), 0..5).prop_map(|children| MultiResult::GetChildren { children }),
         any::<i32>().prop_map(|code| MultiResult::Error { code }),
     ]
@@ -179,36 +169,19 @@ fn response() -> impl Strategy<Value = (OpCode, Response<'static>)> {
     use OpCode::*;
     let names = || vec(string(), 0..6);
     let info = (string(), string()).prop_map(|(scheme, user)| ClientInfo { scheme, user });
-    let silent = [
-        Delete,
-        DeleteContainer,
-        Ping,
-        Auth,
-        CheckWatches,
-        RemoveWatches,
-        SetWatches,
-        SetWatches2,
-        CloseSession,
-    ];
+    let silent =
+        [Delete, DeleteContainer, Ping, Auth, CheckWatches, RemoveWatches, SetWatches, SetWatches2, CloseSession];
     prop_oneof![
         select(silent.to_vec()).prop_map(|asked| (asked, Response::None)),
-        (select(vec![Create, Sync]), text())
-            .prop_map(|(asked, path)| (asked, Response::Path(path))),
-        (
-            select(vec![Create2, CreateContainer, CreateTtl]),
-            string(),
-            stat()
-        )
+        (select(vec![Create, Sync]), text()).prop_map(|(asked, path)| (asked, Response::Path(path))),
+        (select(vec![Create2, CreateContainer, CreateTtl]), string(), stat())
             .prop_map(|(asked, path, stat)| (asked, Response::Create2 { path, stat })),
-        (select(vec![Exists, SetData, SetAcl]), stat())
-            .prop_map(|(asked, stat)| (asked, Response::Stat(stat))),
+        (select(vec![Exists, SetData, SetAcl]), stat()).prop_map(|(asked, stat)| (asked, Response::Stat(stat))),
         (select(vec![GetData, Reconfig]), data(), stat())
             .prop_map(|(asked, data, stat)| (asked, Response::Data { data, stat })),
         (option::of(acl()), stat()).prop_map(|(acl, stat)| (GetAcl, Response::Acl { acl, stat })),
-        (select(vec![GetChildren, GetEphemerals]), names())
-            .prop_map(|(asked, names)| (asked, Response::Names(names))),
-        (names(), stat())
-            .prop_map(|(children, stat)| (GetChildren2, Response::Children2 { children, stat })),
+        (select(vec![GetChildren, GetEphemerals]), names()).prop_map(|(asked, names)| (asked, Response::Names(names))),
+        (names(), stat()).prop_map(|(children, stat)| (GetChildren2, Response::Children2 { children, stat })),
         (select(vec![Multi, MultiRead]), vec(multi_result(), 0..5))
             .prop_map(|(asked, results)| (asked, Response::Multi(results))),
         data().prop_map(|token| (Sasl, Response::Sasl { token })),
@@ -227,16 +200,9 @@ fn create_txn() -> impl Strategy<Value = Txn<'static>> {
         Just((CreateKind::Container, false)),
         any::<i64>().prop_map(|ttl_ms| (CreateKind::Ttl { ttl_ms }, false)),
     ];
-    (string(), data(), acl(), kind, any::<i32>()).prop_map(
-        |(path, data, acl, (kind, create2), parent_cversion)| Txn::Create {
-            path,
-            data,
-            acl,
-            kind,
-            parent_cversion,
-            create2,
-        },
-    )
+    (string(), data(), acl(), kind, any::<i32>()).prop_map(|(path, data, acl, (kind, create2), parent_cversion)| {
+        Txn::Create { path, data, acl, kind, parent_cversion, create2 }
+    })
 }
 
 fn multi_part() -> impl Strategy<Value = Txn<'static>> {
@@ -244,11 +210,7 @@ fn multi_part() -> impl Strategy<Value = Txn<'static>> {
         create_txn(),
         string().prop_map(|path| Txn::Delete { path }),
         string().prop_map(|path| Txn::DeleteContainer { path }),
-        (string(), data(), any::<i32>()).prop_map(|(path, data, version)| Txn::SetData {
-            path,
-            data,
-            version
-        }),
+        (string(), data(), any::<i32>()).prop_map(|(path, data, version)| Txn::SetData { path, data, version }),
         (string(), any::<i32>()).prop_map(|(path, version)| Txn::Check { path, version }),
         any::<i32>().prop_map(|code| Txn::Error { code }),
     ]
@@ -266,21 +228,16 @@ fn txn() -> impl Strategy<Value = Txn<'static>> {
 }
 
 fn header() -> impl Strategy<Value = TxnHeader> {
-    (any::<i64>(), any::<i32>(), any::<i64>(), any::<i64>()).prop_map(
-        |(client_id, cxid, zxid, time_ms)| TxnHeader {
-            client_id,
-            cxid,
-            zxid,
-            time_ms,
-        },
-    )
+    (any::<i64>(), any::<i32>(), any::<i64>(), any::<i64>()).prop_map(|(client_id, cxid, zxid, time_ms)| TxnHeader {
+        client_id,
+        cxid,
+        zxid,
+        time_ms,
+    })
 }
 
 fn digest() -> impl Strategy<Value = Option<TxnDigest>> {
-    option::of(any::<i64>().prop_map(|tree_digest| TxnDigest {
-        version: DIGEST_VERSION,
-        tree_digest,
-    }))
+    option::of(any::<i64>().prop_map(|tree_digest| TxnDigest { version: DIGEST_VERSION, tree_digest }))
 }
 
 /// Damage: some bytes replaced, then the end cut off.
@@ -288,9 +245,7 @@ fn damaged(bytes: &[u8], damage: &[(Index, u8)], cut: Index) -> &'static [u8] {
     written(|out| {
         out.extend_from_slice(bytes);
         if !bytes.is_empty() {
-            damage
-                .iter()
-                .for_each(|(at, byte)| out[at.index(bytes.len())] = *byte);
+            damage.iter().for_each(|(at, byte)| out[at.index(bytes.len())] = *byte);
             out.truncate(cut.index(bytes.len() + 1));
         }
     })
@@ -301,7 +256,7 @@ fn damage() -> impl Strategy<Value = Vec<(Index, u8)>> {
     vec((any::<Index>(), byte), 0..6)
 }
 
-/// What `write` appends, leaked like [`data`]: an `AclList` ties what is compared to one lifetime.
+/// What `write` appends, leaked like [`data`].
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> &'static [u8] {
     let mut bytes = Vec::new();
     write(&mut bytes);

@@ -15,8 +15,7 @@ pub use super::client::AclList;
 use super::client::{OpCode, decode_acl_list, put_acl_list};
 use super::frame::{begin_frame, end_frame};
 use super::jute::{
-    DecodeError, Limits, Reader, put_bool, put_buffer, put_count, put_i32, put_i64, put_string,
-    put_strings,
+    DecodeError, Limits, Reader, put_bool, put_buffer, put_count, put_i32, put_i64, put_string, put_strings,
 };
 
 /// Owner of a container node. Java: `EphemeralType.CONTAINER_EPHEMERAL_OWNER`.
@@ -122,14 +121,8 @@ impl Txn<'_> {
         match self {
             Txn::CreateSession { .. } => OpCode::CreateSession,
             Txn::CloseSession { .. } => OpCode::CloseSession,
-            Txn::Create {
-                kind: CreateKind::Container,
-                ..
-            } => OpCode::CreateContainer,
-            Txn::Create {
-                kind: CreateKind::Ttl { .. },
-                ..
-            } => OpCode::CreateTtl,
+            Txn::Create { kind: CreateKind::Container, .. } => OpCode::CreateContainer,
+            Txn::Create { kind: CreateKind::Ttl { .. }, .. } => OpCode::CreateTtl,
             Txn::Create { create2: true, .. } => OpCode::Create2,
             Txn::Create { create2: false, .. } => OpCode::Create,
             Txn::Delete { .. } => OpCode::Delete,
@@ -144,17 +137,14 @@ impl Txn<'_> {
     }
 }
 
-/// Appends header, record and, if given, digest.
+/// Appends header, record and, if given, digest. The error transaction of a single request carries none (semantics 16).
 pub fn encode_txn(header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>, out: &mut Vec<u8>) {
     put_i64(out, header.client_id);
     put_i32(out, header.cxid);
     put_i64(out, header.zxid);
     put_i64(out, header.time_ms);
     put_i32(out, txn.opcode().number());
-    assert!(
-        !matches!(txn, Txn::Check { .. }),
-        "a check is only ever part of a multi"
-    );
+    assert!(!matches!(txn, Txn::Check { .. }), "a check is only ever part of a multi");
     put_record(out, txn);
     if let Some(digest) = digest {
         put_i32(out, digest.version);
@@ -175,22 +165,10 @@ pub fn decode_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>
     let r = &mut Reader::new(bytes, &Limits::FORMAT);
     let (header, kind) = header(r)?;
     let txn = match opcode(kind)? {
-        OpCode::CreateSession => Txn::CreateSession {
-            timeout_ms: r.i32()?,
-        },
-        OpCode::CloseSession => Txn::CloseSession {
-            paths: closed_paths(r)?,
-        },
-        OpCode::SetAcl => Txn::SetAcl {
-            path: path(r)?,
-            acl: acl(r)?,
-            version: r.i32()?,
-        },
-        OpCode::Reconfig => Txn::Reconfig {
-            path: path(r)?,
-            data: r.buffer()?,
-            version: r.i32()?,
-        },
+        OpCode::CreateSession => Txn::CreateSession { timeout_ms: r.i32()? },
+        OpCode::CloseSession => Txn::CloseSession { paths: closed_paths(r)? },
+        OpCode::SetAcl => Txn::SetAcl { path: path(r)?, acl: acl(r)?, version: r.i32()? },
+        OpCode::Reconfig => Txn::Reconfig { path: path(r)?, data: r.buffer()?, version: r.i32()? },
         OpCode::Multi => Txn::Multi(r.vector(multi_part)?.unwrap_or_default()),
         OpCode::Check => return Err(DecodeError::UnknownType(kind)),
         OpCode::Create => create(r, OpCode::Create, ParentCversion::MayBeMissing)?,
@@ -198,21 +176,13 @@ pub fn decode_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>
     };
     let digest = match r.rest().len() {
         0..DIGEST_BYTES => None,
-        _ => Some(TxnDigest {
-            version: r.i32()?,
-            tree_digest: r.i64()?,
-        }),
+        _ => Some(TxnDigest { version: r.i32()?, tree_digest: r.i64()? }),
     };
     Ok((header, txn, digest))
 }
 
 fn header(r: &mut Reader<'_>) -> Result<(TxnHeader, i32), DecodeError> {
-    let header = TxnHeader {
-        client_id: r.i64()?,
-        cxid: r.i32()?,
-        zxid: r.i64()?,
-        time_ms: r.i64()?,
-    };
+    let header = TxnHeader { client_id: r.i64()?, cxid: r.i32()?, zxid: r.i64()?, time_ms: r.i64()? };
     Ok((header, r.i32()?))
 }
 
@@ -228,15 +198,8 @@ fn record<'a>(r: &mut Reader<'a>, opcode: OpCode) -> Result<Txn<'a>, DecodeError
         }
         OpCode::Delete => Txn::Delete { path: path(r)? },
         OpCode::DeleteContainer => Txn::DeleteContainer { path: path(r)? },
-        OpCode::SetData => Txn::SetData {
-            path: path(r)?,
-            data: r.buffer()?,
-            version: r.i32()?,
-        },
-        OpCode::Check => Txn::Check {
-            path: path(r)?,
-            version: r.i32()?,
-        },
+        OpCode::SetData => Txn::SetData { path: path(r)?, data: r.buffer()?, version: r.i32()? },
+        OpCode::Check => Txn::Check { path: path(r)?, version: r.i32()? },
         OpCode::Error => Txn::Error { code: r.i32()? },
         other => return Err(DecodeError::UnknownType(other.number())),
     })
@@ -245,9 +208,7 @@ fn record<'a>(r: &mut Reader<'a>, opcode: OpCode) -> Result<Txn<'a>, DecodeError
 /// `int type, buffer record`.
 fn multi_part<'a>(r: &mut Reader<'a>) -> Result<Txn<'a>, DecodeError> {
     let opcode = opcode(r.i32()?)?;
-    let part = r.buffer()?.ok_or(DecodeError::Invalid(
-        "null where a part of a multi is required",
-    ))?;
+    let part = r.buffer()?.ok_or(DecodeError::Invalid("null where a part of a multi is required"))?;
     record(&mut Reader::new(part, &Limits::FORMAT), opcode)
 }
 
@@ -258,46 +219,34 @@ enum ParentCversion {
     MayBeMissing,
 }
 
-fn create<'a>(
-    r: &mut Reader<'a>,
-    opcode: OpCode,
-    parent: ParentCversion,
-) -> Result<Txn<'a>, DecodeError> {
+fn create<'a>(r: &mut Reader<'a>, opcode: OpCode, parent: ParentCversion) -> Result<Txn<'a>, DecodeError> {
     let (path, data, acl) = (path(r)?, r.buffer()?, acl(r)?);
     let plain_kind = match opcode {
         OpCode::Create | OpCode::Create2 if r.bool()? => CreateKind::Ephemeral,
         OpCode::Create | OpCode::Create2 => CreateKind::Persistent,
         _ => CreateKind::Container,
     };
-    let parent_cversion = if r.is_empty() && parent == ParentCversion::MayBeMissing {
-        -1
-    } else {
-        r.i32()?
-    };
-    let kind = if opcode == OpCode::CreateTtl {
-        CreateKind::Ttl { ttl_ms: r.i64()? }
-    } else {
-        plain_kind
-    };
-    Ok(Txn::Create {
-        path,
-        data,
-        acl,
-        kind,
-        parent_cversion,
-        create2: opcode == OpCode::Create2,
-    })
+    let missing = parent == ParentCversion::MayBeMissing && r.rest().len() < size_of::<i32>();
+    let parent_cversion = if missing { -1 } else { r.i32()? };
+    let kind = if opcode == OpCode::CreateTtl { CreateKind::Ttl { ttl_ms: r.i64()? } } else { plain_kind };
+    Ok(Txn::Create { path, data, acl, kind, parent_cversion, create2: opcode == OpCode::Create2 })
 }
 
 /// Four tails are legal: nothing, a digest, a list, a list and a digest. Exactly 12 bytes that begin with the digest
-/// version are a digest: as a list they would be two empty paths.
+/// version are a digest: as a list they would be two empty paths. A list that ends early is none, as for Java.
 fn closed_paths<'a>(r: &mut Reader<'a>) -> Result<Option<Vec<Cow<'a, str>>>, DecodeError> {
-    let digest_only =
-        r.rest().len() == DIGEST_BYTES && r.rest().starts_with(&DIGEST_VERSION.to_be_bytes());
+    let digest_only = r.rest().len() == DIGEST_BYTES && r.rest().starts_with(&DIGEST_VERSION.to_be_bytes());
     if r.is_empty() || digest_only {
         return Ok(None);
     }
-    Ok(Some(r.vector(path)?.unwrap_or_default()))
+    match r.vector(path) {
+        Ok(paths) => Ok(Some(paths.unwrap_or_default())),
+        Err(DecodeError::Truncated { .. }) => {
+            r.skip_rest();
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn path<'a>(r: &mut Reader<'a>) -> Result<Cow<'a, str>, DecodeError> {
@@ -312,17 +261,8 @@ fn put_record(out: &mut Vec<u8>, txn: &Txn<'_>) {
     match txn {
         Txn::CreateSession { timeout_ms } => put_i32(out, *timeout_ms),
         Txn::CloseSession { paths: None } => {}
-        Txn::CloseSession { paths: Some(paths) } => {
-            put_strings(out, paths.len(), paths.iter().map(Cow::as_ref))
-        }
-        Txn::Create {
-            path,
-            data,
-            acl,
-            kind,
-            parent_cversion,
-            create2: _,
-        } => {
+        Txn::CloseSession { paths: Some(paths) } => put_strings(out, paths.len(), paths.iter().map(Cow::as_ref)),
+        Txn::Create { path, data, acl, kind, parent_cversion, create2: _ } => {
             put_string(out, path);
             put_buffer(out, *data);
             put_acl_list(out, Some(acl));
@@ -337,16 +277,7 @@ fn put_record(out: &mut Vec<u8>, txn: &Txn<'_>) {
             }
         }
         Txn::Delete { path } | Txn::DeleteContainer { path } => put_string(out, path),
-        Txn::SetData {
-            path,
-            data,
-            version,
-        }
-        | Txn::Reconfig {
-            path,
-            data,
-            version,
-        } => {
+        Txn::SetData { path, data, version } | Txn::Reconfig { path, data, version } => {
             put_string(out, path);
             put_buffer(out, *data);
             put_i32(out, *version);
@@ -364,11 +295,7 @@ fn put_record(out: &mut Vec<u8>, txn: &Txn<'_>) {
         Txn::Multi(parts) => {
             put_count(out, parts.len());
             for part in parts {
-                assert!(
-                    is_multi_part(part),
-                    "{} cannot be part of a multi",
-                    part.opcode().name()
-                );
+                assert!(is_multi_part(part), "{} cannot be part of a multi", part.opcode().name());
                 put_i32(out, part.opcode().number());
                 // A buffer is a length and its bytes, and so is a frame.
                 let buffer = begin_frame(out);
@@ -395,18 +322,10 @@ fn is_multi_part(txn: &Txn<'_>) -> bool {
 mod tests {
     use super::*;
 
-    const HEADER: TxnHeader = TxnHeader {
-        client_id: -7,
-        cxid: 3,
-        zxid: 0x1_0000_0009,
-        time_ms: 1,
-    };
-    const DIGEST: TxnDigest = TxnDigest {
-        version: DIGEST_VERSION,
-        tree_digest: -2,
-    };
+    const HEADER: TxnHeader = TxnHeader { client_id: -7, cxid: 3, zxid: 0x1_0000_0009, time_ms: 1 };
+    const DIGEST: TxnDigest = TxnDigest { version: DIGEST_VERSION, tree_digest: -2 };
 
-    /// Leaked: an `AclList` ties everything that is compared to one lifetime.
+    /// Leaked, so that expectations can be written as expressions.
     fn with_header(kind: i32, record: &[u8]) -> &'static [u8] {
         let mut bytes = Vec::new();
         encode_txn(&HEADER, &Txn::Error { code: 0 }, None, &mut bytes);
@@ -423,50 +342,29 @@ mod tests {
     }
 
     fn digest_bytes() -> Vec<u8> {
-        [
-            &DIGEST.version.to_be_bytes()[..],
-            &DIGEST.tree_digest.to_be_bytes(),
-        ]
-        .concat()
+        [&DIGEST.version.to_be_bytes()[..], &DIGEST.tree_digest.to_be_bytes()].concat()
     }
 
     #[test]
     fn closing_a_session_has_four_tails() {
         let closed = |tail: &[u8]| {
             let bytes = with_header(-11, tail);
-            let (Txn::CloseSession { paths }, digest) = decode(bytes) else {
-                panic!("a closeSession")
-            };
-            (
-                paths.map(|paths| {
-                    paths
-                        .into_iter()
-                        .map(Cow::into_owned)
-                        .collect::<Vec<String>>()
-                }),
-                digest,
-            )
+            let (Txn::CloseSession { paths }, digest) = decode(bytes) else { panic!("a closeSession") };
+            (paths.map(|paths| paths.into_iter().map(Cow::into_owned).collect::<Vec<String>>()), digest)
         };
         let list = [0, 0, 0, 1, 0, 0, 0, 2, b'/', b'a'];
         assert_eq!(closed(&[]), (None, None));
         assert_eq!(closed(&digest_bytes()), (None, Some(DIGEST)));
         assert_eq!(closed(&list), (Some(vec!["/a".into()]), None));
-        assert_eq!(
-            closed(&[&list[..], &digest_bytes()].concat()),
-            (Some(vec!["/a".into()]), Some(DIGEST))
-        );
-        assert_eq!(
-            closed(&[&[0; 4][..], &digest_bytes()].concat()),
-            (Some(vec![]), Some(DIGEST))
-        );
+        assert_eq!(closed(&[&list[..], &digest_bytes()].concat()), (Some(vec!["/a".into()]), Some(DIGEST)));
+        assert_eq!(closed(&[&[0; 4][..], &digest_bytes()].concat()), (Some(vec![]), Some(DIGEST)));
         assert_eq!(closed(&[0; 4]), (Some(vec![]), None));
+        assert_eq!(closed(&[0, 0, 0, 1, 0, 0, 0]), (None, None), "Java reads a list that ends early as none");
     }
 
     #[test]
     fn a_create_may_lack_its_parents_version_only_in_the_oldest_form() {
-        let old = [
-            0, 0, 0, 2, b'/', b'a', 0, 0, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff, 1,
-        ];
+        let old = [0, 0, 0, 2, b'/', b'a', 0, 0, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff, 1];
         let created = |parent_cversion, create2| Txn::Create {
             path: "/a".into(),
             data: Some(b"x"),
@@ -476,66 +374,40 @@ mod tests {
             create2,
         };
         assert_eq!(decode(with_header(1, &old)), (created(-1, false), None));
+        let with_rest = [&old[..], &[0, 0]].concat();
+        assert_eq!(decode(with_header(1, &with_rest)), (created(-1, false), None), "too short to be a version");
         assert!(decode_txn(with_header(15, &old)).is_err());
-        assert!(decode_txn(with_header(1, &[&old[..], &[0, 0]].concat())).is_err());
 
         let new = [&old[..], &[0, 0, 0, 9]].concat();
         assert_eq!(decode(with_header(15, &new)), (created(9, true), None));
         let with_digest = [&new[..], &digest_bytes()].concat();
-        assert_eq!(
-            decode(with_header(1, &with_digest)),
-            (created(9, false), Some(DIGEST))
-        );
+        assert_eq!(decode(with_header(1, &with_digest)), (created(9, false), Some(DIGEST)));
         // Java takes a tail too short for a digest as none.
-        assert_eq!(
-            decode(with_header(1, &with_digest[..with_digest.len() - 1])),
-            (created(9, false), None)
-        );
+        assert_eq!(decode(with_header(1, &with_digest[..with_digest.len() - 1])), (created(9, false), None));
     }
 
     #[test]
     fn a_null_acl_reads_as_empty() {
         let record = [0, 0, 0, 2, b'/', b'a', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 4];
-        let expected = Txn::SetAcl {
-            path: "/a".into(),
-            acl: AclList::new(),
-            version: 4,
-        };
+        let expected = Txn::SetAcl { path: "/a".into(), acl: AclList::new(), version: 4 };
         assert_eq!(decode(with_header(7, &record)), (expected, None));
     }
 
     #[test]
     fn types_that_no_log_holds_are_refused() {
         for kind in [0, 3, 4, 9, 11, 13, 22, 100, -2, -12, i32::MIN] {
-            assert_eq!(
-                decode_txn(with_header(kind, &[0; 40])),
-                Err(DecodeError::UnknownType(kind))
-            );
+            assert_eq!(decode_txn(with_header(kind, &[0; 40])), Err(DecodeError::UnknownType(kind)));
         }
         for kind in [7, 14, 16, -10, -11, 4] {
-            let part = [
-                &[0, 0, 0, 1][..],
-                &i32::to_be_bytes(kind),
-                &[0, 0, 0, 16],
-                &[0; 16],
-            ]
-            .concat();
-            assert_eq!(
-                decode_txn(with_header(14, &part)),
-                Err(DecodeError::UnknownType(kind)),
-                "in a multi"
-            );
+            let part = [&[0, 0, 0, 1][..], &i32::to_be_bytes(kind), &[0, 0, 0, 16], &[0; 16]].concat();
+            assert_eq!(decode_txn(with_header(14, &part)), Err(DecodeError::UnknownType(kind)), "in a multi");
         }
     }
 
     #[test]
     #[should_panic(expected = "setACL cannot be part of a multi")]
     fn a_multi_with_a_part_nobody_could_read_is_never_written() {
-        let part = Txn::SetAcl {
-            path: "/a".into(),
-            acl: AclList::new(),
-            version: 0,
-        };
+        let part = Txn::SetAcl { path: "/a".into(), acl: AclList::new(), version: 0 };
         encode_txn(&HEADER, &Txn::Multi(vec![part]), None, &mut Vec::new());
     }
 

@@ -45,8 +45,7 @@ impl<'a> ConnectRequest<'a> {
         put_i32(out, self.timeout_ms);
         put_i64(out, self.session_id);
         put_buffer(out, self.password);
-        self.read_only
-            .inspect(|read_only| put_bool(out, *read_only));
+        self.read_only.inspect(|read_only| put_bool(out, *read_only));
         end_frame(out, frame);
     }
 }
@@ -66,13 +65,7 @@ pub struct ConnectResponse {
 impl ConnectResponse {
     /// What a client reads as "session expired". `read_only` as for a success; close once it is flushed.
     pub fn refusal(read_only: Option<bool>) -> ConnectResponse {
-        ConnectResponse {
-            protocol_version: 0,
-            timeout_ms: 0,
-            session_id: 0,
-            password: [0; PASSWORD_BYTES],
-            read_only,
-        }
+        ConnectResponse { protocol_version: 0, timeout_ms: 0, session_id: 0, password: [0; PASSWORD_BYTES], read_only }
     }
 
     /// Appends a whole frame.
@@ -82,8 +75,7 @@ impl ConnectResponse {
         put_i32(out, self.timeout_ms);
         put_i64(out, self.session_id);
         put_buffer(out, Some(&self.password));
-        self.read_only
-            .inspect(|read_only| put_bool(out, *read_only));
+        self.read_only.inspect(|read_only| put_bool(out, *read_only));
         end_frame(out, frame);
     }
 
@@ -123,10 +115,7 @@ mod tests {
         for read_only in [None, Some(false), Some(true)] {
             let mut frame = Vec::new();
             request(read_only).encode(&mut frame);
-            assert_eq!(
-                ConnectRequest::decode(&frame[4..], &Limits::default()),
-                Ok(request(read_only))
-            );
+            assert_eq!(ConnectRequest::decode(&frame[4..], &Limits::default()), Ok(request(read_only)));
             let mut frame = Vec::new();
             let response = ConnectResponse {
                 timeout_ms: 4000,
@@ -145,15 +134,9 @@ mod tests {
         let mut frame = Vec::new();
         request(None).encode(&mut frame);
         for cut in 4..frame.len() {
-            assert!(
-                ConnectRequest::decode(&frame[4..cut], &Limits::default()).is_err(),
-                "cut at {cut}"
-            );
+            assert!(ConnectRequest::decode(&frame[4..cut], &Limits::default()).is_err(), "cut at {cut}");
         }
         frame.extend_from_slice(&[2, 99, 99]);
-        assert_eq!(
-            ConnectRequest::decode(&frame[4..], &Limits::default()),
-            Ok(request(Some(true)))
-        );
+        assert_eq!(ConnectRequest::decode(&frame[4..], &Limits::default()), Ok(request(Some(true))));
     }
 }

@@ -9,14 +9,13 @@ use std::borrow::Cow;
 
 use super::{CreateRequest, OpCode, Stat};
 use crate::wire::jute::{
-    DecodeError, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_string, put_strings,
-    put_text,
+    DecodeError, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_string, put_strings, put_text,
 };
 
-/// One write of a `multi`.
+/// One write of a `multi`. Read from the wire, no path is null (see [`Request::decode`](super::Request::decode)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiOp<'a> {
-    /// Flags 0 to 3, or any but 5 and 6 where the client sent `createTTL` (others fail in their position).
+    /// Flags 0 to 3; from a `createTTL` item also numbers that are no flags, which then fail in their position.
     Create(CreateRequest<'a>),
     /// Flags 0 to 3.
     Create2(CreateRequest<'a>),
@@ -56,7 +55,7 @@ impl MultiOp<'_> {
     }
 }
 
-/// One read of a `multiRead`. The watch flag is carried and never arms a watch.
+/// One read of a `multiRead`; no path is null. The watch flag is carried and never arms a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiReadOp<'a> {
     GetData { path: Text<'a>, watch: bool },
@@ -99,10 +98,7 @@ struct ItemHeader {
 
 impl ItemHeader {
     fn decode(r: &mut Reader<'_>) -> Result<ItemHeader, DecodeError> {
-        let header = ItemHeader {
-            kind: r.i32()?,
-            done: r.bool()?,
-        };
+        let header = ItemHeader { kind: r.i32()?, done: r.bool()? };
         r.i32()?; // err: -1 from clients, 0 from servers, never examined
         Ok(header)
     }
@@ -119,7 +115,11 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
     decode_items(r, |kind, r| {
         Ok(match kind {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
-                let create = CreateRequest::decode(r)?;
+                let create = decode_create(r)?;
+                // Java dies of this before it gives the request a zxid of its own, and a leader proposes a used one.
+                if create.acl.is_none() {
+                    return Err(DecodeError::Invalid("a null ACL in a multi"));
+                }
                 match (kind, create.flags) {
                     (OpCode::Create, 0..=3) => MultiOp::Create(create),
                     (OpCode::Create2, 0..=3) => MultiOp::Create2(create),
@@ -128,33 +128,22 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
                         return Err(DecodeError::Invalid("TTL flags on an item without a TTL"));
                     }
                     _ => {
-                        return Err(DecodeError::Invalid(
-                            "create flags that do not exist, in a multi",
-                        ));
+                        return Err(DecodeError::Invalid("create flags that do not exist, in a multi"));
                     }
                 }
             }
             OpCode::CreateTtl => {
-                let create = CreateRequest::decode(r)?;
+                let create = decode_create(r)?;
                 let ttl_ms = r.i64()?;
                 match create.flags {
+                    4 => MultiOp::CreateContainer(create),
                     5 | 6 => MultiOp::CreateTtl { create, ttl_ms },
                     _ => MultiOp::Create(create),
                 }
             }
-            OpCode::Delete => MultiOp::Delete {
-                path: r.string()?,
-                version: r.i32()?,
-            },
-            OpCode::SetData => MultiOp::SetData {
-                path: r.string()?,
-                data: r.buffer()?,
-                version: r.i32()?,
-            },
-            OpCode::Check => MultiOp::Check {
-                path: r.string()?,
-                version: r.i32()?,
-            },
+            OpCode::Delete => MultiOp::Delete { path: path(r)?, version: r.i32()? },
+            OpCode::SetData => MultiOp::SetData { path: path(r)?, data: r.buffer()?, version: r.i32()? },
+            OpCode::Check => MultiOp::Check { path: path(r)?, version: r.i32()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
@@ -164,14 +153,8 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
 pub(super) fn decode_read_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, DecodeError> {
     decode_items(r, |kind, r| {
         Ok(match kind {
-            OpCode::GetData => MultiReadOp::GetData {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
-            OpCode::GetChildren => MultiReadOp::GetChildren {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
+            OpCode::GetData => MultiReadOp::GetData { path: path(r)?, watch: r.bool()? },
+            OpCode::GetChildren => MultiReadOp::GetChildren { path: path(r)?, watch: r.bool()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
@@ -182,29 +165,30 @@ pub(super) fn decode_results<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiResult<'
     decode_items(r, |kind, r| {
         const PATH: &str = "null where the path of a new node is required";
         Ok(match kind {
-            OpCode::Create => MultiResult::Create {
-                path: r.required_string(PATH)?,
-            },
-            OpCode::Create2 => MultiResult::Create2 {
-                path: r.required_string(PATH)?,
-                stat: Stat::decode(r)?,
-            },
+            OpCode::Create => MultiResult::Create { path: r.required_string(PATH)? },
+            OpCode::Create2 => MultiResult::Create2 { path: r.required_string(PATH)?, stat: Stat::decode(r)? },
             OpCode::Delete => MultiResult::Delete,
-            OpCode::SetData => MultiResult::SetData {
-                stat: Stat::decode(r)?,
-            },
+            OpCode::SetData => MultiResult::SetData { stat: Stat::decode(r)? },
             OpCode::Check => MultiResult::Check,
-            OpCode::GetData => MultiResult::GetData {
-                data: r.buffer()?.map(Cow::Borrowed),
-                stat: Stat::decode(r)?,
-            },
-            OpCode::GetChildren => MultiResult::GetChildren {
-                children: super::reply::decode_names(r)?,
-            },
+            OpCode::GetData => MultiResult::GetData { data: r.buffer()?.map(Cow::Borrowed), stat: Stat::decode(r)? },
+            OpCode::GetChildren => MultiResult::GetChildren { children: super::reply::decode_names(r)? },
             OpCode::Error => MultiResult::Error { code: r.i32()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
+}
+
+/// Java looks into every path before it judges any item: a null one fails the whole request, not its position.
+fn path<'a>(r: &mut Reader<'a>) -> Result<Text<'a>, DecodeError> {
+    r.required_string("a null path in a multi").map(Some)
+}
+
+fn decode_create<'a>(r: &mut Reader<'a>) -> Result<CreateRequest<'a>, DecodeError> {
+    let create = CreateRequest::decode(r)?;
+    match create.path {
+        Some(_) => Ok(create),
+        None => Err(DecodeError::Invalid("a null path in a multi")),
+    }
 }
 
 fn decode_items<'a, T>(
@@ -226,9 +210,7 @@ pub(super) fn put_ops(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
     for op in ops {
         ItemHeader::put(out, op.opcode(), -1);
         match op {
-            MultiOp::Create(create)
-            | MultiOp::Create2(create)
-            | MultiOp::CreateContainer(create) => create.encode(out),
+            MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => create.encode(out),
             MultiOp::CreateTtl { create, ttl_ms } => {
                 create.encode(out);
                 put_i64(out, *ttl_ms);
@@ -237,11 +219,7 @@ pub(super) fn put_ops(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
                 put_text(out, path);
                 put_i32(out, *version);
             }
-            MultiOp::SetData {
-                path,
-                data,
-                version,
-            } => {
+            MultiOp::SetData { path, data, version } => {
                 put_text(out, path);
                 put_buffer(out, *data);
                 put_i32(out, *version);
@@ -303,11 +281,7 @@ pub fn put_data_result(out: &mut Vec<u8>, data: Option<&[u8]>, stat: &Stat) {
 }
 
 /// A `getChildren` item of a `multiRead` reply.
-pub fn put_children_result<'s>(
-    out: &mut Vec<u8>,
-    count: usize,
-    children: impl Iterator<Item = &'s str>,
-) {
+pub fn put_children_result<'s>(out: &mut Vec<u8>, count: usize, children: impl Iterator<Item = &'s str>) {
     ItemHeader::put(out, OpCode::GetChildren, 0);
     put_strings(out, count, children);
 }
@@ -327,17 +301,12 @@ pub fn put_end(out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Request, RequestError};
+    use super::super::{AclList, Request, RequestError};
     use super::*;
     use crate::wire::jute::Limits;
 
     fn create(flags: i32) -> CreateRequest<'static> {
-        CreateRequest {
-            path: Some("/a".into()),
-            data: Some(b"x"),
-            acl: None,
-            flags,
-        }
+        CreateRequest { path: Some("/a".into()), data: Some(b"x"), acl: Some(AclList::new()), flags }
     }
 
     fn put_create_item(out: &mut Vec<u8>, kind: OpCode, flags: i32) {
@@ -350,7 +319,7 @@ mod tests {
 
     fn put_delete_item(out: &mut Vec<u8>) {
         ItemHeader::put(out, OpCode::Delete, -1);
-        put_text(out, &None);
+        put_text(out, &Some("/a".into()));
         put_i32(out, 3);
     }
 
@@ -377,9 +346,9 @@ mod tests {
             put_end(&mut body);
             match decode(OpCode::Multi, &body) {
                 Some(Request::Multi(ops)) => match &ops[0] {
-                    MultiOp::Create(create)
-                    | MultiOp::Create2(create)
-                    | MultiOp::CreateContainer(create) => Some((ops[0].opcode(), create.flags)),
+                    MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => {
+                        Some((ops[0].opcode(), create.flags))
+                    }
                     MultiOp::CreateTtl { create, ttl_ms: 77 } => Some((CreateTtl, create.flags)),
                     other => panic!("{other:?}"),
                 },
@@ -389,30 +358,21 @@ mod tests {
         for flags in 0..=3 {
             assert_eq!(becomes(Create, flags), Some((Create, flags)));
             assert_eq!(becomes(Create2, flags), Some((Create2, flags)));
-            assert_eq!(
-                becomes(CreateContainer, flags),
-                Some((CreateContainer, flags))
-            );
+            assert_eq!(becomes(CreateContainer, flags), Some((CreateContainer, flags)));
             assert_eq!(becomes(CreateTtl, flags), Some((Create, flags)));
         }
+        assert_eq!(becomes(CreateTtl, 4), Some((CreateContainer, 4)));
         for kind in [Create, Create2, CreateContainer] {
             assert_eq!(becomes(kind, 4), Some((CreateContainer, 4)));
             for malformed in [5, 6, 7, -1, i32::MAX] {
-                assert_eq!(
-                    becomes(kind, malformed),
-                    None,
-                    "{kind:?} with flags {malformed}"
-                );
+                assert_eq!(becomes(kind, malformed), None, "{kind:?} with flags {malformed}");
             }
         }
         for flags in [5, 6] {
             assert_eq!(becomes(CreateTtl, flags), Some((CreateTtl, flags)));
         }
         for later_a_bad_argument in [7, -1] {
-            assert_eq!(
-                becomes(CreateTtl, later_a_bad_argument),
-                Some((Create, later_a_bad_argument))
-            );
+            assert_eq!(becomes(CreateTtl, later_a_bad_argument), Some((Create, later_a_bad_argument)));
         }
     }
 
@@ -448,22 +408,53 @@ mod tests {
         assert_eq!(decode(OpCode::Multi, &item), None);
         assert_eq!(decode(OpCode::Multi, &[]), None);
         let odd_end = [0, 0, 0, 99, 7, 1, 2, 3, 4];
-        assert_eq!(
-            decode(OpCode::Multi, &odd_end),
-            Some(Request::Multi(vec![]))
-        );
-        assert_eq!(
-            decode(OpCode::MultiRead, &odd_end),
-            Some(Request::MultiRead(vec![]))
-        );
+        assert_eq!(decode(OpCode::Multi, &odd_end), Some(Request::Multi(vec![])));
+        assert_eq!(decode(OpCode::MultiRead, &odd_end), Some(Request::MultiRead(vec![])));
         item.extend_from_slice(&odd_end);
-        let delete = MultiOp::Delete {
-            path: None,
-            version: 3,
+        let delete = MultiOp::Delete { path: Some("/a".into()), version: 3 };
+        assert_eq!(decode(OpCode::Multi, &item), Some(Request::Multi(vec![delete])));
+    }
+
+    #[test]
+    fn nulls_that_java_trips_over_before_judging_any_item_fail_the_whole_request() {
+        let with_create = |kind: OpCode, create: &CreateRequest<'_>| {
+            let mut body = Vec::new();
+            ItemHeader::put(&mut body, kind, -1);
+            create.encode(&mut body);
+            if kind == OpCode::CreateTtl {
+                put_i64(&mut body, 77);
+            }
+            put_end(&mut body);
+            decode(OpCode::Multi, &body).is_some()
         };
-        assert_eq!(
-            decode(OpCode::Multi, &item),
-            Some(Request::Multi(vec![delete]))
-        );
+        for kind in [OpCode::Create, OpCode::Create2, OpCode::CreateContainer] {
+            assert!(with_create(kind, &create(0)));
+            assert!(!with_create(kind, &CreateRequest { acl: None, ..create(0) }));
+            assert!(!with_create(kind, &CreateRequest { path: None, ..create(0) }));
+        }
+        // Only those three kinds: a TTL item with a null ACL is judged later, in its position.
+        assert!(with_create(OpCode::CreateTtl, &CreateRequest { acl: None, ..create(5) }));
+        assert!(!with_create(OpCode::CreateTtl, &CreateRequest { path: None, ..create(5) }));
+
+        for (opcode, item) in [
+            (OpCode::Multi, OpCode::Delete),
+            (OpCode::Multi, OpCode::Check),
+            (OpCode::MultiRead, OpCode::GetData),
+            (OpCode::MultiRead, OpCode::GetChildren),
+        ] {
+            let with_path = |path: &Text<'_>| {
+                let mut body = Vec::new();
+                ItemHeader::put(&mut body, item, -1);
+                put_text(&mut body, path);
+                match opcode {
+                    OpCode::Multi => put_i32(&mut body, 1),
+                    _ => put_bool(&mut body, false),
+                }
+                put_end(&mut body);
+                decode(opcode, &body).is_some()
+            };
+            assert!(with_path(&Some("/a".into())));
+            assert!(!with_path(&None), "{item:?}");
+        }
     }
 }

@@ -10,13 +10,10 @@
 use std::borrow::Cow;
 
 use super::multi::{self, MultiResult};
-use super::{
-    Acl, AclList, OpCode, ReplyHeader, Stat, decode_acl_list, numbered, put_acl_list, xid,
-};
+use super::{Acl, AclList, OpCode, ReplyHeader, Stat, decode_acl_list, numbered, put_acl_list, xid};
 use crate::wire::frame::{begin_frame, end_frame};
 use crate::wire::jute::{
-    DecodeError, Limits, Reader, Text, put_buffer, put_count, put_i32, put_string, put_strings,
-    put_text,
+    DecodeError, Limits, Reader, Text, put_buffer, put_count, put_i32, put_string, put_strings, put_text,
 };
 
 /// A whole frame that is nothing but a header: errors, and successes without a body.
@@ -44,12 +41,7 @@ pub fn put_names<'s>(out: &mut Vec<u8>, count: usize, names: impl Iterator<Item 
 }
 
 /// `getChildren2`.
-pub fn put_children2<'s>(
-    out: &mut Vec<u8>,
-    count: usize,
-    children: impl Iterator<Item = &'s str>,
-    stat: &Stat,
-) {
+pub fn put_children2<'s>(out: &mut Vec<u8>, count: usize, children: impl Iterator<Item = &'s str>, stat: &Stat) {
     put_strings(out, count, children);
     stat.encode(out);
 }
@@ -61,11 +53,7 @@ pub fn put_acl(out: &mut Vec<u8>, acl: &[Acl<'_>], stat: &Stat) {
 }
 
 /// `whoAmI`: pairs of scheme and user.
-pub fn put_who_am_i<'s>(
-    out: &mut Vec<u8>,
-    count: usize,
-    infos: impl Iterator<Item = (&'s str, &'s str)>,
-) {
+pub fn put_who_am_i<'s>(out: &mut Vec<u8>, count: usize, infos: impl Iterator<Item = (&'s str, &'s str)>) {
     put_count(out, count);
     let mut written = 0;
     for (scheme, user) in infos {
@@ -73,10 +61,7 @@ pub fn put_who_am_i<'s>(
         put_string(out, user);
         written += 1;
     }
-    assert_eq!(
-        written, count,
-        "a vector must hold as many elements as it announces"
-    );
+    assert_eq!(written, count, "a vector must hold as many elements as it announces");
 }
 
 /// `addWatch`: an error record that says there is none. Clients insist on it.
@@ -144,19 +129,10 @@ impl<'a> Response<'a> {
                 stat: Stat::decode(r)?,
             },
             OpCode::Exists | OpCode::SetData | OpCode::SetAcl => Response::Stat(Stat::decode(r)?),
-            OpCode::GetData | OpCode::Reconfig => Response::Data {
-                data: r.buffer()?,
-                stat: Stat::decode(r)?,
-            },
-            OpCode::GetAcl => Response::Acl {
-                acl: decode_acl_list(r)?,
-                stat: Stat::decode(r)?,
-            },
+            OpCode::GetData | OpCode::Reconfig => Response::Data { data: r.buffer()?, stat: Stat::decode(r)? },
+            OpCode::GetAcl => Response::Acl { acl: decode_acl_list(r)?, stat: Stat::decode(r)? },
             OpCode::GetChildren | OpCode::GetEphemerals => Response::Names(decode_names(r)?),
-            OpCode::GetChildren2 => Response::Children2 {
-                children: decode_names(r)?,
-                stat: Stat::decode(r)?,
-            },
+            OpCode::GetChildren2 => Response::Children2 { children: decode_names(r)?, stat: Stat::decode(r)? },
             OpCode::Multi | OpCode::MultiRead => Response::Multi(multi::decode_results(r)?),
             OpCode::Sasl => Response::Sasl { token: r.buffer()? },
             OpCode::GetAllChildrenNumber => Response::AllChildrenNumber(r.i32()?),
@@ -199,13 +175,7 @@ impl<'a> Response<'a> {
             Response::AllChildrenNumber(number) => put_i32(out, *number),
             Response::Error { code } => put_i32(out, *code),
             Response::WhoAmI(infos) => {
-                put_who_am_i(
-                    out,
-                    infos.len(),
-                    infos
-                        .iter()
-                        .map(|info| (info.scheme.as_ref(), info.user.as_ref())),
-                );
+                put_who_am_i(out, infos.len(), infos.iter().map(|info| (info.scheme.as_ref(), info.user.as_ref())));
             }
         }
     }
@@ -221,10 +191,7 @@ impl<'a> Response<'a> {
 
 /// A vector of names; null reads as empty, a null name does not exist.
 pub(super) fn decode_names<'a>(r: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, DecodeError> {
-    Ok(
-        r.vector(|r| r.required_string("null where a name is required"))?
-            .unwrap_or_default(),
-    )
+    Ok(r.vector(|r| r.required_string("null where a name is required"))?.unwrap_or_default())
 }
 
 fn decode_client_infos<'a>(r: &mut Reader<'a>) -> Result<Vec<ClientInfo<'a>>, DecodeError> {
@@ -261,12 +228,7 @@ impl<'a> WatcherEvent<'a> {
     /// Appends a whole frame. `zxid` is that of the transaction, or -1 for what `setWatches` finds.
     pub fn encode(&self, zxid: i64, out: &mut Vec<u8>) {
         let frame = begin_frame(out);
-        ReplyHeader {
-            xid: xid::NOTIFICATION,
-            zxid,
-            err: 0,
-        }
-        .encode(out);
+        ReplyHeader { xid: xid::NOTIFICATION, zxid, err: 0 }.encode(out);
         put_i32(out, self.kind.number());
         put_i32(out, SYNC_CONNECTED);
         put_string(out, &self.path);
@@ -278,13 +240,8 @@ impl<'a> WatcherEvent<'a> {
         let mut reader = Reader::new(body, &Limits::FORMAT);
         let kind = EventKind::try_from(reader.i32()?).map_err(DecodeError::UnknownType)?;
         if reader.i32()? != SYNC_CONNECTED {
-            return Err(DecodeError::Invalid(
-                "a notification in a state no server sends",
-            ));
+            return Err(DecodeError::Invalid("a notification in a state no server sends"));
         }
-        Ok(WatcherEvent {
-            kind,
-            path: reader.required_string("null where the path of a notification is required")?,
-        })
+        Ok(WatcherEvent { kind, path: reader.required_string("null where the path of a notification is required")? })
     }
 }

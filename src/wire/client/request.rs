@@ -7,13 +7,10 @@
 use std::borrow::Cow;
 
 use super::multi::{self, MultiOp, MultiReadOp};
-use super::{
-    AclList, AddWatchMode, OpCode, RequestHeader, WatcherType, decode_acl_list, put_acl_list,
-};
+use super::{AclList, AddWatchMode, OpCode, RequestHeader, WatcherType, decode_acl_list, put_acl_list};
 use crate::wire::frame::{begin_frame, end_frame};
 use crate::wire::jute::{
-    DecodeError, Limits, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_strings,
-    put_text,
+    DecodeError, Limits, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_strings, put_text,
 };
 
 /// Why a request cannot be understood, by what the connection does next.
@@ -181,53 +178,23 @@ impl<'a> Request<'a> {
     /// The record behind a [`RequestHeader`]. Knows every request one server may forward to another; what a client may
     /// not send is for the caller to refuse ([`OpCode::is_for_clients`]), except `check`, which is only ever an item
     /// of `multi` and unknown here.
-    pub fn decode(
-        opcode: i32,
-        body: &'a [u8],
-        limits: &Limits,
-    ) -> Result<Request<'a>, RequestError> {
+    pub fn decode(opcode: i32, body: &'a [u8], limits: &Limits) -> Result<Request<'a>, RequestError> {
         let known = OpCode::try_from(opcode).map_err(RequestError::UnknownOpcode)?;
         let r = &mut Reader::new(body, limits);
         Ok(match known {
             OpCode::Create => Request::Create(CreateRequest::decode(r)?),
             OpCode::Create2 => Request::Create2(CreateRequest::decode(r)?),
             OpCode::CreateContainer => Request::CreateContainer(CreateRequest::decode(r)?),
-            OpCode::CreateTtl => Request::CreateTtl {
-                create: CreateRequest::decode(r)?,
-                ttl_ms: r.i64()?,
-            },
-            OpCode::Delete => Request::Delete {
-                path: r.string()?,
-                version: r.i32()?,
-            },
+            OpCode::CreateTtl => Request::CreateTtl { create: CreateRequest::decode(r)?, ttl_ms: r.i64()? },
+            OpCode::Delete => Request::Delete { path: r.string()?, version: r.i32()? },
             OpCode::DeleteContainer => Request::DeleteContainer { path: r.string()? },
-            OpCode::Exists => Request::Exists {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
-            OpCode::GetData => Request::GetData {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
-            OpCode::SetData => Request::SetData {
-                path: r.string()?,
-                data: r.buffer()?,
-                version: r.i32()?,
-            },
+            OpCode::Exists => Request::Exists { path: r.string()?, watch: r.bool()? },
+            OpCode::GetData => Request::GetData { path: r.string()?, watch: r.bool()? },
+            OpCode::SetData => Request::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
             OpCode::GetAcl => Request::GetAcl { path: r.string()? },
-            OpCode::SetAcl => Request::SetAcl {
-                path: r.string()?,
-                acl: decode_acl_list(r)?,
-                version: r.i32()?,
-            },
-            OpCode::GetChildren => Request::GetChildren {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
-            OpCode::GetChildren2 => Request::GetChildren2 {
-                path: r.string()?,
-                watch: r.bool()?,
-            },
+            OpCode::SetAcl => Request::SetAcl { path: r.string()?, acl: decode_acl_list(r)?, version: r.i32()? },
+            OpCode::GetChildren => Request::GetChildren { path: r.string()?, watch: r.bool()? },
+            OpCode::GetChildren2 => Request::GetChildren2 { path: r.string()?, watch: r.bool()? },
             OpCode::Sync => Request::Sync { path: r.string()? },
             OpCode::Ping => Request::Ping,
             OpCode::Multi => Request::Multi(multi::decode_ops(r)?),
@@ -238,38 +205,24 @@ impl<'a> Request<'a> {
                 new_members: r.string()?,
                 config_id: r.i64()?,
             },
-            OpCode::CheckWatches => Request::CheckWatches {
-                path: r.string()?,
-                kind: decode_watcher_type(r)?,
-            },
-            OpCode::RemoveWatches => Request::RemoveWatches {
-                path: r.string()?,
-                kind: decode_watcher_type(r)?,
-            },
+            OpCode::CheckWatches => Request::CheckWatches { path: r.string()?, kind: decode_watcher_type(r)? },
+            OpCode::RemoveWatches => Request::RemoveWatches { path: r.string()?, kind: decode_watcher_type(r)? },
             OpCode::Auth => {
                 r.i32()?;
-                Request::Auth {
-                    scheme: r.string()?,
-                    auth: r.buffer()?,
-                }
+                Request::Auth { scheme: r.string()?, auth: r.buffer()? }
             }
             OpCode::Sasl => Request::Sasl { token: r.buffer()? },
             OpCode::SetWatches => Request::SetWatches(SetWatches::decode(r)?),
             OpCode::SetWatches2 => Request::SetWatches2(SetWatches::decode(r)?.with_persistent(r)?),
             OpCode::AddWatch => {
                 let path = r.string()?;
-                let mode = AddWatchMode::try_from(r.i32()?)
-                    .map_err(|_| DecodeError::Invalid("unknown watch mode"))?;
+                let mode = AddWatchMode::try_from(r.i32()?).map_err(|_| DecodeError::Invalid("unknown watch mode"))?;
                 Request::AddWatch { path, mode }
             }
-            OpCode::GetEphemerals => Request::GetEphemerals {
-                prefix: r.string()?,
-            },
+            OpCode::GetEphemerals => Request::GetEphemerals { prefix: r.string()? },
             OpCode::GetAllChildrenNumber => Request::GetAllChildrenNumber { path: r.string()? },
             OpCode::WhoAmI => Request::WhoAmI,
-            OpCode::CreateSession => Request::CreateSession {
-                timeout_ms: r.i32()?,
-            },
+            OpCode::CreateSession => Request::CreateSession { timeout_ms: r.i32()? },
             OpCode::CloseSession => Request::CloseSession,
             OpCode::Check | OpCode::Error => return Err(RequestError::UnknownOpcode(opcode)),
         })
@@ -278,11 +231,7 @@ impl<'a> Request<'a> {
     /// Appends a whole frame: length, header, record.
     pub fn encode(&self, xid: i32, out: &mut Vec<u8>) {
         let frame = begin_frame(out);
-        RequestHeader {
-            xid,
-            opcode: self.opcode().number(),
-        }
-        .encode(out);
+        RequestHeader { xid, opcode: self.opcode().number() }.encode(out);
         self.encode_body(out);
         end_frame(out, frame);
     }
@@ -290,9 +239,7 @@ impl<'a> Request<'a> {
     /// Appends the record alone, as a learner forwards it.
     pub fn encode_body(&self, out: &mut Vec<u8>) {
         match self {
-            Request::Create(create)
-            | Request::Create2(create)
-            | Request::CreateContainer(create) => create.encode(out),
+            Request::Create(create) | Request::Create2(create) | Request::CreateContainer(create) => create.encode(out),
             Request::CreateTtl { create, ttl_ms } => {
                 create.encode(out);
                 put_i64(out, *ttl_ms);
@@ -308,11 +255,7 @@ impl<'a> Request<'a> {
                 put_text(out, path);
                 put_bool(out, *watch);
             }
-            Request::SetData {
-                path,
-                data,
-                version,
-            } => {
+            Request::SetData { path, data, version } => {
                 put_text(out, path);
                 put_buffer(out, *data);
                 put_i32(out, *version);
@@ -329,12 +272,7 @@ impl<'a> Request<'a> {
             | Request::GetAllChildrenNumber { path } => put_text(out, path),
             Request::Multi(ops) => multi::put_ops(out, ops),
             Request::MultiRead(ops) => multi::put_read_ops(out, ops),
-            Request::Reconfig {
-                joining,
-                leaving,
-                new_members,
-                config_id,
-            } => {
+            Request::Reconfig { joining, leaving, new_members, config_id } => {
                 put_text(out, joining);
                 put_text(out, leaving);
                 put_text(out, new_members);
@@ -368,12 +306,7 @@ impl<'a> Request<'a> {
 
 impl<'a> CreateRequest<'a> {
     pub(super) fn decode(r: &mut Reader<'a>) -> Result<CreateRequest<'a>, DecodeError> {
-        Ok(CreateRequest {
-            path: r.string()?,
-            data: r.buffer()?,
-            acl: decode_acl_list(r)?,
-            flags: r.i32()?,
-        })
+        Ok(CreateRequest { path: r.string()?, data: r.buffer()?, acl: decode_acl_list(r)?, flags: r.i32()? })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -397,11 +330,7 @@ impl<'a> SetWatches<'a> {
     }
 
     fn with_persistent(self, r: &mut Reader<'a>) -> Result<SetWatches<'a>, DecodeError> {
-        Ok(SetWatches {
-            persistent: decode_paths(r)?,
-            persistent_recursive: decode_paths(r)?,
-            ..self
-        })
+        Ok(SetWatches { persistent: decode_paths(r)?, persistent_recursive: decode_paths(r)?, ..self })
     }
 
     /// The persistent lists, which only `setWatches2` has, are left to it.
@@ -416,9 +345,7 @@ impl<'a> SetWatches<'a> {
 /// Java walks over these lists without a look and answers -5 when one of them, or a path in it, is null.
 fn decode_paths<'a>(r: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, DecodeError> {
     r.vector(|r| r.required_string("null where a watched path is required"))?
-        .ok_or(DecodeError::Invalid(
-            "null where a list of watched paths is required",
-        ))
+        .ok_or(DecodeError::Invalid("null where a list of watched paths is required"))
 }
 
 fn put_paths(out: &mut Vec<u8>, paths: &[Cow<'_, str>]) {
@@ -440,45 +367,22 @@ mod tests {
     #[test]
     fn numbers_that_are_no_request_are_unknown_whatever_follows() {
         for opcode in [0, -1, 10, 13, 23, 99, 108, -2, -12, i32::MIN, i32::MAX] {
-            assert_eq!(
-                decode(opcode, &[0; 64]),
-                Err(RequestError::UnknownOpcode(opcode))
-            );
+            assert_eq!(decode(opcode, &[0; 64]), Err(RequestError::UnknownOpcode(opcode)));
         }
         for opcode in [-10, 20] {
-            assert!(
-                decode(opcode, &[0; 64]).is_ok(),
-                "a learner may forward {opcode}"
-            );
-            assert!(
-                !OpCode::try_from(opcode).unwrap().is_for_clients(),
-                "no client may send {opcode}"
-            );
+            assert!(decode(opcode, &[0; 64]).is_ok(), "a learner may forward {opcode}");
+            assert!(!OpCode::try_from(opcode).unwrap().is_for_clients(), "no client may send {opcode}");
         }
     }
 
     #[test]
     fn null_fields_stay_null_and_bytes_behind_the_record_are_ignored() {
         let nulls = [0xff; 64];
-        let create = CreateRequest {
-            path: None,
-            data: None,
-            acl: None,
-            flags: -1,
-        };
+        let create = CreateRequest { path: None, data: None, acl: None, flags: -1 };
         assert_eq!(decode(1, &nulls), Ok(Request::Create(create)));
         assert_eq!(decode(9, &nulls), Ok(Request::Sync { path: None }));
-        assert_eq!(
-            decode(100, &nulls),
-            Ok(Request::Auth {
-                scheme: None,
-                auth: None
-            })
-        );
-        assert_eq!(
-            decode(103, &nulls),
-            Ok(Request::GetEphemerals { prefix: None })
-        );
+        assert_eq!(decode(100, &nulls), Ok(Request::Auth { scheme: None, auth: None }));
+        assert_eq!(decode(103, &nulls), Ok(Request::GetEphemerals { prefix: None }));
         assert_eq!(decode(11, &nulls), Ok(Request::Ping));
     }
 
@@ -489,39 +393,20 @@ mod tests {
         put_i32(&mut body, -2);
         put_i32(&mut body, 7);
         let acl = Some(AclList::new());
-        assert_eq!(
-            decode(7, &body),
-            Ok(Request::SetAcl {
-                path: Some("/a".into()),
-                acl,
-                version: 7
-            })
-        );
+        assert_eq!(decode(7, &body), Ok(Request::SetAcl { path: Some("/a".into()), acl, version: 7 }));
     }
 
     #[test]
     fn what_java_only_finds_out_later_but_always_answers_with_the_same_error_is_malformed_here() {
         let mut null_list = 5i64.to_be_bytes().to_vec();
         null_list.extend_from_slice(&[0xff; 12]);
-        assert!(matches!(
-            decode(101, &null_list),
-            Err(RequestError::Malformed(DecodeError::Invalid(_)))
-        ));
+        assert!(matches!(decode(101, &null_list), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
         let unknown_mode = [0, 0, 0, 0, 0, 0, 0, 2];
-        assert!(matches!(
-            decode(106, &unknown_mode),
-            Err(RequestError::Malformed(DecodeError::Invalid(_)))
-        ));
+        assert!(matches!(decode(106, &unknown_mode), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
         for kind in [0u8, 6] {
             let unknown_kind = [0, 0, 0, 0, 0, 0, 0, kind];
-            assert!(matches!(
-                decode(17, &unknown_kind),
-                Err(RequestError::Malformed(DecodeError::Invalid(_)))
-            ));
-            assert!(matches!(
-                decode(18, &unknown_kind),
-                Err(RequestError::Malformed(DecodeError::Invalid(_)))
-            ));
+            assert!(matches!(decode(17, &unknown_kind), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
+            assert!(matches!(decode(18, &unknown_kind), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
         }
     }
 
@@ -529,29 +414,14 @@ mod tests {
     fn a_frame_can_make_us_allocate_only_a_small_multiple_of_itself() {
         // The densest vectors: bytes on the wire for one element, against bytes in memory.
         const GROWTH: usize = 2;
-        assert!(
-            size_of::<Cow<'_, str>>() * GROWTH <= 4 * 12,
-            "a list of empty paths"
-        );
-        assert!(
-            size_of::<super::super::Acl<'_>>() * GROWTH <= 12 * 12,
-            "a list of null ACLs"
-        );
-        assert!(
-            size_of::<MultiOp<'_>>() * GROWTH <= (9 + 4 + 4) * 20,
-            "deletes of null paths"
-        );
-        assert!(
-            size_of::<MultiReadOp<'_>>() * GROWTH <= (9 + 4 + 1) * 8,
-            "reads of null paths"
-        );
+        assert!(size_of::<Cow<'_, str>>() * GROWTH <= 4 * 12, "a list of empty paths");
+        assert!(size_of::<super::super::Acl<'_>>() * GROWTH <= 12 * 12, "a list of null ACLs");
+        assert!(size_of::<MultiOp<'_>>() * GROWTH <= (9 + 4 + 4) * 20, "deletes of empty paths");
+        assert!(size_of::<MultiReadOp<'_>>() * GROWTH <= (9 + 4 + 1) * 8, "reads of empty paths");
         for (opcode, before) in [(1, 8), (7, 4), (101, 8), (105, 8)] {
             let mut body = vec![0; before];
             body.extend_from_slice(&i32::MAX.to_be_bytes());
-            assert!(matches!(
-                decode(opcode, &body),
-                Err(RequestError::Malformed(DecodeError::Truncated { .. }))
-            ));
+            assert!(matches!(decode(opcode, &body), Err(RequestError::Malformed(DecodeError::Truncated { .. }))));
         }
     }
 }
