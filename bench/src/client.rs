@@ -153,7 +153,7 @@ impl Client {
 /// The version a server says it is, from the `srvr` four-letter word; `None` where that is not answered.
 pub fn server_version(server: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(server).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
     stream.write_all(b"srvr").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

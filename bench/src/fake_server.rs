@@ -1,5 +1,5 @@
-//! The smallest server that loads can be run against: connect, create, set, get, delete, children, ping, close; one
-//! thread a connection, all znodes in one map. It can be told to answer wrongly, so that the checks can be seen to work.
+//! The smallest server that loads can be run against: connect, create, delete, exists, get, set, children, ping, close and
+//! `srvr`; one thread a connection, all znodes in one map. It can be told to answer wrongly, so that the checks can be seen to work.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -131,6 +131,10 @@ fn names_below<'a>(state: &'a State, path: &[u8]) -> Vec<&'a [u8]> {
 fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).ok()?;
+    if &length == b"srvr" {
+        stream.write_all(b"Zookeeper version: fake\nMode: standalone\n").ok()?;
+        return None;
+    }
     let mut frame = vec![0; i32::from_be_bytes(length) as usize];
     stream.read_exact(&mut frame).ok()?;
     Some(frame)

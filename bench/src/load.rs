@@ -439,6 +439,7 @@ mod tests {
             assert!(report.operations > 0 && report.latency_us.p50 > 0.0, "{}", report.line());
             assert!(report.latency_us.p50 <= report.latency_us.p99 && report.latency_us.p99 <= report.latency_us.max);
             assert!(report.server.is_some() && report.line().contains("errors 0"));
+            assert_eq!(report.server_version.as_deref(), Some("fake"));
             let mut client = Client::connect(target.servers[0]).unwrap();
             assert_eq!(client.call(wire::exists("/bench")).unwrap().header.err, -101, "{name} left its znodes");
         }
