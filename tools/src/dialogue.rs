@@ -11,8 +11,8 @@
 //! WatchedEvent state:SyncConnected type:NodeDataChanged path:/a
 //! ```
 //!
-//! The clients print no prompt to a pipe and no end of an answer, so after every command the driver asks for a node
-//! that nobody has, with a number in its name, and reads until the client complains about it. Nothing here waits for a
+//! The clients print no prompt to a pipe and no end of an answer, so after every command the driver asks about a node
+//! that nobody has, with a number in its name, and reads until the client has said what it must say about it. Nothing here waits for a
 //! time to pass, except to give up.
 
 use std::collections::BTreeMap;
@@ -81,11 +81,12 @@ impl Flavour {
         }
     }
 
+    /// A command and the last line of its answer. It must be answered by the thread that answers everything else.
     fn marker(self, number: usize) -> (String, String) {
         let path = format!("/marker-{number}");
         match self {
             Flavour::ZkCli => (format!("ls {path}"), format!("Node does not exist: {path}")),
-            Flavour::CliMt => (format!("exists {path}"), format!("Error -101 for {path}")),
+            Flavour::CliMt => (format!("sync {path}"), format!("\tname = {path}")),
         }
     }
 
@@ -93,7 +94,7 @@ impl Flavour {
     fn is_noise(self, line: &str) -> bool {
         match self {
             Flavour::ZkCli => line.is_empty() || line == "WATCHER::" || line.starts_with("SLF4J:"),
-            Flavour::CliMt => false,
+            Flavour::CliMt => line.starts_with("[/marker-"),
         }
     }
 
@@ -175,7 +176,7 @@ impl Dialogue {
                     .ask(&step.typed)
                     .map_err(|why| format!("{}> {}: {why}", step.session, step.typed))?
             };
-            let answer = lines.iter().map(|line| mask.line(line)).collect();
+            let answer = mask.answer(&lines);
             held.steps.push((
                 comments.clone(),
                 Step {
@@ -291,12 +292,12 @@ impl Session {
         self.round_trip()
     }
 
-    /// Everything printed until the client has complained about the next marker.
+    /// Everything printed until the client has answered the next marker.
     fn round_trip(&mut self) -> Result<Vec<String>> {
         self.marker_count += 1;
-        let (command, complaint) = self.flavour.marker(self.marker_count);
+        let (command, last_line) = self.flavour.marker(self.marker_count);
         self.say(&command)?;
-        self.read_until(&complaint)
+        self.read_until(&last_line)
     }
 
     fn await_events(&mut self) -> Result<Vec<String>> {

@@ -2,7 +2,8 @@
 //!
 //! A zxid becomes `<zxid N>` and a session id `<session N>`, numbered by first appearance in the whole transcript: that
 //! `cZxid` and `mZxid` are the same stays visible, which number it was does not. A time of day or a duration becomes
-//! `<time>`. The rules name the fields of Debian's zkCli (3.8) and C client by the text before their value.
+//! `<time>`, and lists in the order of a hash table
+//! are sorted. The rules name the fields of Debian's zkCli (3.8) and C client by the text before their value.
 
 #[derive(Clone, Copy)]
 enum Field {
@@ -36,8 +37,24 @@ pub struct Mask {
 }
 
 impl Mask {
-    pub fn line(&mut self, line: &str) -> String {
+    /// The whole answer to one command.
+    pub fn answer(&mut self, lines: &[String]) -> Vec<String> {
+        let mut answer: Vec<String> = lines.iter().map(|line| self.line(line)).collect();
+        // Children of the C client: one a line, indented, in the order of the server's hash table.
+        let is_child = |line: &String| line.starts_with('\t') && !line.contains('=');
+        for run in answer.chunk_by_mut(|one, next| is_child(one) && is_child(next)) {
+            if run.len() > 1 {
+                run.sort_unstable();
+            }
+        }
+        answer
+    }
+
+    fn line(&mut self, line: &str) -> String {
         let line = without_log_stamp(line);
+        if let Some(paths) = sorted_paths(line) {
+            return paths;
+        }
         let indent = line.len() - line.trim_start().len();
         let (space, text) = line.split_at(indent);
         for (before, field) in FIELDS {
@@ -59,6 +76,17 @@ impl Mask {
             Field::Session => format!("<session {}>", rank(&mut self.sessions, number)),
         }
     }
+}
+
+/// A list of paths comes in the order of a hash table: `[/b, /a]`.
+fn sorted_paths(line: &str) -> Option<String> {
+    let inner = line.strip_prefix('[')?.strip_suffix(']')?;
+    let mut paths: Vec<&str> = inner.split(", ").collect();
+    if !paths.iter().all(|path| path.starts_with('/')) {
+        return None;
+    }
+    paths.sort_unstable();
+    Some(format!("[{}]", paths.join(", ")))
 }
 
 fn rank(seen: &mut Vec<String>, value: &str) -> usize {
@@ -110,6 +138,11 @@ mod tests {
             lines,
             ["ephemeralOwner = 0x0", "ephemeralOwner = <session 1>"]
         );
+    }
+
+    #[test]
+    fn a_list_of_paths_is_sorted() {
+        assert_eq!(masked(&["[/b, /a]", "[b, a]"]), ["[/a, /b]", "[b, a]"]);
     }
 
     #[test]
