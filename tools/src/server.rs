@@ -80,13 +80,8 @@ impl Setup {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
-        let mut running = Running {
-            child,
-            port: self.port,
-        };
-        running
-            .await_ready()
-            .map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
+        let mut running = Running { child, port: self.port };
+        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
         Ok(running)
     }
 
@@ -106,13 +101,7 @@ impl Setup {
             Kind::Ringkeeper { binary } => Command::new(binary),
             Kind::Java { class_path } => {
                 let mut java = Command::new("java");
-                java.args([
-                    "-Xmx512m",
-                    "-XX:+UseSerialGC",
-                    "-XX:TieredStopAtLevel=1",
-                    "-cp",
-                    class_path,
-                ]);
+                java.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path]);
                 java
             }
         };
@@ -155,11 +144,7 @@ impl Running {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(format!(
-            "the server on port {} did not leave within {STOP_TIMEOUT:?} when asked",
-            self.port
-        )
-        .into())
+        Err(format!("the server on port {} did not leave within {STOP_TIMEOUT:?} when asked", self.port).into())
     }
 
     /// Whether the process is still there; it may have stopped by itself.
@@ -178,10 +163,7 @@ impl Running {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(format!(
-            "no answer to srvr on port {} within {READY_TIMEOUT:?}",
-            self.port
-        ))
+        Err(format!("no answer to srvr on port {} within {READY_TIMEOUT:?}", self.port))
     }
 }
 
@@ -206,9 +188,7 @@ pub fn four_letter(port: u16, word: &str) -> io::Result<String> {
 
 /// The last lines of a log, for a failure's message.
 pub fn tail(path: &Path, line_count: usize) -> String {
-    let text = fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default();
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(line_count)..].join("\n")
 }
