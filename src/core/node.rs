@@ -22,6 +22,7 @@ use super::session::SessionTable;
 use super::session::identity::SessionIds;
 use super::settings::Settings;
 use super::snapshot::SnapshotWalk;
+use super::tree::watch::WatchSummary;
 use super::tree::{DataTree, WatchTable, acl};
 use super::types::{ConnectionId, Input, LogRoom, Now, Output, SessionId, Zxid};
 use super::zab::Leader;
@@ -167,6 +168,10 @@ impl Node {
     /// Whether anything is waiting for the log.
     pub fn in_flight(&self) -> usize {
         self.leader.in_flight()
+    }
+
+    pub fn watch_summary(&self) -> WatchSummary {
+        self.watches.summary()
     }
 
     pub(super) fn slot(&self, connection: ConnectionId) -> Option<Slot> {

@@ -233,3 +233,105 @@ four_letter_words! {
     // What telnet sends on interrupt. Never answers anything: enabled, the connection just closes.
     TelnetClose b"\xff\xf4\xff\xfd" "telnet close",
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frames(payloads: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for payload in payloads {
+            let frame = begin_frame(&mut bytes);
+            bytes.extend_from_slice(payload);
+            end_frame(&mut bytes, frame);
+        }
+        bytes
+    }
+
+    fn payloads(frames: &[u8]) -> Vec<Vec<u8>> {
+        let mut walk = Frames::new(frames);
+        let payloads = walk.by_ref().map(<[u8]>::to_vec).collect();
+        assert!(walk.rest().is_empty(), "only complete frames are delivered");
+        payloads
+    }
+
+    proptest! {
+        #[test]
+        fn frames_arrive_whole_and_in_order_however_the_stream_is_cut(
+            sent in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..12),
+            chunk_bytes in prop::collection::vec(1usize..60, 1..40),
+        ) {
+            let stream = frames(&sent);
+            let mut assembler = FrameAssembler::default();
+            let (mut rest, mut received) = (&stream[..], Vec::new());
+            for bytes in chunk_bytes.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (chunk, behind) = rest.split_at((*bytes).min(rest.len()));
+                assembler.push(chunk, &Limits::default(), |frames| received.extend(payloads(frames))).unwrap();
+                rest = behind;
+            }
+            prop_assert_eq!(received, sent);
+            prop_assert_eq!(assembler.partial_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn whole_frames_of_a_chunk_are_one_slice_of_that_chunk() {
+        let stream = frames(&[vec![1; 10], vec![2; 20], vec![3; 30]]);
+        let (chunk, tail) = stream.split_at(14 + 24 + 7);
+        let mut assembler = FrameAssembler::default();
+        let mut delivered = Vec::new();
+        assembler.push(chunk, &Limits::default(), |frames| delivered.push(frames.as_ptr_range())).unwrap();
+        assert_eq!(delivered, [chunk[..14 + 24].as_ptr_range()]);
+        assert_eq!(assembler.partial_bytes(), 7);
+        assembler.push(tail, &Limits::default(), |frames| assert_eq!(payloads(frames), [[3; 30]])).unwrap();
+        assert_eq!(assembler.partial_bytes(), 0);
+    }
+
+    #[test]
+    fn a_bad_length_is_named_after_the_frames_before_it() {
+        let limits = Limits::new(8, None);
+        for (length, at) in [(9i32, 0usize), (-5, 0), (i32::MIN, 3), (i32::MAX, 3)] {
+            let mut stream = frames(&[vec![1; 8], vec![]]);
+            stream.extend_from_slice(&length.to_be_bytes());
+            // `at` bytes of the stream come first, so that the bad length is met in either half of `push`.
+            let cut = if at == 0 { 0 } else { stream.len() - at };
+            let mut assembler = FrameAssembler::default();
+            let mut received = Vec::new();
+            let mut push = |chunk: &[u8]| assembler.push(chunk, &limits, |frames| received.extend(payloads(frames)));
+            let results = [push(&stream[..cut]), push(&stream[cut..])];
+            assert_eq!(results, [Ok(()), Err(FrameLengthError { length, max_bytes: 8 })]);
+            assert_eq!(received, [vec![1; 8], vec![]]);
+        }
+    }
+
+    #[test]
+    fn a_promised_length_alone_takes_no_memory() {
+        let mut assembler = FrameAssembler::default();
+        let length = (crate::limits::JUTE_MAX_BUFFER_DEFAULT_BYTES as i32).to_be_bytes();
+        assembler.push(&length, &Limits::default(), |_| unreachable!()).unwrap();
+        assembler.push(&[0; 16], &Limits::default(), |_| unreachable!()).unwrap();
+        assert!(assembler.partial.capacity() < 256);
+    }
+
+    #[test]
+    fn words_are_known_exactly_and_only_as_first_bytes() {
+        for word in FourLetterWord::ALL {
+            let bytes = [&word.bytes()[..], b"\n"].concat();
+            assert_eq!(first_bytes(&bytes), FirstBytes::Word(*word));
+            assert_eq!(first_bytes(&bytes[..3]), FirstBytes::TooFew);
+            assert_eq!(FourLetterWord::from_name(word.name()), Some(*word));
+        }
+        assert_eq!(FourLetterWord::ALL.len(), 19);
+        for other in [&b"RUOK"[..], b"xxxx", &[0, 0, 0, 45], b"ruo\0"] {
+            assert_eq!(first_bytes(other), FirstBytes::Frames);
+        }
+        assert_eq!(first_bytes(b"\xff\xf4\xff\xfd\x06"), FirstBytes::Word(FourLetterWord::TelnetClose));
+        assert_eq!(trace_mask(b"stmk\0\0\0\0\0\0\x01\x02"), Some(0x102));
+        assert_eq!(trace_mask(b"stmk\0\0\0\0\0\0\x01"), None);
+    }
+}

@@ -74,6 +74,10 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    pub fn skip_rest(&mut self) {
+        self.rest = &[];
+    }
+
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((head, rest)) = self.rest.split_first_chunk::<N>() else {
@@ -248,4 +252,98 @@ pub fn put_strings<'s>(out: &mut Vec<u8>, count: usize, strings: impl Iterator<I
         written += 1;
     }
     assert_eq!(written, count, "a vector must hold as many strings as it announces");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(bytes: &[u8]) -> Reader<'_> {
+        Reader::new(bytes, &Limits::default())
+    }
+
+    #[test]
+    fn null_empty_and_impossible_lengths_are_told_apart() {
+        assert_eq!(reader(&[0xff; 4]).buffer(), Ok(None));
+        assert_eq!(reader(&[0; 4]).buffer(), Ok(Some(&[][..])));
+        assert_eq!(reader(&[0xff; 4]).string(), Ok(None));
+        assert_eq!(reader(&[0; 4]).string(), Ok(Some("".into())));
+        let minus_two = (-2i32).to_be_bytes();
+        assert!(matches!(reader(&minus_two).string(), Err(DecodeError::ItemLength { length: -2, .. })));
+        assert_eq!(reader(&[0xff; 4]).count(), Ok(None));
+        assert_eq!(reader(&minus_two).count(), Ok(Some(0)), "Java reads a vector of -2 elements as empty");
+        assert_eq!(reader(&[0, 0, 0, 2, b'a']).buffer(), Err(DecodeError::Truncated { missing_bytes: 1 }));
+        assert_eq!(reader(&[0, 0, 0]).i32(), Err(DecodeError::Truncated { missing_bytes: 1 }));
+        assert_eq!(reader(&[7]).bool(), Ok(true));
+    }
+
+    #[test]
+    fn one_item_may_be_as_long_as_both_settings_together() {
+        let limits = Limits::new(10, Some(0));
+        assert_eq!(limits.item_bytes, 10 + 1024, "the extra size is never below 1024");
+        let mut bytes = Vec::new();
+        put_buffer(&mut bytes, Some(&[7; 1034]));
+        assert!(Reader::new(&bytes, &limits).buffer().is_ok());
+        let mut bytes = Vec::new();
+        put_buffer(&mut bytes, Some(&[7; 1035]));
+        let error = DecodeError::ItemLength { length: 1035, max_bytes: 1034 };
+        assert_eq!(Reader::new(&bytes, &limits).buffer(), Err(error));
+        assert_eq!(Limits::new(usize::MAX, None), Limits::FORMAT);
+        assert_eq!(Limits::new(4096, None).item_bytes, 8192);
+    }
+
+    /// Counts what a vector is asked to hold, instead of holding it.
+    #[derive(Default)]
+    struct Counted(usize);
+
+    impl<T> Extend<T> for Counted {
+        fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
+            let elements = elements.into_iter();
+            assert_eq!(elements.size_hint(), (1, Some(1)), "nothing is reserved beyond the element that arrived");
+            self.0 += elements.count();
+        }
+    }
+
+    #[test]
+    fn a_vector_holds_what_arrived_not_what_was_claimed() {
+        let mut held = 0;
+        let mut bytes = i32::MAX.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 9]);
+        let vector = reader(&bytes).vector::<_, Counted>(|r| {
+            let element = r.i32()?;
+            held += 1;
+            Ok(element)
+        });
+        assert!(matches!(vector, Err(DecodeError::Truncated { missing_bytes: 3 })));
+        assert_eq!(held, 2);
+        let whole = reader(&[0, 0, 0, 1, 0, 0, 0, 5]).vector::<_, Counted>(|r| r.i32());
+        assert!(whole.is_ok_and(|vector| vector.is_some_and(|vector| vector.0 == 1)));
+    }
+
+    #[test]
+    fn malformed_utf8_reads_as_java_reads_it() {
+        let table: [(&[u8], &str); 16] = [
+            (b"plain", "plain"),
+            ("/gr\u{fc}n/\u{1f600}".as_bytes(), "/gr\u{fc}n/\u{1f600}"),
+            (b"a\xffb", "a\u{fffd}b"),
+            (b"\xc0\xaf", "\u{fffd}\u{fffd}"),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xe2\x82A", "\u{fffd}A"),
+            (b"\xe0\x80\x80", "\u{fffd}\u{fffd}\u{fffd}"),
+            (b"\xf4\x90\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            (b"\xf0\x90\x80", "\u{fffd}"),
+            // Encoded surrogates: one replacement for each half.
+            (b"\xed\xa0\x80", "\u{fffd}"),
+            (b"x\xed\xbf\xbfy", "x\u{fffd}y"),
+            (b"\xed\xa0\xbd\xed\xb8\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed\xa0A", "\u{fffd}A"),
+            (b"\xed\xa0\xed\xa0\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\x9f\xbf\xed", "\u{d7ff}\u{fffd}"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(decode_utf8(bytes), text, "{bytes:02x?}");
+        }
+        assert!(matches!(decode_utf8(b"/a/b"), Cow::Borrowed(_)), "a good string is lent, not copied");
+    }
 }

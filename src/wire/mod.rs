@@ -9,4 +9,7 @@ pub mod frame;
 pub mod jute;
 pub mod txn;
 
+#[cfg(test)]
+mod properties;
+
 pub use error_code::ErrorCode;

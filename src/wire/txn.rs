@@ -137,7 +137,7 @@ impl Txn<'_> {
     }
 }
 
-/// Appends header, record and, if given, digest.
+/// Appends header, record and, if given, digest. The error transaction of a single request carries none (semantics 16).
 pub fn encode_txn(header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>, out: &mut Vec<u8>) {
     put_i64(out, header.client_id);
     put_i32(out, header.cxid);
@@ -226,19 +226,27 @@ fn create<'a>(r: &mut Reader<'a>, opcode: OpCode, parent: ParentCversion) -> Res
         OpCode::Create | OpCode::Create2 => CreateKind::Persistent,
         _ => CreateKind::Container,
     };
-    let parent_cversion = if r.is_empty() && parent == ParentCversion::MayBeMissing { -1 } else { r.i32()? };
+    let missing = parent == ParentCversion::MayBeMissing && r.rest().len() < size_of::<i32>();
+    let parent_cversion = if missing { -1 } else { r.i32()? };
     let kind = if opcode == OpCode::CreateTtl { CreateKind::Ttl { ttl_ms: r.i64()? } } else { plain_kind };
     Ok(Txn::Create { path, data, acl, kind, parent_cversion, create2: opcode == OpCode::Create2 })
 }
 
 /// Four tails are legal: nothing, a digest, a list, a list and a digest. Exactly 12 bytes that begin with the digest
-/// version are a digest: as a list they would be two empty paths.
+/// version are a digest: as a list they would be two empty paths. A list that ends early is none, as for Java.
 fn closed_paths<'a>(r: &mut Reader<'a>) -> Result<Option<Vec<Cow<'a, str>>>, DecodeError> {
     let digest_only = r.rest().len() == DIGEST_BYTES && r.rest().starts_with(&DIGEST_VERSION.to_be_bytes());
     if r.is_empty() || digest_only {
         return Ok(None);
     }
-    Ok(Some(r.vector(path)?.unwrap_or_default()))
+    match r.vector(path) {
+        Ok(paths) => Ok(Some(paths.unwrap_or_default())),
+        Err(DecodeError::Truncated { .. }) => {
+            r.skip_rest();
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn path<'a>(r: &mut Reader<'a>) -> Result<Cow<'a, str>, DecodeError> {
@@ -308,4 +316,106 @@ fn is_multi_part(txn: &Txn<'_>) -> bool {
             | Txn::Check { .. }
             | Txn::Error { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: TxnHeader = TxnHeader { client_id: -7, cxid: 3, zxid: 0x1_0000_0009, time_ms: 1 };
+    const DIGEST: TxnDigest = TxnDigest { version: DIGEST_VERSION, tree_digest: -2 };
+
+    /// Leaked, so that expectations can be written as expressions.
+    fn with_header(kind: i32, record: &[u8]) -> &'static [u8] {
+        let mut bytes = Vec::new();
+        encode_txn(&HEADER, &Txn::Error { code: 0 }, None, &mut bytes);
+        bytes.truncate(28);
+        put_i32(&mut bytes, kind);
+        bytes.extend_from_slice(record);
+        bytes.leak()
+    }
+
+    fn decode(bytes: &[u8]) -> (Txn<'_>, Option<TxnDigest>) {
+        let (header, txn, digest) = decode_txn(bytes).unwrap();
+        assert_eq!(header, HEADER);
+        (txn, digest)
+    }
+
+    fn digest_bytes() -> Vec<u8> {
+        [&DIGEST.version.to_be_bytes()[..], &DIGEST.tree_digest.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn closing_a_session_has_four_tails() {
+        let closed = |tail: &[u8]| {
+            let bytes = with_header(-11, tail);
+            let (Txn::CloseSession { paths }, digest) = decode(bytes) else { panic!("a closeSession") };
+            (paths.map(|paths| paths.into_iter().map(Cow::into_owned).collect::<Vec<String>>()), digest)
+        };
+        let list = [0, 0, 0, 1, 0, 0, 0, 2, b'/', b'a'];
+        assert_eq!(closed(&[]), (None, None));
+        assert_eq!(closed(&digest_bytes()), (None, Some(DIGEST)));
+        assert_eq!(closed(&list), (Some(vec!["/a".into()]), None));
+        assert_eq!(closed(&[&list[..], &digest_bytes()].concat()), (Some(vec!["/a".into()]), Some(DIGEST)));
+        assert_eq!(closed(&[&[0; 4][..], &digest_bytes()].concat()), (Some(vec![]), Some(DIGEST)));
+        assert_eq!(closed(&[0; 4]), (Some(vec![]), None));
+        assert_eq!(closed(&[0, 0, 0, 1, 0, 0, 0]), (None, None), "Java reads a list that ends early as none");
+    }
+
+    #[test]
+    fn a_create_may_lack_its_parents_version_only_in_the_oldest_form() {
+        let old = [0, 0, 0, 2, b'/', b'a', 0, 0, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff, 1];
+        let created = |parent_cversion, create2| Txn::Create {
+            path: "/a".into(),
+            data: Some(b"x"),
+            acl: AclList::new(), // the null list above
+            kind: CreateKind::Ephemeral,
+            parent_cversion,
+            create2,
+        };
+        assert_eq!(decode(with_header(1, &old)), (created(-1, false), None));
+        let with_rest = [&old[..], &[0, 0]].concat();
+        assert_eq!(decode(with_header(1, &with_rest)), (created(-1, false), None), "too short to be a version");
+        assert!(decode_txn(with_header(15, &old)).is_err());
+
+        let new = [&old[..], &[0, 0, 0, 9]].concat();
+        assert_eq!(decode(with_header(15, &new)), (created(9, true), None));
+        let with_digest = [&new[..], &digest_bytes()].concat();
+        assert_eq!(decode(with_header(1, &with_digest)), (created(9, false), Some(DIGEST)));
+        // Java takes a tail too short for a digest as none.
+        assert_eq!(decode(with_header(1, &with_digest[..with_digest.len() - 1])), (created(9, false), None));
+    }
+
+    #[test]
+    fn a_null_acl_reads_as_empty() {
+        let record = [0, 0, 0, 2, b'/', b'a', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 4];
+        let expected = Txn::SetAcl { path: "/a".into(), acl: AclList::new(), version: 4 };
+        assert_eq!(decode(with_header(7, &record)), (expected, None));
+    }
+
+    #[test]
+    fn types_that_no_log_holds_are_refused() {
+        for kind in [0, 3, 4, 9, 11, 13, 22, 100, -2, -12, i32::MIN] {
+            assert_eq!(decode_txn(with_header(kind, &[0; 40])), Err(DecodeError::UnknownType(kind)));
+        }
+        for kind in [7, 14, 16, -10, -11, 4] {
+            let part = [&[0, 0, 0, 1][..], &i32::to_be_bytes(kind), &[0, 0, 0, 16], &[0; 16]].concat();
+            assert_eq!(decode_txn(with_header(14, &part)), Err(DecodeError::UnknownType(kind)), "in a multi");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "setACL cannot be part of a multi")]
+    fn a_multi_with_a_part_nobody_could_read_is_never_written() {
+        let part = Txn::SetAcl { path: "/a".into(), acl: AclList::new(), version: 0 };
+        encode_txn(&HEADER, &Txn::Multi(vec![part]), None, &mut Vec::new());
+    }
+
+    #[test]
+    fn a_multi_claiming_two_thousand_million_parts_is_refused_when_its_bytes_end() {
+        let mut record = i32::MAX.to_be_bytes().to_vec();
+        record.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 4, 0, 0, 0, 0]);
+        let refused = decode_txn(with_header(14, &record));
+        assert_eq!(refused, Err(DecodeError::Truncated { missing_bytes: 4 }));
+    }
 }

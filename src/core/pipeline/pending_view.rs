@@ -188,11 +188,6 @@ impl PendingView {
         paths
     }
 
-    #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
     fn record(&self, path: &str) -> Option<&Record> {
         if self.records.is_empty() {
             return None;

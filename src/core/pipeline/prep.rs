@@ -348,10 +348,7 @@ impl Prep<'_> {
 }
 
 fn pending_acl(list: &AclList<'static>) -> PendingAcl {
-    match list.as_slice() {
-        [only] if acl::is_open(only) => PendingAcl::Stored(AclRef::OPEN),
-        _ => PendingAcl::Set(Rc::new(list.clone())),
-    }
+    if acl::is_open(list) { PendingAcl::Stored(AclRef::OPEN) } else { PendingAcl::Set(Rc::new(list.clone())) }
 }
 
 /// Expected version -1 matches anything.

@@ -1,13 +1,25 @@
-//! Permission lists and who a connection is.
+//! Permission lists, and who a connection has proved to be.
 //!
-//! Lists are interned. Spec: semantics 8. Java: `ReferenceCountedACLCache`, `PrepRequestProcessor.fixupACL`.
+//! Lists are interned: a node holds a number, equal lists are kept once and counted. Schemes known here are `world`, `ip`,
+//! `digest`, `auth` (which never outlives [`fix_up`]) and, as an identity only, `super`. An entry of any other scheme is
+//! refused in requests and, where it comes from a Java server, kept and never matched.
+//!
+//! Spec: semantics 8. Java: `ReferenceCountedACLCache`, `PrepRequestProcessor.fixupACL`, `ZooKeeperServer.checkACL`,
+//! `DigestAuthenticationProvider`, `IPAuthenticationProvider`.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use compact_str::CompactString;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use compact_str::{CompactString, format_compact};
+use foldhash::fast::FixedState;
+use hashbrown::{HashSet, HashTable};
+use sha1::{Digest as _, Sha1};
 
 use crate::wire::ErrorCode;
-use crate::wire::client::Acl;
+use crate::wire::client::{Acl, perms};
 use crate::wire::txn::AclList;
 
 /// Number of an interned list, as snapshots carry it.
@@ -15,11 +27,23 @@ use crate::wire::txn::AclList;
 pub struct AclRef(pub u32);
 
 impl AclRef {
-    /// `world:anyone` with all permissions, never counted. Java: `OPEN_UNSAFE_ACL_ID`, -1.
+    /// `world:anyone` with all permissions; not in the table, not counted. Java: `OPEN_UNSAFE_ACL_ID`, -1.
     pub const OPEN: AclRef = AclRef(u32::MAX);
 }
 
-/// One thing a connection has proved to be. Kept as a set per connection: see [`add_identity`].
+/// Whether this list is kept as [`AclRef::OPEN`].
+pub fn is_open(list: &[Acl<'_>]) -> bool {
+    is_same(list, &OPEN_LIST)
+}
+
+static OPEN_LIST: [Acl<'static>; 1] =
+    [Acl { perms: perms::ALL, scheme: Some(Cow::Borrowed("world")), id: Some(Cow::Borrowed("anyone")) }];
+
+/// Entries of a list beyond which `auth` is no longer expanded: many `auth` entries times many identities would be more
+/// than any transaction can carry.
+const EXPANDED_ENTRIES_MAX: usize = 65_536;
+
+/// One thing a connection has proved to be. A connection keeps a set of them: see [`add_identity`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     pub scheme: CompactString,
@@ -32,56 +56,303 @@ pub fn add_identity(identities: &mut Vec<Identity>, identity: Identity) {
     }
 }
 
-/// The identity every connection starts with: its address in Java's textual form.
-pub fn ip_identity(_peer: IpAddr) -> Identity {
-    unimplemented!()
+/// The identity every connection starts with: its address as Java writes it, IPv6 as eight groups without `::`.
+pub fn ip_identity(peer: IpAddr) -> Identity {
+    let id = match peer.to_canonical() {
+        IpAddr::V4(address) => format_compact!("{address}"),
+        IpAddr::V6(address) => {
+            let groups = address.segments().map(|group| format!("{group:x}"));
+            CompactString::from(groups.join(":"))
+        }
+    };
+    Identity { scheme: "ip".into(), id }
 }
 
-/// `user:base64(sha1(auth))` of a digest auth packet.
-pub fn digest_identity(_auth: &[u8]) -> CompactString {
-    unimplemented!()
+/// `user:base64(sha1(auth))` of a digest auth packet; bytes that are not UTF-8 become U+FFFD first, as in Java.
+pub fn digest_identity(auth: &[u8]) -> CompactString {
+    let auth = String::from_utf8_lossy(auth);
+    let user = auth.split(':').next().unwrap_or_default();
+    format_compact!("{user}:{}", BASE64.encode(Sha1::digest(auth.as_bytes())))
 }
 
-/// Takes a digest auth packet: adds `digest:<id>`, and `super:` if the id is the configured superDigest.
-pub fn authenticate_digest(_auth: &[u8], _super_digest: Option<&str>, _identities: &mut Vec<Identity>) {
-    unimplemented!()
+/// Takes a digest auth packet, which always succeeds: adds `digest:<id>`, and `super:` if the id is the configured
+/// superDigest.
+pub fn authenticate_digest(auth: &[u8], super_digest: Option<&str>, identities: &mut Vec<Identity>) {
+    let id = digest_identity(auth);
+    if super_digest == Some(id.as_str()) {
+        add_identity(identities, Identity { scheme: "super".into(), id: CompactString::default() });
+    }
+    add_identity(identities, Identity { scheme: "digest".into(), id });
 }
 
 /// Makes a client's list storable (semantics 8.3): drops duplicates, expands `auth`, refuses what no scheme accepts.
-pub fn fix_up(_list: &[Acl<'_>], _identities: &[Identity]) -> Result<AclList<'static>, ErrorCode> {
-    unimplemented!()
+pub fn fix_up(list: &[Acl<'_>], identities: &[Identity]) -> Result<AclList<'static>, ErrorCode> {
+    if list.is_empty() {
+        return Err(ErrorCode::InvalidAcl);
+    }
+    let mut fixed = AclList::new();
+    let mut seen = HashSet::with_hasher(FixedState::default());
+    for entry in list {
+        if list.len() > 1 && !seen.insert(entry) {
+            continue;
+        }
+        let scheme = entry.scheme.as_deref().ok_or(ErrorCode::InvalidAcl)?;
+        if scheme == "auth" {
+            let mut proved = identities.iter().filter(|identity| identity.scheme == "digest").peekable();
+            proved.peek().ok_or(ErrorCode::InvalidAcl)?;
+            if fixed.len() > EXPANDED_ENTRIES_MAX {
+                return Err(ErrorCode::InvalidAcl);
+            }
+            fixed.extend(proved.map(|identity| owned(entry.perms, &identity.scheme, &identity.id)));
+            continue;
+        }
+        if !matches!(scheme, "world" | "digest" | "ip") {
+            return Err(ErrorCode::InvalidAcl);
+        }
+        let id = entry.id.as_deref().ok_or(ErrorCode::MarshallingError)?;
+        let is_valid = match scheme {
+            "world" => id == "anyone",
+            "digest" => is_digest_id(id),
+            _ => AddressRange::parse(id).is_some(),
+        };
+        if !is_valid {
+            return Err(ErrorCode::InvalidAcl);
+        }
+        fixed.push(owned(entry.perms, scheme, id));
+    }
+    Ok(fixed)
+}
+
+fn owned(perms: i32, scheme: &str, id: &str) -> Acl<'static> {
+    Acl { perms, scheme: Some(Cow::Owned(scheme.to_owned())), id: Some(Cow::Owned(id.to_owned())) }
+}
+
+/// Exactly two parts at `:`, trailing empty parts not counted (Java's `split`).
+fn is_digest_id(id: &str) -> bool {
+    let id = id.trim_end_matches(':');
+    id.bytes().filter(|byte| *byte == b':').count() == 1
 }
 
 /// Whether `identities` hold any of the `wanted` bits (semantics 8.4).
-pub fn allowed(_acl: &[Acl<'_>], _wanted: i32, _identities: &[Identity], _skip_acl: bool) -> bool {
-    unimplemented!()
+pub fn allowed(acl: &[Acl<'_>], wanted: i32, identities: &[Identity], skip_acl: bool) -> bool {
+    skip_acl
+        || acl.is_empty()
+        || acl.iter().any(|entry| entry.perms & wanted != 0 && is_anyone(entry))
+        || identities.iter().any(|identity| identity.scheme == "super")
+        || acl
+            .iter()
+            .any(|entry| entry.perms & wanted != 0 && identities.iter().any(|identity| matches(entry, identity)))
+}
+
+fn is_anyone(entry: &Acl<'_>) -> bool {
+    entry.scheme.as_deref() == Some("world") && entry.id.as_deref() == Some("anyone")
+}
+
+fn matches(entry: &Acl<'_>, identity: &Identity) -> bool {
+    let (Some(scheme), Some(id)) = (entry.scheme.as_deref(), entry.id.as_deref()) else {
+        return false;
+    };
+    if scheme != identity.scheme {
+        return false;
+    }
+    match scheme {
+        "digest" => id == identity.id,
+        "ip" => match (AddressRange::parse(id), parse_address(&identity.id)) {
+            (Some(range), Some(address)) => range.contains(address),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// The list as someone without ADMIN may see it (semantics 8.5).
-pub fn redacted<'a>(_acl: &'a [Acl<'_>]) -> AclList<'a> {
-    unimplemented!()
+pub fn redacted<'a>(acl: &'a [Acl<'_>]) -> AclList<'a> {
+    let redact = |entry: &'a Acl<'_>| {
+        let id = entry.id.as_deref().map(|id| match id.split_once(':') {
+            Some((user, _)) if entry.scheme.as_deref() == Some("digest") => Cow::Owned(format!("{user}:x")),
+            _ => Cow::Borrowed(id),
+        });
+        Acl { perms: entry.perms, scheme: entry.scheme.as_deref().map(Cow::Borrowed), id }
+    };
+    acl.iter().map(redact).collect()
 }
 
-/// Whether this entry is `world:anyone` with every permission.
-pub fn is_open(entry: &Acl<'_>) -> bool {
-    entry.perms == crate::wire::client::perms::ALL
-        && entry.scheme.as_deref() == Some("world")
-        && entry.id.as_deref() == Some("anyone")
+/// `address` or `address/bits`.
+struct AddressRange {
+    address: IpAddr,
+    bits: u32,
 }
 
-/// All lists in use, each once, with a count of the nodes using it.
+impl AddressRange {
+    fn parse(id: &str) -> Option<AddressRange> {
+        let (address, bits) = match id.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (id, None),
+        };
+        let address = parse_address(address)?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) => u32::try_from(bits.parse::<i32>().ok()?).ok().filter(|bits| *bits <= most)?,
+            None => most,
+        };
+        Some(AddressRange { address, bits })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(range), IpAddr::V4(address)) => {
+                (range.to_bits() ^ address.to_bits()).checked_shr(32 - self.bits).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(range), IpAddr::V6(address)) => {
+                (range.to_bits() ^ address.to_bits()).checked_shr(128 - self.bits).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// As Java's provider reads addresses, which is neither stricter nor looser than the standard library in all points.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    if text.contains(':') { parse_ipv6(text).map(IpAddr::V6) } else { parse_ipv4(text).map(IpAddr::V4) }
+}
+
+fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split('.');
+    for octet in &mut octets {
+        *octet = u8::try_from(parts.next()?.parse::<i32>().ok()?).ok()?;
+    }
+    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+/// Eight groups, or one `::` and fewer than eight; no embedded IPv4.
+fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
+    let groups = |text: &str| -> Option<Vec<u16>> {
+        if text.is_empty() {
+            return Some(vec![]);
+        }
+        let group = |group: &str| {
+            let is_hex = (1..=4).contains(&group.len()) && group.bytes().all(|digit| digit.is_ascii_hexdigit());
+            is_hex.then(|| u16::from_str_radix(group, 16).ok()).flatten()
+        };
+        text.split(':').take(9).map(group).collect()
+    };
+    let mut segments = [0; 8];
+    match text.split_once("::") {
+        None => segments = groups(text)?.try_into().ok()?,
+        Some((head, tail)) => {
+            let (head, tail) = (groups(head)?, groups(tail)?);
+            if head.len() + tail.len() >= 8 {
+                return None;
+            }
+            segments[..head.len()].copy_from_slice(&head);
+            segments[8 - tail.len()..].copy_from_slice(&tail);
+        }
+    }
+    Some(Ipv6Addr::from(segments))
+}
+
+/// All lists in use, each once, with a count of its users.
 #[derive(Debug, Default)]
-pub struct AclTable {}
+pub struct AclTable {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    /// Numbers, by the hash of their list.
+    index: HashTable<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    list: Box<[Acl<'static>]>,
+    /// 0: the place is free.
+    users: u64,
+}
 
 impl AclTable {
-    /// Counts one more use of this list.
-    pub fn intern(&mut self, _list: &[Acl<'_>]) -> AclRef {
-        unimplemented!()
+    /// Counts one more user of this list.
+    pub fn intern(&mut self, list: &[Acl<'_>]) -> AclRef {
+        if is_same(list, &OPEN_LIST) {
+            return AclRef::OPEN;
+        }
+        let AclTable { places, free, index } = self;
+        let hash = hash(list);
+        if let Some(&at) = index.find(hash, |at| is_same(&places[*at as usize].list, list)) {
+            places[at as usize].users += 1;
+            return AclRef(at);
+        }
+        let place = Place { list: list.iter().map(to_owned).collect(), users: 1 };
+        let at = match free.pop() {
+            Some(at) => {
+                places[at as usize] = place;
+                at
+            }
+            None => {
+                places.push(place);
+                u32::try_from(places.len() - 1).ok().filter(|at| *at < u32::MAX).expect("fewer lists than nodes")
+            }
+        };
+        index.insert_unique(hash, at, |at| self::hash(&places[*at as usize].list));
+        AclRef(at)
     }
-    pub fn release(&mut self, _acl: AclRef) {
-        unimplemented!()
+
+    /// Counts one more user of a list already in use.
+    pub fn retain(&mut self, acl: AclRef) {
+        if acl != AclRef::OPEN {
+            let users = &mut self.places[acl.0 as usize].users;
+            assert!(*users > 0, "retaining {acl:?}, which nobody uses");
+            *users += 1;
+        }
     }
-    pub fn get(&self, _acl: AclRef) -> &[Acl<'static>] {
-        unimplemented!()
+
+    /// Counts one user less; without users the list is forgotten and its number may come again.
+    pub fn release(&mut self, acl: AclRef) {
+        if acl == AclRef::OPEN {
+            return;
+        }
+        let place = &mut self.places[acl.0 as usize];
+        assert!(place.users > 0, "releasing {acl:?}, which nobody uses");
+        place.users -= 1;
+        if place.users == 0 {
+            let list = std::mem::take(&mut place.list);
+            self.index.find_entry(hash(&list), |at| *at == acl.0).expect("a list in use is in the index").remove();
+            self.free.push(acl.0);
+        }
     }
+
+    pub fn get(&self, acl: AclRef) -> &[Acl<'static>] {
+        if acl == AclRef::OPEN { &OPEN_LIST } else { &self.places[acl.0 as usize].list }
+    }
+
+    /// Distinct lists in use, the open one aside.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (AclRef, &[Acl<'static>])> {
+        let used = (0u32..).zip(&self.places).filter(|(_, place)| place.users > 0);
+        used.map(|(at, place)| (AclRef(at), &*place.list))
+    }
+}
+
+fn is_same(a: &[Acl<'_>], b: &[Acl<'_>]) -> bool {
+    let parts = |acl| -> (i32, Option<&str>, Option<&str>) {
+        let acl: &Acl<'_> = acl;
+        (acl.perms, acl.scheme.as_deref(), acl.id.as_deref())
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| parts(a) == parts(b))
+}
+
+fn hash(list: &[Acl<'_>]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    list.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn to_owned(acl: &Acl<'_>) -> Acl<'static> {
+    let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(|text| Cow::Owned(text.to_owned()));
+    Acl { perms: acl.perms, scheme: text(&acl.scheme), id: text(&acl.id) }
 }

@@ -1,8 +1,18 @@
-//! The tree as readers see it.
+//! The tree as readers see it, and the sums kept beside it.
+//!
+//! Everything that changes it is in `apply.rs`; every change passes [`DataTree::amend`], [`DataTree::attach`] or
+//! [`DataTree::detach`] below, which keep the digest, the sums, the owner lists and a running snapshot true.
+//!
+//! Java counts the root twice (as `""` and `/`); [`DataTree::node_count`] counts it once, so what Java shows is one more.
 
-use super::{AclRef, AclTable, NodeId, OwnerKind, RawStat};
+use super::acl::{AclRef, AclTable};
+use super::digest::{self, RawStat};
+use super::ephemeral::Owners;
+use super::node::{Node, NodeId, Nodes, OwnerKind};
+use super::path;
+use super::snapshot::Walk;
 use crate::core::types::{SessionId, Zxid};
-use crate::wire::client::{Acl, Stat};
+use crate::wire::client::{Acl, Stat, perms};
 
 /// Settings that change what stored data means; equal on all servers of an ensemble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,99 +25,285 @@ pub struct TreeOptions {
 
 #[derive(Debug)]
 pub struct DataTree {
+    pub(super) options: TreeOptions,
+    pub(super) nodes: Nodes,
+    pub(super) owners: Owners,
     pub(super) acls: AclTable,
+    pub(super) digest: u64,
+    pub(super) last_processed: Zxid,
+    /// Bytes of all paths and data.
+    pub(super) data_bytes: u64,
+    pub(super) walk: Option<Walk>,
 }
 
-#[allow(unused_variables)]
 impl DataTree {
     /// A fresh server's tree: root, `/zookeeper`, its quota and config (semantics 2).
     pub fn new(options: TreeOptions) -> DataTree {
-        unimplemented!()
+        let empty = Some(&b""[..]);
+        let root = Node::new(NodeId::ROOT, "", empty, AclRef::OPEN, digest::content_crc(path::ROOT, empty));
+        let mut tree = DataTree::with_nodes(options, Nodes::new(root));
+        tree.digest = tree.node_digest(NodeId::ROOT);
+        tree.data_bytes = path::ROOT.len() as u64;
+        for path in ["/zookeeper", "/zookeeper/quota"] {
+            let (parent_path, name) = path::split(path).expect("a constant path");
+            let parent = tree.find(parent_path).expect("parents come first");
+            let node = Node::new(parent, name, empty, AclRef::OPEN, digest::content_crc(path, empty));
+            tree.attach(path, node, 0);
+        }
+        tree.ensure_config_node();
+        tree
     }
+
+    pub(super) fn with_nodes(options: TreeOptions, nodes: Nodes) -> DataTree {
+        DataTree {
+            options,
+            nodes,
+            owners: Owners::default(),
+            acls: AclTable::default(),
+            digest: 0,
+            last_processed: Zxid::ZERO,
+            data_bytes: 0,
+            walk: None,
+        }
+    }
+
+    /// Adds the config node where it is missing. Java: `DataTree.addConfigNode`.
+    pub(super) fn ensure_config_node(&mut self) {
+        const CONFIG: &str = "/zookeeper/config";
+        let Some(parent) = self.find("/zookeeper") else {
+            return;
+        };
+        if self.child(parent, "config").is_some() {
+            return;
+        }
+        let acl =
+            self.acls.intern(&[Acl { perms: perms::READ, scheme: Some("world".into()), id: Some("anyone".into()) }]);
+        let empty = Some(&b""[..]);
+        let mut node = Node::new(parent, "config", empty, acl, digest::content_crc(CONFIG, empty));
+        node.aversion = -1;
+        self.attach(CONFIG, node, 0);
+    }
+
     pub fn options(&self) -> TreeOptions {
-        unimplemented!()
+        self.options
     }
+
     /// The node at a path; `""` and `/` are the root. Odd paths simply are not there.
     pub fn find(&self, path: &str) -> Option<NodeId> {
-        unimplemented!()
+        if matches!(path, "" | "/") {
+            return Some(NodeId::ROOT);
+        }
+        path.strip_prefix('/')?.split('/').try_fold(NodeId::ROOT, |parent, name| self.child(parent, name))
     }
+
     pub fn child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
-        unimplemented!()
+        self.nodes.child(parent, name)
     }
+
+    /// `None` for the root.
     pub fn parent(&self, id: NodeId) -> Option<NodeId> {
-        unimplemented!()
+        (id != NodeId::ROOT).then(|| self.nodes[id].parent)
     }
+
     pub fn name(&self, id: NodeId) -> &str {
-        unimplemented!()
+        &self.nodes[id].name
     }
+
     pub fn data(&self, id: NodeId) -> Option<&[u8]> {
-        unimplemented!()
+        self.nodes[id].data.as_deref()
     }
+
     pub fn child_count(&self, id: NodeId) -> u32 {
-        unimplemented!()
+        self.nodes[id].child_count()
     }
-    /// Children in the order of their creation.
-    pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        std::iter::empty()
+
+    /// Children in the order of their creation (after a load: by czxid, then by slot).
+    pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> {
+        std::iter::successors(self.nodes[id].first_child.or_none(), |child| self.nodes[*child].next_sibling.or_none())
     }
+
     /// Nodes below this one, at any depth. Walks them.
     pub fn descendant_count(&self, id: NodeId) -> u64 {
-        unimplemented!()
+        std::iter::successors(Some(id), |at| self.nodes.next_below(id, *at)).count() as u64 - 1
     }
+
     pub fn path(&self, id: NodeId) -> String {
-        unimplemented!()
+        let mut path = String::new();
+        self.write_path(id, &mut path);
+        path
     }
+
+    /// Appends the node's path.
     pub fn write_path(&self, id: NodeId, out: &mut String) {
-        unimplemented!()
+        if id == NodeId::ROOT {
+            return out.push('/');
+        }
+        let mut ancestors = vec![];
+        let mut at = id;
+        while at != NodeId::ROOT {
+            ancestors.push(at);
+            at = self.nodes[at].parent;
+        }
+        for id in ancestors.into_iter().rev() {
+            out.push('/');
+            out.push_str(&self.nodes[id].name);
+        }
     }
+
     pub fn raw_stat(&self, id: NodeId) -> RawStat {
-        unimplemented!()
+        let node = &self.nodes[id];
+        RawStat {
+            czxid: node.czxid,
+            mzxid: node.mzxid,
+            pzxid: node.pzxid,
+            ctime: node.ctime,
+            mtime: node.mtime,
+            version: node.version,
+            cversion: node.cversion,
+            aversion: node.aversion,
+            ephemeral_owner: self.owner(id),
+        }
     }
+
     /// As clients see it (semantics 3.1).
     pub fn stat(&self, id: NodeId) -> Stat {
-        unimplemented!()
+        let node = &self.nodes[id];
+        let owner = self.owner(id);
+        let num_children = node.child_count() as i32;
+        Stat {
+            czxid: node.czxid,
+            mzxid: node.mzxid,
+            ctime: node.ctime,
+            mtime: node.mtime,
+            version: node.version,
+            cversion: node.cversion.wrapping_mul(2).wrapping_sub(num_children),
+            aversion: node.aversion,
+            ephemeral_owner: if self.kind_of(owner) == OwnerKind::Ephemeral { owner } else { 0 },
+            data_length: node.data_len() as i32,
+            num_children,
+            pzxid: node.pzxid,
+        }
     }
+
     pub fn owner_kind(&self, id: NodeId) -> OwnerKind {
-        unimplemented!()
+        self.kind_of(self.owner(id))
     }
+
     pub fn acl_ref(&self, id: NodeId) -> AclRef {
-        unimplemented!()
+        self.nodes[id].acl
     }
+
     pub fn acl(&self, id: NodeId) -> &[Acl<'static>] {
-        unimplemented!()
+        self.acls.get(self.nodes[id].acl)
     }
+
     pub fn acls(&self) -> &AclTable {
         &self.acls
     }
+
+    /// What [`digest::node_digest`] continues from.
     pub fn content_crc(&self, id: NodeId) -> u32 {
-        unimplemented!()
+        self.nodes[id].content_crc
     }
+
+    /// Sum of the digests of all nodes that count (semantics 16).
     pub fn digest(&self) -> u64 {
-        unimplemented!()
+        self.digest
     }
+
+    /// Zxid of the last transaction applied.
     pub fn last_processed(&self) -> Zxid {
-        unimplemented!()
+        self.last_processed
     }
+
     pub fn node_count(&self) -> u64 {
-        unimplemented!()
+        u64::from(self.nodes.len())
     }
+
     pub fn ephemerals_count(&self) -> u64 {
-        unimplemented!()
+        self.owners.ephemerals_count()
     }
+
     /// Bytes of all paths and data. Java: `DataTree.approximateDataSize`.
     pub fn approximate_data_size(&self) -> u64 {
-        unimplemented!()
+        self.data_bytes
     }
-    /// A session's ephemerals in the order of their creation.
-    pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = NodeId> + '_ {
-        std::iter::empty()
+
+    /// A session's ephemerals in the order of their creation (after a load: by czxid, then by slot).
+    pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = NodeId> {
+        self.owners.of_session(session)
     }
-    /// Every session that owns ephemerals (for `dump`), in no particular order.
-    pub fn ephemeral_owners(&self) -> impl Iterator<Item = SessionId> + '_ {
-        std::iter::empty()
+
+    /// Every session that owns ephemerals, in no particular order.
+    pub fn ephemeral_owners(&self) -> impl Iterator<Item = SessionId> {
+        self.owners.sessions()
     }
-    /// Container and TTL nodes that are due (semantics 6.3). `never_used_interval_ms` 0 = never used containers stay.
+
+    /// Container and TTL nodes that are due (semantics 6.3). `never_used_interval_ms` 0: containers that never had a child
+    /// stay. Walks all container and TTL nodes.
     pub fn reap_candidates(&self, now_wall_ms: i64, never_used_interval_ms: i64) -> Vec<NodeId> {
-        unimplemented!()
+        let is_idle_for = |node: &Node, ms: i64| now_wall_ms.saturating_sub(node.mtime) > ms;
+        let container_is_due = |node: &Node| {
+            node.cversion > 0 || (never_used_interval_ms > 0 && is_idle_for(node, never_used_interval_ms))
+        };
+        let containers = self.owners.containers().filter(|id| container_is_due(&self.nodes[*id]));
+        let ttls = self.owners.ttls().filter(|id| match self.owner_kind(*id) {
+            OwnerKind::Ttl { ttl_ms } => is_idle_for(&self.nodes[*id], ttl_ms),
+            _ => false,
+        });
+        containers.chain(ttls).filter(|id| self.child_count(*id) == 0).collect()
+    }
+
+    pub(super) fn owner(&self, id: NodeId) -> i64 {
+        if self.nodes[id].is_owned() { self.owners.get(id) } else { 0 }
+    }
+
+    pub(super) fn kind_of(&self, owner: i64) -> OwnerKind {
+        OwnerKind::of(owner, self.options.extended_types, self.options.emulate_353_ttl)
+    }
+
+    pub(super) fn node_digest(&self, id: NodeId) -> u64 {
+        digest::node_digest(self.nodes[id].content_crc, &self.raw_stat(id))
+    }
+
+    /// Changes a node in place. `change` leaves links, owner and ACL alone.
+    pub(super) fn amend(&mut self, id: NodeId, path: &str, change: impl FnOnce(&mut Node)) {
+        self.save_for_snapshot(id);
+        let counts = digest::counts(path);
+        let before = if counts { self.node_digest(id) } else { 0 };
+        let bytes_before = self.nodes[id].data_len() as u64;
+        change(&mut self.nodes[id]);
+        self.data_bytes = self.data_bytes - bytes_before + self.nodes[id].data_len() as u64;
+        if counts {
+            self.digest = self.digest.wrapping_sub(before).wrapping_add(self.node_digest(id));
+        }
+    }
+
+    /// Hangs a finished node into the tree; its name must be free. The node's use of its ACL is already counted.
+    pub(super) fn attach(&mut self, path: &str, mut node: Node, owner: i64) -> NodeId {
+        if owner != 0 {
+            node.set_owned();
+        }
+        self.data_bytes += (path.len() + node.data_len()) as u64;
+        let id = self.nodes.insert_unlinked(node);
+        self.nodes.link(id);
+        self.owners.insert(id, owner, self.kind_of(owner));
+        self.skip_in_snapshot(id);
+        if digest::counts(path) {
+            self.digest = self.digest.wrapping_add(self.node_digest(id));
+        }
+        id
+    }
+
+    /// Takes a childless node out of the tree. Its use of its ACL is the caller's to release.
+    pub(super) fn detach(&mut self, id: NodeId, path: &str) -> Node {
+        self.save_for_snapshot(id);
+        if digest::counts(path) {
+            self.digest = self.digest.wrapping_sub(self.node_digest(id));
+        }
+        self.owners.remove(id);
+        let node = self.nodes.remove(id);
+        self.data_bytes -= (path.len() + node.data_len()) as u64;
+        node
     }
 }

@@ -27,16 +27,19 @@ pub fn counts(path: &str) -> bool {
 
 /// CRC of path and data, the part of a node's digest that stat changes leave alone. The root counts as the empty path.
 pub fn content_crc(path: &str, data: Option<&[u8]>) -> u32 {
-    let mut hasher = Hasher::new();
-    hasher.update(if path == "/" { b"" } else { path.as_bytes() });
-    hasher.update(data.unwrap_or_default());
+    let path = if path == "/" { "" } else { path };
+    continue_crc(continue_crc(0, path.as_bytes()), data.unwrap_or_default())
+}
+
+/// The CRC of some bytes followed by `more`, from the CRC of the former.
+pub fn continue_crc(crc: u32, more: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(crc);
+    hasher.update(more);
     hasher.finalize()
 }
 
 pub fn node_digest(content_crc: u32, stat: &RawStat) -> u64 {
-    let mut hasher = Hasher::new_with_initial(content_crc);
-    hasher.update(&stat_bytes(stat));
-    u64::from(hasher.finalize())
+    u64::from(continue_crc(content_crc, &stat_bytes(stat)))
 }
 
 fn stat_bytes(stat: &RawStat) -> [u8; 60] {

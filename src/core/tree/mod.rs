@@ -1,7 +1,6 @@
 //! The data tree and what hangs on it: nodes, ACLs, digest, snapshots, watches. Pure and owned by one node.
 //!
-//! * [`path`]: what a path is and its pieces. * [`node`], [`children`]: how nodes lie in memory and how a name finds its
-//!   node. * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
+//! * [`path`]: what a path is and its pieces. * [`node`]: how nodes lie in memory and how a name finds its node. * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
 //! * [`data_tree`]: the tree as readers see it. * [`apply`]: the only way it changes. * [`ephemeral`]: who owns what.
 //! * [`snapshot`], [`load`]: the tree as it was at one zxid, walked out in slices and built up again.
 //! * [`watch`]: who wants to hear of which path.
@@ -13,10 +12,12 @@ pub mod acl;
 pub mod apply;
 pub mod data_tree;
 pub mod digest;
+mod ephemeral;
 pub mod load;
 pub mod node;
 pub mod path;
 pub mod snapshot;
+mod table;
 pub mod watch;
 
 pub use acl::{AclRef, AclTable, Identity};
@@ -26,3 +27,6 @@ pub use digest::RawStat;
 pub use load::{LoadError, TreeLoader};
 pub use node::{NodeId, OwnerKind};
 pub use watch::{WatchMode, WatchTable};
+
+#[cfg(test)]
+mod tests;

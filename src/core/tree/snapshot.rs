@@ -1,27 +1,161 @@
 //! The tree as it was at one zxid, walked out in slices while writes go on.
+//!
+//! The walk visits slots in order. A node that is about to change or go before the walk has reached its slot hands its
+//! old image over first; a node born meanwhile is skipped. One bit a slot remembers both. So the images together are
+//! exactly the tree at the moment of [`DataTree::begin_snapshot`], in no particular order, and no second tree is kept:
+//! only the old images not yet taken ([`DataTree::snapshot_backlog_bytes`]).
 
-use ringkeeper_storage::{NodeImage, SnapshotHeader};
+use ringkeeper_storage::{AclImage, NodeImage, SnapshotHeader};
 
 use super::DataTree;
+use super::node::NodeId;
 
-#[allow(unused_variables)]
+/// What an image costs in a slice beyond its name and data, in bytes.
+const IMAGE_BYTES: usize = 80;
+/// What looking at a slot without handing over anything costs in a slice, so that vast holes do not stall the caller.
+const SKIPPED_SLOT_BYTES: usize = 1;
+
+#[derive(Debug)]
+pub(super) struct Walk {
+    next_slot: u32,
+    end_slot: u32,
+    /// One bit for each slot: already handed over, or its node was born after the beginning.
+    settled: Vec<u64>,
+    /// Old images of nodes that changed before the walk came by.
+    saved: Vec<NodeImage>,
+    saved_bytes: usize,
+}
+
+impl Walk {
+    fn is_ahead(&self, id: NodeId) -> bool {
+        (self.next_slot..self.end_slot).contains(&id.0) && self.settled[id.0 as usize / 64] & bit(id.0) == 0
+    }
+
+    fn settle(&mut self, id: NodeId) {
+        self.settled[id.0 as usize / 64] |= bit(id.0);
+    }
+}
+
+fn bit(slot: u32) -> u64 {
+    1 << (slot % 64)
+}
+
+fn image_bytes(image: &NodeImage) -> usize {
+    IMAGE_BYTES + image.name.len() + image.data.as_ref().map_or(0, Vec::len)
+}
+
 impl DataTree {
     /// Begins a snapshot of exactly the present state. One at a time. The caller fills in the sessions.
     pub fn begin_snapshot(&mut self) -> SnapshotHeader {
-        unimplemented!()
+        assert!(self.walk.is_none(), "one snapshot at a time");
+        let end_slot = self.nodes.slot_count();
+        self.walk = Some(Walk {
+            next_slot: 0,
+            end_slot,
+            settled: vec![0; (end_slot as usize).div_ceil(64)],
+            saved: vec![],
+            saved_bytes: 0,
+        });
+        let acls = self.acls.iter().map(|(acl, list)| {
+            let entry = |acl: &crate::wire::client::Acl<'_>| AclImage {
+                perms: acl.perms,
+                scheme: acl.scheme.as_deref().unwrap_or_default().to_owned(),
+                id: acl.id.as_deref().unwrap_or_default().to_owned(),
+            };
+            (acl.0, list.iter().map(entry).collect())
+        });
+        SnapshotHeader {
+            zxid: self.last_processed.0,
+            tree_digest: self.digest,
+            node_count: self.node_count(),
+            slot_count: end_slot,
+            acls: acls.collect(),
+            sessions: vec![],
+        }
     }
+
     pub fn snapshot_running(&self) -> bool {
-        unimplemented!()
+        self.walk.is_some()
     }
-    /// The next images, about `max_bytes` of them; `None` once all were handed over (the snapshot is then over).
+
+    /// The next images, about `max_bytes` of them, at least one slot's worth of progress. May be empty where many slots
+    /// are free. `None` once all were handed over: the snapshot is then over.
     pub fn snapshot_slice(&mut self, max_bytes: usize) -> Option<Vec<NodeImage>> {
-        unimplemented!()
+        let mut walk = self.walk.take()?;
+        if walk.saved.is_empty() && walk.next_slot == walk.end_slot {
+            return None;
+        }
+        let mut slice = vec![];
+        let mut bytes = 0;
+        while let Some(image) = walk.saved.pop() {
+            walk.saved_bytes -= image_bytes(&image);
+            bytes += image_bytes(&image);
+            slice.push(image);
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        while bytes < max_bytes && walk.next_slot < walk.end_slot {
+            let id = NodeId(walk.next_slot);
+            if walk.is_ahead(id) && self.nodes.get(id).is_some() {
+                let image = self.image(id);
+                bytes += image_bytes(&image);
+                slice.push(image);
+            } else {
+                bytes += SKIPPED_SLOT_BYTES;
+            }
+            walk.next_slot += 1;
+        }
+        self.walk = Some(walk);
+        Some(slice)
     }
-    /// Bytes of old images waiting to be taken: what changed since the snapshot began and was not yet walked.
+
+    /// Bytes of old images waiting to be taken: what changed since the snapshot began and was not yet walked. The caller
+    /// keeps it bounded by taking slices or, if nobody takes them, by abandoning the snapshot.
     pub fn snapshot_backlog_bytes(&self) -> usize {
-        unimplemented!()
+        self.walk.as_ref().map_or(0, |walk| walk.saved_bytes)
     }
+
     pub fn abandon_snapshot(&mut self) {
-        unimplemented!()
+        self.walk = None;
+    }
+
+    /// Called before a node changes or goes.
+    pub(super) fn save_for_snapshot(&mut self, id: NodeId) {
+        if !self.walk.as_ref().is_some_and(|walk| walk.is_ahead(id)) {
+            return;
+        }
+        let image = self.image(id);
+        let walk = self.walk.as_mut().expect("looked at above");
+        walk.settle(id);
+        walk.saved_bytes += image_bytes(&image);
+        walk.saved.push(image);
+    }
+
+    /// Called after a node is born, perhaps in a slot that was free when the snapshot began.
+    pub(super) fn skip_in_snapshot(&mut self, id: NodeId) {
+        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.is_ahead(id)) {
+            walk.settle(id);
+        }
+    }
+
+    fn image(&self, id: NodeId) -> NodeImage {
+        let node = &self.nodes[id];
+        NodeImage {
+            slot: id.0,
+            parent: node.parent.0,
+            name: node.name.to_string(),
+            data: node.data.as_ref().map(|data| data.to_vec()),
+            acl: node.acl.0,
+            czxid: node.czxid,
+            mzxid: node.mzxid,
+            pzxid: node.pzxid,
+            ctime: node.ctime,
+            mtime: node.mtime,
+            version: node.version,
+            cversion: node.cversion,
+            aversion: node.aversion,
+            ephemeral_owner: self.owner(id),
+        }
     }
 }

@@ -94,3 +94,49 @@ impl ConnectResponse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(read_only: Option<bool>) -> ConnectRequest<'static> {
+        ConnectRequest {
+            protocol_version: 7,
+            last_zxid_seen: -3,
+            timeout_ms: -5,
+            session_id: i64::MIN,
+            password: None,
+            read_only,
+        }
+    }
+
+    #[test]
+    fn the_read_only_byte_is_there_only_if_it_was_sent() {
+        for read_only in [None, Some(false), Some(true)] {
+            let mut frame = Vec::new();
+            request(read_only).encode(&mut frame);
+            assert_eq!(ConnectRequest::decode(&frame[4..], &Limits::default()), Ok(request(read_only)));
+            let mut frame = Vec::new();
+            let response = ConnectResponse {
+                timeout_ms: 4000,
+                session_id: 5,
+                password: [9; 16],
+                ..ConnectResponse::refusal(read_only)
+            };
+            response.encode(&mut frame);
+            assert_eq!(frame.len(), 4 + 36 + usize::from(read_only.is_some()));
+            assert_eq!(ConnectResponse::decode(&frame[4..]), Ok(response));
+        }
+    }
+
+    #[test]
+    fn anything_short_of_the_read_only_byte_is_an_error_and_more_is_ignored() {
+        let mut frame = Vec::new();
+        request(None).encode(&mut frame);
+        for cut in 4..frame.len() {
+            assert!(ConnectRequest::decode(&frame[4..cut], &Limits::default()).is_err(), "cut at {cut}");
+        }
+        frame.extend_from_slice(&[2, 99, 99]);
+        assert_eq!(ConnectRequest::decode(&frame[4..], &Limits::default()), Ok(request(Some(true))));
+    }
+}

@@ -12,10 +12,10 @@ use crate::wire::jute::{
     DecodeError, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_string, put_strings, put_text,
 };
 
-/// One write of a `multi`.
+/// One write of a `multi`. Read from the wire, no path is null (see [`Request::decode`](super::Request::decode)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiOp<'a> {
-    /// Flags 0 to 3, or any but 5 and 6 where the client sent `createTTL` (others fail in their position).
+    /// Flags 0 to 3; from a `createTTL` item also numbers that are no flags, which then fail in their position.
     Create(CreateRequest<'a>),
     /// Flags 0 to 3.
     Create2(CreateRequest<'a>),
@@ -55,7 +55,7 @@ impl MultiOp<'_> {
     }
 }
 
-/// One read of a `multiRead`. The watch flag is carried and never arms a watch.
+/// One read of a `multiRead`; no path is null. The watch flag is carried and never arms a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiReadOp<'a> {
     GetData { path: Text<'a>, watch: bool },
@@ -115,7 +115,11 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
     decode_items(r, |kind, r| {
         Ok(match kind {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
-                let create = CreateRequest::decode(r)?;
+                let create = decode_create(r)?;
+                // Java dies of this before it gives the request a zxid of its own, and a leader proposes a used one.
+                if create.acl.is_none() {
+                    return Err(DecodeError::Invalid("a null ACL in a multi"));
+                }
                 match (kind, create.flags) {
                     (OpCode::Create, 0..=3) => MultiOp::Create(create),
                     (OpCode::Create2, 0..=3) => MultiOp::Create2(create),
@@ -129,16 +133,17 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
                 }
             }
             OpCode::CreateTtl => {
-                let create = CreateRequest::decode(r)?;
+                let create = decode_create(r)?;
                 let ttl_ms = r.i64()?;
                 match create.flags {
+                    4 => MultiOp::CreateContainer(create),
                     5 | 6 => MultiOp::CreateTtl { create, ttl_ms },
                     _ => MultiOp::Create(create),
                 }
             }
-            OpCode::Delete => MultiOp::Delete { path: r.string()?, version: r.i32()? },
-            OpCode::SetData => MultiOp::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
-            OpCode::Check => MultiOp::Check { path: r.string()?, version: r.i32()? },
+            OpCode::Delete => MultiOp::Delete { path: path(r)?, version: r.i32()? },
+            OpCode::SetData => MultiOp::SetData { path: path(r)?, data: r.buffer()?, version: r.i32()? },
+            OpCode::Check => MultiOp::Check { path: path(r)?, version: r.i32()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
@@ -148,8 +153,8 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
 pub(super) fn decode_read_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, DecodeError> {
     decode_items(r, |kind, r| {
         Ok(match kind {
-            OpCode::GetData => MultiReadOp::GetData { path: r.string()?, watch: r.bool()? },
-            OpCode::GetChildren => MultiReadOp::GetChildren { path: r.string()?, watch: r.bool()? },
+            OpCode::GetData => MultiReadOp::GetData { path: path(r)?, watch: r.bool()? },
+            OpCode::GetChildren => MultiReadOp::GetChildren { path: path(r)?, watch: r.bool()? },
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
@@ -171,6 +176,19 @@ pub(super) fn decode_results<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiResult<'
             other => return Err(DecodeError::UnknownType(other.number())),
         })
     })
+}
+
+/// Java looks into every path before it judges any item: a null one fails the whole request, not its position.
+fn path<'a>(r: &mut Reader<'a>) -> Result<Text<'a>, DecodeError> {
+    r.required_string("a null path in a multi").map(Some)
+}
+
+fn decode_create<'a>(r: &mut Reader<'a>) -> Result<CreateRequest<'a>, DecodeError> {
+    let create = CreateRequest::decode(r)?;
+    match create.path {
+        Some(_) => Ok(create),
+        None => Err(DecodeError::Invalid("a null path in a multi")),
+    }
 }
 
 fn decode_items<'a, T>(
@@ -279,4 +297,164 @@ pub fn put_end(out: &mut Vec<u8>) {
     put_i32(out, -1);
     put_bool(out, true);
     put_i32(out, -1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AclList, Request, RequestError};
+    use super::*;
+    use crate::wire::jute::Limits;
+
+    fn create(flags: i32) -> CreateRequest<'static> {
+        CreateRequest { path: Some("/a".into()), data: Some(b"x"), acl: Some(AclList::new()), flags }
+    }
+
+    fn put_create_item(out: &mut Vec<u8>, kind: OpCode, flags: i32) {
+        ItemHeader::put(out, kind, -1);
+        create(flags).encode(out);
+        if kind == OpCode::CreateTtl {
+            put_i64(out, 77);
+        }
+    }
+
+    fn put_delete_item(out: &mut Vec<u8>) {
+        ItemHeader::put(out, OpCode::Delete, -1);
+        put_text(out, &Some("/a".into()));
+        put_i32(out, 3);
+    }
+
+    fn put_read_item(out: &mut Vec<u8>, kind: OpCode) {
+        ItemHeader::put(out, kind, -1);
+        put_text(out, &Some("/a".into()));
+        put_bool(out, true);
+    }
+
+    fn decode(opcode: OpCode, body: &[u8]) -> Option<Request<'_>> {
+        match Request::decode(opcode.number(), body, &Limits::default()) {
+            Ok(request) => Some(request),
+            Err(RequestError::Malformed(_)) => None,
+            Err(unknown) => panic!("{unknown}"),
+        }
+    }
+
+    #[test]
+    fn create_items_become_what_java_makes_of_them() {
+        use OpCode::{Create, Create2, CreateContainer, CreateTtl};
+        let becomes = |kind, flags| -> Option<(OpCode, i32)> {
+            let mut body = Vec::new();
+            put_create_item(&mut body, kind, flags);
+            put_end(&mut body);
+            match decode(OpCode::Multi, &body) {
+                Some(Request::Multi(ops)) => match &ops[0] {
+                    MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => {
+                        Some((ops[0].opcode(), create.flags))
+                    }
+                    MultiOp::CreateTtl { create, ttl_ms: 77 } => Some((CreateTtl, create.flags)),
+                    other => panic!("{other:?}"),
+                },
+                _ => None,
+            }
+        };
+        for flags in 0..=3 {
+            assert_eq!(becomes(Create, flags), Some((Create, flags)));
+            assert_eq!(becomes(Create2, flags), Some((Create2, flags)));
+            assert_eq!(becomes(CreateContainer, flags), Some((CreateContainer, flags)));
+            assert_eq!(becomes(CreateTtl, flags), Some((Create, flags)));
+        }
+        assert_eq!(becomes(CreateTtl, 4), Some((CreateContainer, 4)));
+        for kind in [Create, Create2, CreateContainer] {
+            assert_eq!(becomes(kind, 4), Some((CreateContainer, 4)));
+            for malformed in [5, 6, 7, -1, i32::MAX] {
+                assert_eq!(becomes(kind, malformed), None, "{kind:?} with flags {malformed}");
+            }
+        }
+        for flags in [5, 6] {
+            assert_eq!(becomes(CreateTtl, flags), Some((CreateTtl, flags)));
+        }
+        for later_a_bad_argument in [7, -1] {
+            assert_eq!(becomes(CreateTtl, later_a_bad_argument), Some((Create, later_a_bad_argument)));
+        }
+    }
+
+    #[test]
+    fn items_of_the_wrong_sort_make_the_whole_request_malformed() {
+        let mut write = Vec::new();
+        put_delete_item(&mut write);
+        let mut read = Vec::new();
+        put_read_item(&mut read, OpCode::GetData);
+        let mut exists = Vec::new();
+        put_read_item(&mut exists, OpCode::Exists);
+        let mut end = Vec::new();
+        put_end(&mut end);
+
+        assert!(decode(OpCode::Multi, &[&write[..], &end].concat()).is_some());
+        assert!(decode(OpCode::MultiRead, &[&read[..], &end].concat()).is_some());
+        for (opcode, items) in [
+            (OpCode::Multi, [&read[..], &end].concat()),
+            (OpCode::Multi, [&write[..], &read, &end].concat()),
+            (OpCode::Multi, [&write[..], &exists, &end].concat()),
+            (OpCode::MultiRead, [&write[..], &end].concat()),
+            (OpCode::MultiRead, [&read[..], &write, &end].concat()),
+            (OpCode::MultiRead, [&exists[..], &end].concat()),
+        ] {
+            assert_eq!(decode(opcode, &items), None, "{opcode:?} {items:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_required_and_only_its_done_counts() {
+        let mut item = Vec::new();
+        put_delete_item(&mut item);
+        assert_eq!(decode(OpCode::Multi, &item), None);
+        assert_eq!(decode(OpCode::Multi, &[]), None);
+        let odd_end = [0, 0, 0, 99, 7, 1, 2, 3, 4];
+        assert_eq!(decode(OpCode::Multi, &odd_end), Some(Request::Multi(vec![])));
+        assert_eq!(decode(OpCode::MultiRead, &odd_end), Some(Request::MultiRead(vec![])));
+        item.extend_from_slice(&odd_end);
+        let delete = MultiOp::Delete { path: Some("/a".into()), version: 3 };
+        assert_eq!(decode(OpCode::Multi, &item), Some(Request::Multi(vec![delete])));
+    }
+
+    #[test]
+    fn nulls_that_java_trips_over_before_judging_any_item_fail_the_whole_request() {
+        let with_create = |kind: OpCode, create: &CreateRequest<'_>| {
+            let mut body = Vec::new();
+            ItemHeader::put(&mut body, kind, -1);
+            create.encode(&mut body);
+            if kind == OpCode::CreateTtl {
+                put_i64(&mut body, 77);
+            }
+            put_end(&mut body);
+            decode(OpCode::Multi, &body).is_some()
+        };
+        for kind in [OpCode::Create, OpCode::Create2, OpCode::CreateContainer] {
+            assert!(with_create(kind, &create(0)));
+            assert!(!with_create(kind, &CreateRequest { acl: None, ..create(0) }));
+            assert!(!with_create(kind, &CreateRequest { path: None, ..create(0) }));
+        }
+        // Only those three kinds: a TTL item with a null ACL is judged later, in its position.
+        assert!(with_create(OpCode::CreateTtl, &CreateRequest { acl: None, ..create(5) }));
+        assert!(!with_create(OpCode::CreateTtl, &CreateRequest { path: None, ..create(5) }));
+
+        for (opcode, item) in [
+            (OpCode::Multi, OpCode::Delete),
+            (OpCode::Multi, OpCode::Check),
+            (OpCode::MultiRead, OpCode::GetData),
+            (OpCode::MultiRead, OpCode::GetChildren),
+        ] {
+            let with_path = |path: &Text<'_>| {
+                let mut body = Vec::new();
+                ItemHeader::put(&mut body, item, -1);
+                put_text(&mut body, path);
+                match opcode {
+                    OpCode::Multi => put_i32(&mut body, 1),
+                    _ => put_bool(&mut body, false),
+                }
+                put_end(&mut body);
+                decode(opcode, &body).is_some()
+            };
+            assert!(with_path(&Some("/a".into())));
+            assert!(!with_path(&None), "{item:?}");
+        }
+    }
 }

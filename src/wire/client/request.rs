@@ -355,3 +355,73 @@ fn put_paths(out: &mut Vec<u8>, paths: &[Cow<'_, str>]) {
 fn decode_watcher_type(r: &mut Reader<'_>) -> Result<WatcherType, DecodeError> {
     WatcherType::try_from(r.i32()?).map_err(|_| DecodeError::Invalid("unknown watcher type"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(opcode: i32, body: &[u8]) -> Result<Request<'_>, RequestError> {
+        Request::decode(opcode, body, &Limits::default())
+    }
+
+    #[test]
+    fn numbers_that_are_no_request_are_unknown_whatever_follows() {
+        for opcode in [0, -1, 10, 13, 23, 99, 108, -2, -12, i32::MIN, i32::MAX] {
+            assert_eq!(decode(opcode, &[0; 64]), Err(RequestError::UnknownOpcode(opcode)));
+        }
+        for opcode in [-10, 20] {
+            assert!(decode(opcode, &[0; 64]).is_ok(), "a learner may forward {opcode}");
+            assert!(!OpCode::try_from(opcode).unwrap().is_for_clients(), "no client may send {opcode}");
+        }
+    }
+
+    #[test]
+    fn null_fields_stay_null_and_bytes_behind_the_record_are_ignored() {
+        let nulls = [0xff; 64];
+        let create = CreateRequest { path: None, data: None, acl: None, flags: -1 };
+        assert_eq!(decode(1, &nulls), Ok(Request::Create(create)));
+        assert_eq!(decode(9, &nulls), Ok(Request::Sync { path: None }));
+        assert_eq!(decode(100, &nulls), Ok(Request::Auth { scheme: None, auth: None }));
+        assert_eq!(decode(103, &nulls), Ok(Request::GetEphemerals { prefix: None }));
+        assert_eq!(decode(11, &nulls), Ok(Request::Ping));
+    }
+
+    #[test]
+    fn an_acl_count_below_null_is_an_empty_list() {
+        let mut body = Vec::new();
+        put_text(&mut body, &Some("/a".into()));
+        put_i32(&mut body, -2);
+        put_i32(&mut body, 7);
+        let acl = Some(AclList::new());
+        assert_eq!(decode(7, &body), Ok(Request::SetAcl { path: Some("/a".into()), acl, version: 7 }));
+    }
+
+    #[test]
+    fn what_java_only_finds_out_later_but_always_answers_with_the_same_error_is_malformed_here() {
+        let mut null_list = 5i64.to_be_bytes().to_vec();
+        null_list.extend_from_slice(&[0xff; 12]);
+        assert!(matches!(decode(101, &null_list), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
+        let unknown_mode = [0, 0, 0, 0, 0, 0, 0, 2];
+        assert!(matches!(decode(106, &unknown_mode), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
+        for kind in [0u8, 6] {
+            let unknown_kind = [0, 0, 0, 0, 0, 0, 0, kind];
+            assert!(matches!(decode(17, &unknown_kind), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
+            assert!(matches!(decode(18, &unknown_kind), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
+        }
+    }
+
+    #[test]
+    fn a_frame_can_make_us_allocate_only_a_small_multiple_of_itself() {
+        // The densest vectors: bytes on the wire for one element, against bytes in memory.
+        const GROWTH: usize = 2;
+        assert!(size_of::<Cow<'_, str>>() * GROWTH <= 4 * 12, "a list of empty paths");
+        assert!(size_of::<super::super::Acl<'_>>() * GROWTH <= 12 * 12, "a list of null ACLs");
+        assert!(size_of::<MultiOp<'_>>() * GROWTH <= (9 + 4 + 4) * 20, "deletes of empty paths");
+        assert!(size_of::<MultiReadOp<'_>>() * GROWTH <= (9 + 4 + 1) * 8, "reads of empty paths");
+        for (opcode, before) in [(1, 8), (7, 4), (101, 8), (105, 8)] {
+            let mut body = vec![0; before];
+            body.extend_from_slice(&i32::MAX.to_be_bytes());
+            assert!(matches!(decode(opcode, &body), Err(RequestError::Malformed(DecodeError::Truncated { .. }))));
+        }
+    }
+}
