@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringkeeper::config::{self, Config, ConfigError, LogLevel, Mode, Notice, Source};
-use ringkeeper::shell::{logging, signals, start};
+use ringkeeper::shell::{logging, signals, standalone, start};
 use tracing::{error, info, warn};
 
 /// A drop-in server for the ZooKeeper protocol.
@@ -115,5 +115,5 @@ fn start_server(config: &Config) -> Result<(), start::ServeError> {
     let settings = start::Settings::from_config(config)?;
     let stop = signals::StopRequest::default();
     signals::listen(stop.clone()).map_err(start::ServeError::Signals)?;
-    start::serve(settings, start::load_node(config), stop, |_| {})
+    start::serve(settings, standalone::load(config), stop, |_| {})
 }

@@ -8,7 +8,7 @@
 //!                             executors 1..n: connections              (io_executor.rs)
 //! ```
 //!
-//! * [`start`]: from settings to a serving process; [`run`]: executor 0 from its first task to its last.
+//! * [`standalone`]: the core of a standalone server. * [`start`]: from settings to a serving process; [`run`]: executor 0 from its first task to its last.
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
 //!   completion wakes. * [`snapshot_task`]: when a snapshot is due and when old ones go.
 //! * [`client_listener`]: the accept thread, limits per address, which executor. * [`client_connection`]: one client's socket.
@@ -33,4 +33,5 @@ pub mod placement;
 pub mod run;
 pub mod signals;
 pub mod snapshot_task;
+pub mod standalone;
 pub mod start;

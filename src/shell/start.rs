@@ -152,11 +152,6 @@ fn listener_settings(config: &Config) -> Result<Option<ListenerSettings>, ServeE
     }))
 }
 
-/// The seam to the node: how a server's core comes out of its snapshot and log.
-pub fn load_node(_config: &Config) -> CoreLoader {
-    Box::new(|_, _| Err(ServeError::Content("the node is not merged into this branch yet".into())))
-}
-
 /// Serves until asked to stop. `ready` hears the address clients can connect to, once they can.
 pub fn serve(
     settings: Settings,
