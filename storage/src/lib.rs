@@ -4,6 +4,8 @@ pub mod backend;
 mod config;
 pub mod disk;
 mod error;
+mod log;
+mod read;
 mod snapshot;
 mod store;
 mod zxid;
@@ -13,7 +15,5 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use snapshot::image::{AclImage, NodeImage, SnapshotHeader};
-pub use store::{
-    LogRoom, Opened, RecoveryReport, SnapshotDone, Store, StoreEvent, StoreStats, open,
-};
+pub use store::{LogRoom, Opened, RecoveryReport, SnapshotDone, Store, StoreEvent, StoreStats, open, open_on};
 pub use zxid::Zxid;
