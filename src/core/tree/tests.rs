@@ -486,7 +486,7 @@ fn owners_mean_what_the_settings_say() {
     );
     assert_eq!(
         apply::stored_owner(CreateKind::Ttl { ttl_ms: 1 << 40 }, 1),
-        -1
+        TTL_OWNER_MASK | 0xff_ffff_ffff
     );
 }
 
