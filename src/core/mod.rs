@@ -3,8 +3,18 @@
 //! [`node::Node`] owns all state of a server and is driven by `step(now, input, &mut outputs)`. A standalone server is an
 //! ensemble of one: the same leader code with a quorum of one.
 
+pub mod connection;
+pub mod metrics;
 pub mod node;
+pub mod pipeline;
+pub mod progress;
+pub mod session;
+pub mod settings;
+pub mod snapshot;
 pub mod tree;
 pub mod types;
+pub mod zab;
 
+pub use node::Node;
+pub use settings::Settings;
 pub use types::*;

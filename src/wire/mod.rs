@@ -1,4 +1,4 @@
-//! Bytes to messages and back: big-endian jute, no sockets. See `shared spec client-protocol` section numbers in the files.
+//! Bytes to messages and back: big-endian jute, no sockets..
 //!
 //! * [`jute`]: the encoding primitives. * [`frame`]: length-prefixed frames and their limits. * [`client`]: everything a
 //!   client sends and gets. * [`txn`]: transactions as the log, proposals and DIFFs carry them. * [`error_code`].
@@ -8,5 +8,8 @@ pub mod error_code;
 pub mod frame;
 pub mod jute;
 pub mod txn;
+
+#[cfg(test)]
+mod properties;
 
 pub use error_code::ErrorCode;

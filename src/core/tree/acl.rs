@@ -31,11 +31,13 @@ impl AclRef {
     pub const OPEN: AclRef = AclRef(u32::MAX);
 }
 
-static OPEN_LIST: [Acl<'static>; 1] = [Acl {
-    perms: perms::ALL,
-    scheme: Some(Cow::Borrowed("world")),
-    id: Some(Cow::Borrowed("anyone")),
-}];
+/// Whether this list is kept as [`AclRef::OPEN`].
+pub fn is_open(list: &[Acl<'_>]) -> bool {
+    is_same(list, &OPEN_LIST)
+}
+
+static OPEN_LIST: [Acl<'static>; 1] =
+    [Acl { perms: perms::ALL, scheme: Some(Cow::Borrowed("world")), id: Some(Cow::Borrowed("anyone")) }];
 
 /// Entries of a list beyond which `auth` is no longer expanded: many `auth` entries times many identities would be more
 /// than any transaction can carry.
@@ -63,10 +65,7 @@ pub fn ip_identity(peer: IpAddr) -> Identity {
             CompactString::from(groups.join(":"))
         }
     };
-    Identity {
-        scheme: "ip".into(),
-        id,
-    }
+    Identity { scheme: "ip".into(), id }
 }
 
 /// `user:base64(sha1(auth))` of a digest auth packet; bytes that are not UTF-8 become U+FFFD first, as in Java.
@@ -78,28 +77,12 @@ pub fn digest_identity(auth: &[u8]) -> CompactString {
 
 /// Takes a digest auth packet, which always succeeds: adds `digest:<id>`, and `super:` if the id is the configured
 /// superDigest.
-pub fn authenticate_digest(
-    auth: &[u8],
-    super_digest: Option<&str>,
-    identities: &mut Vec<Identity>,
-) {
+pub fn authenticate_digest(auth: &[u8], super_digest: Option<&str>, identities: &mut Vec<Identity>) {
     let id = digest_identity(auth);
     if super_digest == Some(id.as_str()) {
-        add_identity(
-            identities,
-            Identity {
-                scheme: "super".into(),
-                id: CompactString::default(),
-            },
-        );
+        add_identity(identities, Identity { scheme: "super".into(), id: CompactString::default() });
     }
-    add_identity(
-        identities,
-        Identity {
-            scheme: "digest".into(),
-            id,
-        },
-    );
+    add_identity(identities, Identity { scheme: "digest".into(), id });
 }
 
 /// Makes a client's list storable (semantics 8.3): drops duplicates, expands `auth`, refuses what no scheme accepts.
@@ -115,10 +98,7 @@ pub fn fix_up(list: &[Acl<'_>], identities: &[Identity]) -> Result<AclList<'stat
         }
         let scheme = entry.scheme.as_deref().ok_or(ErrorCode::InvalidAcl)?;
         if scheme == "auth" {
-            let mut proved = identities
-                .iter()
-                .filter(|identity| identity.scheme == "digest")
-                .peekable();
+            let mut proved = identities.iter().filter(|identity| identity.scheme == "digest").peekable();
             proved.peek().ok_or(ErrorCode::InvalidAcl)?;
             if fixed.len() > EXPANDED_ENTRIES_MAX {
                 return Err(ErrorCode::InvalidAcl);
@@ -144,11 +124,7 @@ pub fn fix_up(list: &[Acl<'_>], identities: &[Identity]) -> Result<AclList<'stat
 }
 
 fn owned(perms: i32, scheme: &str, id: &str) -> Acl<'static> {
-    Acl {
-        perms,
-        scheme: Some(Cow::Owned(scheme.to_owned())),
-        id: Some(Cow::Owned(id.to_owned())),
-    }
+    Acl { perms, scheme: Some(Cow::Owned(scheme.to_owned())), id: Some(Cow::Owned(id.to_owned())) }
 }
 
 /// Exactly two parts at `:`, trailing empty parts not counted (Java's `split`).
@@ -161,13 +137,11 @@ fn is_digest_id(id: &str) -> bool {
 pub fn allowed(acl: &[Acl<'_>], wanted: i32, identities: &[Identity], skip_acl: bool) -> bool {
     skip_acl
         || acl.is_empty()
+        || acl.iter().any(|entry| entry.perms & wanted != 0 && is_anyone(entry))
+        || identities.iter().any(|identity| identity.scheme == "super")
         || acl
             .iter()
-            .any(|entry| entry.perms & wanted != 0 && is_anyone(entry))
-        || identities.iter().any(|identity| identity.scheme == "super")
-        || acl.iter().any(|entry| {
-            entry.perms & wanted != 0 && identities.iter().any(|identity| matches(entry, identity))
-        })
+            .any(|entry| entry.perms & wanted != 0 && identities.iter().any(|identity| matches(entry, identity)))
 }
 
 fn is_anyone(entry: &Acl<'_>) -> bool {
@@ -195,16 +169,10 @@ fn matches(entry: &Acl<'_>, identity: &Identity) -> bool {
 pub fn redacted<'a>(acl: &'a [Acl<'_>]) -> AclList<'a> {
     let redact = |entry: &'a Acl<'_>| {
         let id = entry.id.as_deref().map(|id| match id.split_once(':') {
-            Some((user, _)) if entry.scheme.as_deref() == Some("digest") => {
-                Cow::Owned(format!("{user}:x"))
-            }
+            Some((user, _)) if entry.scheme.as_deref() == Some("digest") => Cow::Owned(format!("{user}:x")),
             _ => Cow::Borrowed(id),
         });
-        Acl {
-            perms: entry.perms,
-            scheme: entry.scheme.as_deref().map(Cow::Borrowed),
-            id,
-        }
+        Acl { perms: entry.perms, scheme: entry.scheme.as_deref().map(Cow::Borrowed), id }
     };
     acl.iter().map(redact).collect()
 }
@@ -224,9 +192,7 @@ impl AddressRange {
         let address = parse_address(address)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
-            Some(bits) => u32::try_from(bits.parse::<i32>().ok()?)
-                .ok()
-                .filter(|bits| *bits <= most)?,
+            Some(bits) => u32::try_from(bits.parse::<i32>().ok()?).ok().filter(|bits| *bits <= most)?,
             None => most,
         };
         Some(AddressRange { address, bits })
@@ -235,16 +201,10 @@ impl AddressRange {
     fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(range), IpAddr::V4(address)) => {
-                (range.to_bits() ^ address.to_bits())
-                    .checked_shr(32 - self.bits)
-                    .unwrap_or(0)
-                    == 0
+                (range.to_bits() ^ address.to_bits()).checked_shr(32 - self.bits).unwrap_or(0) == 0
             }
             (IpAddr::V6(range), IpAddr::V6(address)) => {
-                (range.to_bits() ^ address.to_bits())
-                    .checked_shr(128 - self.bits)
-                    .unwrap_or(0)
-                    == 0
+                (range.to_bits() ^ address.to_bits()).checked_shr(128 - self.bits).unwrap_or(0) == 0
             }
             _ => false,
         }
@@ -253,11 +213,7 @@ impl AddressRange {
 
 /// As Java's provider reads addresses, which is neither stricter nor looser than the standard library in all points.
 fn parse_address(text: &str) -> Option<IpAddr> {
-    if text.contains(':') {
-        parse_ipv6(text).map(IpAddr::V6)
-    } else {
-        parse_ipv4(text).map(IpAddr::V4)
-    }
+    if text.contains(':') { parse_ipv6(text).map(IpAddr::V6) } else { parse_ipv4(text).map(IpAddr::V4) }
 }
 
 fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
@@ -276,11 +232,8 @@ fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
             return Some(vec![]);
         }
         let group = |group: &str| {
-            let is_hex = (1..=4).contains(&group.len())
-                && group.bytes().all(|digit| digit.is_ascii_hexdigit());
-            is_hex
-                .then(|| u16::from_str_radix(group, 16).ok())
-                .flatten()
+            let is_hex = (1..=4).contains(&group.len()) && group.bytes().all(|digit| digit.is_ascii_hexdigit());
+            is_hex.then(|| u16::from_str_radix(group, 16).ok()).flatten()
         };
         text.split(':').take(9).map(group).collect()
     };
@@ -318,23 +271,16 @@ struct Place {
 impl AclTable {
     /// Counts one more user of this list.
     pub fn intern(&mut self, list: &[Acl<'_>]) -> AclRef {
-        if is_same(list, &OPEN_LIST) {
+        if is_open(list) {
             return AclRef::OPEN;
         }
-        let AclTable {
-            places,
-            free,
-            index,
-        } = self;
+        let AclTable { places, free, index } = self;
         let hash = hash(list);
         if let Some(&at) = index.find(hash, |at| is_same(&places[*at as usize].list, list)) {
             places[at as usize].users += 1;
             return AclRef(at);
         }
-        let place = Place {
-            list: list.iter().map(to_owned).collect(),
-            users: 1,
-        };
+        let place = Place { list: list.iter().map(to_owned).collect(), users: 1 };
         let at = match free.pop() {
             Some(at) => {
                 places[at as usize] = place;
@@ -342,10 +288,7 @@ impl AclTable {
             }
             None => {
                 places.push(place);
-                u32::try_from(places.len() - 1)
-                    .ok()
-                    .filter(|at| *at < u32::MAX)
-                    .expect("fewer lists than nodes")
+                u32::try_from(places.len() - 1).ok().filter(|at| *at < u32::MAX).expect("fewer lists than nodes")
             }
         };
         index.insert_unique(hash, at, |at| self::hash(&places[*at as usize].list));
@@ -371,20 +314,13 @@ impl AclTable {
         place.users -= 1;
         if place.users == 0 {
             let list = std::mem::take(&mut place.list);
-            self.index
-                .find_entry(hash(&list), |at| *at == acl.0)
-                .expect("a list in use is in the index")
-                .remove();
+            self.index.find_entry(hash(&list), |at| *at == acl.0).expect("a list in use is in the index").remove();
             self.free.push(acl.0);
         }
     }
 
     pub fn get(&self, acl: AclRef) -> &[Acl<'static>] {
-        if acl == AclRef::OPEN {
-            &OPEN_LIST
-        } else {
-            &self.places[acl.0 as usize].list
-        }
+        if acl == AclRef::OPEN { &OPEN_LIST } else { &self.places[acl.0 as usize].list }
     }
 
     /// Distinct lists in use, the open one aside.
@@ -397,9 +333,7 @@ impl AclTable {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (AclRef, &[Acl<'static>])> {
-        let used = (0u32..)
-            .zip(&self.places)
-            .filter(|(_, place)| place.users > 0);
+        let used = (0u32..).zip(&self.places).filter(|(_, place)| place.users > 0);
         used.map(|(at, place)| (AclRef(at), &*place.list))
     }
 }
@@ -417,13 +351,8 @@ fn hash(list: &[Acl<'_>]) -> u64 {
 }
 
 fn to_owned(acl: &Acl<'_>) -> Acl<'static> {
-    let text =
-        |text: &Option<Cow<'_, str>>| text.as_deref().map(|text| Cow::Owned(text.to_owned()));
-    Acl {
-        perms: acl.perms,
-        scheme: text(&acl.scheme),
-        id: text(&acl.id),
-    }
+    let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(|text| Cow::Owned(text.to_owned()));
+    Acl { perms: acl.perms, scheme: text(&acl.scheme), id: text(&acl.id) }
 }
 
 #[cfg(test)]
@@ -435,10 +364,7 @@ mod tests {
     }
 
     fn identity(scheme: &str, id: &str) -> Identity {
-        Identity {
-            scheme: scheme.into(),
-            id: id.into(),
-        }
+        Identity { scheme: scheme.into(), id: id.into() }
     }
 
     #[test]
@@ -453,19 +379,9 @@ mod tests {
             assert_eq!(digest_identity(auth.as_bytes()), id);
         }
         let mut identities = vec![];
-        authenticate_digest(
-            b"super:admin",
-            Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="),
-            &mut identities,
-        );
+        authenticate_digest(b"super:admin", Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="), &mut identities);
         authenticate_digest(b"super:admin", None, &mut identities);
-        assert_eq!(
-            identities,
-            [
-                identity("super", ""),
-                identity("digest", "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=")
-            ]
-        );
+        assert_eq!(identities, [identity("super", ""), identity("digest", "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=")]);
     }
 
     #[test]
@@ -482,11 +398,7 @@ mod tests {
 
     #[test]
     fn fix_up_follows_javas_table() {
-        let alice = [
-            identity("digest", "alice:x"),
-            identity("ip", "1.2.3.4"),
-            identity("digest", "al:y"),
-        ];
+        let alice = [identity("digest", "alice:x"), identity("ip", "1.2.3.4"), identity("digest", "al:y")];
         let fix = |list: &[Acl<'_>]| fix_up(list, &alice).map(|list| list.to_vec());
         let invalid = Err(ErrorCode::InvalidAcl);
         assert_eq!(fix(&[]), invalid);
@@ -497,39 +409,19 @@ mod tests {
         );
         let expanded = vec![acl(5, "digest", "alice:x"), acl(5, "digest", "al:y")];
         assert_eq!(fix(&[acl(5, "auth", "whatever")]), Ok(expanded.clone()));
-        let no_id = |scheme: &'static str| Acl {
-            perms: 5,
-            scheme: Some(scheme.into()),
-            id: None,
-        };
+        let no_id = |scheme: &'static str| Acl { perms: 5, scheme: Some(scheme.into()), id: None };
         assert_eq!(fix(&[no_id("auth")]), Ok(expanded));
-        assert_eq!(
-            fix_up(&[acl(5, "auth", "")], &alice[1..2]),
-            invalid.clone().map(|_: Vec<_>| unreachable!())
-        );
+        assert_eq!(fix_up(&[acl(5, "auth", "")], &alice[1..2]), invalid.clone().map(|_: Vec<_>| unreachable!()));
         for scheme in ["world", "digest", "ip"] {
             assert_eq!(fix(&[no_id(scheme)]), Err(ErrorCode::MarshallingError));
         }
         for scheme in ["sasl", "x509", "super", "", "nonsense"] {
-            assert_eq!(
-                (fix(&[no_id(scheme)]), fix(&[acl(1, scheme, "bob")])),
-                (invalid.clone(), invalid.clone())
-            );
+            assert_eq!((fix(&[no_id(scheme)]), fix(&[acl(1, scheme, "bob")])), (invalid.clone(), invalid.clone()));
         }
-        assert_eq!(
-            fix(&[Acl {
-                perms: 1,
-                scheme: None,
-                id: Some("x".into())
-            }]),
-            invalid
-        );
+        assert_eq!(fix(&[Acl { perms: 1, scheme: None, id: Some("x".into()) }]), invalid);
         assert_eq!(fix(&[acl(1, "world", "someone")]), invalid);
         for perms in [0, 255, -1] {
-            assert_eq!(
-                fix(&[acl(perms, "world", "anyone")]),
-                Ok(vec![acl(perms, "world", "anyone")])
-            );
+            assert_eq!(fix(&[acl(perms, "world", "anyone")]), Ok(vec![acl(perms, "world", "anyone")]));
         }
         let is_valid = |scheme: &str, id: &str| fix(&[acl(1, scheme, id)]).is_ok();
         for id in ["a:b", ":b", "a:b:", "a:b::"] {
@@ -538,16 +430,7 @@ mod tests {
         for id in ["", "a", "a:", ":", "a:b:c", "a::b"] {
             assert!(!is_valid("digest", id), "{id}");
         }
-        for id in [
-            "1.2.3.4",
-            "1.2.3.4/0",
-            "1.2.3.4/32",
-            "::",
-            "1::",
-            "::1",
-            "1:2:3:4:5:6:7:8/128",
-            "1:2:3::8/0",
-        ] {
+        for id in ["1.2.3.4", "1.2.3.4/0", "1.2.3.4/32", "::", "1::", "::1", "1:2:3:4:5:6:7:8/128", "1:2:3::8/0"] {
             assert!(is_valid("ip", id), "{id}");
         }
         for id in [
@@ -578,9 +461,7 @@ mod tests {
 
     #[test]
     fn auth_entries_do_not_multiply_without_bound() {
-        let identities: Vec<_> = (0..1000)
-            .map(|n| identity("digest", &format!("u{n}:h")))
-            .collect();
+        let identities: Vec<_> = (0..1000).map(|n| identity("digest", &format!("u{n}:h"))).collect();
         let list: Vec<_> = (0..1000).map(|perms| acl(perms, "auth", "")).collect();
         assert_eq!(fix_up(&list, &identities), Err(ErrorCode::InvalidAcl));
     }
@@ -591,15 +472,9 @@ mod tests {
         let may = |list: &[Acl<'_>], wanted| allowed(list, wanted, &bob, false);
         assert!(may(&[], 1));
         assert!(may(&[acl(1, "world", "anyone")], 1) && !may(&[acl(1, "world", "anyone")], 2));
-        assert!(may(
-            &[acl(1, "world", "anyone"), acl(31, "digest", "eve:h")],
-            1 | 16
-        ));
+        assert!(may(&[acl(1, "world", "anyone"), acl(31, "digest", "eve:h")], 1 | 16));
         assert!(may(&[acl(2, "digest", "bob:h")], 2) && !may(&[acl(2, "digest", "bob:H")], 2));
-        assert!(may(
-            &[acl(1, "digest", "eve:h"), acl(4, "digest", "bob:h")],
-            4
-        ));
+        assert!(may(&[acl(1, "digest", "eve:h"), acl(4, "digest", "bob:h")], 4));
         for (range, matches) in [
             ("10.1.2.3", true),
             ("10.1.2.4", false),
@@ -616,12 +491,7 @@ mod tests {
         assert!(allowed(&[acl(1, "ip", "fe80::/10")], 1, &six, false));
         assert!(!allowed(&[acl(1, "ip", "fe80::/128")], 1, &six, false));
         for never in ["sasl", "x509", "auth"] {
-            assert!(!allowed(
-                &[acl(31, never, "bob")],
-                1,
-                &[identity(never, "bob")],
-                false
-            ));
+            assert!(!allowed(&[acl(31, never, "bob")], 1, &[identity(never, "bob")], false));
         }
         let nobody = [acl(0, "world", "anyone")];
         assert!(!may(&nobody, 31) && allowed(&nobody, 31, &bob, true));
@@ -630,16 +500,8 @@ mod tests {
 
     #[test]
     fn without_admin_digest_hashes_stay_hidden() {
-        let list = [
-            acl(1, "digest", "bob:hash:rest"),
-            acl(2, "ip", "::1"),
-            acl(3, "digest", "odd"),
-        ];
-        let shown = [
-            acl(1, "digest", "bob:x"),
-            acl(2, "ip", "::1"),
-            acl(3, "digest", "odd"),
-        ];
+        let list = [acl(1, "digest", "bob:hash:rest"), acl(2, "ip", "::1"), acl(3, "digest", "odd")];
+        let shown = [acl(1, "digest", "bob:x"), acl(2, "ip", "::1"), acl(3, "digest", "odd")];
         assert_eq!(redacted(&list).as_slice(), shown);
     }
 
@@ -657,10 +519,7 @@ mod tests {
         table.release(first);
         assert_eq!((table.get(first), table.len()), (&a[..], 2));
         table.release(first);
-        assert_eq!(
-            (table.len(), table.iter().next()),
-            (1, Some((second, &b[..])))
-        );
+        assert_eq!((table.len(), table.iter().next()), (1, Some((second, &b[..]))));
         assert_eq!(table.intern(&[acl(7, "ip", "2.2.2.2")]), first);
     }
 }

@@ -73,9 +73,7 @@ pub enum ItemOutcome<'t> {
 
 impl ItemOutcome<'_> {
     fn failed(code: ErrorCode) -> Self {
-        ItemOutcome::Failed {
-            code: code.number(),
-        }
+        ItemOutcome::Failed { code: code.number() }
     }
 }
 
@@ -88,47 +86,23 @@ pub struct Applied<'t> {
 
 impl DataTree {
     /// Applies one committed transaction.
-    pub fn apply<'t>(
-        &mut self,
-        header: &TxnHeader,
-        txn: &'t Txn<'_>,
-        sink: &mut impl ChangeSink,
-    ) -> Applied<'t> {
+    pub fn apply<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, sink: &mut impl ChangeSink) -> Applied<'t> {
         let items = match txn {
-            Txn::Multi(items) if items.iter().any(|item| matches!(item, Txn::Error { .. })) => {
-                refused(items)
-            }
-            Txn::Multi(items) => items
-                .iter()
-                .map(|item| self.apply_item(header, item, sink))
-                .collect(),
+            Txn::Multi(items) if items.iter().any(|item| matches!(item, Txn::Error { .. })) => refused(items),
+            Txn::Multi(items) => items.iter().map(|item| self.apply_item(header, item, sink)).collect(),
             single => smallvec![self.apply_item(header, single, sink)],
         };
         self.last_processed = self.last_processed.max(Zxid(header.zxid as u64));
         Applied { items }
     }
 
-    fn apply_item<'t>(
-        &mut self,
-        header: &TxnHeader,
-        txn: &'t Txn<'_>,
-        sink: &mut impl ChangeSink,
-    ) -> ItemOutcome<'t> {
+    fn apply_item<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, sink: &mut impl ChangeSink) -> ItemOutcome<'t> {
         match txn {
             Txn::Create { path, .. } => self.create(header, path, txn, sink),
-            Txn::Delete { path } | Txn::DeleteContainer { path } => {
-                self.delete(header.zxid, path, sink)
+            Txn::Delete { path } | Txn::DeleteContainer { path } => self.delete(header.zxid, path, sink),
+            Txn::SetData { path, data, version } | Txn::Reconfig { path, data, version } => {
+                self.set_data(header, path, *data, *version, sink)
             }
-            Txn::SetData {
-                path,
-                data,
-                version,
-            }
-            | Txn::Reconfig {
-                path,
-                data,
-                version,
-            } => self.set_data(header, path, *data, *version, sink),
             Txn::SetAcl { path, acl, version } => self.set_acl(path, acl, *version),
             Txn::CreateSession { .. } => ItemOutcome::Session,
             Txn::CloseSession { paths } => {
@@ -152,15 +126,7 @@ impl DataTree {
         create: &Txn<'_>,
         sink: &mut impl ChangeSink,
     ) -> ItemOutcome<'t> {
-        let Txn::Create {
-            data,
-            acl,
-            kind,
-            parent_cversion,
-            create2,
-            ..
-        } = create
-        else {
+        let Txn::Create { data, acl, kind, parent_cversion, create2, .. } = create else {
             unreachable!("called for creates only")
         };
         let Some((parent_path, name)) = path::split(path) else {
@@ -186,18 +152,8 @@ impl DataTree {
         (node.czxid, node.mzxid, node.pzxid) = (header.zxid, header.zxid, header.zxid);
         (node.ctime, node.mtime) = (header.time_ms, header.time_ms);
         let id = self.attach(path, node, stored_owner(*kind, header.client_id));
-        self.tell(
-            ChangeKind::Created,
-            header.zxid,
-            path,
-            id,
-            parent_path,
-            sink,
-        );
-        ItemOutcome::Created {
-            path,
-            stat: self.stat(id),
-        }
+        self.tell(ChangeKind::Created, header.zxid, path, id, parent_path, sink);
+        ItemOutcome::Created { path, stat: self.stat(id) }
     }
 
     fn delete<'t>(&mut self, zxid: i64, path: &str, sink: &mut impl ChangeSink) -> ItemOutcome<'t> {
@@ -271,17 +227,8 @@ impl DataTree {
             (node.mzxid, node.mtime) = (header.zxid, header.time_ms);
         });
         let parent_path = path::split(path).map_or(path::ROOT, |(parent_path, _)| parent_path);
-        self.tell(
-            ChangeKind::DataChanged,
-            header.zxid,
-            path,
-            id,
-            parent_path,
-            sink,
-        );
-        ItemOutcome::DataSet {
-            stat: self.stat(id),
-        }
+        self.tell(ChangeKind::DataChanged, header.zxid, path, id, parent_path, sink);
+        ItemOutcome::DataSet { stat: self.stat(id) }
     }
 
     fn set_acl<'t>(&mut self, path: &str, acl: &[Acl<'_>], version: i32) -> ItemOutcome<'t> {
@@ -290,9 +237,7 @@ impl DataTree {
         };
         self.amend(id, path, |node| node.aversion = version);
         self.replace_acl(id, acl);
-        ItemOutcome::AclSet {
-            stat: self.stat(id),
-        }
+        ItemOutcome::AclSet { stat: self.stat(id) }
     }
 
     fn replace_acl(&mut self, id: NodeId, acl: &[Acl<'_>]) {
@@ -303,53 +248,23 @@ impl DataTree {
     }
 
     /// Semantics 3.3. Java: `DataTree.createNode`, `setCversionPzxid`.
-    fn count_child_created(
-        &mut self,
-        parent: NodeId,
-        parent_path: &str,
-        parent_cversion: i32,
-        zxid: i64,
-    ) {
+    fn count_child_created(&mut self, parent: NodeId, parent_path: &str, parent_cversion: i32, zxid: i64) {
         let now = self.nodes[parent].cversion;
-        let wanted = if parent_cversion == -1 {
-            now.wrapping_add(1)
-        } else {
-            parent_cversion
-        };
+        let wanted = if parent_cversion == -1 { now.wrapping_add(1) } else { parent_cversion };
         if wanted > now {
-            self.amend(parent, parent_path, |parent| {
-                (parent.cversion, parent.pzxid) = (wanted, zxid)
-            });
+            self.amend(parent, parent_path, |parent| (parent.cversion, parent.pzxid) = (wanted, zxid));
         }
     }
 
-    fn tell(
-        &self,
-        kind: ChangeKind,
-        zxid: i64,
-        path: &str,
-        id: NodeId,
-        parent_path: &str,
-        sink: &mut impl ChangeSink,
-    ) {
+    fn tell(&self, kind: ChangeKind, zxid: i64, path: &str, id: NodeId, parent_path: &str, sink: &mut impl ChangeSink) {
         let parent_acl = self.acl(self.nodes[id].parent);
-        sink.changed(&Change {
-            kind,
-            zxid,
-            path,
-            parent_path,
-            acl: self.acl(id),
-            parent_acl,
-        });
+        sink.changed(&Change { kind, zxid, path, parent_path, acl: self.acl(id), parent_acl });
     }
 }
 
 /// A failed multi: nothing happens (semantics 9.13).
 fn refused<'t>(items: &[Txn<'_>]) -> SmallVec<[ItemOutcome<'t>; 1]> {
-    let first_error = items
-        .iter()
-        .position(|item| matches!(item, Txn::Error { .. }))
-        .unwrap_or(items.len());
+    let first_error = items.iter().position(|item| matches!(item, Txn::Error { .. })).unwrap_or(items.len());
     let outcome = |(at, item): (usize, &Txn<'_>)| match item {
         Txn::Error { code } => ItemOutcome::Failed { code: *code },
         _ if at < first_error => ItemOutcome::Failed { code: 0 },

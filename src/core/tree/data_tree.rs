@@ -40,26 +40,14 @@ impl DataTree {
     /// A fresh server's tree: root, `/zookeeper`, its quota and config (semantics 2).
     pub fn new(options: TreeOptions) -> DataTree {
         let empty = Some(&b""[..]);
-        let root = Node::new(
-            NodeId::ROOT,
-            "",
-            empty,
-            AclRef::OPEN,
-            digest::content_crc(path::ROOT, empty),
-        );
+        let root = Node::new(NodeId::ROOT, "", empty, AclRef::OPEN, digest::content_crc(path::ROOT, empty));
         let mut tree = DataTree::with_nodes(options, Nodes::new(root));
         tree.digest = tree.node_digest(NodeId::ROOT);
         tree.data_bytes = path::ROOT.len() as u64;
         for path in ["/zookeeper", "/zookeeper/quota"] {
             let (parent_path, name) = path::split(path).expect("a constant path");
             let parent = tree.find(parent_path).expect("parents come first");
-            let node = Node::new(
-                parent,
-                name,
-                empty,
-                AclRef::OPEN,
-                digest::content_crc(path, empty),
-            );
+            let node = Node::new(parent, name, empty, AclRef::OPEN, digest::content_crc(path, empty));
             tree.attach(path, node, 0);
         }
         tree.ensure_config_node();
@@ -88,19 +76,10 @@ impl DataTree {
         if self.child(parent, "config").is_some() {
             return;
         }
-        let acl = self.acls.intern(&[Acl {
-            perms: perms::READ,
-            scheme: Some("world".into()),
-            id: Some("anyone".into()),
-        }]);
+        let acl =
+            self.acls.intern(&[Acl { perms: perms::READ, scheme: Some("world".into()), id: Some("anyone".into()) }]);
         let empty = Some(&b""[..]);
-        let mut node = Node::new(
-            parent,
-            "config",
-            empty,
-            acl,
-            digest::content_crc(CONFIG, empty),
-        );
+        let mut node = Node::new(parent, "config", empty, acl, digest::content_crc(CONFIG, empty));
         node.aversion = -1;
         self.attach(CONFIG, node, 0);
     }
@@ -114,9 +93,7 @@ impl DataTree {
         if matches!(path, "" | "/") {
             return Some(NodeId::ROOT);
         }
-        path.strip_prefix('/')?
-            .split('/')
-            .try_fold(NodeId::ROOT, |parent, name| self.child(parent, name))
+        path.strip_prefix('/')?.split('/').try_fold(NodeId::ROOT, |parent, name| self.child(parent, name))
     }
 
     pub fn child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
@@ -142,9 +119,7 @@ impl DataTree {
 
     /// Children in the order of their creation (after a load: by czxid, then by slot).
     pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> {
-        std::iter::successors(self.nodes[id].first_child.or_none(), |child| {
-            self.nodes[*child].next_sibling.or_none()
-        })
+        std::iter::successors(self.nodes[id].first_child.or_none(), |child| self.nodes[*child].next_sibling.or_none())
     }
 
     /// Nodes below this one, at any depth. Walks them.
@@ -203,11 +178,7 @@ impl DataTree {
             version: node.version,
             cversion: node.cversion.wrapping_mul(2).wrapping_sub(num_children),
             aversion: node.aversion,
-            ephemeral_owner: if self.kind_of(owner) == OwnerKind::Ephemeral {
-                owner
-            } else {
-                0
-            },
+            ephemeral_owner: if self.kind_of(owner) == OwnerKind::Ephemeral { owner } else { 0 },
             data_length: node.data_len() as i32,
             num_children,
             pzxid: node.pzxid,
@@ -273,37 +244,22 @@ impl DataTree {
     pub fn reap_candidates(&self, now_wall_ms: i64, never_used_interval_ms: i64) -> Vec<NodeId> {
         let is_idle_for = |node: &Node, ms: i64| now_wall_ms.saturating_sub(node.mtime) > ms;
         let container_is_due = |node: &Node| {
-            node.cversion > 0
-                || (never_used_interval_ms > 0 && is_idle_for(node, never_used_interval_ms))
+            node.cversion > 0 || (never_used_interval_ms > 0 && is_idle_for(node, never_used_interval_ms))
         };
-        let containers = self
-            .owners
-            .containers()
-            .filter(|id| container_is_due(&self.nodes[*id]));
+        let containers = self.owners.containers().filter(|id| container_is_due(&self.nodes[*id]));
         let ttls = self.owners.ttls().filter(|id| match self.owner_kind(*id) {
             OwnerKind::Ttl { ttl_ms } => is_idle_for(&self.nodes[*id], ttl_ms),
             _ => false,
         });
-        containers
-            .chain(ttls)
-            .filter(|id| self.child_count(*id) == 0)
-            .collect()
+        containers.chain(ttls).filter(|id| self.child_count(*id) == 0).collect()
     }
 
     pub(super) fn owner(&self, id: NodeId) -> i64 {
-        if self.nodes[id].is_owned() {
-            self.owners.get(id)
-        } else {
-            0
-        }
+        if self.nodes[id].is_owned() { self.owners.get(id) } else { 0 }
     }
 
     pub(super) fn kind_of(&self, owner: i64) -> OwnerKind {
-        OwnerKind::of(
-            owner,
-            self.options.extended_types,
-            self.options.emulate_353_ttl,
-        )
+        OwnerKind::of(owner, self.options.extended_types, self.options.emulate_353_ttl)
     }
 
     pub(super) fn node_digest(&self, id: NodeId) -> u64 {
@@ -319,10 +275,7 @@ impl DataTree {
         change(&mut self.nodes[id]);
         self.data_bytes = self.data_bytes - bytes_before + self.nodes[id].data_len() as u64;
         if counts {
-            self.digest = self
-                .digest
-                .wrapping_sub(before)
-                .wrapping_add(self.node_digest(id));
+            self.digest = self.digest.wrapping_sub(before).wrapping_add(self.node_digest(id));
         }
     }
 

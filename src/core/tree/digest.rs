@@ -44,13 +44,7 @@ pub fn node_digest(content_crc: u32, stat: &RawStat) -> u64 {
 
 fn stat_bytes(stat: &RawStat) -> [u8; 60] {
     let mut bytes = [0; 60];
-    for (at, value) in [
-        (0, stat.czxid),
-        (8, stat.mzxid),
-        (16, stat.pzxid),
-        (24, stat.ctime),
-        (32, stat.mtime),
-    ] {
+    for (at, value) in [(0, stat.czxid), (8, stat.mzxid), (16, stat.pzxid), (24, stat.ctime), (32, stat.mtime)] {
         bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
     }
     for (at, value) in [(40, stat.version), (44, stat.cversion), (48, stat.aversion)] {

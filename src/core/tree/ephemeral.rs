@@ -64,42 +64,25 @@ impl Owners {
         assert!(self.find(id).is_none(), "{id:?} has two owners");
         self.ephemerals += u64::from(kind == OwnerKind::Ephemeral);
         let prev = self.lists.get(&group).map_or(NIL, |list| list.last);
-        let at = self.owned.insert(Owned {
-            id,
-            owner,
-            group,
-            next: NIL,
-            prev,
-        });
+        let at = self.owned.insert(Owned { id, owner, group, next: NIL, prev });
         self.index.insert(hash(id), at);
         if prev != NIL {
             self.owned[prev].next = at;
         }
-        self.lists
-            .entry(group)
-            .or_insert(List {
-                first: at,
-                last: at,
-            })
-            .last = at;
+        self.lists.entry(group).or_insert(List { first: at, last: at }).last = at;
     }
 
     /// Forgets the node, if it has an owner.
     pub fn remove(&mut self, id: NodeId) {
         let Some(at) = self.find(id) else { return };
-        let Owned {
-            group, next, prev, ..
-        } = self.owned.remove(at);
+        let Owned { group, next, prev, .. } = self.owned.remove(at);
         self.index.remove(hash(id), at);
         self.ephemerals -= u64::from(matches!(group, Group::Session(_)));
         if prev == NIL && next == NIL {
             self.lists.remove(&group);
             return;
         }
-        let list = self
-            .lists
-            .get_mut(&group)
-            .expect("an owned node is in a list");
+        let list = self.lists.get_mut(&group).expect("an owned node is in a list");
         match prev {
             NIL => list.first = next,
             _ => self.owned[prev].next = next,
@@ -157,16 +140,8 @@ mod tests {
         owners.insert(NodeId(6), i64::MIN, OwnerKind::Container);
         owners.insert(NodeId(7), -1, OwnerKind::Ttl { ttl_ms: 5 });
         owners.insert(NodeId(8), 0, OwnerKind::Persistent);
-        let of = |owners: &Owners, session| {
-            owners
-                .of_session(SessionId(session))
-                .map(|id| id.0)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            (of(&owners, 70), of(&owners, 90), of(&owners, 1)),
-            (vec![1, 2, 4, 5], vec![3], vec![])
-        );
+        let of = |owners: &Owners, session| owners.of_session(SessionId(session)).map(|id| id.0).collect::<Vec<_>>();
+        assert_eq!((of(&owners, 70), of(&owners, 90), of(&owners, 1)), (vec![1, 2, 4, 5], vec![3], vec![]));
         owners.remove(NodeId(1));
         owners.remove(NodeId(4));
         owners.remove(NodeId(5));
@@ -174,29 +149,8 @@ mod tests {
         assert_eq!(of(&owners, 70), [2, 9]);
         owners.remove(NodeId(3));
         owners.remove(NodeId(3));
-        assert_eq!(
-            (
-                of(&owners, 90),
-                owners.ephemerals_count(),
-                owners.sessions().count()
-            ),
-            (vec![], 2, 1)
-        );
-        assert_eq!(
-            owners
-                .containers()
-                .chain(owners.ttls())
-                .map(|id| id.0)
-                .collect::<Vec<_>>(),
-            [6, 7]
-        );
-        assert_eq!(
-            (
-                owners.get(NodeId(6)),
-                owners.get(NodeId(7)),
-                owners.get(NodeId(8))
-            ),
-            (i64::MIN, -1, 0)
-        );
+        assert_eq!((of(&owners, 90), owners.ephemerals_count(), owners.sessions().count()), (vec![], 2, 1));
+        assert_eq!(owners.containers().chain(owners.ttls()).map(|id| id.0).collect::<Vec<_>>(), [6, 7]);
+        assert_eq!((owners.get(NodeId(6)), owners.get(NodeId(7)), owners.get(NodeId(8))), (i64::MIN, -1, 0));
     }
 }

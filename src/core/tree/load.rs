@@ -31,17 +31,9 @@ pub enum LoadError {
     #[error("slot {slot} hangs below slot {parent}, which is not there")]
     NoParent { slot: u32, parent: u32 },
     #[error("slot {slot} below slot {parent} has an impossible name: {name:?}")]
-    BadName {
-        slot: u32,
-        parent: u32,
-        name: String,
-    },
+    BadName { slot: u32, parent: u32, name: String },
     #[error("slot {slot} has the name of another child of slot {parent}: {name:?}")]
-    NameTwice {
-        slot: u32,
-        parent: u32,
-        name: String,
-    },
+    NameTwice { slot: u32, parent: u32, name: String },
     #[error("ACL number {acl} is listed twice or is the number of the open list")]
     BadAclNumber { acl: u32 },
     #[error("slot {slot} uses ACL {acl}, which the snapshot does not have")]
@@ -103,30 +95,16 @@ impl TreeLoader {
     }
 
     pub fn add(&mut self, image: NodeImage) -> Result<(), LoadError> {
-        let NodeImage {
-            slot, parent, acl, ..
-        } = image;
+        let NodeImage { slot, parent, acl, .. } = image;
         if slot >= self.slot_count {
-            return Err(LoadError::SlotOutOfRange {
-                slot,
-                slot_count: self.slot_count,
-            });
+            return Err(LoadError::SlotOutOfRange { slot, slot_count: self.slot_count });
         }
         if self.loose.len() as u64 == self.node_count {
-            return Err(LoadError::TooManyNodes {
-                expected: self.node_count,
-            });
+            return Err(LoadError::TooManyNodes { expected: self.node_count });
         }
         let is_root = slot == NodeId::ROOT.0;
-        if is_root != image.name.is_empty()
-            || is_root != (parent == slot)
-            || image.name.contains('/')
-        {
-            return Err(LoadError::BadName {
-                slot,
-                parent,
-                name: image.name,
-            });
+        if is_root != image.name.is_empty() || is_root != (parent == slot) || image.name.contains('/') {
+            return Err(LoadError::BadName { slot, parent, name: image.name });
         }
         let acl = *self.acls.get(&acl).ok_or(LoadError::NoAcl { slot, acl })?;
         // Parent and content CRC are known once all nodes are.
@@ -134,8 +112,7 @@ impl TreeLoader {
         node.data = image.data.map(Vec::into_boxed_slice);
         (node.czxid, node.mzxid, node.pzxid) = (image.czxid, image.mzxid, image.pzxid);
         (node.ctime, node.mtime) = (image.ctime, image.mtime);
-        (node.version, node.cversion, node.aversion) =
-            (image.version, image.cversion, image.aversion);
+        (node.version, node.cversion, node.aversion) = (image.version, image.cversion, image.aversion);
         if image.ephemeral_owner != 0 {
             node.set_owned();
         }
@@ -150,21 +127,13 @@ impl TreeLoader {
         };
         place.insert(id);
         self.tree.acls.retain(acl);
-        self.loose.push(Loose {
-            id,
-            slot,
-            parent_slot: parent,
-            owner: image.ephemeral_owner,
-        });
+        self.loose.push(Loose { id, slot, parent_slot: parent, owner: image.ephemeral_owner });
         Ok(())
     }
 
     pub fn finish(mut self) -> Result<DataTree, LoadError> {
         if self.loose.len() as u64 != self.node_count {
-            return Err(LoadError::NodeCount {
-                found: self.loose.len() as u64,
-                expected: self.node_count,
-            });
+            return Err(LoadError::NodeCount { found: self.loose.len() as u64, expected: self.node_count });
         }
         if !self.ids.contains_key(&NodeId::ROOT.0) {
             return Err(LoadError::NoRoot);
@@ -172,16 +141,11 @@ impl TreeLoader {
         self.link_all()?;
         let reached = self.sum_up();
         if reached != self.node_count {
-            return Err(LoadError::Unreachable {
-                count: self.node_count - reached,
-            });
+            return Err(LoadError::Unreachable { count: self.node_count - reached });
         }
         let mut tree = self.tree;
         if tree.digest != self.tree_digest {
-            return Err(LoadError::Digest {
-                found: tree.digest,
-                expected: self.tree_digest,
-            });
+            return Err(LoadError::Digest { found: tree.digest, expected: self.tree_digest });
         }
         for acl in self.acls.into_values() {
             tree.acls.release(acl);
@@ -191,33 +155,18 @@ impl TreeLoader {
     }
 
     fn link_all(&mut self) -> Result<(), LoadError> {
-        let TreeLoader {
-            tree, ids, loose, ..
-        } = self;
+        let TreeLoader { tree, ids, loose, .. } = self;
         loose.sort_unstable_by_key(|node| (tree.nodes[node.id].czxid, node.slot));
-        for &Loose {
-            id,
-            slot,
-            parent_slot,
-            owner,
-        } in loose.iter()
-        {
+        for &Loose { id, slot, parent_slot, owner } in loose.iter() {
             tree.owners.insert(id, owner, tree.kind_of(owner));
             if id == NodeId::ROOT {
                 continue;
             }
-            let parent = *ids.get(&parent_slot).ok_or(LoadError::NoParent {
-                slot,
-                parent: parent_slot,
-            })?;
+            let parent = *ids.get(&parent_slot).ok_or(LoadError::NoParent { slot, parent: parent_slot })?;
             tree.nodes[id].parent = parent;
             if tree.child(parent, &tree.nodes[id].name).is_some() {
                 let name = tree.nodes[id].name.to_string();
-                return Err(LoadError::NameTwice {
-                    slot,
-                    parent: parent_slot,
-                    name,
-                });
+                return Err(LoadError::NameTwice { slot, parent: parent_slot, name });
             }
             tree.nodes.link(id);
         }
@@ -234,27 +183,16 @@ impl TreeLoader {
         let mut ancestors: Vec<PathSoFar> = vec![];
         while let Some(id) = next {
             let path = match ancestors.last() {
-                None => PathSoFar {
-                    id,
-                    crc: 0,
-                    bytes: 0,
-                    counts: true,
-                },
+                None => PathSoFar { id, crc: 0, bytes: 0, counts: true },
                 Some(parent) => {
                     let name = tree.nodes[id].name.as_bytes();
                     let crc = digest::continue_crc(digest::continue_crc(parent.crc, b"/"), name);
                     let counts = parent.counts && Some(parent.id) != zookeeper;
-                    PathSoFar {
-                        id,
-                        crc,
-                        bytes: parent.bytes + 1 + name.len(),
-                        counts,
-                    }
+                    PathSoFar { id, crc, bytes: parent.bytes + 1 + name.len(), counts }
                 }
             };
             let node = &mut tree.nodes[id];
-            node.content_crc =
-                digest::continue_crc(path.crc, node.data.as_deref().unwrap_or_default());
+            node.content_crc = digest::continue_crc(path.crc, node.data.as_deref().unwrap_or_default());
             tree.data_bytes += (path.bytes.max(path::ROOT.len()) + node.data_len()) as u64;
             if path.counts {
                 tree.digest = tree.digest.wrapping_add(tree.node_digest(id));
@@ -282,9 +220,5 @@ struct PathSoFar {
 }
 
 fn acl_of_image(image: &AclImage) -> Acl<'static> {
-    Acl {
-        perms: image.perms,
-        scheme: Some(image.scheme.clone().into()),
-        id: Some(image.id.clone().into()),
-    }
+    Acl { perms: image.perms, scheme: Some(image.scheme.clone().into()), id: Some(image.id.clone().into()) }
 }

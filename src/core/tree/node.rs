@@ -42,9 +42,7 @@ pub enum OwnerKind {
 
 impl OwnerKind {
     pub fn of(owner: i64, extended_types: bool, emulate_353_ttl: bool) -> OwnerKind {
-        let ttl = OwnerKind::Ttl {
-            ttl_ms: owner & TTL_MS_MAX,
-        };
+        let ttl = OwnerKind::Ttl { ttl_ms: owner & TTL_MS_MAX };
         match owner {
             0 => OwnerKind::Persistent,
             CONTAINER_OWNER => OwnerKind::Container,
@@ -88,13 +86,7 @@ const OWNED: u32 = 1 << 31;
 
 impl Node {
     /// A node with a blank stat, not yet linked to its parent.
-    pub fn new(
-        parent: NodeId,
-        name: &str,
-        data: Option<&[u8]>,
-        acl: AclRef,
-        content_crc: u32,
-    ) -> Node {
+    pub fn new(parent: NodeId, name: &str, data: Option<&[u8]>, acl: AclRef, content_crc: u32) -> Node {
         Node {
             czxid: 0,
             mzxid: 0,
@@ -144,10 +136,7 @@ pub(super) struct Nodes {
 impl Nodes {
     /// A root and nothing else.
     pub fn new(root: Node) -> Nodes {
-        let mut nodes = Nodes {
-            table: Paged::default(),
-            index: HashIndex::default(),
-        };
+        let mut nodes = Nodes { table: Paged::default(), index: HashIndex::default() };
         assert_eq!(nodes.insert_unlinked(root), NodeId::ROOT);
         nodes
     }
@@ -160,8 +149,7 @@ impl Nodes {
     /// Makes the node its parent's last child. The name must be free.
     pub fn link(&mut self, id: NodeId) {
         let parent = self[id].parent;
-        self.index
-            .insert(child_hash(parent, &self.table[id.0].name), id.0);
+        self.index.insert(child_hash(parent, &self.table[id.0].name), id.0);
         let first = self[parent].first_child;
         if first == NodeId::NONE {
             self[parent].first_child = id;
@@ -173,10 +161,7 @@ impl Nodes {
             self[first].prev_sibling = id;
         }
         self[parent].children += 1;
-        assert!(
-            self[parent].child_count() != 0,
-            "more than 2^31 - 1 children"
-        );
+        assert!(self[parent].child_count() != 0, "more than 2^31 - 1 children");
     }
 
     /// Takes a childless node out of its parent and the table.

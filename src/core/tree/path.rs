@@ -13,21 +13,13 @@ pub const RESERVED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookee
 
 /// Full validation (semantics 1.1). Every broken rule is BADARGUMENTS.
 pub fn validate(path: &str) -> Result<(), ErrorCode> {
-    if is_valid(path) {
-        Ok(())
-    } else {
-        Err(ErrorCode::BadArguments)
-    }
+    if is_valid(path) { Ok(()) } else { Err(ErrorCode::BadArguments) }
 }
 
 /// The first, loose look of create and delete (semantics 1.2): has a `/` and no U+0000.
 pub fn validate_form(path: &str) -> Result<(), ErrorCode> {
     let bytes = path.as_bytes();
-    if bytes.contains(&b'/') && !bytes.contains(&0) {
-        Ok(())
-    } else {
-        Err(ErrorCode::BadArguments)
-    }
+    if bytes.contains(&b'/') && !bytes.contains(&0) { Ok(()) } else { Err(ErrorCode::BadArguments) }
 }
 
 fn is_valid(path: &str) -> bool {
@@ -37,9 +29,7 @@ fn is_valid(path: &str) -> bool {
     if rest.is_empty() {
         return true;
     }
-    rest.split('/')
-        .all(|component| !matches!(component, "" | "." | ".."))
-        && rest.chars().all(is_allowed)
+    rest.split('/').all(|component| !matches!(component, "" | "." | "..")) && rest.chars().all(is_allowed)
 }
 
 /// Java looks at UTF-16 code units, so everything above U+FFFF (surrogates) is refused together with the private use area.
@@ -94,25 +84,12 @@ mod tests {
             "\u{10000}",
             "\u{1f600}",
         ];
-        let bad_paths = [
-            "", "a", "a/b", "/a/", "//", "//a", "/a//b", "/.", "/..", "/a/./b", "/a/../b", "/a/..",
-        ];
-        for path in bad_paths
-            .map(String::from)
-            .into_iter()
-            .chain(bad_characters.map(|bad| format!("/a{bad}b")))
-        {
+        let bad_paths = ["", "a", "a/b", "/a/", "//", "//a", "/a//b", "/.", "/..", "/a/./b", "/a/../b", "/a/.."];
+        for path in bad_paths.map(String::from).into_iter().chain(bad_characters.map(|bad| format!("/a{bad}b"))) {
             assert_eq!(validate(&path), Err(ErrorCode::BadArguments), "{path:?}");
         }
-        assert_eq!(
-            (validate_form("/a/"), validate_form("a/b")),
-            (Ok(()), Ok(()))
-        );
-        assert!(
-            validate_form("a").is_err()
-                && validate_form("/\0").is_err()
-                && validate_form("").is_err()
-        );
+        assert_eq!((validate_form("/a/"), validate_form("a/b")), (Ok(()), Ok(())));
+        assert!(validate_form("a").is_err() && validate_form("/\0").is_err() && validate_form("").is_err());
     }
 
     #[test]

@@ -28,8 +28,7 @@ pub(super) struct Walk {
 
 impl Walk {
     fn is_ahead(&self, id: NodeId) -> bool {
-        (self.next_slot..self.end_slot).contains(&id.0)
-            && self.settled[id.0 as usize / 64] & bit(id.0) == 0
+        (self.next_slot..self.end_slot).contains(&id.0) && self.settled[id.0 as usize / 64] & bit(id.0) == 0
     }
 
     fn settle(&mut self, id: NodeId) {

@@ -29,11 +29,7 @@ pub(super) struct Paged<T> {
 
 impl<T> Default for Paged<T> {
     fn default() -> Self {
-        Paged {
-            pages: Vec::new(),
-            first_free: NIL,
-            taken: 0,
-        }
+        Paged { pages: Vec::new(), first_free: NIL, taken: 0 }
     }
 }
 
@@ -45,17 +41,12 @@ impl<T> Paged<T> {
             if (at as usize).is_multiple_of(PAGE_LEN) {
                 self.pages.push(Vec::with_capacity(PAGE_LEN));
             }
-            self.pages
-                .last_mut()
-                .expect("just pushed")
-                .push(Place::Taken(value));
+            self.pages.last_mut().expect("just pushed").push(Place::Taken(value));
             at
         } else {
             let at = self.first_free;
             let place = &mut self.pages[at as usize >> PAGE_BITS][at as usize % PAGE_LEN];
-            let Place::Vacant { next_free } = *place else {
-                panic!("place {at} is on the free list and taken")
-            };
+            let Place::Vacant { next_free } = *place else { panic!("place {at} is on the free list and taken") };
             self.first_free = next_free;
             *place = Place::Taken(value);
             at
@@ -66,23 +57,15 @@ impl<T> Paged<T> {
 
     pub fn remove(&mut self, at: u32) -> T {
         let place = &mut self.pages[at as usize >> PAGE_BITS][at as usize % PAGE_LEN];
-        let vacant = Place::Vacant {
-            next_free: self.first_free,
-        };
-        let Place::Taken(value) = std::mem::replace(place, vacant) else {
-            panic!("place {at} is vacant")
-        };
+        let vacant = Place::Vacant { next_free: self.first_free };
+        let Place::Taken(value) = std::mem::replace(place, vacant) else { panic!("place {at} is vacant") };
         self.first_free = at;
         self.taken -= 1;
         value
     }
 
     pub fn get(&self, at: u32) -> Option<&T> {
-        match self
-            .pages
-            .get(at as usize >> PAGE_BITS)?
-            .get(at as usize % PAGE_LEN)?
-        {
+        match self.pages.get(at as usize >> PAGE_BITS)?.get(at as usize % PAGE_LEN)? {
             Place::Taken(value) => Some(value),
             Place::Vacant { .. } => None,
         }
@@ -102,12 +85,10 @@ impl<T> Paged<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0u32..)
-            .zip(self.pages.iter().flatten())
-            .filter_map(|(at, place)| match place {
-                Place::Taken(value) => Some((at, value)),
-                Place::Vacant { .. } => None,
-            })
+        (0u32..).zip(self.pages.iter().flatten()).filter_map(|(at, place)| match place {
+            Place::Taken(value) => Some((at, value)),
+            Place::Vacant { .. } => None,
+        })
     }
 }
 
@@ -152,9 +133,7 @@ impl Entry {
 
 impl Default for HashIndex {
     fn default() -> Self {
-        HashIndex {
-            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
-        }
+        HashIndex { shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
     }
 }
 
@@ -166,25 +145,20 @@ impl HashIndex {
 
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let (shard, hash) = Self::parts(hash);
-        let found = self.shards[shard].find(Entry::spread(hash), |entry| {
-            entry.hash == hash && is_it(entry.place)
-        });
+        let found = self.shards[shard].find(Entry::spread(hash), |entry| entry.hash == hash && is_it(entry.place));
         found.map(|entry| entry.place)
     }
 
     /// The place must not be there yet.
     pub fn insert(&mut self, hash: u64, place: u32) {
         let (shard, hash) = Self::parts(hash);
-        self.shards[shard].insert_unique(Entry::spread(hash), Entry { hash, place }, |entry| {
-            Entry::spread(entry.hash)
-        });
+        self.shards[shard].insert_unique(Entry::spread(hash), Entry { hash, place }, |entry| Entry::spread(entry.hash));
     }
 
     /// The place must be there, inserted under this hash.
     pub fn remove(&mut self, hash: u64, place: u32) {
         let (shard, hash) = Self::parts(hash);
-        let entry =
-            self.shards[shard].find_entry(Entry::spread(hash), |entry| entry.place == place);
+        let entry = self.shards[shard].find_entry(Entry::spread(hash), |entry| entry.place == place);
         entry.expect("what is in a table is in its index").remove();
     }
 }
@@ -213,18 +187,9 @@ mod tests {
         assert_eq!(places, (0..3000).collect::<Vec<_>>());
         let before = std::ptr::from_ref(&table[2999]);
         assert_eq!((table.remove(7), table.remove(2000)), (7, 2000));
-        assert_eq!(
-            (table.get(7), table.get(2000), table.get(9000)),
-            (None, None, None)
-        );
-        assert_eq!(
-            (table.len(), table.end(), table.iter().count()),
-            (2998, 3000, 2998)
-        );
-        assert_eq!(
-            (table.insert(1), table.insert(2), table.insert(3)),
-            (2000, 7, 3000)
-        );
+        assert_eq!((table.get(7), table.get(2000), table.get(9000)), (None, None, None));
+        assert_eq!((table.len(), table.end(), table.iter().count()), (2998, 3000, 2998));
+        assert_eq!((table.insert(1), table.insert(2), table.insert(3)), (2000, 7, 3000));
         assert_eq!(std::ptr::from_ref(&table[2999]), before);
     }
 }

@@ -9,23 +9,11 @@ use crate::wire::txn::{CONTAINER_OWNER, CreateKind, TTL_OWNER_MASK, Txn, TxnHead
 pub(super) const SESSION: i64 = 0x100_0000_0001;
 
 pub(super) fn header(zxid: i64) -> TxnHeader {
-    TxnHeader {
-        client_id: SESSION,
-        cxid: 1,
-        zxid,
-        time_ms: 1000 + zxid,
-    }
+    TxnHeader { client_id: SESSION, cxid: 1, zxid, time_ms: 1000 + zxid }
 }
 
 pub(super) fn create(path: &str, kind: CreateKind, parent_cversion: i32) -> Txn<'_> {
-    Txn::Create {
-        path: path.into(),
-        data: Some(b"d"),
-        acl: Default::default(),
-        kind,
-        parent_cversion,
-        create2: false,
-    }
+    Txn::Create { path: path.into(), data: Some(b"d"), acl: Default::default(), kind, parent_cversion, create2: false }
 }
 
 /// Applies and returns the only item.
@@ -38,10 +26,7 @@ fn apply<'t>(tree: &mut DataTree, zxid: i64, txn: &'t Txn<'_>) -> ItemOutcome<'t
 
 fn add(tree: &mut DataTree, zxid: i64, path: &str) {
     let outcome_of = create(path, CreateKind::Persistent, -1);
-    assert!(matches!(
-        apply(tree, zxid, &outcome_of),
-        ItemOutcome::Created { .. }
-    ));
+    assert!(matches!(apply(tree, zxid, &outcome_of), ItemOutcome::Created { .. }));
 }
 
 /// The definition, from scratch.
@@ -50,13 +35,8 @@ pub(super) fn recomputed_digest(tree: &DataTree) -> u64 {
         let path = tree.path(id);
         let crc = digest::content_crc(&path, tree.data(id));
         assert_eq!(crc, tree.content_crc(id), "{path}");
-        let own = if digest::counts(&path) {
-            digest::node_digest(crc, &tree.raw_stat(id))
-        } else {
-            0
-        };
-        tree.children(id)
-            .fold(own, |sum, child| sum.wrapping_add(below(tree, child)))
+        let own = if digest::counts(&path) { digest::node_digest(crc, &tree.raw_stat(id)) } else { 0 };
+        tree.children(id).fold(own, |sum, child| sum.wrapping_add(below(tree, child)))
     }
     below(tree, NodeId::ROOT)
 }
@@ -71,47 +51,16 @@ fn a_fresh_tree_is_javas() {
     assert_eq!(tree.digest(), 1_371_985_504);
     assert_eq!(tree.node_count() + 1, 5); // as Java shows it
     assert_eq!(tree.approximate_data_size(), 44);
-    assert_eq!(
-        stat(&tree, "/"),
-        Stat {
-            cversion: -1,
-            num_children: 1,
-            ..Stat::default()
-        }
-    );
+    assert_eq!(stat(&tree, "/"), Stat { cversion: -1, num_children: 1, ..Stat::default() });
     assert_eq!(stat(&tree, ""), stat(&tree, "/"));
-    assert_eq!(
-        stat(&tree, "/zookeeper"),
-        Stat {
-            cversion: -2,
-            num_children: 2,
-            ..Stat::default()
-        }
-    );
+    assert_eq!(stat(&tree, "/zookeeper"), Stat { cversion: -2, num_children: 2, ..Stat::default() });
     assert_eq!(stat(&tree, "/zookeeper/quota"), Stat::default());
-    assert_eq!(
-        stat(&tree, "/zookeeper/config"),
-        Stat {
-            aversion: -1,
-            ..Stat::default()
-        }
-    );
+    assert_eq!(stat(&tree, "/zookeeper/config"), Stat { aversion: -1, ..Stat::default() });
     let config = tree.find("/zookeeper/config").unwrap();
-    let read_only = Acl {
-        perms: 1,
-        scheme: Some("world".into()),
-        id: Some("anyone".into()),
-    };
+    let read_only = Acl { perms: 1, scheme: Some("world".into()), id: Some("anyone".into()) };
     assert_eq!(tree.acl(config), [read_only]);
     assert_eq!(tree.data(config), Some(&b""[..]));
-    for odd in [
-        "zookeeper",
-        "/zookeeper/",
-        "//zookeeper",
-        "/zookeeper//config",
-        "/nothing",
-        "x/zookeeper",
-    ] {
+    for odd in ["zookeeper", "/zookeeper/", "//zookeeper", "/zookeeper//config", "/nothing", "x/zookeeper"] {
         assert_eq!(tree.find(odd), None, "{odd}");
     }
 }
@@ -120,39 +69,13 @@ fn a_fresh_tree_is_javas() {
 fn creating_and_deleting_move_the_parents_counters() {
     let mut tree = DataTree::new(TreeOptions::default());
     let txn = create("/a", CreateKind::Persistent, 1);
-    let ItemOutcome::Created {
-        path: "/a",
-        stat: created,
-    } = apply(&mut tree, 5, &txn)
-    else {
-        panic!()
-    };
+    let ItemOutcome::Created { path: "/a", stat: created } = apply(&mut tree, 5, &txn) else { panic!() };
     assert_eq!((created.czxid, created.mzxid, created.pzxid), (5, 5, 5));
-    assert_eq!(
-        (created.ctime, created.mtime, created.data_length),
-        (1005, 1005, 1)
-    );
-    assert_eq!(
-        (
-            created.version,
-            created.cversion,
-            created.aversion,
-            created.num_children
-        ),
-        (0, 0, 0, 0)
-    );
+    assert_eq!((created.ctime, created.mtime, created.data_length), (1005, 1005, 1));
+    assert_eq!((created.version, created.cversion, created.aversion, created.num_children), (0, 0, 0, 0));
     add(&mut tree, 6, "/a/x");
     add(&mut tree, 7, "/a/y");
-    assert_eq!(
-        apply(
-            &mut tree,
-            8,
-            &Txn::Delete {
-                path: "/a/x".into()
-            }
-        ),
-        ItemOutcome::Deleted
-    );
+    assert_eq!(apply(&mut tree, 8, &Txn::Delete { path: "/a/x".into() }), ItemOutcome::Deleted);
     let a = stat(&tree, "/a");
     assert_eq!((a.cversion, a.pzxid, a.num_children, a.mzxid), (3, 8, 1, 5));
     assert_eq!(tree.raw_stat(tree.find("/a").unwrap()).cversion, 2);
@@ -167,16 +90,8 @@ fn creating_and_deleting_move_the_parents_counters() {
 fn the_create_counter_never_wraps() {
     let mut tree = DataTree::new(TreeOptions::default());
     add(&mut tree, 1, "/p");
-    apply(
-        &mut tree,
-        2,
-        &create("/p/a", CreateKind::Persistent, i32::MAX),
-    );
-    apply(
-        &mut tree,
-        3,
-        &create("/p/b", CreateKind::Persistent, i32::MIN),
-    );
+    apply(&mut tree, 2, &create("/p/a", CreateKind::Persistent, i32::MAX));
+    apply(&mut tree, 3, &create("/p/b", CreateKind::Persistent, i32::MIN));
     add(&mut tree, 4, "/p/c");
     let p = stat(&tree, "/p");
     assert_eq!((p.pzxid, p.num_children), (2, 3));
@@ -187,51 +102,20 @@ fn the_create_counter_never_wraps() {
 fn set_data_and_set_acl_touch_only_their_own_fields() {
     let mut tree = DataTree::new(TreeOptions::default());
     add(&mut tree, 1, "/a");
-    let set = Txn::SetData {
-        path: "/a".into(),
-        data: None,
-        version: 9,
-    };
-    let ItemOutcome::DataSet { stat: data_set } = apply(&mut tree, 2, &set) else {
-        panic!()
-    };
+    let set = Txn::SetData { path: "/a".into(), data: None, version: 9 };
+    let ItemOutcome::DataSet { stat: data_set } = apply(&mut tree, 2, &set) else { panic!() };
     assert_eq!(
-        (
-            data_set.version,
-            data_set.mzxid,
-            data_set.mtime,
-            data_set.data_length,
-            data_set.czxid
-        ),
+        (data_set.version, data_set.mzxid, data_set.mtime, data_set.data_length, data_set.czxid),
         (9, 2, 1002, 0, 1)
     );
     let a = tree.find("/a").unwrap();
     assert_eq!(tree.data(a), None);
-    let acl = Acl {
-        perms: 3,
-        scheme: Some("digest".into()),
-        id: Some("a:b".into()),
-    };
-    let set = Txn::SetAcl {
-        path: "/a".into(),
-        acl: [acl.clone()].into(),
-        version: 4,
-    };
-    let ItemOutcome::AclSet { stat: acl_set } = apply(&mut tree, 3, &set) else {
-        panic!()
-    };
-    assert_eq!(
-        acl_set,
-        Stat {
-            aversion: 4,
-            ..data_set
-        }
-    );
+    let acl = Acl { perms: 3, scheme: Some("digest".into()), id: Some("a:b".into()) };
+    let set = Txn::SetAcl { path: "/a".into(), acl: [acl.clone()].into(), version: 4 };
+    let ItemOutcome::AclSet { stat: acl_set } = apply(&mut tree, 3, &set) else { panic!() };
+    assert_eq!(acl_set, Stat { aversion: 4, ..data_set });
     assert_eq!(tree.acl(a), [acl]);
-    assert_eq!(
-        apply(&mut tree, 4, &Txn::Delete { path: "/a".into() }),
-        ItemOutcome::Deleted
-    );
+    assert_eq!(apply(&mut tree, 4, &Txn::Delete { path: "/a".into() }), ItemOutcome::Deleted);
     assert_eq!(tree.acls().len(), 1); // the config node's
 }
 
@@ -241,49 +125,13 @@ fn replay_over_newer_state_skips_what_java_skips() {
     add(&mut tree, 1, "/a");
     let no_node = ItemOutcome::Failed { code: -101 };
     let exists = ItemOutcome::Failed { code: -110 };
-    assert_eq!(
-        apply(&mut tree, 2, &create("/no/x", CreateKind::Persistent, 1)),
-        no_node
-    );
-    assert_eq!(
-        apply(
-            &mut tree,
-            3,
-            &Txn::Delete {
-                path: "/no/x".into()
-            }
-        ),
-        no_node
-    );
-    assert_eq!(
-        apply(
-            &mut tree,
-            4,
-            &Txn::Delete {
-                path: "/a/x".into()
-            }
-        ),
-        no_node
-    );
+    assert_eq!(apply(&mut tree, 2, &create("/no/x", CreateKind::Persistent, 1)), no_node);
+    assert_eq!(apply(&mut tree, 3, &Txn::Delete { path: "/no/x".into() }), no_node);
+    assert_eq!(apply(&mut tree, 4, &Txn::Delete { path: "/a/x".into() }), no_node);
     assert_eq!(stat(&tree, "/a").pzxid, 4);
-    assert_eq!(
-        apply(
-            &mut tree,
-            5,
-            &Txn::SetData {
-                path: "/x".into(),
-                data: None,
-                version: 1
-            }
-        ),
-        no_node
-    );
+    assert_eq!(apply(&mut tree, 5, &Txn::SetData { path: "/x".into(), data: None, version: 1 }), no_node);
     // An existing node takes the list of the transaction; the parent's counter follows type 1 only.
-    let acl = Acl {
-        perms: 1,
-        scheme: Some("ip".into()),
-        id: Some("1.2.3.4".into()),
-    };
+    let acl = Acl { perms: 1, scheme: Some("ip".into()), id: Some("1.2.3.4".into()) };
     for (create2, counter) in [(true, 1), (false, 7)] {
         let again = Txn::Create {
             path: "/a".into(),
@@ -299,23 +147,14 @@ fn replay_over_newer_state_skips_what_java_skips() {
     assert_eq!(tree.acl(tree.find("/a").unwrap()), [acl]);
     assert_eq!(tree.data(tree.find("/a").unwrap()), Some(&b"d"[..]));
     for odd in ["", "/", "x", "/a/"] {
-        assert!(matches!(
-            apply(&mut tree, 7, &create(odd, CreateKind::Persistent, 1)),
-            ItemOutcome::Failed { .. }
-        ));
-        assert!(matches!(
-            apply(&mut tree, 7, &Txn::Delete { path: odd.into() }),
-            ItemOutcome::Failed { .. }
-        ));
+        assert!(matches!(apply(&mut tree, 7, &create(odd, CreateKind::Persistent, 1)), ItemOutcome::Failed { .. }));
+        assert!(matches!(apply(&mut tree, 7, &Txn::Delete { path: odd.into() }), ItemOutcome::Failed { .. }));
     }
     // Children of a later life go with their parent.
     add(&mut tree, 8, "/a/b");
     add(&mut tree, 9, "/a/b/c");
     add(&mut tree, 10, "/a/d");
-    assert_eq!(
-        apply(&mut tree, 11, &Txn::Delete { path: "/a".into() }),
-        ItemOutcome::Deleted
-    );
+    assert_eq!(apply(&mut tree, 11, &Txn::Delete { path: "/a".into() }), ItemOutcome::Deleted);
     assert_eq!(tree.node_count() + 1, 5);
 }
 
@@ -325,18 +164,9 @@ fn a_multi_happens_item_by_item_or_not_at_all() {
     let multi = Txn::Multi(vec![
         create("/m", CreateKind::Persistent, 1),
         create("/m/a", CreateKind::Persistent, 1),
-        Txn::Check {
-            path: "/m".into(),
-            version: 1,
-        },
-        Txn::SetData {
-            path: "/m".into(),
-            data: Some(b"long"),
-            version: 1,
-        },
-        Txn::Delete {
-            path: "/m/a".into(),
-        },
+        Txn::Check { path: "/m".into(), version: 1 },
+        Txn::SetData { path: "/m".into(), data: Some(b"long"), version: 1 },
+        Txn::Delete { path: "/m/a".into() },
     ]);
     let applied = tree.apply(&header(3), &multi, &mut Unwatched);
     let children = |at: usize| match applied.items[at] {
@@ -344,10 +174,7 @@ fn a_multi_happens_item_by_item_or_not_at_all() {
         other => panic!("{other:?}"),
     };
     assert_eq!((children(0), children(3)), (0, 1));
-    assert_eq!(
-        (applied.items[2], applied.items[4]),
-        (ItemOutcome::Checked, ItemOutcome::Deleted)
-    );
+    assert_eq!((applied.items[2], applied.items[4]), (ItemOutcome::Checked, ItemOutcome::Deleted));
     assert_eq!(tree.digest(), recomputed_digest(&tree));
 
     let before = tree.digest();
@@ -378,20 +205,11 @@ fn a_closed_session_takes_its_ephemerals_along() {
     let paths = Some(vec!["/p/c".into(), "/p/gone".into(), "/p/a".into()]);
     tree.apply(&header(9), &Txn::CloseSession { paths }, &mut heard);
     assert_eq!(heard.0, ["Deleted /p/c", "Deleted /p/a", "Deleted /p/b"]);
-    assert_eq!(
-        (tree.ephemerals_count(), tree.ephemeral_owners().count()),
-        (0, 0)
-    );
-    assert_eq!(
-        (stat(&tree, "/p").pzxid, stat(&tree, "/p").cversion),
-        (9, 6)
-    );
+    assert_eq!((tree.ephemerals_count(), tree.ephemeral_owners().count()), (0, 0));
+    assert_eq!((stat(&tree, "/p").pzxid, stat(&tree, "/p").cversion), (9, 6));
     assert_eq!(tree.digest(), recomputed_digest(&tree));
     assert_eq!(tree.ephemerals(SessionId(SESSION)).count(), 0);
-    assert_eq!(
-        apply(&mut tree, 10, &Txn::CloseSession { paths: None }),
-        ItemOutcome::Session
-    );
+    assert_eq!(apply(&mut tree, 10, &Txn::CloseSession { paths: None }), ItemOutcome::Session);
 }
 
 #[derive(Default)]
@@ -408,22 +226,11 @@ fn a_sink_sees_the_lists_that_decide_who_may_hear() {
     struct Perms(Vec<(i32, i32, String)>);
     impl ChangeSink for Perms {
         fn changed(&mut self, change: &Change<'_>) {
-            self.0.push((
-                change.acl[0].perms,
-                change.parent_acl[0].perms,
-                change.parent_path.to_owned(),
-            ));
+            self.0.push((change.acl[0].perms, change.parent_acl[0].perms, change.parent_path.to_owned()));
         }
     }
     let mut tree = DataTree::new(TreeOptions::default());
-    let list = |perms| {
-        [Acl {
-            perms,
-            scheme: Some("world".into()),
-            id: Some("anyone".into()),
-        }]
-        .into()
-    };
+    let list = |perms| [Acl { perms, scheme: Some("world".into()), id: Some("anyone".into()) }].into();
     let make = |path: &'static str, perms| Txn::Create {
         path: path.into(),
         data: None,
@@ -435,27 +242,10 @@ fn a_sink_sees_the_lists_that_decide_who_may_hear() {
     let mut sink = Perms(vec![]);
     tree.apply(&header(1), &make("/a", 5), &mut sink);
     tree.apply(&header(2), &make("/a/b", 6), &mut sink);
-    tree.apply(
-        &header(3),
-        &Txn::SetData {
-            path: "/a".into(),
-            data: None,
-            version: 1,
-        },
-        &mut sink,
-    );
-    tree.apply(
-        &header(4),
-        &Txn::Delete {
-            path: "/a/b".into(),
-        },
-        &mut sink,
-    );
+    tree.apply(&header(3), &Txn::SetData { path: "/a".into(), data: None, version: 1 }, &mut sink);
+    tree.apply(&header(4), &Txn::Delete { path: "/a/b".into() }, &mut sink);
     let expected = [(5, 31, "/"), (6, 5, "/a"), (5, 31, "/"), (6, 5, "/a")];
-    assert_eq!(
-        sink.0,
-        expected.map(|(own, parents, path)| (own, parents, path.to_owned()))
-    );
+    assert_eq!(sink.0, expected.map(|(own, parents, path)| (own, parents, path.to_owned())));
 }
 
 #[test]
@@ -466,36 +256,21 @@ fn owners_mean_what_the_settings_say() {
     let kind = |owner, extended, emulate| OwnerKind::of(owner, extended, emulate);
     for (extended, emulate) in [(false, false), (true, false), (true, true)] {
         assert_eq!(kind(0, extended, emulate), OwnerKind::Persistent);
-        assert_eq!(
-            kind(CONTAINER_OWNER, extended, emulate),
-            OwnerKind::Container
-        );
+        assert_eq!(kind(CONTAINER_OWNER, extended, emulate), OwnerKind::Container);
         assert_eq!(kind(SESSION, extended, emulate), OwnerKind::Ephemeral);
     }
     assert_eq!(kind(SESSION_255, false, true), OwnerKind::Ephemeral);
     assert_eq!(kind(SESSION_255, true, false), OwnerKind::Ttl { ttl_ms: 5 });
-    assert_eq!(
-        (kind(ODD, true, false), kind(OLD_TTL, true, false)),
-        (OwnerKind::Ephemeral, OwnerKind::Ephemeral)
-    );
+    assert_eq!((kind(ODD, true, false), kind(OLD_TTL, true, false)), (OwnerKind::Ephemeral, OwnerKind::Ephemeral));
     assert_eq!(kind(OLD_TTL, true, true), OwnerKind::Ttl { ttl_ms: 7 });
     assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 0 }, 1), 0);
-    assert_eq!(
-        apply::stored_owner(CreateKind::Ttl { ttl_ms: 5 }, 1),
-        SESSION_255
-    );
-    assert_eq!(
-        apply::stored_owner(CreateKind::Ttl { ttl_ms: 1 << 40 }, 1),
-        TTL_OWNER_MASK | 0xff_ffff_ffff
-    );
+    assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 5 }, 1), SESSION_255);
+    assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 1 << 40 }, 1), TTL_OWNER_MASK | 0xff_ffff_ffff);
 }
 
 #[test]
 fn the_reaper_finds_idle_containers_and_ttl_nodes() {
-    let mut tree = DataTree::new(TreeOptions {
-        extended_types: true,
-        emulate_353_ttl: false,
-    });
+    let mut tree = DataTree::new(TreeOptions { extended_types: true, emulate_353_ttl: false });
     for (zxid, path, kind) in [
         (1, "/used", CreateKind::Container),
         (2, "/unused", CreateKind::Container),
@@ -508,37 +283,16 @@ fn the_reaper_finds_idle_containers_and_ttl_nodes() {
     add(&mut tree, 5, "/used/x");
     add(&mut tree, 6, "/full/x");
     let due = |tree: &DataTree, now, unused| {
-        tree.reap_candidates(now, unused)
-            .into_iter()
-            .map(|id| tree.path(id))
-            .collect::<Vec<_>>()
+        tree.reap_candidates(now, unused).into_iter().map(|id| tree.path(id)).collect::<Vec<_>>()
     };
     assert_eq!(due(&tree, 1103, 0), Vec::<String>::new());
-    apply(
-        &mut tree,
-        7,
-        &Txn::Delete {
-            path: "/used/x".into(),
-        },
-    );
+    apply(&mut tree, 7, &Txn::Delete { path: "/used/x".into() });
     assert_eq!(due(&tree, 1103, 0), ["/used"]);
     assert_eq!(due(&tree, 1104, 0), ["/used", "/ttl"]);
     assert_eq!(due(&tree, 1103, 100), ["/used", "/unused"]);
     assert_eq!(due(&tree, i64::MIN, 1), ["/used"]);
-    apply(
-        &mut tree,
-        8,
-        &Txn::DeleteContainer {
-            path: "/used".into(),
-        },
-    );
-    apply(
-        &mut tree,
-        9,
-        &Txn::Delete {
-            path: "/full/x".into(),
-        },
-    );
+    apply(&mut tree, 8, &Txn::DeleteContainer { path: "/used".into() });
+    apply(&mut tree, 9, &Txn::Delete { path: "/full/x".into() });
     assert_eq!(due(&tree, 1104, 0), ["/ttl", "/full"]);
 }
 
@@ -550,42 +304,20 @@ fn children_stand_in_the_order_of_their_creation() {
         add(&mut tree, zxid, &format!("/d/{name}"));
     }
     let d = tree.find("/d").unwrap();
-    let names = |tree: &DataTree| {
-        tree.children(d)
-            .map(|id| tree.name(id).to_owned())
-            .collect::<String>()
-    };
+    let names = |tree: &DataTree| tree.children(d).map(|id| tree.name(id).to_owned()).collect::<String>();
     assert_eq!(names(&tree), "eacbf");
     for (gone, left) in [("c", "eabf"), ("e", "abf"), ("f", "ab")] {
-        apply(
-            &mut tree,
-            20,
-            &Txn::Delete {
-                path: format!("/d/{gone}").into(),
-            },
-        );
+        apply(&mut tree, 20, &Txn::Delete { path: format!("/d/{gone}").into() });
         assert_eq!(names(&tree), left);
     }
     add(&mut tree, 21, "/d/z");
     assert_eq!(names(&tree), "abz");
     for gone in ["b", "a", "z"] {
-        apply(
-            &mut tree,
-            22,
-            &Txn::Delete {
-                path: format!("/d/{gone}").into(),
-            },
-        );
+        apply(&mut tree, 22, &Txn::Delete { path: format!("/d/{gone}").into() });
     }
     add(&mut tree, 23, "/d/q");
     add(&mut tree, 23, "/d/q/r");
     assert_eq!(names(&tree), "q");
-    assert_eq!(
-        (
-            tree.descendant_count(d),
-            tree.descendant_count(NodeId::ROOT)
-        ),
-        (2, 6)
-    );
+    assert_eq!((tree.descendant_count(d), tree.descendant_count(NodeId::ROOT)), (2, 6));
     assert_eq!(tree.path(tree.find("/d/q/r").unwrap()), "/d/q/r");
 }

@@ -23,6 +23,7 @@ use super::path;
 use super::table::{HashIndex, NIL, Paged};
 use crate::core::types::ConnectionId;
 use crate::wire::ErrorCode;
+use crate::wire::client::{EventKind, WatcherType};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,12 +39,8 @@ pub enum WatchMode {
 }
 
 impl WatchMode {
-    const ALL: [WatchMode; 4] = [
-        WatchMode::StandardData,
-        WatchMode::StandardChild,
-        WatchMode::Persistent,
-        WatchMode::PersistentRecursive,
-    ];
+    const ALL: [WatchMode; 4] =
+        [WatchMode::StandardData, WatchMode::StandardChild, WatchMode::Persistent, WatchMode::PersistentRecursive];
 
     fn is_one_shot(self) -> bool {
         matches!(self, WatchMode::StandardData | WatchMode::StandardChild)
@@ -54,47 +51,14 @@ impl WatchMode {
     }
 }
 
-/// What a notification says. The numbers are the wire's. Java: `Watcher.Event.EventType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum WatcherEventKind {
-    NodeCreated = 1,
-    NodeDeleted = 2,
-    NodeDataChanged = 3,
-    NodeChildrenChanged = 4,
-}
-
-/// What removeWatches and checkWatches name (semantics 10.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatcherType {
-    Children,
-    Data,
-    Any,
-    Persistent,
-    PersistentRecursive,
-}
-
-impl WatcherType {
-    /// The wire's numbers; anything else is MARSHALLINGERROR.
-    pub fn from_wire(number: i32) -> Result<WatcherType, ErrorCode> {
-        match number {
-            1 => Ok(WatcherType::Children),
-            2 => Ok(WatcherType::Data),
-            3 => Ok(WatcherType::Any),
-            4 => Ok(WatcherType::Persistent),
-            5 => Ok(WatcherType::PersistentRecursive),
-            _ => Err(ErrorCode::MarshallingError),
-        }
-    }
-
-    fn modes(self) -> &'static [WatchMode] {
-        match self {
-            WatcherType::Children => &[WatchMode::StandardChild],
-            WatcherType::Data => &[WatchMode::StandardData],
-            WatcherType::Any => &WatchMode::ALL,
-            WatcherType::Persistent => &[WatchMode::Persistent],
-            WatcherType::PersistentRecursive => &[WatchMode::PersistentRecursive],
-        }
+/// The modes that checkWatches and removeWatches mean by a type (semantics 10.6).
+fn modes_of(what: WatcherType) -> &'static [WatchMode] {
+    match what {
+        WatcherType::Children => &[WatchMode::StandardChild],
+        WatcherType::Data => &[WatchMode::StandardData],
+        WatcherType::Any => &WatchMode::ALL,
+        WatcherType::Persistent => &[WatchMode::Persistent],
+        WatcherType::PersistentRecursive => &[WatchMode::PersistentRecursive],
     }
 }
 
@@ -167,13 +131,10 @@ impl WatchTable {
         if path.is_empty() {
             return;
         }
-        let watcher = *self.watcher_index.entry(connection).or_insert_with(|| {
-            self.watchers.insert(Watcher {
-                id: connection,
-                first: NIL,
-                reached_in: 0,
-            })
-        });
+        let watcher = *self
+            .watcher_index
+            .entry(connection)
+            .or_insert_with(|| self.watchers.insert(Watcher { id: connection, first: NIL, reached_in: 0 }));
         let path = self.intern(path);
         if self.find_watch(path, watcher, mode).is_some() {
             return;
@@ -201,8 +162,7 @@ impl WatchTable {
             self.watches[last].next = watch;
             self.watches[watch].prev = last;
         }
-        self.watch_index
-            .insert(hash_watch(path, watcher, mode), watch);
+        self.watch_index.insert(hash_watch(path, watcher, mode), watch);
         self.counts[mode as usize] += 1;
     }
 
@@ -213,28 +173,19 @@ impl WatchTable {
 
     /// Fires everything a change at `path` fires (semantics 10.3), in order, consuming one-shot watches.
     /// `deliver` is called once for each event and connection; what it filters out is consumed all the same.
-    pub fn fire(
-        &mut self,
-        happened: Happened,
-        path: &str,
-        mut deliver: impl FnMut(ConnectionId, WatcherEventKind, &str),
-    ) {
+    pub fn fire(&mut self, happened: Happened, path: &str, mut deliver: impl FnMut(ConnectionId, EventKind, &str)) {
         use WatchMode::{Persistent, PersistentRecursive, StandardChild, StandardData};
         if self.is_empty() {
             return;
         }
         self.round += 1;
         let kind = match happened {
-            Happened::Created => WatcherEventKind::NodeCreated,
-            Happened::DataChanged => WatcherEventKind::NodeDataChanged,
-            Happened::Deleted => WatcherEventKind::NodeDeleted,
+            Happened::Created => EventKind::NodeCreated,
+            Happened::DataChanged => EventKind::NodeDataChanged,
+            Happened::Deleted => EventKind::NodeDeleted,
         };
         let mut tell = |connection| deliver(connection, kind, path);
-        self.fire_at(
-            path,
-            &[StandardData, Persistent, PersistentRecursive],
-            &mut tell,
-        );
+        self.fire_at(path, &[StandardData, Persistent, PersistentRecursive], &mut tell);
         if self.counts[PersistentRecursive as usize] > 0 {
             let mut at = path;
             while at != path::ROOT {
@@ -253,8 +204,7 @@ impl WatchTable {
             && let Some((parent, _)) = path::split(path)
         {
             self.round += 1;
-            let mut tell =
-                |connection| deliver(connection, WatcherEventKind::NodeChildrenChanged, parent);
+            let mut tell = |connection| deliver(connection, EventKind::NodeChildrenChanged, parent);
             self.fire_at(parent, &[StandardChild, Persistent], &mut tell);
         }
     }
@@ -286,39 +236,20 @@ impl WatchTable {
     }
 
     /// checkWatches.
-    pub fn check(
-        &self,
-        connection: ConnectionId,
-        path: &str,
-        what: WatcherType,
-    ) -> Result<(), ErrorCode> {
-        let found = self
-            .find_path(path)
-            .zip(self.watcher_index.get(&connection))
-            .is_some_and(|(path, watcher)| {
-                what.modes()
-                    .iter()
-                    .any(|mode| self.find_watch(path, *watcher, *mode).is_some())
-            });
-        if found {
-            Ok(())
-        } else {
-            Err(ErrorCode::NoWatcher)
-        }
+    pub fn check(&self, connection: ConnectionId, path: &str, what: WatcherType) -> Result<(), ErrorCode> {
+        let found = self.find_path(path).zip(self.watcher_index.get(&connection)).is_some_and(|(path, watcher)| {
+            modes_of(what).iter().any(|mode| self.find_watch(path, *watcher, *mode).is_some())
+        });
+        if found { Ok(()) } else { Err(ErrorCode::NoWatcher) }
     }
 
     /// removeWatches.
-    pub fn remove(
-        &mut self,
-        connection: ConnectionId,
-        path: &str,
-        what: WatcherType,
-    ) -> Result<(), ErrorCode> {
+    pub fn remove(&mut self, connection: ConnectionId, path: &str, what: WatcherType) -> Result<(), ErrorCode> {
         let no_watcher = ErrorCode::NoWatcher;
         let watcher = *self.watcher_index.get(&connection).ok_or(no_watcher)?;
         let path = self.find_path(path).ok_or(no_watcher)?;
         let mut removed = false;
-        for mode in what.modes() {
+        for mode in modes_of(what) {
             if let Some(watch) = self.find_watch(path, watcher, *mode) {
                 self.unlink_from_path(watch);
                 self.forget_watch(watch);
@@ -353,28 +284,12 @@ impl WatchTable {
 
     /// Looks at every connection and path.
     pub fn summary(&self) -> WatchSummary {
-        let in_data_table = || {
-            WatchMode::ALL
-                .iter()
-                .filter(|mode| mode.is_in_data_table())
-                .map(|mode| *mode as usize)
-        };
-        let is_watching = |watcher: &Watcher| {
-            self.of_watcher(watcher)
-                .any(|watch| watch.mode.is_in_data_table())
-        };
+        let in_data_table = || WatchMode::ALL.iter().filter(|mode| mode.is_in_data_table()).map(|mode| *mode as usize);
+        let is_watching = |watcher: &Watcher| self.of_watcher(watcher).any(|watch| watch.mode.is_in_data_table());
         let is_watched = |watched: &Watched| in_data_table().any(|mode| watched.first[mode] != NIL);
         WatchSummary {
-            connections: self
-                .watchers
-                .iter()
-                .filter(|(_, watcher)| is_watching(watcher))
-                .count() as u64,
-            paths: self
-                .paths
-                .iter()
-                .filter(|(_, watched)| is_watched(watched))
-                .count() as u64,
+            connections: self.watchers.iter().filter(|(_, watcher)| is_watching(watcher)).count() as u64,
+            paths: self.paths.iter().filter(|(_, watched)| is_watched(watched)).count() as u64,
             watches: in_data_table().map(|mode| self.counts[mode]).sum(),
         }
     }
@@ -383,11 +298,7 @@ impl WatchTable {
     /// connection with several modes on a path comes once.
     pub fn for_each_by_path(&self, mut visit: impl FnMut(&str, ConnectionId)) {
         for (_, watched) in self.paths.iter() {
-            let data_modes = || {
-                WatchMode::ALL
-                    .into_iter()
-                    .filter(|mode| mode.is_in_data_table())
-            };
+            let data_modes = || WatchMode::ALL.into_iter().filter(|mode| mode.is_in_data_table());
             for mode in data_modes() {
                 let first = watched.first[mode as usize];
                 for at in std::iter::successors(some(first), |at| some(self.watches[*at].next)) {
@@ -412,36 +323,24 @@ impl WatchTable {
     }
 
     fn is_first_of_data_modes(&self, watch: &Watch) -> bool {
-        let mut data_modes = WatchMode::ALL
-            .into_iter()
-            .filter(|mode| mode.is_in_data_table());
-        data_modes.find(|mode| {
-            self.find_watch(watch.path, watch.connection, *mode)
-                .is_some()
-        }) == Some(watch.mode)
+        let mut data_modes = WatchMode::ALL.into_iter().filter(|mode| mode.is_in_data_table());
+        data_modes.find(|mode| self.find_watch(watch.path, watch.connection, *mode).is_some()) == Some(watch.mode)
     }
 
     fn of_watcher(&self, watcher: &Watcher) -> impl Iterator<Item = &Watch> {
         let watches = &self.watches;
-        std::iter::successors(some(watcher.first), |at| {
-            some(watches[*at].next_of_connection)
-        })
-        .map(|at| &watches[at])
+        std::iter::successors(some(watcher.first), |at| some(watches[*at].next_of_connection)).map(|at| &watches[at])
     }
 
     fn find_path(&self, path: &str) -> Option<u32> {
-        self.path_index
-            .find(hash_path(path), |at| self.paths[at].path == path)
+        self.path_index.find(hash_path(path), |at| self.paths[at].path == path)
     }
 
     fn intern(&mut self, path: &str) -> u32 {
         if let Some(at) = self.find_path(path) {
             return at;
         }
-        let at = self.paths.insert(Watched {
-            path: CompactString::new(path),
-            first: [NIL; 4],
-        });
+        let at = self.paths.insert(Watched { path: CompactString::new(path), first: [NIL; 4] });
         self.path_index.insert(hash_path(path), at);
         at
     }
@@ -459,18 +358,11 @@ impl WatchTable {
             let watch = &self.watches[at];
             (watch.path, watch.connection, watch.mode) == (path, connection, mode)
         };
-        self.watch_index
-            .find(hash_watch(path, connection, mode), is_it)
+        self.watch_index.find(hash_watch(path, connection, mode), is_it)
     }
 
     fn unlink_from_path(&mut self, at: u32) {
-        let Watch {
-            path,
-            mode,
-            next,
-            prev,
-            ..
-        } = self.watches[at];
+        let Watch { path, mode, next, prev, .. } = self.watches[at];
         let first = &mut self.paths[path].first[mode as usize];
         if *first == at {
             *first = next;
@@ -478,11 +370,7 @@ impl WatchTable {
             self.watches[prev].next = next;
         }
         // The successor, or where there is none the first, remembers who stands before (or last).
-        let keeper = if next != NIL {
-            next
-        } else {
-            self.paths[path].first[mode as usize]
-        };
+        let keeper = if next != NIL { next } else { self.paths[path].first[mode as usize] };
         if keeper != NIL {
             self.watches[keeper].prev = prev;
         }
@@ -490,14 +378,7 @@ impl WatchTable {
 
     /// Takes a watch that is in no path's list any more out of everything else.
     fn forget_watch(&mut self, at: u32) {
-        let Watch {
-            path,
-            connection,
-            mode,
-            next_of_connection: next,
-            prev_of_connection: prev,
-            ..
-        } = self.watches[at];
+        let Watch { path, connection, mode, next_of_connection: next, prev_of_connection: prev, .. } = self.watches[at];
         if prev == NIL {
             self.watchers[connection].first = next;
         } else {
@@ -506,8 +387,7 @@ impl WatchTable {
         if next != NIL {
             self.watches[next].prev_of_connection = prev;
         }
-        self.watch_index
-            .remove(hash_watch(path, connection, mode), at);
+        self.watch_index.remove(hash_watch(path, connection, mode), at);
         self.watches.remove(at);
         self.counts[mode as usize] -= 1;
     }
@@ -525,4 +405,319 @@ fn hash_path(path: &str) -> u64 {
 
 fn hash_watch(path: u32, connection: u32, mode: WatchMode) -> u64 {
     FixedState::default().hash_one((path, connection, mode as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WatchMode::*;
+    use super::*;
+    use crate::wire::client::EventKind::{self, *};
+
+    const A: ConnectionId = ConnectionId(1);
+    const B: ConnectionId = ConnectionId(2);
+
+    fn table(watches: &[(ConnectionId, &str, WatchMode)]) -> WatchTable {
+        let mut table = WatchTable::new();
+        for (connection, path, mode) in watches {
+            table.arm(*connection, path, *mode);
+        }
+        table
+    }
+
+    fn fire(table: &mut WatchTable, happened: Happened, path: &str) -> Vec<(u64, EventKind, String)> {
+        let mut events = vec![];
+        table.fire(happened, path, |connection, kind, path| events.push((connection.0, kind, path.to_owned())));
+        events
+    }
+
+    fn event(kind: EventKind, path: &str) -> Vec<(u64, EventKind, String)> {
+        vec![(1, kind, path.to_owned())]
+    }
+
+    /// Semantics 10.4, row by row: what a watch on `/w` hears, and whether it is used up.
+    #[test]
+    fn the_matrix() {
+        use Happened::*;
+        let none = || vec![];
+        let both = |first: EventKind, at: &str| [event(first, at), event(NodeChildrenChanged, "/w")].concat();
+        let happenings = [
+            (Created, "/w"),
+            (DataChanged, "/w"),
+            (Deleted, "/w"),
+            (Created, "/w/c"),
+            (DataChanged, "/w/c"),
+            (Deleted, "/w/c"),
+            (Created, "/w/c/g"),
+        ];
+        let rows: [(&[WatchMode], [Vec<_>; 7]); 6] = [
+            (
+                &[StandardData],
+                [
+                    event(NodeCreated, "/w"),
+                    event(NodeDataChanged, "/w"),
+                    event(NodeDeleted, "/w"),
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                ],
+            ),
+            (
+                &[StandardChild],
+                [
+                    none(),
+                    none(),
+                    event(NodeDeleted, "/w"),
+                    event(NodeChildrenChanged, "/w"),
+                    none(),
+                    event(NodeChildrenChanged, "/w"),
+                    none(),
+                ],
+            ),
+            (
+                &[Persistent],
+                [
+                    event(NodeCreated, "/w"),
+                    event(NodeDataChanged, "/w"),
+                    event(NodeDeleted, "/w"),
+                    event(NodeChildrenChanged, "/w"),
+                    none(),
+                    event(NodeChildrenChanged, "/w"),
+                    none(),
+                ],
+            ),
+            (
+                &[PersistentRecursive],
+                [
+                    event(NodeCreated, "/w"),
+                    event(NodeDataChanged, "/w"),
+                    event(NodeDeleted, "/w"),
+                    event(NodeCreated, "/w/c"),
+                    event(NodeDataChanged, "/w/c"),
+                    event(NodeDeleted, "/w/c"),
+                    event(NodeCreated, "/w/c/g"),
+                ],
+            ),
+            (
+                &[StandardData, StandardChild, Persistent],
+                [
+                    event(NodeCreated, "/w"),
+                    event(NodeDataChanged, "/w"),
+                    event(NodeDeleted, "/w"),
+                    event(NodeChildrenChanged, "/w"),
+                    none(),
+                    event(NodeChildrenChanged, "/w"),
+                    none(),
+                ],
+            ),
+            (
+                &[PersistentRecursive, StandardChild],
+                [
+                    event(NodeCreated, "/w"),
+                    event(NodeDataChanged, "/w"),
+                    event(NodeDeleted, "/w"),
+                    both(NodeCreated, "/w/c"),
+                    event(NodeDataChanged, "/w/c"),
+                    both(NodeDeleted, "/w/c"),
+                    event(NodeCreated, "/w/c/g"),
+                ],
+            ),
+        ];
+        for (modes, row) in rows {
+            for ((happened, path), expected) in happenings.into_iter().zip(row) {
+                let mut watches = WatchTable::new();
+                modes.iter().for_each(|mode| watches.arm(A, "/w", *mode));
+                assert_eq!(fire(&mut watches, happened, path), expected, "{modes:?} when {path} is {happened:?}");
+                // Once more: one-shot watches that fired are gone, the others are not.
+                let stays = modes.iter().any(|mode| !mode.is_one_shot());
+                let again = fire(&mut watches, happened, path);
+                assert_eq!(
+                    again.is_empty(),
+                    expected.is_empty() || !stays,
+                    "{modes:?} when {path} is {happened:?} again"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_deletion_is_heard_once_and_uses_up_both_one_shot_watches() {
+        let mut watches = table(&[(A, "/w", StandardData), (A, "/w", StandardChild), (B, "/w", StandardChild)]);
+        let mut heard = fire(&mut watches, Happened::Deleted, "/w");
+        heard.sort_by_key(|event| event.0);
+        assert_eq!(heard, [(1, NodeDeleted, "/w".to_owned()), (2, NodeDeleted, "/w".to_owned())]);
+        assert!(watches.is_empty());
+        // Through an ancestor's recursive watch, too.
+        let mut watches = table(&[(A, "/", PersistentRecursive), (A, "/w", StandardChild)]);
+        assert_eq!(fire(&mut watches, Happened::Deleted, "/w"), event(NodeDeleted, "/w"));
+        assert_eq!(watches.watch_count(), 1);
+    }
+
+    #[test]
+    fn one_event_for_many_ancestors_and_the_root_is_one() {
+        let mut watches = table(&[
+            (A, "/", PersistentRecursive),
+            (A, "/a", PersistentRecursive),
+            (A, "/a/b", StandardData),
+            (B, "/a/b/c", PersistentRecursive),
+            (B, "/ab", PersistentRecursive),
+        ]);
+        assert_eq!(fire(&mut watches, Happened::DataChanged, "/a/b"), event(NodeDataChanged, "/a/b"));
+        assert_eq!(fire(&mut watches, Happened::DataChanged, "/"), event(NodeDataChanged, "/"));
+        let mut watches = table(&[(A, "/", StandardChild)]);
+        assert_eq!(fire(&mut watches, Happened::Created, "/x"), event(NodeChildrenChanged, "/"));
+        assert!(watches.is_empty());
+    }
+
+    #[test]
+    fn removal_and_check_follow_the_types() {
+        use WatcherType::*;
+        let all = [
+            (A, "/w", StandardData),
+            (A, "/w", StandardChild),
+            (A, "/w", WatchMode::Persistent),
+            (A, "/w", WatchMode::PersistentRecursive),
+        ];
+        let types = [Data, Children, WatcherType::Persistent, WatcherType::PersistentRecursive];
+        for (own, what) in types.into_iter().enumerate() {
+            let mut watches = table(&all);
+            assert_eq!((watches.check(A, "/w", what), watches.check(A, "/w", Any)), (Ok(()), Ok(())));
+            assert_eq!(watches.remove(A, "/w", what), Ok(()));
+            assert_eq!(watches.remove(A, "/w", what), Err(ErrorCode::NoWatcher));
+            for (other, what) in types.into_iter().enumerate() {
+                assert_eq!(watches.check(A, "/w", what).is_ok(), other != own, "{what:?}");
+            }
+        }
+        let mut watches = table(&all);
+        assert_eq!(watches.remove(A, "/w", Any), Ok(()));
+        assert!(watches.is_empty());
+        for (connection, path) in [(A, "/w"), (B, "/w"), (A, "/x")] {
+            assert_eq!(watches.check(connection, path, Any), Err(ErrorCode::NoWatcher));
+            assert_eq!(watches.remove(connection, path, Any), Err(ErrorCode::NoWatcher));
+        }
+    }
+
+    #[test]
+    fn counters_return_to_zero_when_connections_end() {
+        let mut watches = table(&[
+            (A, "/a", StandardData),
+            (A, "/a", StandardData),
+            (A, "/a", PersistentRecursive),
+            (A, "/b", Persistent),
+            (B, "/a", StandardData),
+            (B, "/c", StandardChild),
+            (B, "", StandardData),
+        ]);
+        assert_eq!(watches.watch_count(), 6);
+        assert_eq!(watches.summary(), WatchSummary { connections: 2, paths: 2, watches: 4 });
+        let mut by_path = vec![];
+        watches.for_each_by_path(|path, connection| by_path.push(format!("{path} {}", connection.0)));
+        let mut by_connection = vec![];
+        watches.for_each_by_connection(|connection, path| by_connection.push(format!("{path} {}", connection.0)));
+        by_path.sort();
+        by_connection.sort();
+        assert_eq!(by_path, ["/a 1", "/a 2", "/b 1"]);
+        assert_eq!(by_connection, by_path);
+        watches.remove_connection(A);
+        watches.remove_connection(A);
+        assert_eq!(watches.summary(), WatchSummary { connections: 1, paths: 1, watches: 1 });
+        assert_eq!(fire(&mut watches, Happened::Created, "/b"), []);
+        watches.remove_connection(B);
+        assert_eq!((watches.watch_count(), watches.is_empty()), (0, true));
+        assert_eq!(watches.summary(), WatchSummary::default());
+        assert_eq!((watches.paths.len(), watches.watchers.len(), watches.watches.len()), (0, 0, 0));
+    }
+
+    /// Semantics 10.3 the slow way: a set of (path, connection, mode).
+    #[derive(Default)]
+    struct Model(std::collections::BTreeSet<(String, u64, u8)>);
+
+    impl Model {
+        fn trigger(&mut self, path: &str, table: &[WatchMode], told: &mut std::collections::BTreeSet<u64>) {
+            for mode in table {
+                let of_mode = |(at, _, armed): &&(String, u64, u8)| *armed == *mode as u8 && at == path;
+                let found: Vec<_> = self.0.iter().filter(of_mode).cloned().collect();
+                for watch in found {
+                    told.insert(watch.1);
+                    if mode.is_one_shot() {
+                        self.0.remove(&watch);
+                    }
+                }
+            }
+            if table.contains(&StandardData) {
+                for (at, connection, mode) in &self.0 {
+                    let is_ancestor =
+                        at == "/" || path.strip_prefix(at.as_str()).is_some_and(|rest| rest.starts_with('/'));
+                    if *mode == PersistentRecursive as u8 && is_ancestor {
+                        told.insert(*connection);
+                    }
+                }
+            }
+        }
+
+        fn fire(&mut self, happened: Happened, path: &str) -> Vec<(u64, EventKind, String)> {
+            let mut told = std::collections::BTreeSet::new();
+            self.trigger(path, &[StandardData, Persistent, PersistentRecursive], &mut told);
+            let kind = match happened {
+                Happened::Created => NodeCreated,
+                Happened::DataChanged => NodeDataChanged,
+                Happened::Deleted => NodeDeleted,
+            };
+            if happened == Happened::Deleted {
+                self.trigger(path, &[StandardChild, Persistent], &mut told);
+            }
+            let mut events: Vec<_> = told.into_iter().map(|connection| (connection, kind, path.to_owned())).collect();
+            if happened != Happened::DataChanged {
+                let (parent, _) = path::split(path).unwrap();
+                let mut told = std::collections::BTreeSet::new();
+                self.trigger(parent, &[StandardChild, Persistent], &mut told);
+                events.extend(told.into_iter().map(|connection| (connection, NodeChildrenChanged, parent.to_owned())));
+            }
+            events
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_history_of_watches_is_the_models(steps in proptest::collection::vec((0u8..12, 0usize..9, 0u64..4, 0usize..4), 1..200)) {
+            const PATHS: [&str; 9] = ["/", "/a", "/a/b", "/a/b/c", "/a/bc", "/ab", "/z", "/z/y", "/z/y/x"];
+            let (mut watches, mut model) = (WatchTable::new(), Model::default());
+            for (what, path, connection, mode) in steps {
+                let (path, mode) = (PATHS[path], WatchMode::ALL[mode]);
+                match what {
+                    0..=5 => {
+                        watches.arm(ConnectionId(connection), path, mode);
+                        model.0.insert((path.to_owned(), connection, mode as u8));
+                    }
+                    6 => {
+                        watches.remove_connection(ConnectionId(connection));
+                        model.0.retain(|watch| watch.1 != connection);
+                    }
+                    7 | 8 => {
+                        let what = [WatcherType::Data, WatcherType::Children, WatcherType::Persistent, WatcherType::Any][mode as usize];
+                        let before = model.0.len();
+                        model.0.retain(|watch| {
+                            watch.0 != path || watch.1 != connection || !modes_of(what).iter().any(|mode| *mode as u8 == watch.2)
+                        });
+                        let found = model.0.len() < before;
+                        proptest::prop_assert_eq!(watches.check(ConnectionId(connection), path, what).is_ok(), found);
+                        proptest::prop_assert_eq!(watches.remove(ConnectionId(connection), path, what).is_ok(), found);
+                    }
+                    _ => {
+                        let happened = [Happened::DataChanged, Happened::Created, Happened::Deleted][what as usize - 9];
+                        if path == "/" && happened != Happened::DataChanged {
+                            continue;
+                        }
+                        let mut expected = model.fire(happened, path);
+                        let mut heard = fire(&mut watches, happened, path);
+                        heard.sort_by_key(|event| (event.1 == NodeChildrenChanged, event.0));
+                        expected.sort_by_key(|event| (event.1 == NodeChildrenChanged, event.0));
+                        proptest::prop_assert_eq!(heard, expected);
+                    }
+                }
+                let persistent = model.0.iter().filter(|watch| watch.2 == Persistent as u8).count();
+                proptest::prop_assert_eq!(watches.watch_count() as usize, model.0.len() + persistent);
+            }
+        }
+    }
 }

@@ -1,1 +1,335 @@
-fn main() {}
+//! `cargo dev`: everything a developer and CI do beyond `cargo test`, under the same words.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringkeeper_tools::server::{Kind, Setup, tail};
+use ringkeeper_tools::suites::{self, Context};
+use ringkeeper_tools::summary::{Summary, Verdict};
+use ringkeeper_tools::{Result, process, reference, root, target};
+
+#[derive(Parser)]
+#[command(name = "cargo dev", about = "ringkeeper's developer commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Formatting and lints, as CI wants them
+    Check,
+    /// Everything: unit tests, crash rounds and the real clients; installs the clients it needs
+    Test {
+        /// Only these suites
+        #[arg(long, value_enum, num_args = 1..)]
+        only: Vec<Suite>,
+        /// Crash rounds
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// kazoo's own test suite
+    Kazoo {
+        #[arg(long, value_enum, default_value_t = Server::Ringkeeper)]
+        server: Server,
+        /// pytest's expression that selects tests by name
+        #[arg(short = 'k')]
+        keyword: Option<String>,
+        /// Run all of kazoo's tests and write those that pass as the expected ones (reference only)
+        #[arg(long, conflicts_with = "keyword")]
+        record: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Scripted sessions and programs: zkCli, the C client, the Java client, the npm client
+    Cli {
+        #[arg(long, value_enum, default_value_t = Server::Ringkeeper)]
+        server: Server,
+        /// Only these
+        #[arg(long, value_enum, num_args = 1..)]
+        only: Vec<Suite>,
+        /// Write the answers as the expected ones (reference only)
+        #[arg(long)]
+        record: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// The Java reference: fetch it and print its class path, or run it
+    Reference {
+        /// Run it on this port of 127.0.0.1 until it is ended
+        #[arg(long)]
+        port: Option<u16>,
+    },
+    /// Kills the server under load, again and again, and checks what it promised; see `cargo dev crash --help`
+    #[command(disable_help_flag = true)]
+    Crash {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Place {
+    /// The server's binary; without it, the release binary is built
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Test servers listen on ports from here to 199 above, on 127.0.0.1
+    #[arg(long, default_value_t = 23100)]
+    port_base: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Java,
+    Ringkeeper,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    Unit,
+    Crash,
+    Kazoo,
+    Cli,
+    C,
+    Java,
+    Node,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        What::Check => check().map(|()| true),
+        What::Test {
+            only,
+            rounds,
+            place,
+        } => test(&only, rounds, place),
+        What::Kazoo {
+            server,
+            keyword,
+            record,
+            place,
+        } => kazoo(server, keyword.as_deref(), record, place),
+        What::Cli {
+            server,
+            only,
+            record,
+            place,
+        } => cli(server, &only, record, place),
+        What::Reference { port } => run_reference(port).map(|()| true),
+        What::Crash { arguments } => crash(&arguments).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check() -> Result<()> {
+    process::run(cargo().args(["fmt", "--all", "--check"]))?;
+    process::run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
+    let wanted = |suite| only.is_empty() || only.contains(&suite);
+    let mut summary = Summary::default();
+    // The suites below are about the program people run, so it is the release build that they run against.
+    let binary = match binary(place.binary) {
+        Ok(binary) => binary,
+        Err(why) => {
+            summary.add(
+                "release build",
+                Verdict::Broke {
+                    why: why.to_string(),
+                },
+                std::time::Duration::ZERO,
+            );
+            println!("{}", summary.text());
+            return Ok(false);
+        }
+    };
+    let ours = Context {
+        kind: Kind::Ringkeeper {
+            binary: binary.clone(),
+        },
+        port_base: place.port_base,
+        record: false,
+    };
+    if wanted(Suite::Unit) {
+        timed(&mut summary, "unit", suites::unit);
+    }
+    if wanted(Suite::Crash) {
+        timed(&mut summary, "crash", || {
+            suites::crash(&binary, rounds, place.port_base)
+        });
+    }
+    if wanted(Suite::Kazoo) {
+        timed(&mut summary, "kazoo", || suites::kazoo(&ours, None));
+    }
+    run_cli_suites(&mut summary, &wanted, &ours);
+    // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
+    if [Suite::Cli, Suite::C, Suite::Java, Suite::Node]
+        .into_iter()
+        .any(wanted)
+    {
+        match reference::kind() {
+            Ok(kind) => run_cli_suites(&mut summary, &wanted, &Context { kind, ..ours }),
+            Err(why) => {
+                let why = format!("the reference cannot be had: {why}");
+                summary.remark(format!(
+                    "answers were compared with the recorded ones only; {}",
+                    first_line(&why)
+                ));
+                summary.add(
+                    "recordings (java)",
+                    Verdict::Skipped { why },
+                    std::time::Duration::ZERO,
+                );
+            }
+        }
+    }
+    println!("{}", summary.text());
+    Ok(summary.is_success())
+}
+
+fn kazoo(server: Server, keyword: Option<&str>, record: bool, place: Place) -> Result<bool> {
+    let context = context(server, record, place)?;
+    let mut summary = Summary::default();
+    timed(&mut summary, "kazoo", || suites::kazoo(&context, keyword));
+    println!("{}", summary.text());
+    Ok(summary.is_success())
+}
+
+fn cli(server: Server, only: &[Suite], record: bool, place: Place) -> Result<bool> {
+    let context = context(server, record, place)?;
+    let mut summary = Summary::default();
+    run_cli_suites(
+        &mut summary,
+        &|suite| only.is_empty() || only.contains(&suite),
+        &context,
+    );
+    println!("{}", summary.text());
+    Ok(summary.is_success())
+}
+
+fn run_cli_suites(summary: &mut Summary, wanted: &dyn Fn(Suite) -> bool, context: &Context) {
+    type Run = fn(&Context) -> Verdict;
+    let all: [(Suite, &str, Run); 5] = [
+        (Suite::Cli, "zkCli", suites::zkcli),
+        (Suite::C, "C cli", suites::c_cli),
+        (Suite::C, "C program", suites::c_program),
+        (Suite::Java, "Java program", suites::java),
+        (Suite::Node, "npm program", suites::node),
+    ];
+    for (suite, name, run) in all {
+        if wanted(suite) {
+            timed(
+                summary,
+                &format!("{name} ({})", context.kind.name()),
+                || run(context),
+            );
+        }
+    }
+}
+
+fn run_reference(port: Option<u16>) -> Result<()> {
+    let Some(port) = port else {
+        println!("{}", reference::class_path()?);
+        return Ok(());
+    };
+    let directory = target().join("clients/servers/reference");
+    let setup = Setup {
+        kind: reference::kind()?,
+        directory,
+        port,
+        tick_ms: 2000,
+    };
+    setup.wipe()?;
+    let mut running = setup.start()?;
+    println!(
+        "127.0.0.1:{port}, process {}, data in {}",
+        running.pid(),
+        setup.data().display()
+    );
+    while running.is_alive() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn crash(arguments: &[String]) -> Result<()> {
+    let mut command = cargo();
+    command
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "ringkeeper-tools",
+            "--bin",
+            "crash",
+            "--",
+        ])
+        .args(arguments);
+    process::run(&mut command)
+}
+
+fn context(server: Server, record: bool, place: Place) -> Result<Context> {
+    if record && server != Server::Java {
+        return Err("only the reference's answers may be recorded: --server java".into());
+    }
+    let kind = match server {
+        Server::Java => reference::kind()?,
+        Server::Ringkeeper => Kind::Ringkeeper {
+            binary: binary(place.binary)?,
+        },
+    };
+    Ok(Context {
+        kind,
+        port_base: place.port_base,
+        record,
+    })
+}
+
+/// The binary that was named, or the release binary, built if it is not fresh.
+fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
+    match named {
+        Some(binary) => Ok(binary
+            .canonicalize()
+            .map_err(|error| format!("{}: {error}", binary.display()))?),
+        None => {
+            process::run(cargo().args(["build", "--release", "--bin", "ringkeeper"]))?;
+            Ok(target().join("release/ringkeeper"))
+        }
+    }
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root());
+    command
+}
+
+fn timed(summary: &mut Summary, name: &str, run: impl FnOnce() -> Verdict) {
+    println!("\n=== {name}");
+    let start = Instant::now();
+    let verdict = run();
+    summary.add(name, verdict, start.elapsed());
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

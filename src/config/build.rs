@@ -1,0 +1,686 @@
+//! From one setting per name to a [`Config`]: judging each, reading its value, checking them against each other.
+
+use std::path::{Path, PathBuf};
+
+use super::keys::{self, Judgement, Kind};
+use super::members::{self, Member, Mode};
+use super::sources::{Setting, Settings};
+use super::values::{self, Value};
+use super::*;
+
+pub(super) fn build(
+    source: String,
+    settings: Settings,
+    my_id_text: Option<&[u8]>,
+    notices: Vec<Notice>,
+) -> Result<(Config, Vec<Notice>), ConfigError> {
+    let mut builder = Builder {
+        source,
+        settings,
+        notices,
+        problems: Vec::new(),
+    };
+    builder.judge();
+    let config = builder.config(my_id_text);
+    match config {
+        Some(config) if builder.problems.is_empty() => Ok((config, builder.notices)),
+        _ => {
+            assert!(
+                !builder.problems.is_empty(),
+                "no configuration, and no reason given"
+            );
+            Err(ConfigError {
+                problems: builder.problems,
+                exit_code: EXIT_BAD_CONFIG,
+            })
+        }
+    }
+}
+
+/// The warning Java gives for a path that depends on where the server was started. Java: `VerifyingFileFactory`.
+pub(super) fn relative_path_warning(path: &Path) -> Option<String> {
+    let relative = path.is_relative() && !path.starts_with(".");
+    relative.then(|| {
+        format!(
+            "{} is relative. Prepend ./ to indicate that you're sure!",
+            path.display()
+        )
+    })
+}
+
+pub(super) fn my_id_path(settings: &Settings) -> Option<PathBuf> {
+    settings
+        .get("dataDir")
+        .map(|setting| Path::new(&setting.value).join("myid"))
+}
+
+struct Builder {
+    source: String,
+    settings: Settings,
+    notices: Vec<Notice>,
+    problems: Vec<String>,
+}
+
+impl Builder {
+    /// One look at every setting that was written: is its value readable, and what does this server do about it?
+    fn judge(&mut self) {
+        let settings = std::mem::take(&mut self.settings);
+        for setting in settings.values() {
+            let Setting {
+                key,
+                name,
+                value,
+                origin,
+            } = setting;
+            let place = format!("{origin}: {name}");
+            match values::check(key.kind, value) {
+                Ok(_)
+                    if key.kind == Kind::PropertyBool
+                        && !value.eq_ignore_ascii_case("false")
+                        && !value.eq_ignore_ascii_case("true") =>
+                {
+                    let why = format!("{place}: {value:?} is read as false; write true or false");
+                    self.notices.push(Notice::warn(Concern::Other, why));
+                }
+                Ok(_) => {}
+                Err(_) if name == "preAllocSize" => {} // Java goes on with the default; said where it is read
+                Err(_) if value.is_empty() && key.default.is_empty() && key.kind != Kind::Path => {}
+                Err(why) => {
+                    self.problems.push(format!("{place}: {why}"));
+                    continue;
+                }
+            }
+            let asks_for_nothing = key.asks_for_nothing(value);
+            match key.judgement {
+                Judgement::Implemented | Judgement::Ensemble => {}
+                Judgement::NoEffect(why) | Judgement::NotYet(why) => {
+                    let concern = match key.judgement {
+                        Judgement::NotYet(_) => Concern::NotYet,
+                        _ => Concern::Ineffective,
+                    };
+                    let quiet = asks_for_nothing || name.starts_with("log."); // zkServer.sh always gives log.dir and log.file
+                    let level = if quiet { Level::Info } else { Level::Warn };
+                    self.notices.push(Notice::new(
+                        level,
+                        concern,
+                        format!("{place}: has no effect: {why}"),
+                    ));
+                }
+                Judgement::Refused(_) if asks_for_nothing => {}
+                Judgement::Refused(why) => {
+                    let instead = if key.default.is_empty() {
+                        "remove it".to_owned()
+                    } else {
+                        format!("write {name}={}, or remove it", key.default)
+                    };
+                    self.problems
+                        .push(format!("{place}: refused: {why}; {instead}"));
+                }
+            }
+            if let (Kind::Path, Some(why)) = (key.kind, relative_path_warning(Path::new(value))) {
+                self.notices
+                    .push(Notice::warn(Concern::Other, format!("{place}: {why}")));
+            }
+        }
+        self.settings = settings;
+    }
+
+    fn config(&mut self, my_id_text: Option<&[u8]>) -> Option<Config> {
+        let my_id = self.my_id(my_id_text);
+        let directories = self.directories();
+        let client = self.client();
+        let sessions = self.sessions();
+        self.check_authentication_providers();
+        let (members, mode) = self.membership()?;
+        let auth = self.auth();
+        let log = self.log();
+        let snapshots = self.snapshots();
+        let limits = self.limits();
+        let tree = self.tree();
+        let runtime = self.runtime();
+        if self.int("electionAlg") != 3 {
+            self.refuse(
+                "electionAlg",
+                "invalid value, only 3 is supported; write electionAlg=3, or remove it",
+            );
+        }
+        let provider = self.text("metricsProvider.className").unwrap_or_default();
+        if provider == keys::NULL_METRICS_PROVIDER {
+            self.warn(
+                "metricsProvider.className",
+                Concern::Ineffective,
+                "metrics are kept all the same",
+            );
+        }
+        Some(Config {
+            source: self.source.clone(),
+            mode,
+            my_id,
+            members,
+            directories: directories?,
+            client,
+            sessions: sessions?,
+            log,
+            snapshots,
+            limits,
+            auth,
+            tree,
+            runtime,
+            whitelisted_words: list(&self.text("4lw.commands.whitelist").unwrap_or_default()),
+            read_only_mode: self.bool("readonlymode.enabled"),
+            reported_version: self.text("ringkeeper.reportedVersion"),
+            settings: self.settings.clone(),
+        })
+    }
+
+    fn my_id(&mut self, text: Option<&[u8]>) -> Option<i64> {
+        let first_line = text?
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        let first_line = String::from_utf8_lossy(first_line).trim().to_owned();
+        let id = first_line.parse().ok();
+        if id.is_none() {
+            let path = my_id_path(&self.settings).unwrap_or_default();
+            self.problems.push(format!("{}:1: serverid {first_line:?} is not a number; write the N of this server's server.N line", path.display()));
+        }
+        id
+    }
+
+    fn directories(&mut self) -> Option<Directories> {
+        let Some(data) = self.text("dataDir") else {
+            if !self.settings.contains_key("dataDir") {
+                self.problems.push(format!(
+                    "{}: dataDir: is not set; write dataDir=/var/lib/zookeeper",
+                    self.source
+                ));
+            }
+            return None;
+        };
+        let log = self.text("dataLogDir").unwrap_or_else(|| data.clone());
+        Some(Directories {
+            data: data.into(),
+            log: log.into(),
+            autocreate: self.bool("datadir.autocreate"),
+        })
+    }
+
+    fn client(&mut self) -> ClientListener {
+        let port = self
+            .optional_int("clientPort")
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0);
+        let address = self.text("clientPortAddress");
+        if address.is_some() && port.is_none() {
+            self.refuse(
+                "clientPortAddress",
+                "is set but clientPort is not; write clientPort=2181 too",
+            );
+        }
+        if port.is_none() {
+            self.notices.push(Notice::new(
+                Level::Info,
+                Concern::Other,
+                format!(
+                    "{}: clientPort is not set: no client can connect",
+                    self.source
+                ),
+            ));
+        }
+        let tokens = self.count("connection_throttle_tokens");
+        let throttle = tokens.map(|tokens| ConnectionThrottle {
+            tokens,
+            fill_time_ms: self.u32("connection_throttle_fill_time"),
+            fill_count: self.u32("connection_throttle_fill_count"),
+        });
+        ClientListener {
+            port,
+            address,
+            backlog: i32::try_from(self.int("clientPortListenBacklog")).unwrap_or(-1),
+            per_address_max: self.count("maxClientCnxns"),
+            total_max: self.count("maxCnxns"),
+            tcp_keep_alive: self.bool("clientTcpKeepAlive"),
+            sessionless_timeout_ms: self.u32("nio.sessionlessCnxnTimeout"),
+            throttle,
+        }
+    }
+
+    fn sessions(&mut self) -> Option<SessionTimeouts> {
+        let tick = self.int("tickTime");
+        if tick <= 0 {
+            self.refuse(
+                "tickTime",
+                "is not set to a time; write milliseconds, like tickTime=2000",
+            );
+            return None;
+        }
+        // -1 is Java's word for "not set". The products stay below 2^36, and Java's int is the ceiling.
+        let or_ticks = |timeout: i64, ticks: i64| {
+            if timeout == -1 {
+                (tick * ticks).min(i64::from(i32::MAX))
+            } else {
+                timeout
+            }
+        };
+        let min = or_ticks(self.int("minSessionTimeout"), 2);
+        let max = or_ticks(self.int("maxSessionTimeout"), 20);
+        if min > max {
+            let key = if self.settings.contains_key("minSessionTimeout") {
+                "minSessionTimeout"
+            } else {
+                "maxSessionTimeout"
+            };
+            self.refuse(key, &format!("minSessionTimeout ({min}) must not be larger than maxSessionTimeout ({max}); write a smaller minimum or a larger maximum"));
+            return None;
+        }
+        let milliseconds = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
+        Some(SessionTimeouts {
+            tick_time_ms: milliseconds(tick),
+            min_ms: milliseconds(min),
+            max_ms: milliseconds(max),
+        })
+    }
+
+    fn log(&mut self) -> LogSettings {
+        const BLOCK_BYTES: u64 = 64 * 1024;
+        if let Some(setting) = self
+            .settings
+            .get("preAllocSize")
+            .filter(|setting| values::check(setting.key.kind, &setting.value).is_err())
+        {
+            let why = format!(
+                "{:?} is not a number of kilobytes; {} is used",
+                setting.value, setting.key.default
+            );
+            self.warn("preAllocSize", Concern::Other, &why);
+        }
+        let strategy = self.text("ringkeeper.log.strategy").unwrap_or_default();
+        if strategy != "dsync" {
+            self.refuse(
+                "ringkeeper.log.strategy",
+                &format!("{strategy} is not there yet; write dsync, or remove it"),
+            );
+        }
+        let thread = match self.text("ringkeeper.logThread").as_deref() {
+            Some("inline") => LogThread::Inline,
+            Some("dedicated") => {
+                self.refuse(
+                    "ringkeeper.logThread",
+                    "dedicated is not there yet; write auto or inline",
+                );
+                LogThread::Auto
+            }
+            _ => LogThread::Auto,
+        };
+        LogSettings {
+            segment_bytes: unsigned(self.int("preAllocSize"))
+                .saturating_mul(1024)
+                .max(BLOCK_BYTES),
+            strategy: LogStrategy::Dsync,
+            thread,
+            batches_in_flight: self.u32("ringkeeper.log.batchesInFlight"),
+            flush_warning_ms: unsigned(self.int("fsync.warningthresholdms")),
+            free_min_bytes: unsigned(self.int("ringkeeper.minFreeMB")) << 20,
+        }
+    }
+
+    fn snapshots(&mut self) -> SnapshotSettings {
+        let transactions = self.int("snapCount");
+        if transactions < 2 {
+            self.warn("snapCount", Concern::Other, "must be at least 2; 2 is used");
+        }
+        let retain = self.int("autopurge.snapRetainCount");
+        if retain < 3 {
+            self.warn(
+                "autopurge.snapRetainCount",
+                Concern::Other,
+                "must be at least 3; 3 is used",
+            );
+        }
+        let kilobytes = unsigned(self.int("snapSizeLimitInKb"));
+        let purge_interval_ms = match self.value("autopurge.purgeInterval") {
+            Some(Value::Millis(interval)) if interval > 0 => Some(interval),
+            _ => None,
+        };
+        SnapshotSettings {
+            transactions_max: u32::try_from(transactions.max(2)).unwrap_or(u32::MAX),
+            log_bytes_max: (kilobytes > 0).then(|| kilobytes.saturating_mul(1024)),
+            retain_count: u32::try_from(retain.max(3)).unwrap_or(u32::MAX),
+            purge_interval_ms,
+        }
+    }
+
+    fn limits(&mut self) -> RequestLimits {
+        let frame_bytes_max = usize::try_from(self.int("jute.maxbuffer"))
+            .unwrap_or(crate::limits::JUTE_MAX_BUFFER_DEFAULT_BYTES);
+        let extra = self
+            .optional_int("jute.maxbuffer.extrasize")
+            .map(|extra| usize::try_from(extra.max(1024)).unwrap_or(usize::MAX));
+        RequestLimits {
+            frame_bytes_max,
+            record_extra_bytes: extra.unwrap_or(frame_bytes_max.max(1024)),
+            outstanding_max: self.count("globalOutstandingLimit").unwrap_or(1),
+            large_request_bytes: self.count("largeRequestThreshold"),
+            large_requests_bytes_max: self.count("largeRequestMaxBytes").unwrap_or(u32::MAX),
+        }
+    }
+
+    fn auth(&mut self) -> AuthSettings {
+        let skip_acl = self.bool("skipACL");
+        if skip_acl {
+            self.warn(
+                "skipACL",
+                Concern::Other,
+                "ACCESS CONTROL IS OFF: everybody may read, change and delete every node",
+            );
+        }
+        let super_digest = self.text("DigestAuthenticationProvider.superDigest");
+        if super_digest
+            .as_ref()
+            .is_some_and(|digest| !digest.starts_with("super:"))
+        {
+            self.warn(
+                "DigestAuthenticationProvider.superDigest",
+                Concern::Other,
+                "names a user other than super, so nobody becomes superuser; write super:DIGEST",
+            );
+        }
+        let schemes = list(&self.text("enforce.auth.schemes").unwrap_or_default());
+        let enforced = self.bool("enforce.auth.enabled");
+        if enforced && schemes.is_empty() {
+            self.refuse("enforce.auth.enabled", "is true but enforce.auth.schemes names no scheme; write enforce.auth.schemes=digest");
+        }
+        if let Some(unknown) = schemes
+            .iter()
+            .find(|scheme| enforced && !matches!(scheme.as_str(), "digest" | "ip"))
+        {
+            self.refuse(
+                "enforce.auth.schemes",
+                &format!(
+                    "{unknown} is not served, so nobody could satisfy it; write digest, ip or both"
+                ),
+            );
+        }
+        let digest_enabled = self.bool("DigestAuthenticationProvider.enabled");
+        if enforced && !digest_enabled && schemes.iter().all(|scheme| scheme == "digest") {
+            self.refuse("enforce.auth.schemes", "asks for digest, which DigestAuthenticationProvider.enabled=false turns off; write one or the other");
+        }
+        AuthSettings {
+            skip_acl,
+            digest_enabled,
+            super_digest,
+            enforced_schemes: enforced.then_some(schemes),
+        }
+    }
+
+    /// `authProvider.N` may name what is built in, and nothing else: ACLs of a scheme nobody checks protect nothing.
+    fn check_authentication_providers(&mut self) {
+        let providers: Vec<Setting> = self
+            .settings
+            .values()
+            .filter(|setting| setting.key.name == "authProvider.")
+            .cloned()
+            .collect();
+        for Setting { name, value, .. } in providers {
+            let class = value.strip_prefix(keys::AUTH_PROVIDER_PACKAGE);
+            match class.filter(|class| keys::AUTH_PROVIDERS.contains(class)) {
+                Some("DigestAuthenticationProvider" | "IPAuthenticationProvider") => {}
+                Some("EnsembleAuthenticationProvider") => {
+                    self.refuse(&name, "the ensemble scheme is not served yet; remove it");
+                }
+                Some(_) => self.warn(&name, Concern::NotYet, "has no effect: nobody can log in with this scheme yet, so its ACLs admit nobody"),
+                None => self.refuse(&name, &format!("{value:?} is not built in, and without it ACLs of its scheme would protect nothing; remove it, or name one of {}", keys::AUTH_PROVIDERS.join(", "))),
+            }
+        }
+    }
+
+    fn tree(&mut self) -> TreeSettings {
+        TreeSettings {
+            digest_enabled: self.bool("digest.enabled"),
+            close_session_txn_enabled: self.bool("closeSessionTxn.enabled"),
+            extended_types_enabled: self.bool("extendedTypesEnabled"),
+            container_check_interval_ms: self.u32("znode.container.checkIntervalMs"),
+            container_deletions_per_minute: self.u32("znode.container.maxPerMinute"),
+            container_never_used_max_ms: self.count("znode.container.maxNeverUsedIntervalMs"),
+        }
+    }
+
+    fn runtime(&mut self) -> RuntimeSettings {
+        let cpus = self.text("ringkeeper.cores").and_then(|text| {
+            let cpus = cpu_list(&text);
+            if cpus.is_none() {
+                self.refuse(
+                    "ringkeeper.cores",
+                    &format!("{text:?} is no list of CPUs; write one like 0-3,8"),
+                );
+            }
+            cpus
+        });
+        let pin = match self.text("ringkeeper.pin").as_deref() {
+            Some("on") => Pin::On,
+            Some("off") => Pin::Off,
+            _ => Pin::Auto,
+        };
+        let spin_us = match self.value("ringkeeper.spinMicros") {
+            Some(Value::Int(micros)) => u32::try_from(micros).ok(),
+            _ => None,
+        };
+        RuntimeSettings {
+            cpus,
+            pin,
+            spin_us,
+            log_level: self.log_level(),
+        }
+    }
+
+    fn log_level(&mut self) -> Option<LogLevel> {
+        // `root.logger` is a level followed by appenders: INFO,CONSOLE.
+        let text = self
+            .text("console.threshold")
+            .or_else(|| self.text("root.logger"))?;
+        let word = text
+            .split(',')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_uppercase();
+        match word.as_str() {
+            "OFF" => Some(LogLevel::Off),
+            "FATAL" | "ERROR" => Some(LogLevel::Error),
+            "WARN" => Some(LogLevel::Warn),
+            "INFO" => Some(LogLevel::Info),
+            "DEBUG" => Some(LogLevel::Debug),
+            "TRACE" | "ALL" => Some(LogLevel::Trace),
+            _ => {
+                let key = if self.settings.contains_key("console.threshold") {
+                    "console.threshold"
+                } else {
+                    "root.logger"
+                };
+                self.warn(
+                    key,
+                    Concern::Other,
+                    &format!("{word:?} is no log level; write ERROR, WARN, INFO, DEBUG or TRACE"),
+                );
+                None
+            }
+        }
+    }
+
+    fn membership(&mut self) -> Option<(Vec<Member>, Mode)> {
+        let multi_address = self.bool("multiAddress.enabled");
+        let lines: Vec<Setting> = self
+            .settings
+            .values()
+            .filter(|setting| setting.key.name == "server.")
+            .cloned()
+            .collect();
+        let mut members = Vec::new();
+        for Setting {
+            name,
+            value,
+            origin,
+            ..
+        } in &lines
+        {
+            match members::parse_member(name, value, multi_address) {
+                Ok(member) => members.push(member),
+                Err(why) => self.problems.push(format!("{origin}: {name}: {why}")),
+            }
+        }
+        if members.len() < lines.len() {
+            return None;
+        }
+        let place = match lines.first() {
+            Some(line) => format!("{}: {}", line.origin, line.name),
+            None => match self.settings.get("standaloneEnabled") {
+                Some(setting) => format!("{}: standaloneEnabled", setting.origin),
+                None => self.source.clone(),
+            },
+        };
+        match members::decide_mode(&members, self.bool("standaloneEnabled")) {
+            Ok(
+                mode @ Mode::Standalone {
+                    single_line_ignored,
+                },
+            ) => {
+                if single_line_ignored {
+                    let text = format!(
+                        "{place}: only one server specified (ignoring): this server runs standalone"
+                    );
+                    self.notices
+                        .push(Notice::new(Level::Error, Concern::Ineffective, text));
+                }
+                Some((members, mode))
+            }
+            Ok(Mode::Ensemble { participants }) => {
+                self.check_ensemble(&place, participants);
+                None
+            }
+            Err(why) => {
+                self.problems.push(format!("{place}: {why}"));
+                None
+            }
+        }
+    }
+
+    /// What an ensemble would still lack, and that there is none to be had yet.
+    fn check_ensemble(&mut self, place: &str, participants: usize) {
+        for key in ["initLimit", "syncLimit"] {
+            if self.int(key) == 0 {
+                self.problems.push(format!(
+                    "{}: {key}: is not set; write a number of ticks, like {key}=10",
+                    self.source
+                ));
+            }
+        }
+        self.problems.push(format!(
+            "{place}: refused: an ensemble of {participants} participants is not supported yet, and going alone would split it; \
+             remove the server.N lines for a standalone server"
+        ));
+    }
+
+    // Reading values. A value that cannot be read has been refused by `judge`; the default stands in for it.
+
+    fn value(&self, name: &str) -> Option<Value> {
+        let key = keys::find(name).map(|found| found.key)?;
+        let read = |text: &str| values::check(key.kind, text).ok();
+        let written = self
+            .settings
+            .get(name)
+            .and_then(|setting| read(&setting.value));
+        written.or_else(|| {
+            if key.default.is_empty() {
+                None
+            } else {
+                read(key.default)
+            }
+        })
+    }
+
+    fn optional_int(&self, name: &str) -> Option<i64> {
+        match self.value(name)? {
+            Value::Int(number) => Some(number),
+            other => panic!("{name} is read as an integer and is {other:?}"),
+        }
+    }
+
+    /// Of a key with a default.
+    fn int(&self, name: &str) -> i64 {
+        self.optional_int(name)
+            .unwrap_or_else(|| panic!("{name} has no default"))
+    }
+
+    fn u32(&self, name: &str) -> u32 {
+        u32::try_from(self.int(name).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// A bound: 0 and less mean that there is none.
+    fn count(&self, name: &str) -> Option<u32> {
+        Some(self.u32(name)).filter(|count| *count > 0)
+    }
+
+    fn bool(&self, name: &str) -> bool {
+        matches!(self.value(name), Some(Value::Bool(true)))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Value::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    fn place(&self, name: &str) -> String {
+        match self.settings.get(name) {
+            Some(setting) => format!("{}: {name}", setting.origin),
+            None => format!("{}: {name}", self.source),
+        }
+    }
+
+    fn refuse(&mut self, name: &str, why: &str) {
+        let place = self.place(name);
+        self.problems.push(format!("{place}: {why}"));
+    }
+
+    fn warn(&mut self, name: &str, concern: Concern, why: &str) {
+        let text = format!("{}: {why}", self.place(name));
+        self.notices.push(Notice::warn(concern, text));
+    }
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A comma list, trimmed, without empty ones.
+fn list(text: &str) -> Vec<String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `0-3,8`, in order and without duplicates. No machine has more than a few thousand.
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    const CPU_MAX: usize = 8191;
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part
+            .trim()
+            .split_once('-')
+            .unwrap_or((part.trim(), part.trim()));
+        let (first, last) = (
+            first.trim().parse::<usize>().ok()?,
+            last.trim().parse::<usize>().ok()?,
+        );
+        if first > last || last > CPU_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Some(cpus)
+}

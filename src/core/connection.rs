@@ -1,0 +1,185 @@
+//! One client connection as the core sees it: who it is, what it waits for, what waits for it.
+//!
+//!   New --ConnectRequest--> Connecting --session ready--> Open --close, error, expiry--> Closing
+//!
+//! Holds always: replies leave in request order; `outbox` holds bytes not yet given to the shell, `unsent` those the
+//! kernel has not taken yet. Spec: client-protocol 18, semantics 12. Java: `NIOServerCnxn`, `ServerCnxn`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::tree::acl::Identity;
+use super::types::{ConnectionId, SessionId, Zxid};
+use crate::limits;
+use crate::wire::ErrorCode;
+use crate::wire::client::OpCode;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing but a ConnectRequest is understood.
+    New,
+    /// The session is being created; frames wait.
+    Connecting,
+    Open,
+    /// Nothing more is read; what is queued is flushed, then the connection ends.
+    Closing,
+}
+
+/// A request whose turn to be answered has not come.
+#[derive(Debug)]
+pub struct Pending {
+    pub xid: i32,
+    pub opcode: OpCode,
+    pub arrived_us: u64,
+    /// Counted against `largeRequestMaxBytes`; 0 for requests below the threshold.
+    pub large_bytes: usize,
+    pub wait: Wait,
+}
+
+/// What a pending request waits for.
+#[derive(Debug)]
+pub enum Wait {
+    /// A write: its own commit.
+    Commit { zxid: Zxid },
+    /// A read: everything before it on its connection. It sees the identities it was sent with.
+    Turn { body: Box<[u8]>, identities: Rc<[Identity]> },
+    /// A `sync`: everything proposed before it arrived, and its turn.
+    Sync { body: Box<[u8]>, through: Zxid },
+    /// A refusal that is known already: its turn.
+    Refused { error: ErrorCode },
+}
+
+/// What `cons` tells about a connection. Java: `ServerCnxn` statistics.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats {
+    pub packets_received: u64,
+    pub packets_sent: u64,
+    pub established_ms: i64,
+    pub last_opcode: Option<OpCode>,
+    pub last_cxid: i64,
+    pub last_zxid: i64,
+    pub last_response_us: u64,
+    pub last_latency_ms: u64,
+    pub min_latency_ms: u64,
+    pub max_latency_ms: u64,
+    pub total_latency_ms: u64,
+    pub answered: u64,
+}
+
+impl Stats {
+    pub fn new(established_ms: i64) -> Self {
+        Stats {
+            packets_received: 0,
+            packets_sent: 0,
+            established_ms,
+            last_opcode: None,
+            last_cxid: -1,
+            last_zxid: -1,
+            last_response_us: 0,
+            last_latency_ms: 0,
+            min_latency_ms: u64::MAX,
+            max_latency_ms: 0,
+            total_latency_ms: 0,
+            answered: 0,
+        }
+    }
+
+    /// One request answered. `cxid` is left alone when negative (pings and the like).
+    pub fn answered(&mut self, opcode: OpCode, cxid: i32, zxid: Zxid, now_us: u64, latency_ms: u64) {
+        self.last_opcode = Some(opcode);
+        if cxid >= 0 {
+            self.last_cxid = i64::from(cxid);
+        }
+        self.last_zxid = zxid.0 as i64;
+        self.last_response_us = now_us;
+        self.last_latency_ms = latency_ms;
+        self.min_latency_ms = self.min_latency_ms.min(latency_ms);
+        self.max_latency_ms = self.max_latency_ms.max(latency_ms);
+        self.total_latency_ms += latency_ms;
+        self.answered += 1;
+    }
+
+    /// The handshake is answered. `cons` shows it as the operation SESS.
+    pub fn connected(&mut self, now_us: u64, zxid: Zxid) {
+        self.answered(OpCode::CreateSession, -1, zxid, now_us, 0);
+    }
+
+    /// `crst`: everything but who and since when.
+    pub fn reset(&mut self) {
+        *self = Stats::new(self.established_ms);
+    }
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    pub id: ConnectionId,
+    pub peer: SocketAddr,
+    pub state: State,
+    pub session: SessionId,
+    /// The read-only byte of the ConnectRequest, if it had one: the response has one exactly then (client-protocol 5.1).
+    pub read_only: Option<bool>,
+    /// As negotiated, milliseconds; 0 before.
+    pub timeout_ms: i32,
+    /// A set, shared with queued reads: a request sees the identities it was sent with.
+    pub identities: Rc<[Identity]>,
+    pub pending: VecDeque<Pending>,
+    /// Whole frames not looked at yet, because the connection was blocked.
+    pub inbox: Vec<u8>,
+    pub inbox_start: usize,
+    pub outbox: Vec<u8>,
+    /// In the list of connections with something in `outbox`.
+    pub dirty: bool,
+    pub unsent: usize,
+    /// Bytes of its unanswered requests above `largeRequestThreshold`.
+    pub large_request_bytes: usize,
+    /// The shell was told to stop reading.
+    pub paused: bool,
+    /// `Output::Close` follows the outbox at the next flush.
+    pub close_after_flush: bool,
+    pub stats: Stats,
+}
+
+impl Connection {
+    pub fn new(id: ConnectionId, peer: SocketAddr, identity: Identity, established_ms: i64) -> Self {
+        Connection {
+            id,
+            peer,
+            state: State::New,
+            session: SessionId(0),
+            read_only: None,
+            timeout_ms: 0,
+            identities: Rc::from([identity]),
+            pending: VecDeque::new(),
+            inbox: Vec::new(),
+            inbox_start: 0,
+            outbox: Vec::new(),
+            dirty: false,
+            unsent: 0,
+            large_request_bytes: 0,
+            paused: false,
+            close_after_flush: false,
+            stats: Stats::new(established_ms),
+        }
+    }
+
+    /// Bytes this client has not taken yet.
+    pub fn owed_bytes(&self) -> usize {
+        self.outbox.len() + self.unsent
+    }
+
+    /// Whether frames of this connection must wait for something of its own.
+    pub fn blocked(&self) -> bool {
+        self.state == State::Connecting || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS || self.owes_too_much()
+    }
+
+    /// Its client does not take answers as fast as it asks: no more are worked out for now.
+    pub fn owes_too_much(&self) -> bool {
+        self.owed_bytes() > limits::CLIENT_OUTPUT_SOFT_BYTES
+    }
+
+    /// Its client takes nothing while notifications keep coming: the connection ends.
+    pub fn owes_far_too_much(&self) -> bool {
+        self.unsent > 0 && self.owed_bytes() > limits::CLIENT_OUTPUT_HARD_BYTES
+    }
+}

@@ -1,0 +1,266 @@
+//! Admission: which frames are looked at now, which wait, and where a request goes.
+//!
+//! Frames of a connection are taken in order until it is blocked (its session is being created, it owes too many answers,
+//! its client does not read); the rest wait in its inbox, and the shell is told to stop reading. Nothing is skipped ever:
+//! that is what keeps the order. Spec: client-protocol 1, 8, 13; semantics 11.4. Java: `ZooKeeperServer.processPacket`.
+
+use super::identity::Authenticated;
+use crate::core::connection::{Pending, State, Wait};
+use crate::core::node::{Node, Slot};
+use crate::core::types::{LogRoom, Now, Output};
+use crate::wire::ErrorCode;
+use crate::wire::client::{OpCode, Request, RequestError, RequestHeader};
+use crate::wire::frame::Frames;
+use crate::wire::jute::Reader;
+
+/// One request on its way through a step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub xid: i32,
+    pub opcode: OpCode,
+    pub arrived_us: u64,
+    pub large_bytes: usize,
+}
+
+impl Header {
+    pub fn pending(self, wait: Wait) -> Pending {
+        let Header { xid, opcode, arrived_us, large_bytes } = self;
+        Pending { xid, opcode, arrived_us, large_bytes, wait }
+    }
+}
+
+impl Node {
+    /// Complete frames from a client. What cannot be looked at yet is kept.
+    pub(in crate::core) fn on_frames(&mut self, now: Now, slot: Slot, frames: &[u8], out: &mut Vec<Output>) {
+        if self.shutting_down {
+            return;
+        }
+        let connection = &mut self.connections[slot];
+        if !connection.inbox.is_empty() {
+            connection.inbox.extend_from_slice(frames);
+            return;
+        }
+        let taken = self.take_frames(now, slot, frames, out);
+        let connection = &mut self.connections[slot];
+        if taken < frames.len() && connection.state != State::Closing {
+            connection.inbox.extend_from_slice(&frames[taken..]);
+            self.pause(slot, out);
+        } else {
+            self.pause_if_busy(slot, out);
+        }
+    }
+
+    /// Something a connection may have waited for has happened: answers what can be answered, takes frames that waited,
+    /// and lets the shell read again.
+    pub(in crate::core) fn go_on(&mut self, now: Now, slot: Slot, out: &mut Vec<Output>) {
+        self.answer_pending(now, slot);
+        let connection = &mut self.connections[slot];
+        if !connection.paused || connection.blocked() || connection.state == State::Closing {
+            return;
+        }
+        if !connection.inbox.is_empty() && !self.shutting_down {
+            let mut inbox = std::mem::take(&mut connection.inbox);
+            let taken = self.take_frames(now, slot, &inbox, out);
+            if self.connections[slot].state == State::Closing {
+                return;
+            }
+            inbox.drain(..taken);
+            self.connections[slot].inbox = inbox;
+        }
+        let connection = &mut self.connections[slot];
+        if connection.inbox.is_empty() && !connection.blocked() && !self.must_wait(slot) {
+            let connection = &mut self.connections[slot];
+            connection.paused = false;
+            out.push(Output::ResumeReading { connection: connection.id });
+        }
+    }
+
+    pub(in crate::core) fn pause(&mut self, slot: Slot, out: &mut Vec<Output>) {
+        let connection = &mut self.connections[slot];
+        if !connection.paused && connection.state != State::Closing {
+            connection.paused = true;
+            out.push(Output::PauseReading { connection: connection.id });
+        }
+    }
+
+    fn pause_if_busy(&mut self, slot: Slot, out: &mut Vec<Output>) {
+        if self.connections[slot].blocked() || self.must_wait(slot) {
+            self.pause(slot, out);
+        }
+    }
+
+    /// `globalOutstandingLimit`: over it, only connections that owe no answer are read. Java: `shouldThrottle`.
+    fn must_wait(&self, slot: Slot) -> bool {
+        self.outstanding.requests > self.settings.global_outstanding_limit && !self.connections[slot].pending.is_empty()
+    }
+
+    /// Looks at frames until the connection is blocked or ends; returns how many bytes were taken.
+    fn take_frames(&mut self, now: Now, slot: Slot, bytes: &[u8], out: &mut Vec<Output>) -> usize {
+        let mut frames = Frames::new(bytes);
+        loop {
+            let connection = &self.connections[slot];
+            if connection.state == State::Closing {
+                return bytes.len();
+            }
+            if connection.blocked() {
+                break;
+            }
+            let Some(payload) = frames.next() else { break };
+            match connection.state {
+                State::New => self.on_connect(now, slot, payload, out),
+                State::Open => self.on_request(now, slot, payload, out),
+                State::Connecting | State::Closing => unreachable!("looked at above"),
+            }
+        }
+        bytes.len() - frames.rest().len()
+    }
+
+    fn on_request(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
+        self.metrics.packets_received += 1;
+        let connection = &mut self.connections[slot];
+        connection.stats.packets_received += 1;
+        let mut reader = Reader::new(payload, &self.limits);
+        let Ok(header) = RequestHeader::decode(&mut reader) else {
+            return self.close(slot);
+        };
+        let body = reader.rest();
+        let Ok(opcode) = OpCode::try_from(header.opcode) else {
+            return self.refuse_opcode(slot, header.xid);
+        };
+        let mut header = Header { xid: header.xid, opcode, arrived_us: now.mono_us, large_bytes: 0 };
+        // Identities are proved at once and out of order; they do not keep a session alive (client-protocol 8.2, 12.11).
+        match opcode {
+            OpCode::Auth | OpCode::Sasl => return self.on_authenticate(now, slot, header, body),
+            opcode if !opcode.is_for_clients() => return self.refuse_opcode(slot, header.xid),
+            _ => {}
+        }
+        if self.lacks_enforced_identity(slot) {
+            self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
+            return self.close(slot);
+        }
+        if let Some(threshold) = self.settings.large_request_threshold_bytes
+            && payload.len() > threshold
+        {
+            if self.outstanding.large_request_bytes + payload.len() > self.settings.large_request_max_bytes {
+                self.metrics.large_requests_rejected += 1;
+                return self.close(slot);
+            }
+            header.large_bytes = payload.len();
+        }
+        let session = self.connections[slot].session;
+        let alive = self.sessions.touch(session, now.mono_us);
+        if !alive && self.sessions.get(session).is_none() {
+            // Java: a request whose session is gone when it enters the pipeline is dropped without a word.
+            return;
+        }
+        if is_write(opcode) {
+            self.admit_write(now, slot, header, body, out)
+        } else {
+            self.admit_read(now, slot, header, body, alive)
+        }
+    }
+
+    fn admit_write(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], out: &mut Vec<Output>) {
+        // A malformed write is answered here and consumes no zxid: a Java leader would be harmed by it (client-protocol 1.2).
+        let request = match Request::decode(header.opcode.number(), body, &self.limits) {
+            Ok(request) => request,
+            Err(RequestError::UnknownOpcode(_)) => return self.refuse_opcode(slot, header.xid),
+            Err(RequestError::Malformed(_)) => {
+                return self.refuse(now, slot, header, ErrorCode::MarshallingError);
+            }
+        };
+        let closes = matches!(request, Request::CloseSession);
+        let refused = match self.room {
+            LogRoom::Ample => false,
+            LogRoom::Low => !closes,
+            LogRoom::None => true,
+        };
+        if refused {
+            self.metrics.writes_refused_disk_full += 1;
+            return self.refuse(now, slot, header, ErrorCode::SystemError);
+        }
+        let zxid = self.propose_request(now, slot, header, request, out);
+        self.push_pending(slot, header.pending(Wait::Commit { zxid }));
+    }
+
+    fn admit_read(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], alive: bool) {
+        if !alive {
+            return self.refuse(now, slot, header, ErrorCode::SessionExpired);
+        }
+        let through = self.leader.proposed();
+        let waits_for_sync = header.opcode == OpCode::Sync && self.progress.applied < through;
+        let connection = &self.connections[slot];
+        if connection.pending.is_empty() && !waits_for_sync {
+            let identities = connection.identities.clone();
+            return self.answer_read(now, slot, header, body, &identities);
+        }
+        let wait = if header.opcode == OpCode::Sync {
+            self.outstanding.await_sync(through, connection.id);
+            Wait::Sync { body: body.into(), through }
+        } else {
+            Wait::Turn { body: body.into(), identities: connection.identities.clone() }
+        };
+        self.push_pending(slot, header.pending(wait));
+    }
+
+    /// Answers with an error in its turn.
+    pub(super) fn refuse(&mut self, now: Now, slot: Slot, header: Header, error: ErrorCode) {
+        if self.connections[slot].pending.is_empty() {
+            let zxid = self.progress.applied.0 as i64;
+            return self.reply_error(now, slot, header, zxid, error);
+        }
+        self.push_pending(slot, header.pending(Wait::Refused { error }));
+    }
+
+    fn push_pending(&mut self, slot: Slot, pending: Pending) {
+        self.outstanding.requests += 1;
+        self.outstanding.large_request_bytes += pending.large_bytes;
+        let connection = &mut self.connections[slot];
+        connection.large_request_bytes += pending.large_bytes;
+        connection.pending.push_back(pending);
+    }
+
+    pub(super) fn pop_pending(&mut self, slot: Slot) -> Option<Pending> {
+        let connection = &mut self.connections[slot];
+        let pending = connection.pending.pop_front()?;
+        connection.large_request_bytes -= pending.large_bytes;
+        self.outstanding.requests -= 1;
+        self.outstanding.large_request_bytes -= pending.large_bytes;
+        Some(pending)
+    }
+
+    /// An opcode nobody may send: said at once, and that ends the connection, not the session (client-protocol 8.1).
+    fn refuse_opcode(&mut self, slot: Slot, xid: i32) {
+        self.reply_unknown_opcode(slot, xid);
+        self.close(slot);
+    }
+
+    fn on_authenticate(&mut self, now: Now, slot: Slot, header: Header, body: &[u8]) {
+        match self.authenticate(slot, header.opcode, body) {
+            Authenticated::Accepted => self.reply_authenticated(slot, header),
+            Authenticated::Refused => {
+                self.metrics.auth_failed_count += 1;
+                self.reply_error(now, slot, header, 0, ErrorCode::AuthFailed);
+                self.close(slot);
+            }
+            Authenticated::Malformed => self.close(slot),
+        }
+    }
+}
+
+/// Goes through the replicated write pipeline and consumes a zxid even when it is refused (client-protocol 8).
+pub(super) fn is_write(opcode: OpCode) -> bool {
+    matches!(
+        opcode,
+        OpCode::Create
+            | OpCode::Create2
+            | OpCode::CreateContainer
+            | OpCode::CreateTtl
+            | OpCode::Delete
+            | OpCode::SetData
+            | OpCode::SetAcl
+            | OpCode::Multi
+            | OpCode::Reconfig
+            | OpCode::CloseSession
+    )
+}

@@ -1,0 +1,128 @@
+//! The handshake: a new session through the write pipeline, or an old one picked up again.
+//! Spec: client-protocol 5.4, semantics 11.1. Java: `ZooKeeperServer.processConnectRequest`.
+
+use super::commit::Asked;
+use crate::core::connection::State;
+use crate::core::node::{Node, Slot};
+use crate::core::session::identity::{password, password_matches};
+use crate::core::settings::Settings;
+use crate::core::types::{LogRoom, Now, Output, SessionId};
+use crate::wire::client::{ConnectRequest, ConnectResponse};
+use crate::wire::txn::Txn;
+
+/// A token bucket in front of the handshake. Java: `BlueThrottle` without its random early drop.
+#[derive(Debug)]
+pub struct ConnectThrottle {
+    tokens: u32,
+    filled_us: u64,
+}
+
+impl ConnectThrottle {
+    pub fn new(settings: &Settings, now: Now) -> Self {
+        ConnectThrottle { tokens: settings.connection_throttle_tokens, filled_us: now.mono_us }
+    }
+
+    /// Takes a token if there is one, or if the throttle is off.
+    fn admits(&mut self, settings: &Settings, now: Now) -> bool {
+        let most = settings.connection_throttle_tokens;
+        if most == 0 {
+            return true;
+        }
+        let period_us = u64::from(settings.connection_throttle_fill_ms.max(1)) * 1000;
+        let periods = (now.mono_us - self.filled_us) / period_us;
+        if periods > 0 {
+            let filled = periods.saturating_mul(u64::from(settings.connection_throttle_fill_count));
+            self.tokens = u64::from(self.tokens).saturating_add(filled).min(u64::from(most)) as u32;
+            self.filled_us += periods * period_us;
+        }
+        self.tokens = match self.tokens.checked_sub(1) {
+            Some(left) => left,
+            None => return false,
+        };
+        true
+    }
+}
+
+impl Node {
+    pub(super) fn on_connect(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
+        self.metrics.packets_received += 1;
+        self.connections[slot].stats.packets_received += 1;
+        let limits = self.limits;
+        let Ok(request) = ConnectRequest::decode(payload, &limits) else {
+            return self.close(slot);
+        };
+        if !self.connect_throttle.admits(&self.settings, now) {
+            self.metrics.connection_rejected += 1;
+            return self.close(slot);
+        }
+        // A client that has seen more than we have must find a server that has, too.
+        if request.last_zxid_seen > self.progress.applied.0 as i64 {
+            return self.close(slot);
+        }
+        self.connections[slot].read_only = request.read_only;
+        let timeout_ms =
+            request.timeout_ms.max(self.settings.session_timeout_min_ms).min(self.settings.session_timeout_max_ms);
+        if request.session_id == 0 {
+            self.create_session(now, slot, timeout_ms, out);
+        } else {
+            self.resume_session(now, slot, SessionId(request.session_id), request.password, timeout_ms);
+        }
+    }
+
+    fn create_session(&mut self, now: Now, slot: Slot, timeout_ms: i32, out: &mut Vec<Output>) {
+        // Without room in the log there are no new sessions; the client tries again, here or elsewhere.
+        if self.room == LogRoom::None {
+            return self.close(slot);
+        }
+        let session = self.session_ids.allocate();
+        let connection = &mut self.connections[slot];
+        connection.state = State::Connecting;
+        connection.session = session;
+        let asked = Asked::Connect { connection: connection.id };
+        self.propose(now, asked, session, 0, &[], |_| Txn::CreateSession { timeout_ms }, out);
+    }
+
+    /// The password is checked before the old connection is closed: the Java order lets anyone end anyone's connection.
+    fn resume_session(&mut self, now: Now, slot: Slot, session: SessionId, password: Option<&[u8]>, timeout_ms: i32) {
+        if !password_matches(session, password) || !self.sessions.resume(session, timeout_ms, now.mono_us) {
+            let connection = &mut self.connections[slot];
+            ConnectResponse::refusal(connection.read_only.map(|_| false)).encode(&mut connection.outbox);
+            self.mark_dirty(slot);
+            return self.close(slot);
+        }
+        self.metrics.connection_revalidate_count += 1;
+        let before = self.sessions.get(session).and_then(|session| session.connection);
+        if let Some(old) = before.and_then(|connection| self.slot(connection))
+            && old != slot
+        {
+            self.close(old);
+        }
+        self.connections[slot].session = session;
+        self.welcome(now, slot, timeout_ms);
+    }
+
+    /// The session is the client's: tells it. Frames it sent meanwhile are looked at by `go_on`.
+    pub(super) fn welcome(&mut self, now: Now, slot: Slot, timeout_ms: i32) {
+        let connection = &mut self.connections[slot];
+        connection.state = State::Open;
+        connection.timeout_ms = timeout_ms;
+        connection.stats.connected(now.mono_us, self.progress.applied);
+        let session = connection.session;
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.connection = Some(connection.id);
+        }
+        let response = ConnectResponse {
+            protocol_version: 0,
+            timeout_ms,
+            session_id: session.0,
+            password: password(session),
+            // This server is never in read-only mode; the byte is there exactly when the request had one.
+            read_only: connection.read_only.map(|_| false),
+        };
+        response.encode(&mut connection.outbox);
+        connection.stats.packets_sent += 1;
+        self.metrics.packets_sent += 1;
+        self.metrics.connection_request_count += 1;
+        self.mark_dirty(slot);
+    }
+}

@@ -1,0 +1,44 @@
+//! Who a connection proves to be. Handled when the packet is read, out of order with other replies.
+//! Spec: client-protocol 8.2, 12.4, 12.5; semantics 8.1, 8.7. Java: `ProviderRegistry`, `DigestAuthenticationProvider`.
+
+use crate::core::node::{Node, Slot};
+use crate::core::tree::acl;
+use crate::wire::client::{OpCode, Request};
+
+pub(super) enum Authenticated {
+    Accepted,
+    /// Answered AUTHFAILED, then the connection closes.
+    Refused,
+    /// Closes without an answer.
+    Malformed,
+}
+
+impl Node {
+    pub(super) fn authenticate(&mut self, slot: Slot, opcode: OpCode, body: &[u8]) -> Authenticated {
+        let connection = &mut self.connections[slot];
+        match Request::decode(opcode.number(), body, &self.limits) {
+            // Without a SASL configuration the exchange ends at once and proves nothing (client-protocol 12.5).
+            Ok(Request::Sasl { .. }) => Authenticated::Accepted,
+            Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
+                (Some("digest"), Some(auth)) => {
+                    let mut identities = connection.identities.to_vec();
+                    acl::authenticate_digest(auth, self.settings.super_digest.as_deref(), &mut identities);
+                    connection.identities = identities.into();
+                    Authenticated::Accepted
+                }
+                // Every connection has its address from the start.
+                (Some("ip"), _) => Authenticated::Accepted,
+                _ => Authenticated::Refused,
+            },
+            _ => Authenticated::Malformed,
+        }
+    }
+
+    /// `enforce.auth.enabled`: whether this connection has none of the schemes that a request needs.
+    pub(super) fn lacks_enforced_identity(&self, slot: Slot) -> bool {
+        let schemes = &self.settings.enforce_auth_schemes;
+        let identities = &self.connections[slot].identities;
+        !schemes.is_empty()
+            && !identities.iter().any(|identity| schemes.iter().any(|scheme| identity.scheme == scheme.as_str()))
+    }
+}

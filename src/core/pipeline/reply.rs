@@ -1,0 +1,120 @@
+//! Answers: encoded straight into the connection's outbox, in request order, with the zxid of client-protocol 7.
+
+use super::admit::Header;
+use crate::core::connection::Pending;
+use crate::core::node::{Node, Slot};
+use crate::core::tree::{Applied, ItemOutcome};
+use crate::core::types::Now;
+use crate::wire::ErrorCode;
+use crate::wire::client::reply::{put_bare, put_create2};
+use crate::wire::client::{MultiResult, OpCode, ReplyHeader, Response};
+use crate::wire::frame::{begin_frame, end_frame};
+use crate::wire::jute::{put_i32, put_string};
+use crate::wire::txn::{CreateKind, Txn};
+
+impl From<&Pending> for Header {
+    fn from(pending: &Pending) -> Header {
+        let Pending { xid, opcode, arrived_us, large_bytes, .. } = *pending;
+        Header { xid, opcode, arrived_us, large_bytes }
+    }
+}
+
+impl Node {
+    /// A success whose body `body` appends.
+    pub(super) fn reply(&mut self, now: Now, slot: Slot, header: Header, body: impl FnOnce(&mut Vec<u8>)) {
+        let zxid = self.progress.applied.0 as i64;
+        let outbox = &mut self.connections[slot].outbox;
+        let frame = begin_frame(outbox);
+        ReplyHeader { xid: header.xid, zxid, err: 0 }.encode(outbox);
+        body(outbox);
+        end_frame(outbox, frame);
+        self.answered(now, slot, header);
+    }
+
+    pub(super) fn reply_error(&mut self, now: Now, slot: Slot, header: Header, zxid: i64, error: ErrorCode) {
+        put_bare(&mut self.connections[slot].outbox, ReplyHeader { xid: header.xid, zxid, err: error.number() });
+        self.answered(now, slot, header);
+    }
+
+    /// The answer to an opcode nobody may send: not counted, and its zxid says that nothing was looked at.
+    pub(super) fn reply_unknown_opcode(&mut self, slot: Slot, xid: i32) {
+        let header = ReplyHeader { xid, zxid: -1, err: ErrorCode::Unimplemented.number() };
+        put_bare(&mut self.connections[slot].outbox, header);
+        self.mark_dirty(slot);
+    }
+
+    /// `auth` and `sasl`: zxid 0; SASL without a configuration has a null token.
+    pub(super) fn reply_authenticated(&mut self, slot: Slot, header: Header) {
+        let outbox = &mut self.connections[slot].outbox;
+        let frame = begin_frame(outbox);
+        ReplyHeader { xid: header.xid, zxid: 0, err: 0 }.encode(outbox);
+        if header.opcode == OpCode::Sasl {
+            put_i32(outbox, -1);
+        }
+        end_frame(outbox, frame);
+        self.connections[slot].stats.packets_sent += 1;
+        self.metrics.packets_sent += 1;
+        self.mark_dirty(slot);
+    }
+
+    /// The answer to a write that was just applied as `txn`.
+    pub(super) fn reply_to_write(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        header: Header,
+        txn: &Txn<'_>,
+        applied: &Applied<'_>,
+    ) {
+        if header.opcode == OpCode::Multi {
+            let results = multi_results(txn, applied);
+            return self.reply(now, slot, header, |out| Response::Multi(results).encode_body(out));
+        }
+        let outcome = applied.items.first().copied().unwrap_or(ItemOutcome::Session);
+        if let ItemOutcome::Failed { code } = outcome {
+            let error = ErrorCode::try_from(code).unwrap_or(ErrorCode::SystemError);
+            return self.reply_error(now, slot, header, self.progress.applied.0 as i64, error);
+        }
+        self.reply(now, slot, header, |out| match outcome {
+            ItemOutcome::Created { path, .. } if header.opcode == OpCode::Create => put_string(out, path),
+            ItemOutcome::Created { path, stat } => put_create2(out, path, &stat),
+            ItemOutcome::DataSet { stat } | ItemOutcome::AclSet { stat } => stat.encode(out),
+            ItemOutcome::Deleted | ItemOutcome::Checked | ItemOutcome::Session => {}
+            ItemOutcome::Failed { .. } => unreachable!("answered above"),
+        });
+    }
+
+    /// Books one answer: statistics, and a place in the next flush.
+    pub(super) fn answered(&mut self, now: Now, slot: Slot, header: Header) {
+        let latency_ms = (now.mono_us.saturating_sub(header.arrived_us)) / 1000;
+        let connection = &mut self.connections[slot];
+        connection.stats.packets_sent += 1;
+        connection.stats.answered(header.opcode, header.xid, self.progress.applied, now.mono_us, latency_ms);
+        self.metrics.packets_sent += 1;
+        self.metrics.answered(is_update(header.opcode), latency_ms);
+        self.mark_dirty(slot);
+    }
+}
+
+fn is_update(opcode: OpCode) -> bool {
+    super::admit::is_write(opcode) || opcode == OpCode::Sync
+}
+
+/// One result an item. An item that creates anything but by plain `create` answers as `create2` does (client-protocol 10.2).
+fn multi_results<'t>(txn: &Txn<'_>, applied: &Applied<'t>) -> Vec<MultiResult<'t>> {
+    let Txn::Multi(items) = txn else { unreachable!("a multi is logged as a multi") };
+    assert_eq!(items.len(), applied.items.len(), "one outcome an item");
+    let plain = |item: &Txn<'_>| match item {
+        Txn::Create { kind, create2, .. } => !create2 && matches!(kind, CreateKind::Persistent | CreateKind::Ephemeral),
+        _ => false,
+    };
+    let results = items.iter().zip(&applied.items).map(|(item, outcome)| match *outcome {
+        ItemOutcome::Created { path, .. } if plain(item) => MultiResult::Create { path: path.into() },
+        ItemOutcome::Created { path, stat } => MultiResult::Create2 { path: path.into(), stat },
+        ItemOutcome::Deleted => MultiResult::Delete,
+        ItemOutcome::DataSet { stat } | ItemOutcome::AclSet { stat } => MultiResult::SetData { stat },
+        ItemOutcome::Checked | ItemOutcome::Session => MultiResult::Check,
+        ItemOutcome::Failed { code } => MultiResult::Error { code },
+    });
+    results.collect()
+}

@@ -1,0 +1,9 @@
+//! Sessions: who is alive, for how long, and how a client proves that a session is its own.
+//!
+//! [`identity`]: ids and passwords. [`table`]: every open session with its deadline and connection. [`expiry`]: buckets.
+
+pub mod expiry;
+pub mod identity;
+pub mod table;
+
+pub use table::{Session, SessionTable};

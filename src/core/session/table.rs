@@ -1,0 +1,186 @@
+//! Every open session: the replicated part (id and timeout) and this server's knowledge (deadline, connection).
+//! Java: `SessionTrackerImpl`, `ZKDatabase.sessionsWithTimeouts`. Spec: semantics 11.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::expiry::{ExpiryBuckets, deadline_us};
+use crate::core::types::{ConnectionId, SessionId};
+
+#[derive(Debug)]
+pub struct Session {
+    /// As in the `createSession` transaction: what snapshots keep and a new leader starts from.
+    pub table_timeout_ms: i32,
+    /// As negotiated by the latest connect: what expiry uses.
+    pub timeout_ms: i32,
+    deadline_us: u64,
+    /// A `closeSession` is on its way; nothing more is accepted.
+    pub closing: bool,
+    /// Where its client is connected now.
+    pub connection: Option<ConnectionId>,
+}
+
+impl Session {
+    pub fn deadline_us(&self) -> u64 {
+        self.deadline_us
+    }
+}
+
+#[derive(Debug)]
+pub struct SessionTable {
+    sessions: HashMap<SessionId, Session, FixedState>,
+    buckets: ExpiryBuckets,
+    tick_ms: u32,
+}
+
+impl SessionTable {
+    pub fn new(tick_ms: u32) -> Self {
+        SessionTable { sessions: HashMap::default(), buckets: ExpiryBuckets::default(), tick_ms }
+    }
+
+    /// A committed `createSession`, or one restored at start. An existing id has its timeout overwritten (semantics 11.1).
+    pub fn create(&mut self, id: SessionId, timeout_ms: i32, now_us: u64) {
+        let deadline_us = deadline_us(now_us, timeout_ms, self.tick_ms);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.table_timeout_ms = timeout_ms;
+            return;
+        }
+        let session =
+            Session { table_timeout_ms: timeout_ms, timeout_ms, deadline_us, closing: false, connection: None };
+        self.sessions.insert(id, session);
+        self.buckets.file(id, deadline_us);
+    }
+
+    /// A committed `closeSession`. Gives back what was known of it.
+    pub fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.sessions.remove(&id)
+    }
+
+    pub fn get(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// The client was heard of. False when the session is unknown or closing.
+    pub fn touch(&mut self, id: SessionId, now_us: u64) -> bool {
+        match self.sessions.get_mut(&id) {
+            Some(session) if !session.closing => {
+                session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A connect that resumes the session with a newly negotiated timeout. False when it is unknown or closing.
+    pub fn resume(&mut self, id: SessionId, timeout_ms: i32, now_us: u64) -> bool {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.closing) else {
+            return false;
+        };
+        session.timeout_ms = timeout_ms;
+        let deadline = deadline_us(now_us, timeout_ms, self.tick_ms);
+        // A shorter timeout moves the deadline forward: file it there too, the old entry is found stale later.
+        if deadline < session.deadline_us {
+            self.buckets.file(id, deadline);
+        }
+        session.deadline_us = deadline;
+        true
+    }
+
+    /// Sessions whose deadline has passed, marked closing. They stay in the table until their `closeSession` commits.
+    pub fn expire(&mut self, now_us: u64) -> Vec<SessionId> {
+        let mut expired = Vec::new();
+        for id in self.buckets.due(now_us) {
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            if session.closing {
+                continue;
+            }
+            if session.deadline_us <= now_us {
+                session.closing = true;
+                expired.push(id);
+            } else {
+                self.buckets.file(id, session.deadline_us);
+            }
+        }
+        expired
+    }
+
+    /// All deadlines start anew, each with its table timeout: no session ends because the server was down.
+    pub fn restart_deadlines(&mut self, now_us: u64) {
+        self.buckets = ExpiryBuckets::default();
+        for (id, session) in &mut self.sessions {
+            session.timeout_ms = session.table_timeout_ms;
+            session.deadline_us = deadline_us(now_us, session.timeout_ms, self.tick_ms);
+            self.buckets.file(*id, session.deadline_us);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_US: u64 = 1_000_000;
+    const ONE: SessionId = SessionId(1);
+
+    fn table() -> SessionTable {
+        let mut table = SessionTable::new(1000);
+        table.create(ONE, 4000, 0);
+        table
+    }
+
+    #[test]
+    fn a_silent_session_expires_once() {
+        let mut table = table();
+        assert!(table.expire(4 * SECOND_US).is_empty());
+        assert_eq!(table.expire(5 * SECOND_US), [ONE]);
+        assert!(table.expire(99 * SECOND_US).is_empty());
+        assert!(table.get(ONE).unwrap().closing);
+        assert!(!table.touch(ONE, 6 * SECOND_US), "closing sessions are not revived");
+        assert!(!table.resume(ONE, 4000, 6 * SECOND_US));
+    }
+
+    #[test]
+    fn a_touch_postpones_the_end() {
+        let mut table = table();
+        assert!(table.touch(ONE, 4 * SECOND_US));
+        assert!(table.expire(8 * SECOND_US).is_empty());
+        assert_eq!(table.expire(9 * SECOND_US), [ONE]);
+    }
+
+    #[test]
+    fn a_shorter_timeout_on_resume_counts_from_then_on() {
+        let mut table = SessionTable::new(1000);
+        table.create(ONE, 40_000, 0);
+        assert!(table.resume(ONE, 4000, SECOND_US));
+        assert!(table.expire(5 * SECOND_US).is_empty());
+        assert_eq!(table.expire(6 * SECOND_US), [ONE]);
+    }
+
+    #[test]
+    fn the_table_timeout_survives_a_resume_and_comes_back_at_restart() {
+        let mut table = table();
+        table.resume(ONE, 10_000, 0);
+        assert_eq!(table.get(ONE).unwrap().table_timeout_ms, 4000);
+        table.restart_deadlines(100 * SECOND_US);
+        assert!(table.expire(104 * SECOND_US).is_empty());
+        assert_eq!(table.expire(105 * SECOND_US), [ONE]);
+    }
+}

@@ -1,0 +1,72 @@
+//! What an operator decided, as plain values the core obeys. Filled from `config::Config` by the shell.
+
+use super::types::ServerId;
+use crate::limits;
+
+/// Settings of one server. Every field names its zoo.cfg key.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `myid`; a standalone server is 1 in session ids (client-protocol 5.5).
+    pub server: ServerId,
+    /// `tickTime`: width of a session expiry bucket.
+    pub tick_ms: u32,
+    /// `minSessionTimeout`, `maxSessionTimeout`.
+    pub session_timeout_min_ms: i32,
+    pub session_timeout_max_ms: i32,
+    /// `jute.maxbuffer` and `jute.maxbuffer.extrasize`, bytes.
+    pub jute_max_buffer_bytes: usize,
+    pub jute_extra_bytes: usize,
+    /// `globalOutstandingLimit`.
+    pub global_outstanding_limit: usize,
+    /// `largeRequestThreshold` (None = off) and `largeRequestMaxBytes`.
+    pub large_request_threshold_bytes: Option<usize>,
+    pub large_request_max_bytes: usize,
+    /// `connection_throttle_tokens` (0 = off), `_fill_time` (ms), `_fill_count`.
+    pub connection_throttle_tokens: u32,
+    pub connection_throttle_fill_ms: u32,
+    pub connection_throttle_fill_count: u32,
+    /// `skipACL=yes`.
+    pub skip_acl: bool,
+    /// `DigestAuthenticationProvider.superDigest`, the whole `super:BASE64` text.
+    pub super_digest: Option<String>,
+    /// `digest.enabled`: tree digest on every transaction.
+    pub digest_enabled: bool,
+    /// `extendedTypesEnabled`: TTL nodes.
+    pub extended_types: bool,
+    /// `reconfigEnabled`.
+    pub reconfig_enabled: bool,
+    /// `enforce.auth.enabled` with `enforce.auth.schemes`; empty = off.
+    pub enforce_auth_schemes: Vec<String>,
+    /// `znode.container.checkIntervalMs`, `.maxPerMinute`, `.maxNeverUsedIntervalMs` (0 = never).
+    pub container_check_interval_ms: u64,
+    pub container_max_per_minute: u32,
+    pub container_max_never_used_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            server: ServerId(1),
+            tick_ms: 2000,
+            session_timeout_min_ms: 4000,
+            session_timeout_max_ms: 40_000,
+            jute_max_buffer_bytes: limits::JUTE_MAX_BUFFER_DEFAULT_BYTES,
+            jute_extra_bytes: limits::JUTE_MAX_BUFFER_DEFAULT_BYTES,
+            global_outstanding_limit: limits::GLOBAL_OUTSTANDING_DEFAULT,
+            large_request_threshold_bytes: None,
+            large_request_max_bytes: 100 * 1024 * 1024,
+            connection_throttle_tokens: 0,
+            connection_throttle_fill_ms: 1,
+            connection_throttle_fill_count: 1,
+            skip_acl: false,
+            super_digest: None,
+            digest_enabled: true,
+            extended_types: false,
+            reconfig_enabled: false,
+            enforce_auth_schemes: Vec::new(),
+            container_check_interval_ms: 60_000,
+            container_max_per_minute: 10_000,
+            container_max_never_used_ms: 0,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What clients may send but should not, and what the disk may do but should not.
+
+use ringkeeper::core::{Input, LogRoom, SessionId, Settings};
+use ringkeeper::wire::client::Request;
+
+use crate::harness::*;
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    [&(payload.len() as u32).to_be_bytes(), payload].concat()
+}
+
+fn raw(xid: i32, opcode: i32, body: &[u8]) -> Vec<u8> {
+    frame(&[&xid.to_be_bytes()[..], &opcode.to_be_bytes()[..], body].concat())
+}
+
+#[test]
+fn unknown_opcodes_are_answered_then_the_connection_ends_but_not_the_session() {
+    for opcode in [0, -1, 10, 13, 20, -10, 23, 9999] {
+        let mut server = Server::new();
+        let client = server.client();
+        server.bytes(client.connection, &[raw(5, opcode, b""), raw(6, 11, b"")].concat());
+        let replies = server.replies(client);
+        assert_eq!(replies.len(), 1, "H11: {opcode}");
+        assert_eq!((replies[0].xid, replies[0].zxid, replies[0].err), (5, -1, -6));
+        assert!(server.closed.contains(&client.connection));
+        assert!(server.resume(&client).is_some());
+    }
+}
+
+#[test]
+fn malformed_requests_are_answered_and_the_connection_goes_on() {
+    let mut server = Server::new();
+    let client = server.client();
+    let logged = server.log.len();
+    for opcode in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 19, 21, 22, 101, 103, 104, 105, 106] {
+        server.bytes(client.connection, &raw(5, opcode, &[0, 0, 0]));
+        let replies = server.replies(client);
+        assert_eq!(replies.iter().map(|reply| (reply.xid, reply.err)).collect::<Vec<_>>(), [(5, -5)], "{opcode}");
+    }
+    assert_eq!(server.log.len(), logged, "nothing malformed reaches the log");
+    server.must(client, &exists("/", false));
+}
+
+#[test]
+fn undecodable_headers_connects_and_auth_packets_close_without_a_word() {
+    for bytes in [frame(b""), frame(&[0; 7]), raw(-4, 100, b"\0"), raw(-4, 100, &[0, 0, 0, 0, 0, 0, 0, 9])] {
+        let mut server = Server::new();
+        let client = server.client();
+        server.bytes(client.connection, &bytes);
+        assert!(server.closed.contains(&client.connection));
+        assert!(server.replies(client).is_empty());
+    }
+    let mut server = Server::new();
+    let connection = server.accept();
+    server.bytes(connection, &frame(&[0; 20]));
+    assert!(server.closed.contains(&connection));
+}
+
+#[test]
+fn refused_auth_schemes_end_the_connection() {
+    for scheme in ["world", "auth", "super", "x509", "nobody"] {
+        let mut server = Server::new();
+        let client = server.client();
+        server.send(client, -4, &Request::Auth { scheme: Some(scheme.into()), auth: Some(b"x") });
+        let replies = server.replies(client);
+        assert_eq!((replies[0].xid, replies[0].zxid, replies[0].err), (-4, 0, -115), "{scheme}");
+        assert!(server.closed.contains(&client.connection));
+    }
+}
+
+#[test]
+fn enforced_authentication_closes_everybody_else() {
+    let settings = Settings { enforce_auth_schemes: vec!["digest".into()], ..Settings::default() };
+    let mut server = Server::with(settings);
+    let client = server.client();
+    server.send(client, -2, &Request::Ping);
+    let replies = server.replies(client);
+    assert_eq!((replies[0].zxid, replies[0].err), (0, -124));
+    assert!(server.closed.contains(&client.connection));
+    let client = server.client();
+    server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"u:p") });
+    server.must(client, &exists("/", false));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/a", b"", PERSISTENT));
+    server.step(Input::LogRoom(LogRoom::Low));
+    let logged = server.log.len();
+    assert_eq!(server.err(client, &set("/a", b"", -1)), -1);
+    server.must(client, &get("/a", false));
+    assert_eq!(server.log.len(), logged);
+    let other = server.client();
+    server.must(other, &Request::CloseSession);
+    server.step(Input::LogRoom(LogRoom::None));
+    let logged = server.log.len();
+    let connection = server.accept();
+    server.bytes(connection, &Server::connect_frame(SessionId(0), &[0; 16], 10_000, 0));
+    assert!(server.closed.contains(&connection), "no room for a session");
+    server.pass_ms(60_000);
+    assert_eq!(server.log.len(), logged, "expiry waits for room");
+    server.step(Input::LogRoom(LogRoom::Ample));
+    server.pass_ms(1);
+    assert!(server.log.len() > logged, "and goes on with it");
+}
+
+#[test]
+fn large_requests_have_a_budget() {
+    let settings =
+        Settings { large_request_threshold_bytes: Some(1000), large_request_max_bytes: 5000, ..Settings::default() };
+    let mut server = Server::with(settings);
+    let client = server.client();
+    server.slow_disk = true;
+    for xid in 0..2 {
+        server.send(client, xid, &set("/", &[0; 2000], -1));
+    }
+    server.disk_finishes();
+    assert_eq!(server.replies(client).len(), 2);
+    for xid in 0..3 {
+        server.send(client, xid, &set("/", &[0; 2000], -1));
+    }
+    assert!(server.closed.contains(&client.connection), "three at once are too many");
+    server.disk_finishes();
+    server.slow_disk = false;
+    let other = server.client();
+    for _ in 0..3 {
+        server.must(other, &set("/", &[0; 2000], -1));
+    }
+}
+
+#[test]
+fn the_connect_throttle_lets_in_as_many_as_it_has_tokens() {
+    let settings = Settings {
+        connection_throttle_tokens: 2,
+        connection_throttle_fill_ms: 1000,
+        connection_throttle_fill_count: 1,
+        ..Settings::default()
+    };
+    let mut server = Server::with(settings);
+    let mut connect = || {
+        let connection = server.accept();
+        server.bytes(connection, &Server::connect_frame(SessionId(0), &[0; 16], 10_000, 0));
+        let welcomed = server.welcomed(connection).is_some();
+        server.pass_ms(if welcomed { 0 } else { 1000 });
+        welcomed
+    };
+    assert_eq!([connect(), connect(), connect(), connect(), connect()], [true, true, false, true, false]);
+}
+
+#[test]
+fn a_connection_that_goes_away_mid_flight_leaves_its_writes() {
+    let mut server = Server::new();
+    let (client, other) = (server.client(), server.client());
+    server.slow_disk = true;
+    server.send(client, 1, &create("/a", b"", PERSISTENT));
+    server.send(client, 2, &get("/a", false));
+    server.step(Input::Disconnected { connection: client.connection });
+    server.disk_finishes();
+    server.slow_disk = false;
+    server.must(other, &exists("/a", false));
+}
+
+#[test]
+fn sasl_without_a_configuration_ends_with_a_null_token() {
+    let mut server = Server::new();
+    let client = server.client();
+    let reply = server.must(client, &Request::Sasl { token: Some(b"") });
+    assert_eq!(reply.body, [0xff; 4]);
+    server.must(client, &exists("/", false));
+}

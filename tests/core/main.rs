@@ -1,0 +1,9 @@
+//! The node from outside: inputs in, bytes out, a disk that finishes when the test says so. No clock, socket or file.
+
+mod edges;
+mod harness;
+mod ordering;
+mod recovery;
+mod sessions;
+mod watches;
+mod writes;

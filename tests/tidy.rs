@@ -1,0 +1,188 @@
+//! The layering, enforced: `wire <- core <- shell`, `storage` below, and no clock, thread, socket, file or chance where
+//! the thinking is done. A failure says what to use instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A word that must not stand in some folders, and what to do instead.
+struct Rule {
+    folders: &'static [&'static str],
+    except: &'static [&'static str],
+    forbidden: &'static [&'static str],
+    instead: &'static str,
+}
+
+const PURE: &[&str] = &["src/core", "src/wire", "storage/src/log", "storage/src/snapshot"];
+
+const RULES: &[Rule] = &[
+    Rule {
+        folders: PURE,
+        except: &[],
+        forbidden: &["std::time", "Instant::now", "SystemTime"],
+        instead: "time arrives as an input: take it from `Now`",
+    },
+    Rule {
+        folders: PURE,
+        except: &[],
+        forbidden: &["std::thread", "glommio", "std::sync", "tokio"],
+        instead: "one owner has the state; threads and executors belong to `shell/` and `storage/src/backend`",
+    },
+    Rule {
+        folders: PURE,
+        except: &[],
+        forbidden: &["TcpStream", "TcpListener", "UdpSocket", "socket2", "UnixStream"],
+        instead: "bytes come in as `Input::Received` and leave as `Output::Send`; sockets belong to `shell/`",
+    },
+    Rule {
+        folders: PURE,
+        except: &[],
+        forbidden: &["std::fs", "File::open", "rustix::fs", "std::env", "std::process"],
+        instead: "files are `DiskOp`s and `DiskEvent`s; only `storage/src/backend` carries them out",
+    },
+    Rule {
+        folders: PURE,
+        except: &[],
+        forbidden: &["rand::", "RandomState", "std::collections::HashMap", "std::collections::HashSet", "getrandom"],
+        instead: "chance arrives as an input, and hash tables have a fixed seed: `hashbrown` with `foldhash::fast::FixedState`",
+    },
+    Rule {
+        folders: PURE,
+        except: &[],
+        forbidden: &["println!", "eprintln!", "tracing::"],
+        instead: "say it with an output or a metric; the shell does the talking",
+    },
+    Rule {
+        folders: &["src/wire"],
+        except: &[],
+        forbidden: &["crate::core", "crate::shell", "crate::config"],
+        instead: "`wire` knows bytes and messages only",
+    },
+    Rule {
+        folders: &["src/core"],
+        except: &[],
+        forbidden: &["crate::shell", "crate::config"],
+        instead: "`core` is driven by the shell, not the other way round; settings come as `core::Settings`",
+    },
+    Rule {
+        folders: &["src/config"],
+        except: &[],
+        forbidden: &["crate::shell"],
+        instead: "`config` is plain data; the shell reads it",
+    },
+    Rule {
+        folders: &["storage/src"],
+        except: &[],
+        forbidden: &["ringkeeper::"],
+        instead: "`storage` knows zxids and bytes, never znodes; it depends on nothing of the server",
+    },
+    Rule {
+        folders: &["src", "bench/src", "tools/src"],
+        except: &[],
+        forbidden: &["unsafe {", "unsafe fn", "unsafe impl"],
+        instead: "unsafe code lives in `storage/` alone, with its proof",
+    },
+    Rule {
+        folders: &["src", "storage/src", "bench/src", "tools/src"],
+        except: &[],
+        forbidden: &["todo!(", "unimplemented!(", "dbg!("],
+        instead: "finish it, or refuse it with a clear error",
+    },
+];
+
+#[test]
+fn nothing_reaches_across_the_layers() {
+    let mut found = Vec::new();
+    for rule in RULES {
+        for folder in rule.folders {
+            for file in rust_files(&root().join(folder)) {
+                let name = file.strip_prefix(root()).unwrap().display().to_string();
+                if rule.except.iter().any(|except| name.starts_with(except)) {
+                    continue;
+                }
+                for (number, line) in code_lines(&fs::read_to_string(&file).unwrap()) {
+                    for word in rule.forbidden.iter().filter(|word| line.contains(**word)) {
+                        found.push(format!("{name}:{number}: `{word}` does not belong here: {}", rule.instead));
+                    }
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// Every `unsafe` of `storage/` comes with its proof right above it.
+#[test]
+fn unsafe_code_is_proved() {
+    let mut found = Vec::new();
+    for file in rust_files(&root().join("storage/src")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !code.contains("unsafe {") && !code.contains("unsafe impl") {
+                continue;
+            }
+            // The proof may be a few lines long and stand above the statement that the block is part of.
+            let proved = lines[index.saturating_sub(12)..=index].iter().any(|line| line.contains("SAFETY:"));
+            if !proved {
+                found.push(format!("{}:{}: `unsafe` without a SAFETY comment", file.display(), index + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// A file that cannot be read in one sitting wants a seam.
+#[test]
+fn files_stay_readable() {
+    const MOST_LINES: usize = 1000;
+    let long: Vec<String> = ["src", "storage/src", "bench/src", "tools/src"]
+        .iter()
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .filter_map(|file| {
+            let lines = fs::read_to_string(&file).unwrap().lines().count();
+            (lines > MOST_LINES).then(|| format!("{}: {lines} lines; split it by role or phase", file.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "\n{}\n", long.join("\n"));
+}
+
+#[test]
+fn every_file_tells_its_story() {
+    let silent: Vec<String> = ["src", "storage/src", "bench/src", "tools/src"]
+        .iter()
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .filter(|file| !fs::read_to_string(file).unwrap().starts_with("//!"))
+        .map(|file| format!("{}: does not open with `//!`", file.display()))
+        .collect();
+    assert!(silent.is_empty(), "\n{}\n", silent.join("\n"));
+}
+
+/// Lines of code with their numbers: comments and the tests at the end of a file left out.
+fn code_lines(text: &str) -> Vec<(usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| line.trim() != "mod tests {")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(index, line)| (index + 1, line))
+        .collect()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { panic!("{} is missing", folder.display()) };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

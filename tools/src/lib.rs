@@ -1,0 +1,40 @@
+//! What the developer's tools share. `bin/dev.rs` is `cargo dev`; the crash harness in `tests/crash` uses it too.
+//!
+//!   `server`     one server under test, ringkeeper or the Java reference: start, kill, stop
+//!   `reference`  where the Java reference comes from
+//!   `clients`    the real clients of the proof suites and how they get onto this machine
+//!   `dialogue`   a scripted session with a command-line client, its answers kept in the file
+//!   `mask`       what differs from run to run, made equal
+//!   `suites`     the suites themselves; `summary` says what passed, failed and was skipped
+//!   `wire`       the few messages of the client protocol that a load needs, over a plain socket
+//!
+//! Not here, on purpose: the server's own code. A proof that shares its encoder with what it proves is worth less.
+
+pub mod clients;
+pub mod dialogue;
+pub mod mask;
+pub mod process;
+pub mod reference;
+pub mod server;
+pub mod suites;
+pub mod summary;
+pub mod wire;
+
+use std::path::PathBuf;
+
+/// Everything here ends in a person reading a message, so any error will do.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    tools
+        .parent()
+        .expect("tools is a member of the workspace")
+        .to_path_buf()
+}
+
+/// Cargo's target directory: what is built, fetched and written by test servers lies below it.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

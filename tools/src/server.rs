@@ -1,0 +1,214 @@
+//! One server under test, ringkeeper or the Java reference, through one shape: what is true of one is asked of the other.
+//!
+//! A [`Setup`] says what to start and where; [`Setup::start`] returns once the client port answers `srvr`. The data
+//! directory outlives the process, so that `start` after a kill is a recovery. A [`Running`] server that is dropped is
+//! killed: no test leaves one behind.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Which program serves.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Ringkeeper { binary: PathBuf },
+    Java { class_path: String },
+}
+
+impl Kind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Ringkeeper { .. } => "ringkeeper",
+            Kind::Java { .. } => "java",
+        }
+    }
+}
+
+/// A server that can be started, again and again, on the same data.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub kind: Kind,
+    pub directory: PathBuf,
+    pub port: u16,
+    pub tick_ms: u32,
+}
+
+impl Setup {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("server.log")
+    }
+
+    /// Removes everything a former run left.
+    pub fn wipe(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn start(&self) -> Result<Running> {
+        fs::create_dir_all(self.data())?;
+        let config = self.directory.join("zoo.cfg");
+        fs::write(&config, self.config())?;
+        if TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok() {
+            return Err(format!("port {} is taken by another server", self.port).into());
+        }
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let child = self
+            .command(&config)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
+        let mut running = Running {
+            child,
+            port: self.port,
+        };
+        running
+            .await_ready()
+            .map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
+        Ok(running)
+    }
+
+    fn config(&self) -> String {
+        let Setup { port, tick_ms, .. } = self;
+        let data = self.data().display().to_string();
+        format!(
+            "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
+             4lw.commands.whitelist=*\nadmin.enableServer=false\npreAllocSize=4096\n"
+        )
+    }
+
+    fn command(&self, config: &Path) -> Command {
+        // TTL nodes are off by default in the reference; the scripted sessions make some.
+        let properties = ["-Dzookeeper.extendedTypesEnabled=true"];
+        let mut command = match &self.kind {
+            Kind::Ringkeeper { binary } => Command::new(binary),
+            Kind::Java { class_path } => {
+                let mut java = Command::new("java");
+                java.args([
+                    "-Xmx512m",
+                    "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
+                    "-cp",
+                    class_path,
+                ]);
+                java
+            }
+        };
+        command.args(properties);
+        if let Kind::Java { .. } = self.kind {
+            command.arg("org.apache.zookeeper.server.ZooKeeperServerMain");
+        }
+        command.arg(config);
+        command
+    }
+}
+
+/// A server process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    port: u16,
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The process as if the power went: no handler runs, nothing is flushed by it.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the server to leave and waits for it.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Err(format!(
+            "the server on port {} did not leave within {STOP_TIMEOUT:?} when asked",
+            self.port
+        )
+        .into())
+    }
+
+    /// Whether the process is still there; it may have stopped by itself.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn await_ready(&mut self) -> std::result::Result<(), String> {
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("the server left at once: {status}"));
+            }
+            if four_letter(self.port, "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
+                return Ok(());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Err(format!(
+            "no answer to srvr on port {} within {READY_TIMEOUT:?}",
+            self.port
+        ))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Errors mean that it is gone already, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks one four-letter word.
+pub fn four_letter(port: u16, word: &str) -> io::Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.write_all(word.as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The last lines of a log, for a failure's message.
+pub fn tail(path: &Path, line_count: usize) -> String {
+    let text = fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(line_count)..].join("\n")
+}

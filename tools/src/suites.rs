@@ -1,0 +1,426 @@
+//! The proof suites: what each one needs, what it runs, how it counts.
+//!
+//! A suite whose client cannot be had here is `Skipped`, with the reason; one that was there and could not be carried
+//! out is `Broke`, and that is a failure. Every suite starts servers of its own and leaves none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::dialogue::{Flavour, run_file};
+use crate::process::{output_of, run, run_and_keep};
+use crate::server::{Kind, Setup};
+use crate::summary::Verdict;
+use crate::{Result, clients, reference, root, target};
+
+const TICK_MS: u32 = 2000;
+
+/// What a run of a suite is about.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub kind: Kind,
+    /// Suites use ports from here to 199 above.
+    pub port_base: u16,
+    /// Write what was answered instead of comparing with it. Only the reference may be recorded.
+    pub record: bool,
+}
+
+impl Context {
+    /// A server with an empty directory of its own.
+    fn fresh(&self, name: &str) -> Result<Setup> {
+        let directory = target()
+            .join("clients/servers")
+            .join(format!("{}-{name}", self.kind.name()));
+        let setup = Setup {
+            kind: self.kind.clone(),
+            directory,
+            port: self.port_base,
+            tick_ms: TICK_MS,
+        };
+        setup.wipe()?;
+        Ok(setup)
+    }
+}
+
+/// kazoo's own tests, those that pass against the reference. `keyword` is pytest's `-k`.
+pub fn kazoo(context: &Context, keyword: Option<&str>) -> Verdict {
+    match clients::ensure_kazoo() {
+        Err(why) => skipped(&why.to_string()),
+        Ok(python) => carried_out(run_kazoo(context, &python, keyword)),
+    }
+}
+
+fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<Verdict> {
+    let adapter = root().join("tests/clients/kazoo");
+    let list = adapter.join("passes_on_reference.txt");
+    let directory = target()
+        .join("clients/servers")
+        .join(format!("{}-kazoo", context.kind.name()));
+    let mut command = Command::new(python);
+    command
+        .args([
+            "-m",
+            "pytest",
+            "-p",
+            "managed_servers",
+            "-p",
+            "no:cacheprovider",
+            "--quiet",
+            "--timeout=60",
+        ])
+        .args(["--disable-warnings", "--pyargs", "kazoo.tests"])
+        .env("PYTHONPATH", &adapter)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("RINGKEEPER_TEST_SERVER", context.kind.name())
+        .env("RINGKEEPER_TEST_DIR", &directory)
+        .env("ZOOKEEPER_VERSION", "3.9.5")
+        .env("ZOOKEEPER_CLUSTER_SIZE", "1")
+        .env(
+            "ZOOKEEPER_PORT_OFFSET",
+            (context.port_base + 100).to_string(),
+        )
+        .env_remove("CI"); // kazoo's tests take it for the CI of their own project
+    match &context.kind {
+        Kind::Ringkeeper { binary } => command.env("RINGKEEPER_TEST_BINARY", binary),
+        Kind::Java { class_path } => command.env("RINGKEEPER_TEST_CLASSPATH", class_path),
+    };
+    if let Some(keyword) = keyword {
+        command.args(["-k", keyword]);
+    }
+    let passed_list = target().join("clients/kazoo-passed.txt");
+    if context.record {
+        command.env("RINGKEEPER_TEST_RECORD", &passed_list);
+    } else {
+        command.env("RINGKEEPER_TEST_EXPECTED", &list);
+    }
+    let (content, text) = run_and_keep(&mut command)?;
+    if context.record {
+        record_kazoo(&list, &passed_list)?;
+    }
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| line.contains(" passed") || line.contains(" failed"))
+        .unwrap_or_default();
+    let passed = count_before(last, "passed");
+    let failed =
+        count_before(last, "failed") + count_before(last, "error") + count_before(last, "errors");
+    if !content && failed == 0 {
+        return Err("pytest did not get to its end; see above".into());
+    }
+    Ok(Verdict::Ran {
+        passed,
+        failed,
+        skipped: count_before(last, "skipped"),
+    })
+}
+
+/// Keeps what people wrote at the head of the list.
+fn record_kazoo(list: &Path, passed: &Path) -> Result<()> {
+    let head: String = fs::read_to_string(list)?
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(list, head + &fs::read_to_string(passed)?)?;
+    Ok(())
+}
+
+/// Scripted sessions of Debian's zkCli.
+pub fn zkcli(context: &Context) -> Verdict {
+    match clients::ensure_zkcli() {
+        Err(why) => skipped(&why.to_string()),
+        Ok(()) => carried_out(run_dialogues(context, "zkcli", Flavour::ZkCli)),
+    }
+}
+
+/// Scripted sessions of Debian's C command-line client.
+pub fn c_cli(context: &Context) -> Verdict {
+    match clients::ensure_c_cli() {
+        Err(why) => skipped(&why.to_string()),
+        Ok(()) => carried_out(run_dialogues(context, "c", Flavour::CliMt)),
+    }
+}
+
+/// Each file gets a server of its own, so that each can be run alone.
+fn run_dialogues(context: &Context, folder: &str, flavour: Flavour) -> Result<Verdict> {
+    let mut files: Vec<PathBuf> = fs::read_dir(root().join("tests/clients").join(folder))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    files.retain(|path| !path.ends_with(EXPECTED));
+    files.sort();
+    let (mut passed, mut failed) = (0, 0);
+    for file in &files {
+        let name = file
+            .file_stem()
+            .expect("a file has a name")
+            .to_string_lossy()
+            .into_owned();
+        let running = context.fresh(&format!("{folder}-{name}"))?.start()?;
+        match run_file(file, flavour, context.port_base, context.record) {
+            Ok(()) => {
+                println!("ok      {folder}/{name}");
+                passed += 1;
+            }
+            Err(why) => {
+                println!("FAILED  {folder}/{name}\n{why}");
+                failed += 1;
+            }
+        }
+        drop(running);
+    }
+    Ok(Verdict::Ran {
+        passed,
+        failed,
+        skipped: 0,
+    })
+}
+
+/// A program of ours on the Java client: what it prints, line by line.
+pub fn java(context: &Context) -> Verdict {
+    match clients::ensure_javac().and_then(|()| java_class_path()) {
+        Err(why) => skipped(&why.to_string()),
+        Ok(class_path) => carried_out(run_java(context, &class_path)),
+    }
+}
+
+fn run_java(context: &Context, class_path: &str) -> Result<Verdict> {
+    let classes = target().join("clients/java");
+    fs::create_dir_all(&classes)?;
+    let source = root().join("tests/clients/java/Session.java");
+    run(Command::new("javac")
+        .args(["-cp", class_path, "-d"])
+        .arg(&classes)
+        .arg(source))?;
+    let mut program = Command::new("java");
+    program.args([
+        "-Xmx128m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Dlog4j2.level=OFF",
+        "-cp",
+    ]);
+    program
+        .arg(format!("{class_path}:{}", classes.display()))
+        .arg("Session");
+    compare_program(context, "java", program)
+}
+
+/// The newer client when the reference can be had, else Debian's.
+fn java_class_path() -> Result<String> {
+    reference::class_path().or_else(|_| {
+        clients::ensure_zkcli()?;
+        Ok(clients::DEBIAN_JAR.to_owned())
+    })
+}
+
+/// A program of ours on the C client: multi and the asynchronous calls.
+pub fn c_program(context: &Context) -> Verdict {
+    match clients::ensure_c_library() {
+        Err(why) => skipped(&why.to_string()),
+        Ok(()) => carried_out(run_c(context)),
+    }
+}
+
+fn run_c(context: &Context) -> Result<Verdict> {
+    let program = target().join("clients/c-session");
+    let source = root().join("tests/clients/c/session.c");
+    // THREADED chooses the header's synchronous calls, which only the library with its own threads has.
+    run(Command::new("cc")
+        .args([
+            "-std=gnu11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-O1",
+            "-DTHREADED",
+            "-o",
+        ])
+        .arg(&program)
+        .arg(source)
+        .arg("-lzookeeper_mt"))?;
+    compare_program(context, "c", Command::new(program))
+}
+
+/// A program of ours on the npm client.
+pub fn node(context: &Context) -> Verdict {
+    match clients::ensure_node() {
+        Err(why) => skipped(&why.to_string()),
+        Ok(modules) => carried_out((|| {
+            let script = modules.join("session.js"); // beside its node_modules
+            fs::copy(root().join("tests/clients/node/session.js"), &script)?;
+            let mut program = Command::new("node");
+            program.arg(script);
+            compare_program(context, "node", program)
+        })()),
+    }
+}
+
+/// Runs `program HOST:PORT` and compares what it prints with `tests/clients/<folder>/expected.txt`.
+fn compare_program(context: &Context, folder: &str, mut program: Command) -> Result<Verdict> {
+    let expected = root().join("tests/clients").join(folder).join(EXPECTED);
+    let running = context.fresh(&format!("{folder}-program"))?.start()?;
+    let got = output_of(program.arg(format!("127.0.0.1:{}", context.port_base)));
+    drop(running);
+    let got = got?;
+    if context.record {
+        fs::write(&expected, &got)?;
+    }
+    let wanted = fs::read_to_string(&expected)?;
+    let (mut passed, mut failed) = (0, 0);
+    for pair in paired(&wanted, &got) {
+        match pair {
+            (Some(wanted), Some(got)) if wanted == got => passed += 1,
+            (wanted, got) => {
+                println!(
+                    "FAILED  {folder}\n  wanted: {}\n  got:    {}",
+                    wanted.unwrap_or("-"),
+                    got.unwrap_or("-")
+                );
+                failed += 1;
+            }
+        }
+    }
+    if failed == 0 {
+        println!("ok      {folder} ({passed} lines)");
+    }
+    Ok(Verdict::Ran {
+        passed,
+        failed,
+        skipped: 0,
+    })
+}
+
+const EXPECTED: &str = "expected.txt";
+
+fn paired<'a>(wanted: &'a str, got: &'a str) -> Vec<(Option<&'a str>, Option<&'a str>)> {
+    let (mut wanted, mut got) = (wanted.lines(), got.lines());
+    std::iter::from_fn(|| match (wanted.next(), got.next()) {
+        (None, None) => None,
+        pair => Some(pair),
+    })
+    .collect()
+}
+
+/// `cargo test` over the workspace, its own tests counted.
+pub fn unit() -> Verdict {
+    carried_out((|| {
+        let (content, text) = run_and_keep(
+            Command::new("cargo")
+                .args(["test", "--workspace"])
+                .current_dir(root()),
+        )?;
+        let results = || text.lines().filter(|line| line.starts_with("test result:"));
+        let sum = |word: &str| {
+            results()
+                .map(|line| count_before(line, word))
+                .sum::<usize>()
+        };
+        let (passed, failed, skipped) = (sum("passed"), sum("failed"), sum("ignored"));
+        if !content && failed == 0 {
+            return Err("cargo test did not get to its end; see above".into());
+        }
+        Ok(Verdict::Ran {
+            passed,
+            failed,
+            skipped,
+        })
+    })())
+}
+
+/// The crash harness, each round counted as a test.
+pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
+    carried_out((|| {
+        let (content, text) = run_and_keep(
+            Command::new("cargo")
+                .args([
+                    "run",
+                    "--quiet",
+                    "--package",
+                    "ringkeeper-tools",
+                    "--bin",
+                    "crash",
+                    "--",
+                ])
+                .args([
+                    "--rounds",
+                    &rounds.to_string(),
+                    "--port",
+                    &port.to_string(),
+                    "--binary",
+                ])
+                .arg(binary)
+                .current_dir(root()),
+        )?;
+        let last = text.lines().last().unwrap_or_default();
+        let (passed, failed) = (count_before(last, "passed"), count_before(last, "failed"));
+        if !content && failed == 0 {
+            return Err("the crash harness did not get to its end; see above".into());
+        }
+        Ok(Verdict::Ran {
+            passed,
+            failed,
+            skipped: 0,
+        })
+    })())
+}
+
+fn skipped(why: &str) -> Verdict {
+    println!("SKIPPED: {why}");
+    Verdict::Skipped {
+        why: why.to_owned(),
+    }
+}
+
+fn carried_out(result: Result<Verdict>) -> Verdict {
+    result.unwrap_or_else(|why| {
+        println!("BROKE: {why}");
+        Verdict::Broke {
+            why: why.to_string(),
+        }
+    })
+}
+
+/// The number that stands before a word: 12 for "passed" in `12 passed, 3 failed in 4.00s`.
+fn count_before(line: &str, word: &str) -> usize {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words
+        .windows(2)
+        .find(|pair| pair[1].trim_matches([',', ';', '.']) == word)
+        .and_then(|pair| pair[0].parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_lines_of_the_runners_are_understood() {
+        let pytest = "1 failed, 478 passed, 8 deselected in 133.76s (0:02:13)";
+        assert_eq!(
+            (
+                count_before(pytest, "passed"),
+                count_before(pytest, "failed")
+            ),
+            (478, 1)
+        );
+        let cargo = "test result: ok. 14 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(
+            (
+                count_before(cargo, "passed"),
+                count_before(cargo, "ignored")
+            ),
+            (14, 2)
+        );
+    }
+
+    #[test]
+    fn a_missing_line_is_paired_with_nothing() {
+        assert_eq!(
+            paired("a\nb\n", "a\n"),
+            [(Some("a"), Some("a")), (Some("b"), None)]
+        );
+    }
+}
