@@ -30,4 +30,6 @@ pub use node::{NodeId, OwnerKind};
 pub use watch::{WatchMode, WatchTable};
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
