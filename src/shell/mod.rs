@@ -1,1 +1,37 @@
-//! The shell.
+//! IO and nothing but. The thinking is in [`crate::core`]; this folder reads clocks and sockets, feeds what happened to the
+//! core and carries out what it answers.
+//!
+//! ```text
+//!  accept thread --sockets--> executor 0: connections, core, log       (run.rs, pipeline.rs, log_task.rs)
+//!        |                       ^   |  batches (bridge.rs)
+//!        +-------sockets-------> |   v
+//!                             executors 1..n: connections              (io_executor.rs)
+//! ```
+//!
+//! * [`standalone`]: the core of a standalone server. * [`start`]: from settings to a serving process; [`run`]: executor 0 from its first task to its last.
+//! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
+//!   completion wakes. * [`snapshot_task`]: when a snapshot is due and when old ones go.
+//! * [`client_listener`]: the accept thread, limits per address, which executor. * [`client_connection`]: one client's socket.
+//! * [`bridge`]: bounded queues between executors. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
+//!   [`logging`].
+//!
+//! Only this folder names glommio, and its rules follow that runtime's known faults (version 0.9.0): no task collects
+//! thousands of wakers (a task counts its references in 16 bits), every connection task catches its panics (a panic would
+//! end the executor), stream timeouts are never used (they misfire after a dropped read), and long work is cut into
+//! chunks by count.
+
+pub mod bridge;
+pub mod client_connection;
+pub mod client_listener;
+pub mod clock;
+pub mod flag;
+pub mod io_executor;
+pub mod log_task;
+pub mod logging;
+pub mod pipeline;
+pub mod placement;
+pub mod run;
+pub mod signals;
+pub mod snapshot_task;
+pub mod standalone;
+pub mod start;

@@ -1,0 +1,448 @@
+//! Inputs into the core, outputs carried out: the only place where the two meet.
+//!
+//! The pipeline lives on executor 0 behind one `RefCell`; connection tasks of that executor call it directly (no task hop
+//! for a read), the log task brings completed disk operations, bridge tasks bring batches of other executors. Every entry
+//! is one turn: step the core once or more, then carry out what it said until it has nothing more to say.
+//!
+//! Holds: outputs are carried out in their order; a turn never waits (no borrow crosses an `await`); a panic in the core
+//! ends the process, because its state is not to be trusted any more. Not here, on purpose: thinking of any kind.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use ringkeeper_storage::disk::{DiskEvent, DiskOp};
+use ringkeeper_storage::{Store, StoreEvent};
+use tracing::{error, info, warn};
+
+use crate::core::{ConnectionId, Input, LogRoom, Now, Output};
+use crate::shell::bridge::{DownBatch, DownEvent, Sender, UpBatch, UpEvent};
+use crate::shell::client_connection::Connections;
+use crate::shell::client_listener::executor_of;
+use crate::shell::clock::Clock;
+use crate::shell::flag::Flag;
+use crate::shell::snapshot_task::SnapshotTrigger;
+use crate::wire::frame::FourLetterWord;
+
+pub type PipelineHandle = Rc<RefCell<Pipeline>>;
+
+/// What the shell drives: the node, and the texts operators ask for.
+pub trait Core {
+    /// Consumes one input; replies to clients wait for `flush`.
+    fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>);
+
+    /// Hands out the replies collected since the last call.
+    fn flush(&mut self, out: &mut Vec<Output>);
+
+    /// The whole answer to a four-letter word; empty closes without one.
+    fn word(&mut self, now: Now, connection: ConnectionId, word: FourLetterWord, disk: &Store) -> Vec<u8>;
+}
+
+/// Why a pipeline stops serving by itself.
+#[derive(Debug)]
+pub enum Fatal {
+    /// The log takes no more writes; nothing more is acknowledged.
+    LogFailed(String),
+    /// An io executor ended although nobody told it to.
+    ExecutorLost(usize),
+}
+
+/// The way to one io executor.
+struct Downlink {
+    sender: Sender<DownBatch>,
+    /// Collected in this turn, or kept because the queue was full.
+    pending: DownBatch,
+    /// Raised when `pending` had to be kept.
+    full: Rc<Flag>,
+}
+
+pub struct Pipeline {
+    core: Box<dyn Core>,
+    clock: Clock,
+    outputs: Vec<Output>,
+    /// What the kernel took while outputs were carried out; the core hears of it in the same turn.
+    sent: Vec<(ConnectionId, usize)>,
+    connections: Rc<Connections>,
+    /// Executor 1 first.
+    downlinks: Vec<Downlink>,
+    store: Store,
+    store_events: Vec<StoreEvent>,
+    /// Raised when the store has something to do.
+    disk_work: Rc<Flag>,
+    snapshots: SnapshotTrigger,
+    snapshot_running: bool,
+    slow_flush_us: u64,
+    fatal: Option<Fatal>,
+    drained: bool,
+    /// Raised when `fatal` or `drained` changes.
+    changed: Rc<Flag>,
+}
+
+/// Everything a pipeline is made from.
+pub struct PipelineParts {
+    pub core: Box<dyn Core>,
+    pub clock: Clock,
+    pub connections: Rc<Connections>,
+    pub downlinks: Vec<Sender<DownBatch>>,
+    pub store: Store,
+    pub snapshots: SnapshotTrigger,
+    /// Java: `fsync.warningthresholdms`.
+    pub slow_flush_ms: u64,
+}
+
+impl Pipeline {
+    pub fn new(parts: PipelineParts) -> PipelineHandle {
+        let downlinks = parts.downlinks.into_iter();
+        Rc::new(RefCell::new(Pipeline {
+            core: parts.core,
+            clock: parts.clock,
+            outputs: Vec::new(),
+            sent: Vec::new(),
+            connections: parts.connections,
+            downlinks: downlinks.map(|sender| Downlink { sender, pending: Vec::new(), full: Rc::default() }).collect(),
+            store: parts.store,
+            store_events: Vec::new(),
+            disk_work: Rc::default(),
+            snapshots: parts.snapshots,
+            snapshot_running: false,
+            slow_flush_us: parts.slow_flush_ms * 1000,
+            fatal: None,
+            drained: false,
+            changed: Rc::default(),
+        }))
+    }
+
+    // --- what connections of this executor say ---
+
+    pub fn connected(&mut self, connection: ConnectionId, peer: SocketAddr) {
+        self.turn(Input::Connected { connection, peer });
+    }
+
+    /// `frames`: one or more complete frames.
+    pub fn received(&mut self, connection: ConnectionId, frames: &[u8]) {
+        self.turn(Input::Received { connection, frames });
+    }
+
+    pub fn sent(&mut self, connection: ConnectionId, bytes: usize) {
+        self.turn(Input::Sent { connection, bytes });
+    }
+
+    pub fn disconnected(&mut self, connection: ConnectionId) {
+        self.turn(Input::Disconnected { connection });
+    }
+
+    pub fn word(&mut self, connection: ConnectionId, word: FourLetterWord) {
+        let now = self.clock.now();
+        self.answer_word(now, connection, word);
+        self.end_turn(now);
+    }
+
+    // --- what other executors say ---
+
+    /// Everything one io executor collected, as one turn.
+    pub fn take_batch(&mut self, batch: &UpBatch) {
+        let now = self.clock.now();
+        let mut frames = &batch.frames[..];
+        for event in &batch.events {
+            match *event {
+                UpEvent::Connected { connection, peer } => self.step(now, Input::Connected { connection, peer }),
+                UpEvent::Received { connection, bytes } => {
+                    let (these, rest) = frames.split_at(bytes);
+                    frames = rest;
+                    self.step(now, Input::Received { connection, frames: these });
+                }
+                UpEvent::Sent { connection, bytes } => self.step(now, Input::Sent { connection, bytes }),
+                UpEvent::Word { connection, word } => self.answer_word(now, connection, word),
+                UpEvent::Disconnected { connection } => self.step(now, Input::Disconnected { connection }),
+            }
+        }
+        assert!(frames.is_empty(), "a batch's frames belong to its events");
+        self.end_turn(now);
+    }
+
+    /// Ready when the batch that did not fit has been handed on.
+    pub fn poll_downlink(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let downlink = &mut self.downlinks[index];
+        loop {
+            if downlink.pending.is_empty() {
+                return Poll::Ready(());
+            }
+            if downlink.sender.poll_room(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if let Err(batch) = downlink.sender.try_send(std::mem::take(&mut downlink.pending)) {
+                downlink.pending = batch;
+            }
+        }
+    }
+
+    pub fn downlink_full(&self, index: usize) -> Rc<Flag> {
+        self.downlinks[index].full.clone()
+    }
+
+    pub fn downlinks(&self) -> usize {
+        self.downlinks.len()
+    }
+
+    pub fn executor_lost(&mut self, executor: usize) {
+        self.end_with(Fatal::ExecutorLost(executor));
+    }
+
+    // --- what the disk says ---
+
+    pub fn disk_work(&self) -> Rc<Flag> {
+        self.disk_work.clone()
+    }
+
+    /// What is to be started on the disk now.
+    pub fn poll_disk(&mut self, ops: &mut Vec<DiskOp>) {
+        self.store.poll_ops(ops);
+    }
+
+    /// Takes completions in; what they mean for the core follows with `tell_core_of_disk`, after new operations are on
+    /// their way, so that the disk is never idle while replies are written.
+    pub fn take_disk_events(&mut self, events: &mut Vec<DiskEvent>) {
+        for event in events.drain(..) {
+            self.store.on_event(event, &mut self.store_events);
+        }
+    }
+
+    pub fn tell_core_of_disk(&mut self) {
+        let mut events = std::mem::take(&mut self.store_events);
+        if events.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let mut durable = None;
+        for event in events.drain(..) {
+            match event {
+                // Durability is a prefix: the last one says it all.
+                StoreEvent::Durable(through) => durable = Some(through),
+                StoreEvent::Flushed { elapsed_us, .. } => self.note_flush(elapsed_us),
+                StoreEvent::Room(room) => {
+                    let room = core_room(room);
+                    self.step(now, Input::LogRoom(room));
+                }
+                StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
+                StoreEvent::SnapshotEnded(ended) => {
+                    match &ended {
+                        Ok(done) => info!("Snapshot taken: {} ({} nodes, {} bytes)", done.zxid, done.nodes, done.bytes),
+                        Err(error) => error!("Snapshot failed, the next one is tried in its turn: {error}"),
+                    }
+                    self.snapshot_running = false;
+                    self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
+                }
+                StoreEvent::Failed(error) => {
+                    error!("Severe unrecoverable error, from thread : rk-pipeline: {error}");
+                    self.end_with(Fatal::LogFailed(error.to_string()));
+                }
+            }
+        }
+        self.store_events = events;
+        if let Some(through) = durable {
+            self.step(now, Input::LogDurable { through });
+        }
+        self.end_turn(now);
+    }
+
+    pub fn disk_is_idle(&self) -> bool {
+        self.store.is_idle()
+    }
+
+    /// Keeps the newest `retain` snapshots.
+    pub fn purge(&mut self, retain: usize) {
+        self.store.purge(retain);
+        self.disk_work.raise();
+    }
+
+    // --- time, beginning and end ---
+
+    pub fn tick(&mut self) {
+        self.store.retry();
+        self.disk_work.raise();
+        self.turn(Input::Tick);
+    }
+
+    /// No more requests are taken; [`Pipeline::is_drained`] turns true when all are answered.
+    pub fn begin_shutdown(&mut self) {
+        self.turn(Input::Shutdown);
+    }
+
+    /// Tells the other executors to flush, close and end.
+    pub fn stop_executors(&mut self) {
+        for downlink in &mut self.downlinks {
+            downlink.pending.push(DownEvent::Stop);
+        }
+        self.push_downlinks();
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    pub fn take_fatal(&mut self) -> Option<Fatal> {
+        self.fatal.take()
+    }
+
+    pub fn changed(&self) -> Rc<Flag> {
+        self.changed.clone()
+    }
+
+    fn end_with(&mut self, fatal: Fatal) {
+        self.fatal.get_or_insert(fatal);
+        self.changed.raise();
+    }
+
+    // --- the turn ---
+
+    fn turn(&mut self, input: Input<'_>) {
+        let now = self.clock.now();
+        self.step(now, input);
+        self.end_turn(now);
+    }
+
+    fn step(&mut self, now: Now, input: Input<'_>) {
+        let _end_on_panic = EndProcessOnPanic;
+        self.core.step(now, input, &mut self.outputs);
+    }
+
+    /// Carries out everything the core wants done, until it wants nothing more.
+    fn end_turn(&mut self, now: Now) {
+        let _end_on_panic = EndProcessOnPanic;
+        loop {
+            self.core.flush(&mut self.outputs);
+            if self.outputs.is_empty() {
+                break;
+            }
+            let mut outputs = std::mem::take(&mut self.outputs);
+            for output in outputs.drain(..) {
+                self.carry_out(output);
+            }
+            self.outputs = outputs;
+            for (connection, bytes) in std::mem::take(&mut self.sent) {
+                self.core.step(now, Input::Sent { connection, bytes }, &mut self.outputs);
+            }
+            if self.snapshots.take_due() {
+                self.want_snapshot(now);
+            }
+        }
+        self.push_downlinks();
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send { connection, bytes } => match executor_of(connection) {
+                0 => {
+                    let sent_bytes = self.connections.send(connection, bytes);
+                    if sent_bytes > 0 {
+                        self.sent.push((connection, sent_bytes));
+                    }
+                }
+                executor => self.to_executor(executor, DownEvent::Send { connection, bytes }),
+            },
+            Output::Close { connection } => match executor_of(connection) {
+                0 => self.connections.close(connection),
+                executor => self.to_executor(executor, DownEvent::Close { connection }),
+            },
+            Output::PauseReading { connection } => match executor_of(connection) {
+                0 => self.connections.pause_reading(connection),
+                executor => self.to_executor(executor, DownEvent::PauseReading { connection }),
+            },
+            Output::ResumeReading { connection } => match executor_of(connection) {
+                0 => self.connections.resume_reading(connection),
+                executor => self.to_executor(executor, DownEvent::ResumeReading { connection }),
+            },
+            Output::Log { zxid, txn } => {
+                self.store.append(zxid, &txn);
+                self.snapshots.logged(txn.len() as u64);
+                self.disk_work.raise();
+            }
+            Output::SnapshotBegin(header) => {
+                info!("Snapshotting: {:#x} ({} nodes)", header.zxid, header.node_count);
+                self.snapshot_running = true;
+                self.store.begin_snapshot(*header);
+                self.disk_work.raise();
+            }
+            Output::SnapshotChunk(nodes) => {
+                self.store.snapshot_chunk(nodes);
+                self.disk_work.raise();
+            }
+            Output::SnapshotFinish => {
+                self.store.finish_snapshot();
+                self.disk_work.raise();
+            }
+            Output::Drained => {
+                self.drained = true;
+                self.changed.raise();
+            }
+        }
+    }
+
+    fn want_snapshot(&mut self, now: Now) {
+        if self.snapshot_running {
+            warn!("Too busy to snap, skipping: the last snapshot is still being written");
+        } else {
+            self.core.step(now, Input::SnapshotWanted, &mut self.outputs);
+        }
+    }
+
+    fn answer_word(&mut self, now: Now, connection: ConnectionId, word: FourLetterWord) {
+        let _end_on_panic = EndProcessOnPanic;
+        let bytes = self.core.word(now, connection, word, &self.store);
+        if !bytes.is_empty() {
+            self.outputs.push(Output::Send { connection, bytes });
+        }
+        self.outputs.push(Output::Close { connection });
+    }
+
+    fn to_executor(&mut self, executor: usize, event: DownEvent) {
+        self.downlinks[executor - 1].pending.push(event);
+    }
+
+    fn push_downlinks(&mut self) {
+        for downlink in &mut self.downlinks {
+            if downlink.pending.is_empty() {
+                continue;
+            }
+            // Full: kept, and growing at most by what the core lets each client's output grow to.
+            if let Err(batch) = downlink.sender.try_send(std::mem::take(&mut downlink.pending)) {
+                downlink.pending = batch;
+                downlink.full.raise();
+            }
+        }
+    }
+
+    fn note_flush(&mut self, elapsed_us: u32) {
+        if u64::from(elapsed_us) > self.slow_flush_us {
+            warn!(
+                "fsync-ing the write ahead log in {} took {}ms which will adversely effect operation latency.File size is \
+                 {} bytes. See the ZooKeeper troubleshooting guide",
+                std::thread::current().name().unwrap_or("rk-pipeline"),
+                elapsed_us / 1000,
+                self.store.stats().log_bytes
+            );
+        }
+    }
+}
+
+fn core_room(room: ringkeeper_storage::LogRoom) -> LogRoom {
+    match room {
+        ringkeeper_storage::LogRoom::Ample => LogRoom::Ample,
+        ringkeeper_storage::LogRoom::Low => LogRoom::Low,
+        ringkeeper_storage::LogRoom::None => LogRoom::None,
+    }
+}
+
+/// A connection task catches its own panics; one that began in the core must not end there.
+struct EndProcessOnPanic;
+
+impl Drop for EndProcessOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The panic hook has said where. Exit code as in operations 1.11.
+            eprintln!("ringkeeper: a fault in the server's core; its state cannot be trusted, so it stops here");
+            std::process::exit(1);
+        }
+    }
+}

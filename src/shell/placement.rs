@@ -1,0 +1,194 @@
+//! Which executor runs on which CPU, how long it spins, and how busy it is. Spec: design 3; measurements in
+//! `docs/decisions`.
+//!
+//! A pinned executor cannot escape a busy CPU, so pinning happens by itself only when the process was given CPUs of its
+//! own (a cpuset or affinity mask smaller than the machine), or told which ones to use.
+
+use std::time::{Duration, Instant};
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use crate::config::Pin;
+use crate::shell::client_listener::EXECUTORS_MAX;
+
+/// Long work of one task gives way to timers and sockets this often. The runtime's own default is 100 ms.
+const PREEMPT: Duration = Duration::from_millis(1);
+
+/// Registered with each of an executor's three rings; the default of 10 MiB would not fit a container's memlock limit.
+const IO_MEMORY_BYTES: usize = 1 << 20;
+
+const RING_ENTRIES: usize = 256;
+
+/// A little longer than a commit takes on a fast disk: measured to take the wake-ups out of the write path.
+const AUTO_SPIN: Duration = Duration::from_micros(150);
+
+/// Spinning needs a CPU that nobody else waits for.
+const AUTO_SPIN_CORES: usize = 3;
+
+/// Where the executors of this process run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// One entry per executor, the pipeline's first; `None` runs wherever the kernel likes.
+    cpus: Vec<Option<usize>>,
+    spin: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "ringkeeper.cores: CPU {cpu} is not among those this process may use ({allowed}); name some of those, or leave the \
+     setting out"
+)]
+pub struct CpuNotAllowed {
+    cpu: usize,
+    allowed: String,
+}
+
+impl Plan {
+    /// One executor per CPU of `cpus`, or of the affinity mask. CPUs that were named are pinned to, unless that is off.
+    /// `spin`: `None` is automatic.
+    pub fn new(cpus: Option<&[usize]>, pin: Pin, spin: Option<Duration>) -> Result<Plan, CpuNotAllowed> {
+        Plan::from_machine(cpus, pin, spin, &allowed_cpus(), online_cpus())
+    }
+
+    fn from_machine(
+        named: Option<&[usize]>,
+        pin: Pin,
+        spin: Option<Duration>,
+        allowed: &[usize],
+        online: Option<usize>,
+    ) -> Result<Plan, CpuNotAllowed> {
+        let own_cpus = online.is_some_and(|online| allowed.len() < online);
+        let pinned = pin == Pin::On || pin == Pin::Auto && (named.is_some() || own_cpus);
+        let used = named.unwrap_or(allowed);
+        if let Some(cpu) = used.iter().find(|cpu| pinned && !allowed.contains(cpu)) {
+            let allowed: Vec<String> = allowed.iter().map(usize::to_string).collect();
+            return Err(CpuNotAllowed { cpu: *cpu, allowed: allowed.join(",") });
+        }
+        let executors = used.len().clamp(1, EXECUTORS_MAX);
+        // An unreadable affinity mask is empty and pins nothing.
+        let cpus = (0..executors).map(|index| used.get(index).copied().filter(|_| pinned)).collect();
+        let automatic = if executors >= AUTO_SPIN_CORES { AUTO_SPIN } else { Duration::ZERO };
+        Ok(Plan { cpus, spin: spin.unwrap_or(automatic) })
+    }
+
+    pub fn executors(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// For the banner: `2 executors, pinned to CPUs 4 5`.
+    pub fn describe(&self) -> String {
+        let count = self.executors();
+        let pinned: Vec<String> = self.cpus.iter().flatten().map(usize::to_string).collect();
+        let mut text = match pinned.is_empty() {
+            true => format!("{count} executor{}, not pinned", if count == 1 { "" } else { "s" }),
+            false => {
+                format!("{count} executor{}, pinned to CPUs {}", if count == 1 { "" } else { "s" }, pinned.join(" "))
+            }
+        };
+        if !self.spin.is_zero() {
+            text += &format!(", spinning {} us before parking", self.spin.as_micros());
+        }
+        text
+    }
+
+    pub fn builder(&self, executor: usize) -> LocalExecutorBuilder {
+        let placement = self.cpus[executor].map_or(Placement::Unbound, Placement::Fixed);
+        let name = if executor == 0 { "rk-pipeline" } else { "rk-io" };
+        let builder = LocalExecutorBuilder::new(placement)
+            .name(name)
+            .preempt_timer(PREEMPT)
+            .io_memory(IO_MEMORY_BYTES)
+            .ring_depth(RING_ENTRIES);
+        match self.spin.is_zero() || executor != 0 {
+            true => builder,
+            false => builder.spin_before_park(self.spin),
+        }
+    }
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(mask) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| mask.is_set(*cpu)).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// CPUs of the machine, whether ours or not.
+fn online_cpus() -> Option<usize> {
+    count_cpu_list(&std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
+}
+
+/// Counts the CPUs of a kernel list like `0-3,8`.
+fn count_cpu_list(list: &str) -> Option<usize> {
+    list.trim()
+        .split(',')
+        .map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+            (first <= last).then(|| last - first + 1)
+        })
+        .sum()
+}
+
+/// How busy the executor it runs on was since it was last asked.
+#[derive(Debug)]
+pub struct LoadMeter {
+    asked: Instant,
+    runtime: Duration,
+}
+
+impl LoadMeter {
+    pub fn start() -> LoadMeter {
+        LoadMeter { asked: Instant::now(), runtime: runtime() }
+    }
+
+    pub fn busy_permille(&mut self) -> u32 {
+        let (now, runtime) = (Instant::now(), runtime());
+        let elapsed_us = now.duration_since(self.asked).as_micros().max(1);
+        let busy_us = runtime.saturating_sub(self.runtime).as_micros();
+        *self = LoadMeter { asked: now, runtime };
+        (busy_us * 1000 / elapsed_us).min(1000) as u32
+    }
+}
+
+fn runtime() -> Duration {
+    glommio::executor().executor_stats().total_runtime()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_to_cpus_that_were_named_and_else_only_to_cpus_of_its_own() {
+        let plan = |named: Option<&[usize]>, pin, allowed: &[usize]| {
+            Plan::from_machine(named, pin, None, allowed, Some(4)).map(|plan| plan.cpus)
+        };
+        assert_eq!(plan(None, Pin::Auto, &[2, 3]).unwrap(), [Some(2), Some(3)]);
+        assert_eq!(plan(None, Pin::Auto, &[0, 1, 2, 3]).unwrap(), [None; 4]);
+        assert_eq!(plan(None, Pin::On, &[0, 1, 2, 3]).unwrap(), [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(plan(None, Pin::Off, &[2, 3]).unwrap(), [None, None]);
+        assert_eq!(plan(Some(&[1]), Pin::Auto, &[0, 1, 2, 3]).unwrap(), [Some(1)]);
+        assert_eq!(plan(Some(&[1, 9]), Pin::Off, &[0, 1, 2, 3]).unwrap(), [None, None]);
+        let refused = plan(Some(&[1, 9]), Pin::Auto, &[0, 1]).unwrap_err().to_string();
+        assert!(refused.contains("CPU 9") && refused.contains("(0,1)"), "{refused}");
+        assert_eq!(plan(None, Pin::On, &[]).unwrap(), [None], "an unreadable mask pins nothing");
+    }
+
+    #[test]
+    fn spins_by_itself_only_with_cores_to_spare() {
+        let spin =
+            |cpus: &[usize], spin| Plan::from_machine(Some(cpus), Pin::Off, spin, &[0, 1], Some(2)).unwrap().spin;
+        assert_eq!(spin(&[0, 1], None), Duration::ZERO);
+        assert_eq!(spin(&[0, 1, 2], None), AUTO_SPIN);
+        assert_eq!(spin(&[0], Some(Duration::from_micros(50))), Duration::from_micros(50));
+    }
+
+    #[test]
+    fn cpu_lists_of_the_kernel() {
+        assert_eq!(count_cpu_list("0-3,8,10-11\n"), Some(7));
+        assert_eq!(count_cpu_list("0"), Some(1));
+        assert_eq!(count_cpu_list("3-1"), None);
+        assert_eq!(count_cpu_list(""), None);
+    }
+}

@@ -1,0 +1,237 @@
+//! Executor 0 from its first task to its last: recover, serve, stop.
+//!
+//! Stopping: no more connections, the core finishes what is in flight, the disk comes to rest, replies are flushed, sockets
+//! close; all of it bounded, because a supervisor's patience is. A failed log skips all that: nothing more may be said.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::ExecutorJoinHandle;
+use ringkeeper_storage::Ring;
+use tracing::{info, warn};
+
+use crate::limits::BRIDGE_MESSAGES;
+use crate::shell::bridge::{self, Receiver, UpBatch};
+use crate::shell::client_connection::{Connections, Upstream};
+use crate::shell::client_listener::{self, BoundListener, ClientListener, ExecutorLoad, Mailbox};
+use crate::shell::clock::Clock;
+use crate::shell::io_executor::{self, IoExecutor};
+use crate::shell::log_task;
+use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
+use crate::shell::placement::LoadMeter;
+use crate::shell::signals::StopRequest;
+use crate::shell::snapshot_task::{self, SnapshotTrigger};
+use crate::shell::start::{CoreLoader, ServeError, Settings, banner};
+
+/// How long a stop may take to answer and write what is in flight, and then again to flush and close the sockets.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a stop looks whether the disk has come to rest.
+const STOP_LOOK: Duration = Duration::from_millis(2);
+
+/// What is left when the pipeline has ended.
+pub struct Served {
+    pub ending: Result<(), ServeError>,
+    /// Told to end; to be joined by a thread that may block.
+    pub io_executors: Vec<ExecutorJoinHandle<()>>,
+}
+
+pub async fn run(
+    settings: Settings,
+    listener: Option<BoundListener>,
+    load: CoreLoader,
+    stop: StopRequest,
+    ready: impl FnOnce(Option<SocketAddr>),
+) -> Served {
+    let mut io_executors = Vec::new();
+    let ending = serve(settings, listener, load, stop, ready, &mut io_executors).await;
+    Served { ending, io_executors }
+}
+
+async fn serve(
+    settings: Settings,
+    listener: Option<BoundListener>,
+    load: CoreLoader,
+    stop: StopRequest,
+    ready: impl FnOnce(Option<SocketAddr>),
+    io_executors: &mut Vec<ExecutorJoinHandle<()>>,
+) -> Result<(), ServeError> {
+    let clock = Clock::start();
+    let mut opened = ringkeeper_storage::open(settings.store.clone())?;
+    banner(&settings, opened.facts());
+    for note in &opened.report().notes {
+        warn!("{note}");
+    }
+    let core = load(&mut opened, clock.now())?;
+    let report = opened.report();
+    info!("recovered to {} with {} transactions from the log", report.last_zxid, report.records);
+    let store = opened.into_store()?;
+    let ring = Ring::new()?;
+
+    let tick = tick_period(settings.tick_ms);
+    let connections = Connections::new(settings.limits, settings.sessionless_timeout_ms, clock);
+    let (mailbox, arrivals) = client_listener::mailbox();
+    let mut mailboxes = vec![mailbox];
+    let mut loads = vec![Arc::<ExecutorLoad>::default()];
+    let mut uplinks = Vec::new();
+    let mut downlinks = Vec::new();
+    for index in 1..settings.plan.executors() {
+        let (up, from_executor) = bridge::channel(BRIDGE_MESSAGES);
+        let (to_executor, down) = bridge::channel(BRIDGE_MESSAGES);
+        let (mailbox, arrivals) = client_listener::mailbox();
+        let load = Arc::<ExecutorLoad>::default();
+        let executor = IoExecutor {
+            up,
+            down,
+            arrivals,
+            load: load.clone(),
+            limits: settings.limits,
+            sessionless_timeout_ms: settings.sessionless_timeout_ms,
+            tick,
+            clock,
+        };
+        let started = settings.plan.builder(index).spawn(move || executor.run());
+        let started = started.map_err(|error| ServeError::Executor { executor: index, why: error.to_string() })?;
+        io_executors.push(started);
+        mailboxes.push(mailbox);
+        loads.push(load);
+        uplinks.push(from_executor);
+        downlinks.push(to_executor);
+    }
+
+    let own_load = loads[0].clone();
+    let pipeline = Pipeline::new(PipelineParts {
+        core,
+        clock,
+        connections: connections.clone(),
+        downlinks,
+        store,
+        snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
+        slow_flush_ms: settings.slow_flush_ms,
+    });
+    spawn(log_task::run(pipeline.clone(), ring));
+    spawn(run_tick(pipeline.clone(), connections.clone(), own_load, tick));
+    spawn(io_executor::take_arrivals(arrivals, connections.clone(), Upstream::Pipeline(pipeline.clone())));
+    for (index, uplink) in uplinks.into_iter().enumerate() {
+        spawn(take_batches(pipeline.clone(), index, uplink));
+        spawn(push_downlink(pipeline.clone(), index));
+    }
+    if let Some(purge) = settings.purge {
+        spawn(snapshot_task::purge(pipeline.clone(), purge));
+    }
+
+    let listener = listen(listener, mailboxes, loads)?;
+    ready(listener.as_ref().map(|listener| listener.address));
+    serve_until_stopped(&pipeline, &stop).await?;
+    stop_serving(&pipeline, &connections, listener).await
+}
+
+/// Sessions are looked at twice a tick, so that an expiry is late by half a tick at most.
+fn tick_period(tick_ms: u32) -> Duration {
+    Duration::from_millis(u64::from(tick_ms / 2).clamp(10, 1000))
+}
+
+fn spawn(task: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(task).detach();
+}
+
+fn listen(
+    listener: Option<BoundListener>,
+    mailboxes: Vec<Mailbox>,
+    loads: Vec<Arc<ExecutorLoad>>,
+) -> Result<Option<ClientListener>, ServeError> {
+    match listener {
+        Some(listener) => Ok(Some(listener.start(mailboxes, loads)?)),
+        None => {
+            info!("no clientPort is set: no client can connect");
+            Ok(None)
+        }
+    }
+}
+
+/// Ok when somebody asked for the end.
+async fn serve_until_stopped(pipeline: &PipelineHandle, stop: &StopRequest) -> Result<(), ServeError> {
+    let changed = pipeline.borrow().changed();
+    let asked = async {
+        poll_fn(|cx| stop.poll_asked(cx)).await;
+        Ok(())
+    };
+    let failed = async {
+        loop {
+            changed.lowered().await;
+            if let Some(fatal) = pipeline.borrow_mut().take_fatal() {
+                return Err(ServeError::from(fatal));
+            }
+        }
+    };
+    futures_lite::future::or(failed, asked).await
+}
+
+async fn stop_serving(
+    pipeline: &PipelineHandle,
+    connections: &Rc<Connections>,
+    listener: Option<ClientListener>,
+) -> Result<(), ServeError> {
+    drop(listener);
+    pipeline.borrow_mut().begin_shutdown();
+    let at_rest = async {
+        loop {
+            {
+                let mut pipeline = pipeline.borrow_mut();
+                if let Some(fatal) = pipeline.take_fatal() {
+                    return Err(ServeError::from(fatal));
+                }
+                if pipeline.is_drained() && pipeline.disk_is_idle() {
+                    return Ok(());
+                }
+            }
+            glommio::timer::sleep(STOP_LOOK).await;
+        }
+    };
+    let out_of_patience = async {
+        glommio::timer::sleep(STOP_PATIENCE).await;
+        warn!("requests were still in flight after {STOP_PATIENCE:?}; their clients will not hear of them");
+        Ok(())
+    };
+    futures_lite::future::or(at_rest, out_of_patience).await?;
+
+    pipeline.borrow_mut().stop_executors();
+    connections.close_all();
+    let closed = poll_fn(|cx| connections.poll_empty(cx));
+    let out_of_patience = async {
+        glommio::timer::sleep(STOP_PATIENCE).await;
+    };
+    futures_lite::future::or(closed, out_of_patience).await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn run_tick(pipeline: PipelineHandle, connections: Rc<Connections>, load: Arc<ExecutorLoad>, period: Duration) {
+    let mut meter = LoadMeter::start();
+    loop {
+        glommio::timer::sleep(period).await;
+        connections.tick();
+        pipeline.borrow_mut().tick();
+        load.publish(meter.busy_permille(), connections.count() as u32);
+    }
+}
+
+async fn take_batches(pipeline: PipelineHandle, index: usize, mut uplink: Receiver<UpBatch>) {
+    while let Some(batch) = poll_fn(|cx| uplink.poll_receive(cx)).await {
+        pipeline.borrow_mut().take_batch(&batch);
+        futures_lite::future::yield_now().await;
+    }
+    pipeline.borrow_mut().executor_lost(index + 1);
+}
+
+/// Hands on what did not fit into the queue to an io executor when it was produced.
+async fn push_downlink(pipeline: PipelineHandle, index: usize) {
+    let full = pipeline.borrow().downlink_full(index);
+    loop {
+        full.lowered().await;
+        poll_fn(|cx| pipeline.borrow_mut().poll_downlink(index, cx)).await;
+    }
+}

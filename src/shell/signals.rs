@@ -1,0 +1,59 @@
+//! Signals, taken by a thread of their own. Spec: operations 1.11.
+//!
+//! SIGTERM and SIGINT end the server cleanly; a second one ends it at once. SIGHUP would otherwise kill a server whose
+//! terminal goes away; there is nothing to re-read yet. Java: `JVM shutdown hooks`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{info, warn};
+
+/// Asks the pipeline executor to end, from any thread.
+#[derive(Clone, Debug, Default)]
+pub struct StopRequest {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    requested: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl StopRequest {
+    /// False when it had been asked before.
+    pub fn ask(&self) -> bool {
+        let first = !self.shared.requested.swap(true, Ordering::AcqRel);
+        self.shared.waker.wake();
+        first
+    }
+
+    /// Ready once asked. One waiter.
+    pub fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.waker.register(cx.waker());
+        if self.shared.requested.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Starts the thread that turns signals into a stop request.
+pub fn listen(stop: StopRequest) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    std::thread::Builder::new().name("rk-signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => info!("SIGHUP: there is nothing to re-read"),
+                _ if stop.ask() => info!("signal {signal}: stopping; a second one stops at once"),
+                _ => {
+                    warn!("signal {signal} again: stopping at once");
+                    std::process::exit(1);
+                }
+            }
+        }
+    })?;
+    Ok(())
+}

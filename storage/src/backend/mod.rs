@@ -1,0 +1,3 @@
+//! Backends.
+pub mod facts;
+pub mod uring;

@@ -1,0 +1,58 @@
+//! What the store has to be told. Everything has a default but the two directories.
+
+use std::path::PathBuf;
+
+use crate::disk::BLOCK_BYTES;
+
+/// Our directory inside `dataDir` and `dataLogDir`, beside Java's `version-2`.
+pub const DIRECTORY: &str = "ringkeeper-1";
+
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Snapshots live in `ringkeeper-1` under this. Java: `dataDir`.
+    pub data_dir: PathBuf,
+    /// The log lives in `ringkeeper-1` under this. Java: `dataLogDir`.
+    pub data_log_dir: PathBuf,
+    /// Length of a log segment. Java: `preAllocSize` (which is in KiB). Raised when it holds fewer than four batches.
+    pub segment_bytes: u64,
+    /// Batches on their way to the disk at once; more are collected meanwhile.
+    pub batches_in_flight: usize,
+    /// A batch is sent at this size at the latest. One record larger than this travels alone.
+    pub batch_bytes_max: usize,
+    /// Room is reported `Low` when the current segment has less than this left and the next is not ready.
+    pub reserve_bytes: u64,
+    /// Chunks of a snapshot on their way to the disk at once.
+    pub snapshot_chunks_in_flight: usize,
+}
+
+impl StoreConfig {
+    pub fn new(data_dir: impl Into<PathBuf>, data_log_dir: impl Into<PathBuf>) -> StoreConfig {
+        StoreConfig {
+            data_dir: data_dir.into(),
+            data_log_dir: data_log_dir.into(),
+            segment_bytes: 64 << 20,
+            batches_in_flight: 2,
+            batch_bytes_max: 1 << 20,
+            reserve_bytes: 8 << 20,
+            snapshot_chunks_in_flight: 2,
+        }
+    }
+
+    /// The same with every number inside its bounds.
+    pub(crate) fn clamped(mut self) -> StoreConfig {
+        self.batches_in_flight = self.batches_in_flight.clamp(1, 8);
+        self.snapshot_chunks_in_flight = self.snapshot_chunks_in_flight.clamp(1, 8);
+        self.batch_bytes_max = self
+            .batch_bytes_max
+            .clamp(BLOCK_BYTES, 16 << 20)
+            .next_multiple_of(BLOCK_BYTES);
+        self.segment_bytes = self
+            .segment_bytes
+            .max(4 * self.batch_bytes_max as u64)
+            .next_multiple_of(BLOCK_BYTES as u64);
+        self.reserve_bytes = self
+            .reserve_bytes
+            .clamp(BLOCK_BYTES as u64, self.segment_bytes / 2);
+        self
+    }
+}

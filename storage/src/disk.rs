@@ -1,0 +1,230 @@
+//! The words storage speaks with a disk: operations go out, completions come in, and nothing here performs either.
+//!
+//! The same log and snapshot code so runs on the ring (`backend/uring.rs`), on plain system calls (`backend/blocking.rs`,
+//! at start) and on a simulated disk that tears and forgets (`backend/memory.rs`).
+//!
+//! Holds for every backend: operations handed over together may complete in any order, so whoever needs an order waits for
+//! the completion; each operation is answered exactly once; a buffer that went out with a write comes back with its event.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+
+use memmap2::MmapMut;
+
+/// Every buffer and every padded length is a multiple of this: the largest alignment direct IO asks for in practice.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Which part of the store asked, and its running number. A backend hands it back untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpId {
+    pub(crate) owner: Owner,
+    pub(crate) serial: u64,
+}
+
+/// The parts of the store that own operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    Start,
+    LogWrite,
+    LogFile,
+    Prepare,
+    Snapshot,
+    Purge,
+}
+
+/// Names an open file between the store and its backend. Chosen by the store, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    Write,
+    /// A new file, or an old one cut to nothing.
+    Create,
+}
+
+#[derive(Debug)]
+pub struct DiskOp {
+    pub id: OpId,
+    pub action: Action,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    /// `direct`: past the page cache (`O_DIRECT`).
+    Open {
+        file: FileId,
+        path: PathBuf,
+        access: Access,
+        direct: bool,
+    },
+    Close {
+        file: FileId,
+    },
+    /// Reserves space. A file system that cannot answers as if it had.
+    Allocate {
+        file: FileId,
+        offset: u64,
+        bytes: u64,
+    },
+    /// All of `buffer`. `durable`: the completion also says that the bytes are on stable storage (`RWF_DSYNC`).
+    Write {
+        file: FileId,
+        offset: u64,
+        buffer: Buffer,
+        durable: bool,
+    },
+    WriteZeroes {
+        file: FileId,
+        offset: u64,
+        bytes: u64,
+    },
+    /// Data and metadata of the file, whoever wrote them.
+    Sync {
+        file: FileId,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    SyncDirectory {
+        path: PathBuf,
+    },
+}
+
+impl Action {
+    /// For messages: "write failed".
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Open { .. } => "open",
+            Action::Close { .. } => "close",
+            Action::Allocate { .. } => "allocate",
+            Action::Write { .. } => "write",
+            Action::WriteZeroes { .. } => "zero fill",
+            Action::Sync { .. } => "flush",
+            Action::Rename { .. } => "rename",
+            Action::Unlink { .. } => "unlink",
+            Action::SyncDirectory { .. } => "directory flush",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct DiskEvent {
+    pub id: OpId,
+    /// Bytes for writes (a short count is not an error here, but is one to the store), 0 for the rest.
+    pub result: io::Result<u64>,
+    /// The buffer of a `Write`, on its way back to be filled again.
+    pub buffer: Option<Buffer>,
+    /// From submission to completion as the backend's clock saw it; 0 where there is none.
+    pub elapsed_us: u32,
+}
+
+/// A disk that answers at once: for recovery, which is over before anybody waits, and for tests.
+pub trait Disk {
+    fn run(&mut self, op: DiskOp) -> DiskEvent;
+    /// Names and sizes of the plain files in a directory, in no order.
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// Fills `bytes` from `offset` on; fewer only at the end of the file.
+    fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Memory that direct IO accepts: page-aligned, owned, moved to the backend with a write and back with its event.
+#[derive(Debug)]
+pub struct Buffer {
+    memory: MmapMut,
+    bytes_len: usize,
+    /// Worth registering with the kernel: it will be written from again and again.
+    pub(crate) reused: bool,
+    /// Set by the ring that registered this memory: (ring, index).
+    pub(crate) registered: Option<(u64, u16)>,
+}
+
+impl Buffer {
+    /// # Panics
+    /// When the machine has no memory to map, as any allocation does.
+    pub fn with_capacity(bytes: usize) -> Buffer {
+        let capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
+        let memory = MmapMut::map_anon(capacity).expect("anonymous memory");
+        Buffer {
+            memory,
+            bytes_len: 0,
+            reused: false,
+            registered: None,
+        }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes_len = 0;
+    }
+
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let end = self.bytes_len + bytes.len();
+        self.grow_to(end);
+        self.memory[self.bytes_len..end].copy_from_slice(bytes);
+        self.bytes_len = end;
+    }
+
+    /// Cuts, or extends with zeroes.
+    pub fn resize(&mut self, bytes: usize) {
+        self.grow_to(bytes);
+        if bytes > self.bytes_len {
+            self.memory[self.bytes_len..bytes].fill(0);
+        }
+        self.bytes_len = bytes;
+    }
+
+    pub fn pad_to_block(&mut self) {
+        self.resize(self.bytes_len.next_multiple_of(BLOCK_BYTES));
+    }
+
+    fn grow_to(&mut self, bytes: usize) {
+        if bytes > self.capacity() {
+            let mut larger = Buffer::with_capacity(bytes.max(self.capacity() * 2));
+            larger.memory[..self.bytes_len].copy_from_slice(&self.memory[..self.bytes_len]);
+            self.memory = larger.memory;
+            self.registered = None;
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.bytes_len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.bytes_len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_buffer_never_leaks_its_former_bytes_into_padding() {
+        let mut buffer = Buffer::with_capacity(100);
+        buffer.extend_from_slice(&[7; 5000]);
+        buffer.clear();
+        buffer.extend_from_slice(&[1; 10]);
+        buffer.pad_to_block();
+        assert_eq!(buffer.len(), BLOCK_BYTES);
+        assert_eq!(buffer.as_ptr() as usize % BLOCK_BYTES, 0);
+        assert!(buffer[10..].iter().all(|byte| *byte == 0));
+    }
+}

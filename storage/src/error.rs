@@ -1,0 +1,127 @@
+//! How storage fails: one variant for each different thing the caller must do.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::Zxid;
+
+/// Why the store did not open. All of these end the start of the server with their text.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(
+        "{path}: locked by another server (pid {holder}): two servers must not share a data directory"
+    )]
+    Locked { path: PathBuf, holder: String },
+    #[error(
+        "{path}: this is a data directory of Java ZooKeeper, and ringkeeper has no data of its own beside it; importing \
+         is not done yet: point dataDir (and dataLogDir) at an empty directory, the Java files are left untouched"
+    )]
+    JavaDirectory { path: PathBuf },
+    #[error("{path}: {operation} failed: {source}")]
+    Io {
+        path: PathBuf,
+        operation: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error(
+        "{file}: damaged at byte {at} ({why}); the last good transaction is {last_good}, but {proof} proves that everything \
+         up to {durable} was once safely stored, so acknowledged transactions are missing here. Nothing was changed. \
+         Restore the directory from a backup or another server of the ensemble, or move it away to start without its data"
+    )]
+    Damaged {
+        file: String,
+        at: u64,
+        why: Damage,
+        last_good: Zxid,
+        durable: Zxid,
+        proof: String,
+    },
+    #[error(
+        "the log does not reach back to snapshot {snapshot}: its first transaction follows {log_begins_after}. Restore the \
+         missing log files (or a newer snapshot) from a backup, or move both directories away to start without data"
+    )]
+    Gap {
+        snapshot: Zxid,
+        log_begins_after: Zxid,
+    },
+    #[error(
+        "{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}"
+    )]
+    Version {
+        file: String,
+        version: u32,
+        supported: u32,
+    },
+    #[error("{file}: no room for another {wanted_bytes} bytes: {source}")]
+    Full {
+        file: String,
+        wanted_bytes: u64,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{file}: {operation} failed: {source}; this log takes no more writes until reopened and rescanned"
+    )]
+    Poisoned {
+        file: String,
+        operation: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What a reader found where a batch should have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error("zeroes")]
+    Zeroes,
+    #[error("not a batch header")]
+    NotABatch,
+    #[error("length out of bounds")]
+    Length,
+    #[error("checksum mismatch")]
+    Checksum,
+    #[error("bytes of another file")]
+    ForeignSegment,
+    #[error("not the batch that follows")]
+    NotNext,
+    #[error("records do not fill the batch")]
+    Records,
+    #[error("the file is missing or ends")]
+    Missing,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("{file}: {why}")]
+    Damaged { file: String, why: String },
+    #[error(
+        "{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}"
+    )]
+    Version {
+        file: String,
+        version: u32,
+        supported: u32,
+    },
+    #[error(
+        "no snapshot can be read and the log does not reach back to the beginning; the newest: {newest}. Restore a snapshot \
+         from a backup or another server of the ensemble, or move the directory away to start without its data"
+    )]
+    NoneUsable { newest: Box<SnapshotError> },
+    #[error("{file}: {operation} failed: {source}")]
+    Io {
+        file: String,
+        operation: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,2 @@
+//! Snapshots.
+pub mod image;

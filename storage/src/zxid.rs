@@ -1,0 +1,21 @@
+//! The transaction id: the one word of ZooKeeper's that storage knows.
+
+/// A transaction id: epoch in the upper 32 bits, counter in the lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Zxid(pub u64);
+
+impl Zxid {
+    pub const ZERO: Zxid = Zxid(0);
+    pub fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+    pub fn counter(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl std::fmt::Display for Zxid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}

@@ -1,0 +1,503 @@
+//! The shell over real loopback sockets, with a core that only echoes: framing, limits, words, back-pressure, many
+//! connections, one executor and two, start and stop.
+//!
+//! The echo core answers each frame with the same frame. The first payload byte commands it otherwise: see [`Echo`].
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ringkeeper::core::{ConnectionId, Input, Now, Output};
+use ringkeeper::shell::client_listener::ListenerSettings;
+use ringkeeper::shell::pipeline::Core;
+use ringkeeper::shell::placement::Plan;
+use ringkeeper::shell::signals::StopRequest;
+use ringkeeper::shell::start::{ServeError, Settings, serve};
+use ringkeeper::wire::frame::{FourLetterWord, Frames};
+use ringkeeper::wire::jute::Limits;
+use ringkeeper_storage::{Store, StoreConfig};
+
+/// Longest frame the servers of these tests take.
+const FRAME_BYTES: usize = 100_000;
+
+/// How long a test waits for something that is to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+// --- the core ---------------------------------------------------------------------------------------------------------
+
+/// First payload byte: what to do with the frame.
+const CLOSE_AFTER: u8 = b'c'; // echo it, then close
+const PAUSE: u8 = b'p'; // echo it and stop reading until the next tick
+const REPEAT: u8 = b'r'; // answer with a megabyte
+const PANIC: u8 = b'x';
+
+#[derive(Default)]
+struct Echo {
+    replies: Vec<(ConnectionId, Vec<u8>)>,
+    closes: Vec<ConnectionId>,
+    paused: Vec<ConnectionId>,
+    unsent_bytes: usize,
+    connections: usize,
+    events: Option<mpsc::Sender<Event>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Connected,
+    Disconnected { left: usize },
+    AllSent,
+    Shutdown,
+}
+
+impl Echo {
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            let _ = events.send(event);
+        }
+    }
+
+    fn reply(&mut self, connection: ConnectionId, payload: &[u8]) {
+        let mut frame = (payload.len() as u32).to_be_bytes().to_vec();
+        frame.extend_from_slice(payload);
+        self.unsent_bytes += frame.len();
+        match self.replies.last_mut() {
+            Some((last, bytes)) if *last == connection => bytes.extend_from_slice(&frame),
+            _ => self.replies.push((connection, frame)),
+        }
+    }
+}
+
+impl Core for Echo {
+    fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
+        assert!(now.wall_ms > 0);
+        match input {
+            Input::Connected { .. } => {
+                self.connections += 1;
+                self.tell(Event::Connected);
+            }
+            Input::Disconnected { .. } => {
+                self.connections -= 1;
+                self.tell(Event::Disconnected { left: self.connections });
+            }
+            Input::Received { connection, frames } => {
+                let mut walk = Frames::new(frames);
+                for payload in walk.by_ref() {
+                    self.reply(connection, payload);
+                    match payload.first() {
+                        Some(&CLOSE_AFTER) => self.closes.push(connection),
+                        Some(&PAUSE) => {
+                            self.paused.push(connection);
+                            out.push(Output::PauseReading { connection });
+                        }
+                        Some(&REPEAT) => self.reply(connection, &vec![b'.'; 1 << 20]),
+                        Some(&PANIC) => panic!("asked to"),
+                        _ => {}
+                    }
+                }
+                assert!(walk.rest().is_empty(), "only complete frames arrive");
+            }
+            Input::Sent { bytes, .. } => {
+                self.unsent_bytes = self.unsent_bytes.checked_sub(bytes).expect("no more is sent than was said");
+                if self.unsent_bytes == 0 {
+                    self.tell(Event::AllSent);
+                }
+            }
+            Input::Tick => {
+                out.extend(self.paused.drain(..).map(|connection| Output::ResumeReading { connection }));
+            }
+            Input::Shutdown => {
+                self.tell(Event::Shutdown);
+                out.push(Output::Drained);
+            }
+            other => panic!("{other:?} means nothing here"),
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<Output>) {
+        out.extend(self.replies.drain(..).map(|(connection, bytes)| Output::Send { connection, bytes }));
+        out.extend(self.closes.drain(..).map(|connection| Output::Close { connection }));
+    }
+
+    fn word(&mut self, _: Now, _: ConnectionId, word: FourLetterWord, _: &Store) -> Vec<u8> {
+        let answer = match word {
+            FourLetterWord::Ruok => "imok".to_owned(),
+            FourLetterWord::Cons => "x".repeat(300_000),
+            other => format!("{}\n", other.name()),
+        };
+        self.unsent_bytes += answer.len();
+        answer.into_bytes()
+    }
+}
+
+// --- a server in this process -----------------------------------------------------------------------------------------
+
+struct Server {
+    address: SocketAddr,
+    events: mpsc::Receiver<Event>,
+    stop: StopRequest,
+    thread: Option<JoinHandle<Result<(), ServeError>>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(executors: usize) -> Server {
+        Server::start_with(executors, |_| {})
+    }
+
+    fn start_with(executors: usize, change: impl FnOnce(&mut Settings)) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = settings(executors, directory.path());
+        change(&mut settings);
+        let (event_sender, events) = mpsc::channel();
+        let stop = StopRequest::default();
+        let (ready_sender, ready) = mpsc::channel();
+        let load = Box::new(move |_: &mut _, _| {
+            Ok(Box::new(Echo { events: Some(event_sender), ..Echo::default() }) as Box<dyn Core>)
+        });
+        let thread = std::thread::spawn({
+            let stop = stop.clone();
+            move || serve(settings, load, stop, move |address| ready_sender.send(address).unwrap())
+        });
+        let address = match ready.recv_timeout(PATIENCE) {
+            Ok(address) => address.unwrap(),
+            Err(_) => panic!("no server: {:?}", thread.join()),
+        };
+        Server { address, events, stop, thread: Some(thread), _directory: directory }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        client.set_nodelay(true).unwrap();
+        client
+    }
+
+    fn wait_for(&self, wanted: Event) {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if self.events.recv_timeout(PATIENCE) == Ok(wanted) {
+                return;
+            }
+        }
+        panic!("{wanted:?} did not happen");
+    }
+
+    fn stop(mut self) -> Result<(), ServeError> {
+        self.stop.ask();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.ask();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn settings(executors: usize, directory: &std::path::Path) -> Settings {
+    let cpus: Vec<usize> = (0..executors).collect();
+    let mut store = StoreConfig::new(directory, directory);
+    store.segment_bytes = 1 << 20;
+    Settings {
+        plan: Plan::new(Some(&cpus), ringkeeper::config::Pin::Off, None).unwrap(),
+        listener: Some(ListenerSettings {
+            address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: 0,
+            backlog: -1,
+            keep_alive: false,
+            connections_per_address: 0,
+            connections_total: 0,
+        }),
+        store,
+        limits: Limits::new(FRAME_BYTES, None),
+        tick_ms: 200,
+        sessionless_timeout_ms: 600_000,
+        snap_count: 100_000,
+        snap_size_limit_bytes: None,
+        purge: None,
+        slow_flush_ms: 1000,
+    }
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn read_frame(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    client.read_exact(&mut length)?;
+    let mut payload = vec![0; u32::from_be_bytes(length) as usize];
+    client.read_exact(&mut payload)?;
+    Ok(payload)
+}
+
+fn ask(client: &mut TcpStream, payload: &[u8]) -> Vec<u8> {
+    client.write_all(&frame(payload)).unwrap();
+    read_frame(client).unwrap()
+}
+
+/// Everything until the server closes; a reset counts as the end.
+fn read_to_close(client: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match client.read(&mut chunk) {
+            Ok(0) => return all,
+            Ok(bytes) => all.extend_from_slice(&chunk[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return all,
+            Err(error) => panic!("the server neither answered nor closed: {error}"),
+        }
+    }
+}
+
+/// With two executors a burst is spread, so the first 25 connections of a tick stay on the pipeline and others do not:
+/// this many make sure that both kinds take part.
+const BOTH_KINDS: usize = 60;
+
+fn each_layout(test: impl Fn(usize)) {
+    for executors in [1, 2] {
+        test(executors);
+    }
+}
+
+// --- the tests --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn every_connection_gets_its_own_frames_back_in_order() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut clients: Vec<TcpStream> = (0..BOTH_KINDS).map(|_| server.connect()).collect();
+        for round in 0..20_u32 {
+            for (index, client) in clients.iter_mut().enumerate() {
+                let payload = format!("hello {round} from {index}");
+                // Several frames in one segment.
+                let burst: Vec<u8> = (0..3).flat_map(|_| frame(payload.as_bytes())).collect();
+                client.write_all(&burst).unwrap();
+            }
+            for (index, client) in clients.iter_mut().enumerate() {
+                for _ in 0..3 {
+                    assert_eq!(read_frame(client).unwrap(), format!("hello {round} from {index}").into_bytes());
+                }
+            }
+        }
+        drop(clients);
+        server.wait_for(Event::Disconnected { left: 0 });
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn frames_survive_every_way_of_cutting_them() {
+    let server = Server::start(1);
+    let mut client = server.connect();
+    let stream: Vec<u8> = [&b"first"[..], b"", b"a longer third one", &[7; 3000]].iter().flat_map(|p| frame(p)).collect();
+    for piece in [1, 2, 3, 5, 1000] {
+        for chunk in stream.chunks(piece) {
+            client.write_all(chunk).unwrap();
+        }
+        assert_eq!(read_frame(&mut client).unwrap(), b"first");
+        assert_eq!(read_frame(&mut client).unwrap(), b"");
+        assert_eq!(read_frame(&mut client).unwrap(), b"a longer third one");
+        assert_eq!(read_frame(&mut client).unwrap(), [7; 3000]);
+    }
+}
+
+#[test]
+fn the_longest_frame_passes_and_one_byte_more_closes_at_once_without_a_reply() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut client = server.connect();
+        let longest = vec![b'a'; FRAME_BYTES];
+        assert_eq!(ask(&mut client, &longest), longest);
+        // The length word alone is enough; its payload never comes.
+        client.write_all(&(FRAME_BYTES as u32 + 1).to_be_bytes()).unwrap();
+        assert_eq!(read_to_close(&mut client), b"");
+
+        let mut negative = server.connect();
+        negative.write_all(&(-5_i32).to_be_bytes()).unwrap();
+        assert_eq!(read_to_close(&mut negative), b"");
+
+        // Frames ahead of a bad length still execute.
+        let mut late = server.connect();
+        late.write_all(&[frame(b"good"), (-1_i32).to_be_bytes().to_vec()].concat()).unwrap();
+        let answered = read_to_close(&mut late);
+        assert!(answered.is_empty() || answered == frame(b"good"));
+    });
+}
+
+#[test]
+fn words_are_answered_and_closed_however_they_arrive() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let whole = |bytes: &[&[u8]], half_close: bool| {
+            let mut client = server.connect();
+            for piece in bytes {
+                client.write_all(piece).unwrap();
+                // Apart on the wire too: each piece is a segment of its own, and the server sees some of them alone.
+                std::thread::yield_now();
+            }
+            if half_close {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            read_to_close(&mut client)
+        };
+        assert_eq!(whole(&[b"ruok"], false), b"imok");
+        assert_eq!(whole(&[b"ruok"], true), b"imok", "netcat closes its half and still gets its answer");
+        assert_eq!(whole(&[b"ruok\n"], false), b"imok");
+        assert_eq!(whole(&[b"r", b"u", b"o", b"k"], false), b"imok");
+        assert_eq!(whole(&[b"ru", b"ok", b"\n"], true), b"imok");
+        assert_eq!(whole(&[b"srvr"], false), b"srvr\n");
+        assert_eq!(whole(&[b"cons"], true).len(), 300_000, "a long answer is delivered whole");
+        assert_eq!(whole(&[b"xxxx"], false), b"", "an unknown word is a bad length");
+        assert_eq!(whole(&[b"RUOK"], false), b"");
+
+        // Behind a frame a word is only a length.
+        let mut client = server.connect();
+        assert_eq!(ask(&mut client, b"session"), b"session");
+        client.write_all(b"ruok").unwrap();
+        assert_eq!(read_to_close(&mut client), b"");
+    });
+}
+
+#[test]
+fn a_close_comes_after_everything_sent_before() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        for _ in 0..BOTH_KINDS {
+            let mut client = server.connect();
+            client.write_all(&[frame(b"one"), frame(b"close"), frame(b"late")].concat()).unwrap();
+            let answered = read_to_close(&mut client);
+            assert_eq!(answered, [frame(b"one"), frame(b"close"), frame(b"late")].concat());
+        }
+        server.wait_for(Event::Disconnected { left: 0 });
+    });
+}
+
+#[test]
+fn a_client_that_half_closes_is_gone() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut client = server.connect();
+        assert_eq!(ask(&mut client, b"hi"), b"hi");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_close(&mut client), b"");
+        server.wait_for(Event::Disconnected { left: 0 });
+    });
+}
+
+#[test]
+fn a_paused_client_is_not_read_until_resumed_and_loses_nothing() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut client = server.connect();
+        assert_eq!(ask(&mut client, b"pause"), b"pause");
+        // Comes while reading is paused, is answered after the next tick resumes it.
+        assert_eq!(ask(&mut client, b"behind"), b"behind");
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_gets_everything_later_and_every_byte_is_accounted_for() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut others = server.connect();
+        let mut client = server.connect();
+        // More than any socket buffer: the server must keep it, and must not wait for it.
+        for _ in 0..12 {
+            client.write_all(&frame(b"repeat")).unwrap();
+        }
+        assert_eq!(ask(&mut others, b"not blocked"), b"not blocked");
+        for _ in 0..12 {
+            assert_eq!(read_frame(&mut client).unwrap(), b"repeat");
+            assert_eq!(read_frame(&mut client).unwrap().len(), 1 << 20);
+        }
+        server.wait_for(Event::AllSent);
+    });
+}
+
+#[test]
+fn a_thousand_connects_in_a_burst_are_all_served() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut clients: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.write_all(&frame(&(index as u32).to_be_bytes())).unwrap();
+        }
+        for (index, client) in clients.iter_mut().enumerate() {
+            assert_eq!(read_frame(client).unwrap(), (index as u32).to_be_bytes());
+        }
+        drop(clients);
+        server.wait_for(Event::Disconnected { left: 0 });
+    });
+}
+
+#[test]
+fn a_connection_without_a_session_goes_after_its_time_and_one_with_a_frame_stays() {
+    each_layout(|executors| {
+        let server = Server::start_with(executors, |settings| settings.sessionless_timeout_ms = 300);
+        let mut silent = server.connect();
+        let mut dribbling = server.connect();
+        dribbling.write_all(&[0, 0]).unwrap();
+        let mut speaking = server.connect();
+        assert_eq!(ask(&mut speaking, b"session"), b"session");
+        assert_eq!(read_to_close(&mut silent), b"");
+        assert_eq!(read_to_close(&mut dribbling), b"");
+        assert_eq!(ask(&mut speaking, b"still here"), b"still here");
+    });
+}
+
+#[test]
+fn an_address_has_no_more_connections_than_allowed_even_in_a_burst() {
+    let server = Server::start_with(1, |settings| {
+        settings.listener.as_mut().unwrap().connections_per_address = 3;
+    });
+    let mut clients: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
+    let mut served = 0;
+    for client in &mut clients {
+        let sent = client.write_all(&frame(b"?"));
+        served += usize::from(sent.is_ok() && read_frame(client).is_ok());
+    }
+    assert_eq!(served, 3);
+    drop(clients);
+    server.wait_for(Event::Disconnected { left: 0 });
+    assert_eq!(ask(&mut server.connect(), b"room again"), b"room again");
+}
+
+#[test]
+fn a_stop_closes_every_client_and_frees_the_port() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut clients: Vec<TcpStream> = (0..BOTH_KINDS).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            assert_eq!(ask(client, b"hi"), b"hi");
+        }
+        let address = server.address;
+        let stopper = std::thread::spawn(move || server.stop());
+        for client in &mut clients {
+            assert_eq!(read_to_close(client), b"");
+        }
+        drop(clients);
+        stopper.join().unwrap().unwrap();
+        assert!(TcpStream::connect(address).is_err());
+    });
+}
+
+#[test]
+fn a_port_in_use_ends_the_start() {
+    let server = Server::start(1);
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = settings(1, directory.path());
+    settings.listener.as_mut().unwrap().port = server.address.port();
+    let load = Box::new(|_: &mut _, _| Ok(Box::new(Echo::default()) as Box<dyn Core>));
+    let refused = serve(settings, load, StopRequest::default(), |_| panic!("must not be ready")).unwrap_err();
+    assert_eq!(refused.exit_code(), 1);
+    assert!(refused.to_string().contains("in use"), "{refused}");
+}
