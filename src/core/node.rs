@@ -25,7 +25,7 @@ use super::settings::Settings;
 use super::snapshot::SnapshotWalk;
 use super::tree::watch::WatchSummary;
 use super::tree::{DataTree, WatchTable, acl};
-use super::types::{ConnectionId, Input, LogRoom, Now, Output, SessionId, Zxid};
+use super::types::{ConnectionId, Input, LogRoom, Now, Output, Zxid};
 use super::zab::Leader;
 use crate::wire::jute::Limits;
 

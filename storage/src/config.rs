@@ -42,17 +42,10 @@ impl StoreConfig {
     pub(crate) fn clamped(mut self) -> StoreConfig {
         self.batches_in_flight = self.batches_in_flight.clamp(1, 8);
         self.snapshot_chunks_in_flight = self.snapshot_chunks_in_flight.clamp(1, 8);
-        self.batch_bytes_max = self
-            .batch_bytes_max
-            .clamp(BLOCK_BYTES, 16 << 20)
-            .next_multiple_of(BLOCK_BYTES);
-        self.segment_bytes = self
-            .segment_bytes
-            .max(4 * self.batch_bytes_max as u64)
-            .next_multiple_of(BLOCK_BYTES as u64);
-        self.reserve_bytes = self
-            .reserve_bytes
-            .clamp(BLOCK_BYTES as u64, self.segment_bytes / 2);
+        self.batch_bytes_max = self.batch_bytes_max.clamp(BLOCK_BYTES, 16 << 20).next_multiple_of(BLOCK_BYTES);
+        self.segment_bytes =
+            self.segment_bytes.max(4 * self.batch_bytes_max as u64).next_multiple_of(BLOCK_BYTES as u64);
+        self.reserve_bytes = self.reserve_bytes.clamp(BLOCK_BYTES as u64, self.segment_bytes / 2);
         self
     }
 }

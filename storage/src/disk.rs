@@ -153,12 +153,7 @@ impl Buffer {
     pub fn with_capacity(bytes: usize) -> Buffer {
         let capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
         let memory = MmapMut::map_anon(capacity).expect("anonymous memory");
-        Buffer {
-            memory,
-            bytes_len: 0,
-            reused: false,
-            registered: None,
-        }
+        Buffer { memory, bytes_len: 0, reused: false, registered: None }
     }
 
     pub fn capacity(&self) -> usize {

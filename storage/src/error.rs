@@ -8,9 +8,7 @@ use crate::Zxid;
 /// Why the store did not open. All of these end the start of the server with their text.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error(
-        "{path}: locked by another server (pid {holder}): two servers must not share a data directory"
-    )]
+    #[error("{path}: locked by another server (pid {holder}): two servers must not share a data directory")]
     Locked { path: PathBuf, holder: String },
     #[error(
         "{path}: this is a data directory of Java ZooKeeper, and ringkeeper has no data of its own beside it; importing \
@@ -37,30 +35,14 @@ pub enum LogError {
          up to {durable} was once safely stored, so acknowledged transactions are missing here. Nothing was changed. \
          Restore the directory from a backup or another server of the ensemble, or move it away to start without its data"
     )]
-    Damaged {
-        file: String,
-        at: u64,
-        why: Damage,
-        last_good: Zxid,
-        durable: Zxid,
-        proof: String,
-    },
+    Damaged { file: String, at: u64, why: Damage, last_good: Zxid, durable: Zxid, proof: String },
     #[error(
         "the log does not reach back to snapshot {snapshot}: its first transaction follows {log_begins_after}. Restore the \
          missing log files (or a newer snapshot) from a backup, or move both directories away to start without data"
     )]
-    Gap {
-        snapshot: Zxid,
-        log_begins_after: Zxid,
-    },
-    #[error(
-        "{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}"
-    )]
-    Version {
-        file: String,
-        version: u32,
-        supported: u32,
-    },
+    Gap { snapshot: Zxid, log_begins_after: Zxid },
+    #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
+    Version { file: String, version: u32, supported: u32 },
     #[error("{file}: no room for another {wanted_bytes} bytes: {source}")]
     Full {
         file: String,
@@ -68,9 +50,7 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
-    #[error(
-        "{file}: {operation} failed: {source}; this log takes no more writes until reopened and rescanned"
-    )]
+    #[error("{file}: {operation} failed: {source}; this log takes no more writes until reopened and rescanned")]
     Poisoned {
         file: String,
         operation: &'static str,
@@ -104,14 +84,8 @@ pub enum Damage {
 pub enum SnapshotError {
     #[error("{file}: {why}")]
     Damaged { file: String, why: String },
-    #[error(
-        "{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}"
-    )]
-    Version {
-        file: String,
-        version: u32,
-        supported: u32,
-    },
+    #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
+    Version { file: String, version: u32, supported: u32 },
     #[error(
         "no snapshot can be read and the log does not reach back to the beginning; the newest: {newest}. Restore a snapshot \
          from a backup or another server of the ensemble, or move the directory away to start without its data"

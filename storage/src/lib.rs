@@ -13,7 +13,5 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use snapshot::image::{AclImage, NodeImage, SnapshotHeader};
-pub use store::{
-    LogRoom, Opened, RecoveryReport, SnapshotDone, Store, StoreEvent, StoreStats, open,
-};
+pub use store::{LogRoom, Opened, RecoveryReport, SnapshotDone, Store, StoreEvent, StoreStats, open};
 pub use zxid::Zxid;
