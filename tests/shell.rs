@@ -309,7 +309,8 @@ fn every_connection_gets_its_own_frames_back_in_order() {
 fn frames_survive_every_way_of_cutting_them() {
     let server = Server::start(1);
     let mut client = server.connect();
-    let stream: Vec<u8> = [&b"first"[..], b"", b"a longer third one", &[7; 3000]].iter().flat_map(|p| frame(p)).collect();
+    let stream: Vec<u8> =
+        [&b"first"[..], b"", b"a longer third one", &[7; 3000]].iter().flat_map(|p| frame(p)).collect();
     for piece in [1, 2, 3, 5, 1000] {
         for chunk in stream.chunks(piece) {
             client.write_all(chunk).unwrap();

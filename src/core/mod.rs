@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod node;
 pub mod pipeline;
 pub mod progress;
+pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod snapshot;

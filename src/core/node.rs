@@ -18,13 +18,14 @@ use super::connection::{Connection, State};
 use super::metrics::Metrics;
 use super::pipeline::{ConnectThrottle, Outstanding, PendingView};
 use super::progress::Progress;
+use super::replay::Recovered;
 use super::session::SessionTable;
 use super::session::identity::SessionIds;
 use super::settings::Settings;
 use super::snapshot::SnapshotWalk;
 use super::tree::watch::WatchSummary;
 use super::tree::{DataTree, WatchTable, acl};
-use super::types::{ConnectionId, Input, LogRoom, Now, Output, SessionId, Zxid};
+use super::types::{ConnectionId, Input, LogRoom, Now, Output, Zxid};
 use super::zab::Leader;
 use crate::wire::jute::Limits;
 
@@ -60,9 +61,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// A standalone server that goes on from what its disk had. `sessions` are (id, timeout in ms); their deadlines start
+    /// A standalone server that goes on from what its disk had. Session deadlines start
     /// now, so that nobody expires because the server was down.
-    pub fn standalone(settings: Settings, tree: DataTree, sessions: Vec<(SessionId, i32)>, now: Now) -> Node {
+    pub fn standalone(settings: Settings, recovered: Recovered, now: Now) -> Node {
+        let Recovered { tree, sessions, mismatches } = recovered;
         let last = tree.last_processed();
         let mut table = SessionTable::new(settings.tick_ms);
         for (id, timeout_ms) in sessions {

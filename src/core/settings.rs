@@ -27,10 +27,14 @@ pub struct Settings {
     pub connection_throttle_fill_count: u32,
     /// `skipACL=yes`.
     pub skip_acl: bool,
+    /// `DigestAuthenticationProvider.enabled`: whether anybody can prove to be a digest user.
+    pub digest_auth_enabled: bool,
     /// `DigestAuthenticationProvider.superDigest`, the whole `super:BASE64` text.
     pub super_digest: Option<String>,
     /// `digest.enabled`: tree digest on every transaction.
     pub digest_enabled: bool,
+    /// `closeSessionTxn.enabled`: a `closeSession` lists the ephemerals that go with it.
+    pub close_session_txn: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types: bool,
     /// `reconfigEnabled`.
@@ -59,8 +63,10 @@ impl Default for Settings {
             connection_throttle_fill_ms: 1,
             connection_throttle_fill_count: 1,
             skip_acl: false,
+            digest_auth_enabled: true,
             super_digest: None,
             digest_enabled: true,
+            close_session_txn: true,
             extended_types: false,
             reconfig_enabled: false,
             enforce_auth_schemes: Vec::new(),

@@ -32,7 +32,8 @@ pub async fn run(pipeline: PipelineHandle, mut ring: Ring) {
         let mut waiting = true;
         while waiting {
             let woken = poll_fn(|cx| {
-                if signalled.as_mut().poll(cx).is_ready() {
+                if let Poll::Ready(signal) = signalled.as_mut().poll(cx) {
+                    signal.expect("reading an eventfd");
                     return Poll::Ready(Woken::Completion);
                 }
                 work.poll_lowered(cx).map(|()| Woken::Work)

@@ -4,19 +4,16 @@
 //! that serves. A transaction whose digest does not fit is told of and counted, as in Java, and recovery goes on: an operator
 //! wants the data. Sessions live on with their whole timeout ahead of them. Java: `FileTxnSnapLog.restore`.
 
-use std::collections::BTreeMap;
-
-use ringkeeper_storage::{Opened, Store, Zxid};
+use ringkeeper_storage::{Opened, Store};
 use tracing::error;
 
 use crate::config::Config;
-use crate::core::tree::{DataTree, TreeLoader, TreeOptions, Unwatched};
-use crate::core::{self, ConnectionId, Input, Node, Now, Output, ServerId, SessionId};
+use crate::core::replay::{Recovered, Replay, SnapshotReader};
+use crate::core::tree::TreeOptions;
+use crate::core::{self, ConnectionId, Input, Node, Now, Output, ServerId};
 use crate::shell::pipeline::Core;
 use crate::shell::start::{CoreLoader, ServeError};
 use crate::wire::frame::FourLetterWord;
-use crate::wire::jute::DecodeError;
-use crate::wire::txn::{DIGEST_VERSION, Txn, decode_txn};
 
 struct Standalone {
     node: Node,
@@ -43,8 +40,8 @@ impl Core for Standalone {
 pub fn load(config: &Config) -> CoreLoader {
     let settings = core_settings(config);
     Box::new(move |opened, now| {
-        let (tree, sessions) = recover(opened, &settings)?;
-        Ok(Box::new(Standalone { node: Node::standalone(settings, tree, sessions, now) }))
+        let recovered = recover(opened, &settings)?;
+        Ok(Box::new(Standalone { node: Node::standalone(settings, recovered, now) }))
     })
 }
 
@@ -67,7 +64,9 @@ pub fn core_settings(config: &Config) -> core::Settings {
         connection_throttle_fill_count: throttle.map_or(1, |throttle| throttle.fill_count),
         skip_acl: config.auth.skip_acl,
         super_digest: config.auth.super_digest.clone(),
+        digest_auth_enabled: config.auth.digest_enabled,
         digest_enabled: config.tree.digest_enabled,
+        close_session_txn: config.tree.close_session_txn_enabled,
         extended_types: config.tree.extended_types_enabled,
         enforce_auth_schemes: config.auth.enforced_schemes.clone().unwrap_or_default(),
         container_check_interval_ms: config.tree.container_check_interval_ms.into(),
@@ -81,78 +80,40 @@ fn saturated(ms: u32) -> i32 {
     i32::try_from(ms).unwrap_or(i32::MAX)
 }
 
-type Sessions = Vec<(SessionId, i32)>;
-
-fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<(DataTree, Sessions), ServeError> {
+fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, ServeError> {
     let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
-    let (tree, sessions) = load_snapshot(opened, options)?;
-    let mut replay = Replay { tree, sessions, mismatches: 0, failure: None };
-    opened.replay(|zxid, record| replay.take(zxid, record))?;
-    if let Some((zxid, error)) = replay.failure {
+    let mut replay = load_snapshot(opened, options)?;
+    let mut failure = None;
+    opened.replay(|zxid, record| {
+        if failure.is_none() {
+            failure = replay.apply(record).err().map(|error| (zxid, error));
+        }
+    })?;
+    if let Some((zxid, error)) = failure {
         // The record's checksum was right, so nobody damaged it: it was written like this.
         return Err(ServeError::Content(format!("transaction {zxid} of the log cannot be read: {error}")));
     }
-    if replay.mismatches > 1 {
-        error!("{} more transactions of the log do not fit their digest", replay.mismatches - 1);
+    let recovered = replay.finish();
+    if let Some(first) = recovered.mismatches.first() {
+        let count = recovered.mismatches.len();
+        error!("the tree does not have the digest its leader foresaw after {count} transactions, first {first}");
     }
-    Ok((replay.tree, replay.sessions.into_iter().collect()))
+    Ok(recovered)
 }
 
-fn load_snapshot(
-    opened: &mut Opened,
-    options: TreeOptions,
-) -> Result<(DataTree, BTreeMap<SessionId, i32>), ServeError> {
-    let Some(header) = opened.snapshot_header() else {
-        return Ok((DataTree::new(options), BTreeMap::new()));
-    };
-    let of_snapshot = |error| ServeError::Content(format!("snapshot {:#x}: {error}", header.zxid));
-    let mut loader = TreeLoader::new(header, options).map_err(of_snapshot)?;
-    let sessions = header.sessions.iter().map(|(id, timeout_ms)| (SessionId(*id), *timeout_ms)).collect();
-    let snapshot_zxid = header.zxid;
-    let of_snapshot = |error| ServeError::Content(format!("snapshot {snapshot_zxid:#x}: {error}"));
+fn load_snapshot(opened: &mut Opened, options: TreeOptions) -> Result<Replay, ServeError> {
+    let Some(header) = opened.snapshot_header() else { return Ok(Replay::empty(options)) };
+    let zxid = header.zxid;
+    let of_snapshot = |error| ServeError::Content(format!("snapshot {zxid:#x}: {error}"));
+    let mut reader = SnapshotReader::new(header, options).map_err(of_snapshot)?;
     let mut failure = None;
     opened.for_each_node(|image| {
         if failure.is_none() {
-            failure = loader.add(image).err();
+            failure = reader.add(image).err();
         }
     })?;
     match failure {
         Some(error) => Err(of_snapshot(error)),
-        None => Ok((loader.finish().map_err(of_snapshot)?, sessions)),
-    }
-}
-
-struct Replay {
-    tree: DataTree,
-    sessions: BTreeMap<SessionId, i32>,
-    mismatches: u64,
-    failure: Option<(Zxid, DecodeError)>,
-}
-
-impl Replay {
-    fn take(&mut self, zxid: Zxid, record: &[u8]) {
-        if self.failure.is_some() {
-            return;
-        }
-        let (header, txn, digest) = match decode_txn(record) {
-            Ok(decoded) => decoded,
-            Err(error) => return self.failure = Some((zxid, error)),
-        };
-        self.tree.apply(&header, &txn, &mut Unwatched);
-        let session = SessionId(header.client_id);
-        match txn {
-            Txn::CreateSession { timeout_ms } => drop(self.sessions.insert(session, timeout_ms)),
-            Txn::CloseSession { .. } => drop(self.sessions.remove(&session)),
-            _ => {}
-        }
-        let expected = digest.filter(|digest| digest.version == DIGEST_VERSION).map(|digest| digest.tree_digest as u64);
-        if let Some(expected) = expected
-            && expected != self.tree.digest()
-        {
-            self.mismatches += 1;
-            if self.mismatches == 1 {
-                error!("transaction {zxid}: the tree's digest is {:#x} and should be {expected:#x}", self.tree.digest());
-            }
-        }
+        None => reader.finish().map_err(of_snapshot),
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 macro_rules! error_codes {
     ($($variant:ident = $number:literal $name:literal,)*) => {
-        /// A reason the protocol knows for not doing what a client asked. Success is the absence of one (`Ok`), 0 on the wire.
+        /// A reason the protocol knows for not doing what a client asked. Success is the absence of one (`Ok`), 0 on
+        /// the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(i32)]
         pub enum ErrorCode { $($variant = $number,)* }

@@ -1,8 +1,8 @@
 //! Frames: a 4-byte length and that many bytes, both ways, on every port. Spec: client-protocol 1 and 2.
 //!
-//! A shell reads chunks from a socket and wants whole frames for the core. [`FrameAssembler`] gives it all complete frames of a
-//! chunk as one slice of that very chunk; only a frame cut by the chunk's end is copied, until its rest arrives.
-//! [`Frames`] walks over such a slice on the other side. [`first_bytes`] knows the four-letter words that may
+//! A shell reads chunks from a socket and wants whole frames for the core. [`FrameAssembler`] gives it all complete
+//! frames of a chunk as one slice of that very chunk; only a frame cut by the chunk's end is copied, until its rest
+//! arrives. [`Frames`] walks over such a slice on the other side. [`first_bytes`] knows the four-letter words that may
 //! stand where a connection's first length would.
 //!
 //! Not here, on purpose: sockets, and what the payloads mean. Java: `NIOServerCnxn.readLength`, `FourLetterCommands`.

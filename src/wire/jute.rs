@@ -167,7 +167,8 @@ impl<'a> Reader<'a> {
 }
 
 /// UTF-8 to text the way Java's decoder does it: each malformed sequence becomes one U+FFFD. Rust's lossy conversion
-/// agrees except for encoded surrogates (`ed a0..bf xx`, also a truncated `ed a0`): one for the whole half, not one a byte.
+/// agrees except for encoded surrogates (`ed a0..bf xx`, also a truncated `ed a0`): one for the whole half, not one a
+/// byte.
 pub fn decode_utf8(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),

@@ -1,7 +1,10 @@
 //! Bytes to messages and back: big-endian jute, no sockets..
 //!
-//! * [`jute`]: the encoding primitives. * [`frame`]: length-prefixed frames and their limits. * [`client`]: everything a
-//!   client sends and gets. * [`txn`]: transactions as the log, proposals and DIFFs carry them. * [`error_code`].
+//! * [`jute`]: the encoding primitives, and how long things may be.
+//! * [`frame`]: length-prefixed frames, put together from whatever a socket yields; four-letter words.
+//! * [`client`]: everything a client sends and gets.
+//! * [`txn`]: transactions as the log, proposals and DIFFs carry them.
+//! * [`error_code`]: the reasons the protocol knows for saying no.
 
 pub mod client;
 pub mod error_code;

@@ -5,9 +5,9 @@
 //! clientId long | cxid int | zxid long | time long | type int | record of that type | digest version int, digest long
 //! ```
 //!
-//! The digest is the last thing that may be missing; two records have older, shorter forms too ([`decode_txn`]). Bytes behind a
-//! complete transaction are ignored, as Java does. Bytes that come from a log or a leader are to be kept as
-//! they came; encoding again what was decoded from an old form gives the new form.
+//! The digest may be missing; two records have older, shorter forms too ([`decode_txn`]). Bytes behind a complete
+//! transaction are ignored, as Java does. Bytes that come from a log or a leader are to be kept as they came: encoding
+//! again what was decoded from an old form gives the new form.
 
 use std::borrow::Cow;
 
@@ -159,7 +159,7 @@ pub fn decode_header(bytes: &[u8]) -> Result<(TxnHeader, i32), DecodeError> {
 
 /// A whole transaction in any form a server ever wrote:
 /// * without digest, or with one;
-/// * type 1 without the parent's cversion (before 3.4), which then counts as -1;
+/// * type 1 without the parent's cversion (very old logs), which then counts as -1;
 /// * type -11 with a list of paths, or without any record.
 pub fn decode_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>), DecodeError> {
     let r = &mut Reader::new(bytes, &Limits::FORMAT);

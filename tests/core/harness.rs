@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use ringkeeper::core::tree::{DataTree, TreeOptions, Unwatched};
+use ringkeeper::core::replay::{Recovered, Replay};
+use ringkeeper::core::tree::TreeOptions;
 use ringkeeper::core::{ConnectionId, Input, Node, Now, Output, SessionId, Settings, Zxid};
 use ringkeeper::wire::client::{
     Acl, AclList, ConnectRequest, ConnectResponse, CreateRequest, OpCode, ReplyHeader, Request, Response, WatcherEvent,
@@ -11,7 +12,6 @@ use ringkeeper::wire::client::{
 };
 use ringkeeper::wire::frame::Frames;
 use ringkeeper::wire::jute::{Limits, Reader};
-use ringkeeper::wire::txn::{Txn, decode_txn};
 
 pub struct Server {
     pub node: Node,
@@ -64,14 +64,14 @@ impl Server {
     }
 
     pub fn with(settings: Settings) -> Server {
-        let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
-        Server::on(settings, DataTree::new(options), Vec::new())
+        let fresh = Replay::empty(options(&settings)).finish();
+        Server::on(settings, fresh)
     }
 
-    pub fn on(settings: Settings, tree: DataTree, sessions: Vec<(SessionId, i32)>) -> Server {
+    pub fn on(settings: Settings, recovered: Recovered) -> Server {
         let now = Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 };
         Server {
-            node: Node::standalone(settings, tree, sessions, now),
+            node: Node::standalone(settings, recovered, now),
             now,
             log: Vec::new(),
             durable: 0,
@@ -87,19 +87,13 @@ impl Server {
 
     /// A server started on what this one's disk holds.
     pub fn restarted(&self, settings: Settings) -> Server {
-        let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
-        let mut tree = DataTree::new(options);
-        let mut sessions = BTreeMap::new();
+        let mut replay = Replay::empty(options(&settings));
         for (_, bytes) in &self.log[..self.durable] {
-            let (header, txn, _) = decode_txn(bytes).unwrap();
-            tree.apply(&header, &txn, &mut Unwatched);
-            match txn {
-                Txn::CreateSession { timeout_ms } => drop(sessions.insert(SessionId(header.client_id), timeout_ms)),
-                Txn::CloseSession { .. } => drop(sessions.remove(&SessionId(header.client_id))),
-                _ => {}
-            }
+            replay.apply(bytes).unwrap();
         }
-        Server::on(settings, tree, sessions.into_iter().collect())
+        let recovered = replay.finish();
+        assert_eq!(recovered.mismatches, []);
+        Server::on(settings, recovered)
     }
 
     pub fn step(&mut self, input: Input<'_>) {
@@ -254,6 +248,10 @@ impl Server {
         assert_eq!(reply.err, 0, "{request:?}");
         reply
     }
+}
+
+fn options(settings: &Settings) -> TreeOptions {
+    TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false }
 }
 
 impl From<Client> for ConnectionId {

@@ -20,7 +20,7 @@ impl Node {
             // Without a SASL configuration the exchange ends at once and proves nothing (client-protocol 12.5).
             Ok(Request::Sasl { .. }) => Authenticated::Accepted,
             Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
-                (Some("digest"), Some(auth)) => {
+                (Some("digest"), Some(auth)) if self.settings.digest_auth_enabled => {
                     let mut identities = connection.identities.to_vec();
                     acl::authenticate_digest(auth, self.settings.super_digest.as_deref(), &mut identities);
                     connection.identities = identities.into();

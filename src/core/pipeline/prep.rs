@@ -82,7 +82,7 @@ impl Prep<'_> {
                 listed.push(Cow::Owned(path));
             }
         }
-        Txn::CloseSession { paths: Some(listed) }
+        Txn::CloseSession { paths: self.settings.close_session_txn.then_some(listed) }
     }
 
     /// A container or TTL node that ought to go. Spec: semantics 4, deleteContainer.

@@ -8,7 +8,7 @@
 //! `DigestAuthenticationProvider`, `IPAuthenticationProvider`.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base64::Engine as _;
@@ -271,7 +271,7 @@ struct Place {
 impl AclTable {
     /// Counts one more user of this list.
     pub fn intern(&mut self, list: &[Acl<'_>]) -> AclRef {
-        if is_same(list, &OPEN_LIST) {
+        if is_open(list) {
             return AclRef::OPEN;
         }
         let AclTable { places, free, index } = self;
@@ -347,12 +347,179 @@ fn is_same(a: &[Acl<'_>], b: &[Acl<'_>]) -> bool {
 }
 
 fn hash(list: &[Acl<'_>]) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
-    list.hash(&mut hasher);
-    hasher.finish()
+    FixedState::default().hash_one(list)
 }
 
 fn to_owned(acl: &Acl<'_>) -> Acl<'static> {
     let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(|text| Cow::Owned(text.to_owned()));
     Acl { perms: acl.perms, scheme: text(&acl.scheme), id: text(&acl.id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(perms: i32, scheme: &str, id: &str) -> Acl<'static> {
+        owned(perms, scheme, id)
+    }
+
+    fn identity(scheme: &str, id: &str) -> Identity {
+        Identity { scheme: scheme.into(), id: id.into() }
+    }
+
+    #[test]
+    fn digest_identities_are_javas() {
+        for (auth, id) in [
+            ("bob:secret", "bob:fyVmFCwVbTJYrznoSu1koqYEYF0="),
+            ("super:admin", "super:xQJmxLMiHGwaqBvst5y6rkB6HQs="),
+            ("u:p", "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ="),
+            ("nocolon", "nocolon:Ra+cHr2ZoHvBjtNArFGNGlVie4g="),
+            ("a:b:c", "a:cLzgnoJ6mP5qz3w+mwvPE2vDgu0="),
+        ] {
+            assert_eq!(digest_identity(auth.as_bytes()), id);
+        }
+        let mut identities = vec![];
+        authenticate_digest(b"super:admin", Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="), &mut identities);
+        authenticate_digest(b"super:admin", None, &mut identities);
+        assert_eq!(identities, [identity("super", ""), identity("digest", "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=")]);
+    }
+
+    #[test]
+    fn addresses_are_written_as_java_writes_them() {
+        for (address, id) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("fe80::ABCD:0", "fe80:0:0:0:0:0:abcd:0"),
+        ] {
+            assert_eq!(ip_identity(address.parse().unwrap()), identity("ip", id));
+        }
+    }
+
+    #[test]
+    fn fix_up_follows_javas_table() {
+        let alice = [identity("digest", "alice:x"), identity("ip", "1.2.3.4"), identity("digest", "al:y")];
+        let fix = |list: &[Acl<'_>]| fix_up(list, &alice).map(|list| list.to_vec());
+        let invalid = Err(ErrorCode::InvalidAcl);
+        assert_eq!(fix(&[]), invalid);
+        let world = acl(31, "world", "anyone");
+        assert_eq!(
+            fix(&[world.clone(), acl(1, "ip", "1.1.1.1"), world.clone()]),
+            Ok(vec![world.clone(), acl(1, "ip", "1.1.1.1")])
+        );
+        let expanded = vec![acl(5, "digest", "alice:x"), acl(5, "digest", "al:y")];
+        assert_eq!(fix(&[acl(5, "auth", "whatever")]), Ok(expanded.clone()));
+        let no_id = |scheme: &'static str| Acl { perms: 5, scheme: Some(scheme.into()), id: None };
+        assert_eq!(fix(&[no_id("auth")]), Ok(expanded));
+        assert_eq!(fix_up(&[acl(5, "auth", "")], &alice[1..2]), invalid.clone().map(|_: Vec<_>| unreachable!()));
+        for scheme in ["world", "digest", "ip"] {
+            assert_eq!(fix(&[no_id(scheme)]), Err(ErrorCode::MarshallingError));
+        }
+        for scheme in ["sasl", "x509", "super", "", "nonsense"] {
+            assert_eq!((fix(&[no_id(scheme)]), fix(&[acl(1, scheme, "bob")])), (invalid.clone(), invalid.clone()));
+        }
+        assert_eq!(fix(&[Acl { perms: 1, scheme: None, id: Some("x".into()) }]), invalid);
+        assert_eq!(fix(&[acl(1, "world", "someone")]), invalid);
+        for perms in [0, 255, -1] {
+            assert_eq!(fix(&[acl(perms, "world", "anyone")]), Ok(vec![acl(perms, "world", "anyone")]));
+        }
+        let is_valid = |scheme: &str, id: &str| fix(&[acl(1, scheme, id)]).is_ok();
+        for id in ["a:b", ":b", "a:b:", "a:b::"] {
+            assert!(is_valid("digest", id), "{id}");
+        }
+        for id in ["", "a", "a:", ":", "a:b:c", "a::b"] {
+            assert!(!is_valid("digest", id), "{id}");
+        }
+        for id in ["1.2.3.4", "1.2.3.4/0", "1.2.3.4/32", "::", "1::", "::1", "1:2:3:4:5:6:7:8/128", "1:2:3::8/0"] {
+            assert!(is_valid("ip", id), "{id}");
+        }
+        for id in [
+            "",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1.2.3.256",
+            "1.2.3.-1",
+            "1.2.3.4/33",
+            "1.2.3.4/-1",
+            "1.2.3.4/",
+            "1.2.3.4/8/8",
+            "localhost",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            "1::2::3",
+            ":1:2:3:4:5:6:7",
+            "12345::",
+            "::g",
+            "::1/129",
+            "1:2:3:4::5:6:7:8",
+            "::1.2.3.4",
+            ":",
+        ] {
+            assert!(!is_valid("ip", id), "{id}");
+        }
+    }
+
+    #[test]
+    fn auth_entries_do_not_multiply_without_bound() {
+        let identities: Vec<_> = (0..1000).map(|n| identity("digest", &format!("u{n}:h"))).collect();
+        let list: Vec<_> = (0..1000).map(|perms| acl(perms, "auth", "")).collect();
+        assert_eq!(fix_up(&list, &identities), Err(ErrorCode::InvalidAcl));
+    }
+
+    #[test]
+    fn permission_needs_a_bit_and_a_match() {
+        let bob = [identity("ip", "10.1.2.3"), identity("digest", "bob:h")];
+        let may = |list: &[Acl<'_>], wanted| allowed(list, wanted, &bob, false);
+        assert!(may(&[], 1));
+        assert!(may(&[acl(1, "world", "anyone")], 1) && !may(&[acl(1, "world", "anyone")], 2));
+        assert!(may(&[acl(1, "world", "anyone"), acl(31, "digest", "eve:h")], 1 | 16));
+        assert!(may(&[acl(2, "digest", "bob:h")], 2) && !may(&[acl(2, "digest", "bob:H")], 2));
+        assert!(may(&[acl(1, "digest", "eve:h"), acl(4, "digest", "bob:h")], 4));
+        for (range, matches) in [
+            ("10.1.2.3", true),
+            ("10.1.2.4", false),
+            ("10.1.0.0/16", true),
+            ("10.2.0.0/16", false),
+            ("99.9.9.9/0", true),
+            ("10.1.2.2/31", true),
+            ("::/0", false),
+            ("junk", false),
+        ] {
+            assert_eq!(may(&[acl(1, "ip", range)], 1), matches, "{range}");
+        }
+        let six = [identity("ip", "fe80:0:0:0:0:0:0:1")];
+        assert!(allowed(&[acl(1, "ip", "fe80::/10")], 1, &six, false));
+        assert!(!allowed(&[acl(1, "ip", "fe80::/128")], 1, &six, false));
+        for never in ["sasl", "x509", "auth"] {
+            assert!(!allowed(&[acl(31, never, "bob")], 1, &[identity(never, "bob")], false));
+        }
+        let nobody = [acl(0, "world", "anyone")];
+        assert!(!may(&nobody, 31) && allowed(&nobody, 31, &bob, true));
+        assert!(allowed(&nobody, 31, &[identity("super", "")], false));
+    }
+
+    #[test]
+    fn without_admin_digest_hashes_stay_hidden() {
+        let list = [acl(1, "digest", "bob:hash:rest"), acl(2, "ip", "::1"), acl(3, "digest", "odd")];
+        let shown = [acl(1, "digest", "bob:x"), acl(2, "ip", "::1"), acl(3, "digest", "odd")];
+        assert_eq!(redacted(&list).as_slice(), shown);
+    }
+
+    #[test]
+    fn equal_lists_are_one_until_nobody_uses_them() {
+        let mut table = AclTable::default();
+        let (a, b) = ([acl(1, "ip", "1.1.1.1")], [acl(2, "ip", "1.1.1.1")]);
+        assert_eq!(table.intern(&[acl(31, "world", "anyone")]), AclRef::OPEN);
+        assert_eq!(table.get(AclRef::OPEN), [acl(31, "world", "anyone")]);
+        table.release(AclRef::OPEN);
+        let first = table.intern(&a);
+        assert_eq!(table.intern(&a), first);
+        let second = table.intern(&b);
+        assert_ne!(first, second);
+        table.release(first);
+        assert_eq!((table.get(first), table.len()), (&a[..], 2));
+        table.release(first);
+        assert_eq!((table.len(), table.iter().next()), (1, Some((second, &b[..]))));
+        assert_eq!(table.intern(&[acl(7, "ip", "2.2.2.2")]), first);
+    }
 }

@@ -1,6 +1,7 @@
 //! The data tree and what hangs on it: nodes, ACLs, digest, snapshots, watches. Pure and owned by one node.
 //!
-//! * [`path`]: what a path is and its pieces. * [`node`]: how nodes lie in memory and how a name finds its node. * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
+//! * [`path`]: what a path is and its pieces. * [`node`]: how nodes lie in memory and how a name finds its node.
+//! * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
 //! * [`data_tree`]: the tree as readers see it. * [`apply`]: the only way it changes. * [`ephemeral`]: who owns what.
 //! * [`snapshot`], [`load`]: the tree as it was at one zxid, walked out in slices and built up again.
 //! * [`watch`]: who wants to hear of which path.
@@ -28,5 +29,7 @@ pub use load::{LoadError, TreeLoader};
 pub use node::{NodeId, OwnerKind};
 pub use watch::{WatchMode, WatchTable};
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -48,3 +48,71 @@ pub fn split(path: &str) -> Option<(&str, &str)> {
 pub fn push_sequence(path: &mut String, counter: i32) {
     write!(path, "{counter:010}").expect("writing to a string cannot fail");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn valid_and_invalid_paths_are_javas() {
+        for path in [
+            "/",
+            "/a",
+            "/a/b",
+            "/...",
+            "/.a",
+            "/a..",
+            "/\u{e9}",
+            "/\u{4e2d}\u{6587}",
+            "/a b",
+            "/\u{a0}",
+            "/\u{f900}",
+            "/\u{ffef}",
+        ] {
+            assert_eq!(validate(path), Ok(()), "{path:?}");
+        }
+        let bad_characters = [
+            "\0",
+            "\u{1}",
+            "\u{1f}",
+            "\u{7f}",
+            "\u{9f}",
+            "\u{e000}",
+            "\u{f8ff}",
+            "\u{fff0}",
+            "\u{fffd}",
+            "\u{10000}",
+            "\u{1f600}",
+        ];
+        let bad_paths = ["", "a", "a/b", "/a/", "//", "//a", "/a//b", "/.", "/..", "/a/./b", "/a/../b", "/a/.."];
+        for path in bad_paths.map(String::from).into_iter().chain(bad_characters.map(|bad| format!("/a{bad}b"))) {
+            assert_eq!(validate(&path), Err(ErrorCode::BadArguments), "{path:?}");
+        }
+        assert_eq!((validate_form("/a/"), validate_form("a/b")), (Ok(()), Ok(())));
+        assert!(validate_form("a").is_err() && validate_form("/\0").is_err() && validate_form("").is_err());
+    }
+
+    #[test]
+    fn the_parent_of_a_roots_child_is_the_root() {
+        assert_eq!(split("/a"), Some(("/", "a")));
+        assert_eq!(split("/a/b"), Some(("/a", "b")));
+        assert_eq!(split("/a/"), Some(("/a", "")));
+        assert_eq!(split("/"), Some(("/", "")));
+        assert_eq!((split(""), split("a")), (None, None));
+    }
+
+    #[test]
+    fn sequence_numbers_have_ten_characters_sign_included() {
+        for (counter, suffix) in [
+            (0, "0000000000"),
+            (42, "0000000042"),
+            (-1, "-000000001"),
+            (i32::MAX, "2147483647"),
+            (i32::MIN, "-2147483648"),
+        ] {
+            let mut path = String::from("/q-");
+            push_sequence(&mut path, counter);
+            assert_eq!(path, format!("/q-{suffix}"));
+        }
+    }
+}

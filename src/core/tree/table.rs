@@ -38,7 +38,7 @@ impl<T> Paged<T> {
         let at = if self.first_free == NIL {
             let at = self.end();
             assert!(at < NIL, "a table holds at most 2^32 - 1 entries");
-            if at as usize % PAGE_LEN == 0 {
+            if (at as usize).is_multiple_of(PAGE_LEN) {
                 self.pages.push(Vec::with_capacity(PAGE_LEN));
             }
             self.pages.last_mut().expect("just pushed").push(Place::Taken(value));

@@ -265,7 +265,7 @@ fn owners_mean_what_the_settings_say() {
     assert_eq!(kind(OLD_TTL, true, true), OwnerKind::Ttl { ttl_ms: 7 });
     assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 0 }, 1), 0);
     assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 5 }, 1), SESSION_255);
-    assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 1 << 40 }, 1), -1);
+    assert_eq!(apply::stored_owner(CreateKind::Ttl { ttl_ms: 1 << 40 }, 1), TTL_OWNER_MASK | 0xff_ffff_ffff);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The items of `multi` and `multiRead`, asked and answered. Spec: client-protocol 10.
 //!
-//! A body is a run of items, each a header (type, done, err) and the record of its type, ended by a header whose `done`
-//! is true; nothing else in that header counts. Decoding applies Java's quiet changes of an item's type (a `create` with
-//! the container flag is a `createContainer`) and refuses what Java refuses at this point, so that `core` sees only items it
-//! can judge one by one. Java: `MultiOperationRecord`, `MultiResponse`, `Op`.
+//! A body is a run of items, each a header (type, done, err) and the record of its type, ended by a header whose
+//! `done` is true; nothing else in that header counts. Decoding applies Java's quiet changes of an item's type (a
+//! `create` with the container flag is a `createContainer`) and refuses what Java refuses at this point, so that `core`
+//! sees only items it can judge one by one. Java: `MultiOperationRecord`, `MultiResponse`, `Op`.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::wire::jute::{
     DecodeError, Reader, Text, put_bool, put_buffer, put_i32, put_i64, put_string, put_strings, put_text,
 };
 
-/// One write of a `multi`. Read from the wire, no path is null (see [`Request::decode`](super::Request::decode)).
+/// One write of a `multi`. Read from the wire, no path is null: that fails the whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiOp<'a> {
     /// Flags 0 to 3; from a `createTTL` item also numbers that are no flags, which then fail in their position.
@@ -116,7 +116,7 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
         Ok(match kind {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
                 let create = decode_create(r)?;
-                // Java dies of this before it gives the request a zxid of its own, and a leader proposes a used one.
+                // Java trips over this before the request has a zxid of its own; its leader then proposes a used one.
                 if create.acl.is_none() {
                     return Err(DecodeError::Invalid("a null ACL in a multi"));
                 }

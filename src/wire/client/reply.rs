@@ -1,8 +1,8 @@
 //! Bodies of successful replies, and notifications. Spec: client-protocol 4.3, 8 and 12.
 //!
 //! A server writes each body straight into its output with the `put_*` functions, between [`begin_frame`] +
-//! [`ReplyHeader::encode`] and [`end_frame`]; nothing is collected first. [`Response`] is the same as a value, for those who
-//! read replies: tests, tools, the load generator. A reply with an error has no body: [`put_bare`].
+//! [`ReplyHeader::encode`] and [`end_frame`]; nothing is collected first. [`Response`] is the same as a value, for
+//! those who read replies: tests, tools, the load generator. A reply with an error has no body: [`put_bare`].
 //! Java: `FinalRequestProcessor`, `ReplyHeader`, `WatcherEvent`.
 //!
 //! [`begin_frame`]: crate::wire::frame::begin_frame

@@ -1,0 +1,83 @@
+//! From what a disk had to a state one can serve: the newest snapshot, then every transaction behind it.
+//! Java: `FileTxnSnapLog.restore`, `ZKDatabase.loadDataBase`. Spec: semantics 17.
+
+use std::collections::BTreeMap;
+
+use ringkeeper_storage::{NodeImage, SnapshotHeader};
+
+use super::tree::{DataTree, LoadError, TreeLoader, TreeOptions, Unwatched};
+use super::types::{SessionId, Zxid};
+use crate::wire::jute::DecodeError;
+use crate::wire::txn::{DIGEST_VERSION, Txn, decode_txn};
+
+/// Takes a snapshot's images in any order.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    loader: TreeLoader,
+    sessions: BTreeMap<SessionId, i32>,
+}
+
+impl SnapshotReader {
+    pub fn new(header: &SnapshotHeader, options: TreeOptions) -> Result<SnapshotReader, LoadError> {
+        let sessions = header.sessions.iter().map(|(id, timeout_ms)| (SessionId(*id), *timeout_ms)).collect();
+        Ok(SnapshotReader { loader: TreeLoader::new(header, options)?, sessions })
+    }
+
+    pub fn add(&mut self, image: NodeImage) -> Result<(), LoadError> {
+        self.loader.add(image)
+    }
+
+    pub fn finish(self) -> Result<Replay, LoadError> {
+        Ok(Replay { tree: self.loader.finish()?, sessions: self.sessions, mismatches: Vec::new() })
+    }
+}
+
+/// The state so far, on which committed transactions are applied in order.
+#[derive(Debug)]
+pub struct Replay {
+    tree: DataTree,
+    sessions: BTreeMap<SessionId, i32>,
+    mismatches: Vec<Zxid>,
+}
+
+/// What a node starts from.
+#[derive(Debug)]
+pub struct Recovered {
+    pub tree: DataTree,
+    /// Open sessions and their timeouts in milliseconds.
+    pub sessions: Vec<(SessionId, i32)>,
+    /// Transactions after which the tree did not have the digest their leader foresaw. Java goes on too, with an alarm.
+    pub mismatches: Vec<Zxid>,
+}
+
+impl Replay {
+    /// A server without a snapshot begins with a fresh tree.
+    pub fn empty(options: TreeOptions) -> Replay {
+        Replay { tree: DataTree::new(options), sessions: BTreeMap::new(), mismatches: Vec::new() }
+    }
+
+    /// Applies one transaction of the log.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let (header, txn, digest) = decode_txn(bytes)?;
+        self.tree.apply(&header, &txn, &mut Unwatched);
+        match txn {
+            Txn::CreateSession { timeout_ms } => {
+                self.sessions.insert(SessionId(header.client_id), timeout_ms);
+            }
+            Txn::CloseSession { .. } => {
+                self.sessions.remove(&SessionId(header.client_id));
+            }
+            _ => {}
+        }
+        let comparable = digest.filter(|digest| digest.version == DIGEST_VERSION);
+        if comparable.is_some_and(|digest| digest.tree_digest != self.tree.digest() as i64) {
+            self.mismatches.push(Zxid(header.zxid as u64));
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> Recovered {
+        let Replay { tree, sessions, mismatches } = self;
+        Recovered { tree, sessions: sessions.into_iter().collect(), mismatches }
+    }
+}
