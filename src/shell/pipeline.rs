@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -72,6 +73,8 @@ pub struct Pipeline {
     disk_work: Rc<Flag>,
     snapshots: SnapshotTrigger,
     snapshot_running: bool,
+    /// For the log line only.
+    snapshot_directory: PathBuf,
     slow_flush_us: u64,
     fatal: Option<Fatal>,
     drained: bool,
@@ -87,6 +90,7 @@ pub struct PipelineParts {
     pub downlinks: Vec<Sender<DownBatch>>,
     pub store: Store,
     pub snapshots: SnapshotTrigger,
+    pub snapshot_directory: PathBuf,
     /// Java: `fsync.warningthresholdms`.
     pub slow_flush_ms: u64,
 }
@@ -106,6 +110,7 @@ impl Pipeline {
             disk_work: Rc::default(),
             snapshots: parts.snapshots,
             snapshot_running: false,
+            snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms * 1000,
             fatal: None,
             drained: false,
@@ -360,7 +365,7 @@ impl Pipeline {
                 self.disk_work.raise();
             }
             Output::SnapshotBegin(header) => {
-                info!("Snapshotting: {:#x} ({} nodes)", header.zxid, header.node_count);
+                info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
                 self.snapshot_running = true;
                 self.store.begin_snapshot(*header);
                 self.disk_work.raise();

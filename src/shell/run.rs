@@ -110,6 +110,7 @@ async fn serve(
         downlinks,
         store,
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
+        snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         slow_flush_ms: settings.slow_flush_ms,
     });
     spawn(log_task::run(pipeline.clone(), ring));
@@ -123,10 +124,15 @@ async fn serve(
         spawn(snapshot_task::purge(pipeline.clone(), purge));
     }
 
-    let listener = listen(listener, mailboxes, loads)?;
-    ready(listener.as_ref().map(|listener| listener.address));
-    serve_until_stopped(&pipeline, &stop).await?;
-    stop_serving(&pipeline, &connections, listener).await
+    let ending = async {
+        let listener = listen(listener, mailboxes, loads)?;
+        ready(listener.as_ref().map(|listener| listener.address));
+        serve_until_stopped(&pipeline, &stop).await?;
+        stop_serving(&pipeline, &connections, listener).await
+    };
+    let ending = ending.await;
+    pipeline.borrow_mut().stop_executors();
+    ending
 }
 
 /// Sessions are looked at twice a tick, so that an expiry is late by half a tick at most.
@@ -198,7 +204,7 @@ async fn stop_serving(
     };
     futures_lite::future::or(at_rest, out_of_patience).await?;
 
-    pipeline.borrow_mut().stop_executors();
+    pipeline.borrow_mut().stop_executors(); // now, so that all flush at the same time
     connections.close_all();
     let closed = poll_fn(|cx| connections.poll_empty(cx));
     let out_of_patience = async {
