@@ -345,19 +345,19 @@ impl Pipeline {
                         self.sent.push((connection, sent_bytes));
                     }
                 }
-                executor => self.to_executor(executor, DownEvent::Send { connection, bytes }),
+                executor => self.tell_executor(executor, DownEvent::Send { connection, bytes }),
             },
             Output::Close { connection } => match executor_of(connection) {
                 0 => self.connections.close(connection),
-                executor => self.to_executor(executor, DownEvent::Close { connection }),
+                executor => self.tell_executor(executor, DownEvent::Close { connection }),
             },
             Output::PauseReading { connection } => match executor_of(connection) {
                 0 => self.connections.pause_reading(connection),
-                executor => self.to_executor(executor, DownEvent::PauseReading { connection }),
+                executor => self.tell_executor(executor, DownEvent::PauseReading { connection }),
             },
             Output::ResumeReading { connection } => match executor_of(connection) {
                 0 => self.connections.resume_reading(connection),
-                executor => self.to_executor(executor, DownEvent::ResumeReading { connection }),
+                executor => self.tell_executor(executor, DownEvent::ResumeReading { connection }),
             },
             Output::Log { zxid, txn } => {
                 self.store.append(zxid, &txn);
@@ -402,7 +402,7 @@ impl Pipeline {
         self.outputs.push(Output::Close { connection });
     }
 
-    fn to_executor(&mut self, executor: usize, event: DownEvent) {
+    fn tell_executor(&mut self, executor: usize, event: DownEvent) {
         self.downlinks[executor - 1].pending.push(event);
     }
 
