@@ -33,8 +33,27 @@ pub(crate) enum Owner {
     Purge,
 }
 
+/// Hands out numbers that are never used twice.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    files: u32,
+    operations: u64,
+}
+
+impl Ids {
+    pub(crate) fn file(&mut self) -> FileId {
+        self.files += 1;
+        FileId(self.files)
+    }
+
+    pub(crate) fn operation(&mut self, owner: Owner) -> OpId {
+        self.operations += 1;
+        OpId { owner, serial: self.operations }
+    }
+}
+
 /// Names an open file between the store and its backend. Chosen by the store, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,27 @@
-//! The store.
+//! The store: log and snapshots of one server, from the recovered directory to clean shutdown.
+//!
+//!   open -> Opened: read the snapshot, replay the log -> into_store -> Store: append, snapshot, purge
+//!
+//! Opening is blocking and happens once. A `Store` performs nothing itself: `poll_ops` says what to do, `on_event` takes what
+//! came of it, and the caller owns the loop, the thread and the clock.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
 use crate::Zxid;
-use crate::backend::facts::StorageFacts;
-use crate::config::StoreConfig;
-use crate::disk::{DiskEvent, DiskOp};
+use crate::backend::blocking::{BlockingDisk, create_directory};
+use crate::backend::facts::{DiskFacts, StorageFacts};
+use crate::backend::lock::DirectoryLock;
+use crate::config::{DIRECTORY, StoreConfig};
+use crate::disk::{Action, Disk, DiskEvent, DiskOp, Ids, OpId, Owner};
 use crate::error::{LogError, SnapshotError, StoreError};
+use crate::log::append::LogWriter;
+use crate::log::batch::Durable;
+use crate::log::recover::{Proof, Scan, scan};
+use crate::read::run;
 use crate::snapshot::image::{NodeImage, SnapshotHeader};
+use crate::snapshot::load::{self, Kept, Loaded};
+use crate::snapshot::write::SnapshotWriter;
 
 /// What the store tells the server.
 #[derive(Debug)]
@@ -24,6 +41,8 @@ pub enum StoreEvent {
         chunks: usize,
     },
     SnapshotEnded(Result<SnapshotDone, SnapshotError>),
+    /// For the server's log: something went wrong that does not hurt yet.
+    Trouble(String),
     /// The log is over: nothing more will ever be acknowledged. Leave the ensemble and exit non-zero.
     Failed(LogError),
 }
@@ -33,7 +52,7 @@ pub enum LogRoom {
     Ample,
     /// The next segment is not ready and what is left is for sessions and what was already admitted.
     Low,
-    /// Admit nothing that needs the log.
+    /// Admit nothing that needs the log. What was admitted waits for room, unacknowledged.
     None,
 }
 
@@ -44,12 +63,13 @@ pub struct SnapshotDone {
     pub nodes: u64,
 }
 
-/// What recovery found and did, for the log.
+/// What recovery found and did, for the server's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// One sentence each: torn tails cut, snapshots passed over, leftovers removed.
+    /// One sentence each: torn tails cut, snapshots passed over.
     pub notes: Vec<String>,
     pub last_zxid: Zxid,
+    /// Log records after the snapshot.
     pub records: u64,
     pub cut_bytes: u64,
 }
@@ -70,74 +90,279 @@ pub struct StoreStats {
 }
 
 /// Opens, locks, recovers. Blocks: at start only.
-pub fn open(_config: StoreConfig) -> Result<Opened, StoreError> {
-    unimplemented!("next commit")
+pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
+    let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+    let at = |path: &Path, operation| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { path, operation, source }
+    };
+    let mut locks = Vec::new();
+    let mut facts = StorageFacts::default();
+    for (path, facts) in [(&snapshots, &mut facts.snapshots), (&log, &mut facts.log)] {
+        create_directory(path).map_err(at(path, "create directory"))?;
+        if path != &log || snapshots.canonicalize().ok() != log.canonicalize().ok() {
+            locks.push(DirectoryLock::acquire(path)?);
+        }
+        *facts = DiskFacts::gather(path).map_err(at(path, "inspect"))?;
+    }
+    if locks.is_empty() {
+        locks.push(DirectoryLock::acquire(&log)?);
+    }
+    Opened::recover(BlockingDisk::default(), config, facts, locks)
 }
 
-/// A recovered directory: read it, then turn it into a `Store`. (Becomes generic over the disk, with this default.)
-pub struct Opened {}
+/// The same on any disk that answers at once; nothing is locked.
+pub fn open_on<D: Disk>(disk: D, config: StoreConfig) -> Result<Opened<D>, StoreError> {
+    Opened::recover(disk, config, StorageFacts::default(), Vec::new())
+}
 
-impl Opened {
+/// A recovered directory, unchanged so far: read it, then turn it into a `Store`.
+#[derive(Debug)]
+pub struct Opened<D: Disk = BlockingDisk> {
+    disk: D,
+    ids: Ids,
+    config: StoreConfig,
+    facts: StorageFacts,
+    locks: Vec<DirectoryLock>,
+    report: RecoveryReport,
+    snapshot: Option<Loaded>,
+    kept: Vec<Kept>,
+    unfinished: Vec<PathBuf>,
+    scan: Scan,
+}
+
+impl<D: Disk> Opened<D> {
+    fn recover(
+        mut disk: D,
+        config: StoreConfig,
+        facts: StorageFacts,
+        locks: Vec<DirectoryLock>,
+    ) -> Result<Opened<D>, StoreError> {
+        let config = config.clamped();
+        let mut ids = Ids::default();
+        let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+        let found = load::find(&mut disk, &mut ids, &snapshots)?;
+        let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
+        let proofs: Vec<_> = found.newest.iter().map(proof_of).collect();
+        let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, &proofs);
+        let mut notes = Vec::new();
+        let mut passed_over = found.passed_over.into_iter();
+        let scan = match (scanned, passed_over.next()) {
+            (Ok(scan), None) => scan,
+            (Ok(scan), Some((zxid, newest))) => {
+                // The state of the damaged one was stable in the log when it was written. Is it still?
+                if scan.last_zxid() < zxid {
+                    return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+                }
+                let instead = match &found.newest {
+                    Some(newest) => format!("snapshot {}", newest.zxid),
+                    None => "the log from its beginning".to_owned(),
+                };
+                for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
+                    notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
+                }
+                scan
+            }
+            (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
+                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+            }
+            (Err(error), _) => return Err(error),
+        };
+        if scan.is_empty() && found.newest.is_none() {
+            refuse_java_directory(&mut disk, &config)?;
+        }
+        notes.extend(scan.notes.iter().cloned());
+        let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
+        let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
+        let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
+        Ok(Opened { disk, ids, config, facts, locks, report, snapshot, kept, unfinished, scan })
+    }
+
     pub fn facts(&self) -> &StorageFacts {
-        unimplemented!("next commit")
+        &self.facts
     }
+
     pub fn report(&self) -> &RecoveryReport {
-        unimplemented!("next commit")
+        &self.report
     }
+
     pub fn snapshot_header(&self) -> Option<&SnapshotHeader> {
-        unimplemented!("next commit")
+        self.snapshot.as_ref().map(|snapshot| &snapshot.manifest.header)
     }
+
     /// Every node of the newest valid snapshot, in the order they were written.
-    pub fn for_each_node(&mut self, _f: impl FnMut(NodeImage)) -> Result<(), StoreError> {
-        unimplemented!("next commit")
+    pub fn for_each_node(&mut self, f: impl FnMut(NodeImage)) -> Result<(), StoreError> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.for_each_node(&mut self.disk, &mut self.ids, f),
+            None => Ok(()),
+        }
     }
+
     /// Every log record above the snapshot, in order.
-    pub fn replay(&mut self, _f: impl FnMut(Zxid, &[u8])) -> Result<(), StoreError> {
-        unimplemented!("next commit")
+    pub fn replay(&mut self, f: impl FnMut(Zxid, &[u8])) -> Result<(), StoreError> {
+        self.scan.replay(&mut self.disk, &mut self.ids, f)
     }
+
+    /// Makes what was recovered final and stable. Only then may anybody be told about it.
     pub fn into_store(self) -> Result<Store, StoreError> {
-        unimplemented!("next commit")
+        self.into_store_and_disk().map(|(store, _)| store)
+    }
+
+    /// The same, and the disk back.
+    pub fn into_store_and_disk(self) -> Result<(Store, D), StoreError> {
+        let Opened { mut disk, mut ids, config, facts, locks, kept, unfinished, scan, .. } = self;
+        let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+        for path in unfinished {
+            run(&mut disk, &mut ids, &path, Action::Unlink { path: path.clone() })?;
+        }
+        // The name of the snapshot we start from, too, has to survive whatever comes next.
+        run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
+        let start = scan.settle(&mut disk, &mut ids, config.segment_bytes)?;
+        let (slots, direct) = (config.snapshot_chunks_in_flight, facts.snapshots.direct_io);
+        let store = Store {
+            log: LogWriter::new(&config, log, facts.log.direct_io, start),
+            snapshot: SnapshotWriter::new(snapshots.clone(), direct, slots),
+            snapshot_directory: snapshots,
+            kept,
+            purge: Purge::default(),
+            ids,
+            queued: Vec::new(),
+            _locks: locks,
+        };
+        Ok((store, disk))
     }
 }
 
-/// The log and the snapshots in service. Sans-IO: `poll_ops` says what to do, `on_event` takes what came of it.
-pub struct Store {}
+fn proof_of(snapshot: &Loaded) -> Proof {
+    let manifest = &snapshot.manifest;
+    let durable = Durable { sequence: manifest.log_sequence, zxid: Zxid(manifest.log_zxid) };
+    Proof { durable, witness: crate::snapshot::file_name(snapshot.zxid) }
+}
+
+/// Java's data must not be forgotten silently by starting with an empty tree beside it.
+fn refuse_java_directory(disk: &mut impl Disk, config: &StoreConfig) -> Result<(), StoreError> {
+    for directory in [&config.data_dir, &config.data_log_dir] {
+        let path = directory.join("version-2");
+        let files =
+            disk.list(&path).map_err(|source| StoreError::Io { path: path.clone(), operation: "list", source })?;
+        if files.iter().any(|(name, _)| name.starts_with("snapshot.") || name.starts_with("log.")) {
+            return Err(StoreError::JavaDirectory { path });
+        }
+    }
+    Ok(())
+}
+
+/// Files to delete, one at a time.
+#[derive(Debug, Default)]
+struct Purge {
+    files: VecDeque<PathBuf>,
+    under_way: Option<(OpId, PathBuf)>,
+}
+
+/// The log and the snapshots in service.
+#[derive(Debug)]
+pub struct Store {
+    log: LogWriter,
+    snapshot: SnapshotWriter,
+    snapshot_directory: PathBuf,
+    kept: Vec<Kept>,
+    purge: Purge,
+    ids: Ids,
+    /// Decided while an event was taken in, to go out with the next `poll_ops`.
+    queued: Vec<DiskOp>,
+    _locks: Vec<DirectoryLock>,
+}
 
 impl Store {
     /// Copies the record into the open batch. Zxids strictly increase.
-    pub fn append(&mut self, _zxid: Zxid, _record: &[u8]) {
-        unimplemented!("next commit")
+    pub fn append(&mut self, zxid: Zxid, record: &[u8]) {
+        self.log.append(zxid, record);
     }
+
     /// One at a time; ends with `SnapshotEnded`. Chunks of a snapshot that has failed meanwhile are dropped.
-    pub fn begin_snapshot(&mut self, _header: SnapshotHeader) {
-        unimplemented!("next commit")
+    pub fn begin_snapshot(&mut self, header: SnapshotHeader) {
+        self.snapshot.begin(header, &mut self.ids);
     }
-    pub fn snapshot_chunk(&mut self, _nodes: Vec<NodeImage>) {
-        unimplemented!("next commit")
+
+    pub fn snapshot_chunk(&mut self, nodes: Vec<NodeImage>) {
+        self.snapshot.chunk(nodes);
     }
+
     pub fn finish_snapshot(&mut self) {
-        unimplemented!("next commit")
+        self.snapshot.finish();
     }
-    /// Keeps the newest `retain` snapshots and the log that the oldest of them needs; the rest is deleted in the background.
-    pub fn purge(&mut self, _retain: usize) {
-        unimplemented!("next commit")
+
+    /// Keeps the newest `retain` snapshots (at least one) and the log that the oldest of them needs; the rest is deleted in
+    /// the background. Java: `PurgeTxnLog`.
+    pub fn purge(&mut self, retain: usize) {
+        let surplus = self.kept.len().saturating_sub(retain.max(1));
+        for kept in self.kept.drain(..surplus) {
+            self.purge.files.push_back(crate::snapshot::path(&self.snapshot_directory, kept.zxid));
+        }
+        if let Some(oldest) = self.kept.first() {
+            self.purge.files.extend(self.log.purge(oldest.zxid));
+        }
     }
+
     /// What should be submitted now; seals a batch when a slot is free.
-    pub fn poll_ops(&mut self, _ops: &mut Vec<DiskOp>) {
-        unimplemented!("next commit")
+    pub fn poll_ops(&mut self, ops: &mut Vec<DiskOp>) {
+        ops.append(&mut self.queued);
+        self.log.poll(&mut self.ids, ops);
+        if self.log.has_failed() {
+            return;
+        }
+        self.snapshot.poll(&mut self.ids, self.log.durable(), ops);
+        if self.purge.under_way.is_none() {
+            if let Some(path) = self.purge.files.pop_front() {
+                let id = self.ids.operation(Owner::Purge);
+                self.purge.under_way = Some((id, path.clone()));
+                ops.push(DiskOp { id, action: Action::Unlink { path } });
+            }
+        }
     }
-    pub fn on_event(&mut self, _event: DiskEvent, _out: &mut Vec<StoreEvent>) {
-        unimplemented!("next commit")
+
+    pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        match event.id.owner {
+            Owner::LogWrite | Owner::LogFile | Owner::Prepare => {
+                self.log.on_event(event, &mut self.ids, &mut self.queued, out);
+            }
+            Owner::Snapshot => {
+                self.snapshot.on_event(event, out);
+                if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
+                    self.kept.retain(|kept| kept.zxid != *zxid);
+                    self.kept.push(Kept { zxid: *zxid, bytes: *bytes });
+                }
+            }
+            Owner::Purge => {
+                let (id, path) = self.purge.under_way.take().expect("an answer to a question");
+                assert_eq!(id, event.id, "an answer to this question");
+                // A file that cannot be deleted costs space, nothing else; the next start counts it again.
+                if let Err(error) = event.result {
+                    out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                }
+            }
+            Owner::Start => unreachable!("operations of the start are answered at once"),
+        }
     }
-    /// Try again what a full disk refused. The shell calls this every second or so; then `poll_ops`.
+
+    /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
-        unimplemented!("next commit")
+        self.log.retry();
     }
+
     pub fn stats(&self) -> StoreStats {
-        unimplemented!("next commit")
+        let mut stats = StoreStats {
+            snapshots: self.kept.len(),
+            snapshot_bytes: self.kept.iter().map(|kept| kept.bytes).sum(),
+            last_snapshot_zxid: self.kept.last().map_or(Zxid::ZERO, |kept| kept.zxid),
+            ..StoreStats::default()
+        };
+        self.log.fill_stats(&mut stats);
+        stats
     }
-    /// Nothing buffered, nothing in flight.
+
+    /// Every record is durable and no operation is under way: the moment to leave.
     pub fn is_idle(&self) -> bool {
-        unimplemented!("next commit")
+        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && self.purge.under_way.is_none()
     }
 }

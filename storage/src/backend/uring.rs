@@ -1,6 +1,37 @@
-//! The ring.
-use crate::disk::{DiskEvent, DiskOp};
+//! Operations on a raw io_uring: nothing here blocks the thread, short of `wait`.
+//!
+//! Every operation is one submission, the slow ones (open, rename, unlink, flush) on the kernel's own workers. Log writes go out
+//! of registered memory into registered files, with `RWF_DSYNC`: one result for write and flush, no worker in between.
+//!
+//! The ring belongs to the thread that made it (`SINGLE_ISSUER`), and completions appear only when that thread enters the
+//! kernel (`DEFER_TASKRUN`): `completions` does so whenever the ring says that there are some. Older kernels get the ring
+//! without these.
+//!
+//! Dropping the ring waits for what is in flight: the kernel still reads from those buffers.
 
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+use rustix::event::EventfdFlags;
+use rustix::fs::{Mode, OFlags};
+
+use super::blocking::open_flags;
+use super::glommio::Readiness;
+use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId};
+
+const ENTRIES: u32 = 64;
+const REGISTERED_FILES: u32 = 16;
+const REGISTERED_BUFFERS: u16 = 16;
+const ZEROES_BYTES: usize = 256 << 10;
+
+/// Why there is no ring, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("io_uring is not available: {cause}. {cure}")]
 pub struct RingUnavailable {
@@ -8,30 +39,400 @@ pub struct RingUnavailable {
     pub cure: String,
 }
 
-pub struct Ring {}
+#[derive(Debug)]
+struct OpenFile {
+    fd: OwnedFd,
+    registered: Option<u32>,
+}
+
+/// An operation in the kernel's hands, with everything its submission points to.
+#[derive(Debug)]
+struct Pending {
+    id: OpId,
+    action: Action,
+    paths: Vec<CString>,
+    /// Of a `Close`: given up by the table when it was submitted.
+    closing: RawFd,
+    started: Instant,
+}
+
+pub struct Ring {
+    ring: IoUring,
+    /// Tells registrations of this ring from those of another.
+    number: u64,
+    readiness: Readiness,
+    /// Indexed by the submission's user data.
+    pending: Vec<Option<Pending>>,
+    free: Vec<usize>,
+    in_flight: usize,
+    files: HashMap<FileId, OpenFile>,
+    free_file_slots: Vec<u32>,
+    next_buffer_slot: u16,
+    buffer_slots: u16,
+    directories: HashMap<PathBuf, OwnedFd>,
+    zeroes: Buffer,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("in_flight", &self.in_flight).finish_non_exhaustive()
+    }
+}
 
 impl Ring {
     /// On the thread that will use it.
     pub fn new() -> Result<Ring, RingUnavailable> {
-        unimplemented!("next commit")
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let ring = build().map_err(|error| explain(&error))?;
+        check_operations(&ring)?;
+        let late = |error: io::Error| explain(&error);
+        let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| late(error.into()))?;
+        ring.submitter().register_eventfd(eventfd.as_raw_fd()).map_err(late)?;
+        // Registered memory and files save work; without them (memlock limits, older kernels) everything works as well.
+        let files = ring.submitter().register_files_sparse(REGISTERED_FILES).map_or(0, |()| REGISTERED_FILES);
+        let buffer_slots =
+            ring.submitter().register_buffers_sparse(u32::from(REGISTERED_BUFFERS)).map_or(0, |()| REGISTERED_BUFFERS);
+        let mut zeroes = Buffer::with_capacity(ZEROES_BYTES);
+        zeroes.resize(ZEROES_BYTES);
+        Ok(Ring {
+            ring,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            readiness: Readiness::new(eventfd),
+            pending: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            files: HashMap::new(),
+            free_file_slots: (0..files).rev().collect(),
+            next_buffer_slot: 0,
+            buffer_slots,
+            directories: HashMap::new(),
+            zeroes,
+        })
     }
+
     /// Takes every operation and starts it.
-    pub fn submit(&mut self, _ops: &mut Vec<DiskOp>) {
-        unimplemented!("next commit")
+    pub fn submit(&mut self, ops: &mut Vec<DiskOp>) {
+        if ops.is_empty() {
+            return;
+        }
+        for DiskOp { id, mut action } in ops.drain(..) {
+            if let Action::Write { buffer, .. } = &mut action {
+                self.register_buffer(buffer);
+            }
+            let closing = if let Action::Close { file } = &action { self.give_up(*file) } else { -1 };
+            let paths = paths_of(&action);
+            let pending = Pending { id, action, paths, closing, started: Instant::now() };
+            let index = self.free.pop().unwrap_or_else(|| {
+                self.pending.push(None);
+                self.pending.len() - 1
+            });
+            self.in_flight += 1;
+            self.pending[index] = Some(pending);
+            self.push(index);
+        }
+        self.enter();
     }
+
     /// What has completed, without waiting. Returns how many.
-    pub fn completions(&mut self, _out: &mut Vec<DiskEvent>) -> usize {
-        unimplemented!("next commit")
+    pub fn completions(&mut self, out: &mut Vec<DiskEvent>) -> usize {
+        if self.in_flight == 0 {
+            return 0;
+        }
+        let (unsubmitted, work_waiting) = {
+            let queue = self.ring.submission();
+            (!queue.is_empty(), queue.taskrun() || queue.cq_overflow())
+        };
+        if unsubmitted || work_waiting {
+            self.enter();
+        }
+        let before = out.len();
+        while let Some((index, result)) = self.next_completion() {
+            self.complete(index, result, out);
+        }
+        out.len() - before
     }
-    /// Blocks the thread until something completes (at once when nothing is in flight).
+
+    /// Blocks the thread until something has completed; returns at once when nothing is in flight.
     pub fn wait(&mut self) {
-        unimplemented!("next commit")
+        if self.in_flight == 0 || !self.ring.completion().is_empty() {
+            return;
+        }
+        while let Err(error) = self.ring.submit_and_wait(1) {
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EAGAIN | libc::EBUSY) => return, // completions first
+                _ => panic!("io_uring_enter: {error}"),
+            }
+        }
     }
+
     pub fn in_flight(&self) -> usize {
-        unimplemented!("next commit")
+        self.in_flight
     }
-    /// Inside a glommio executor: resolves when `completions` may have something. Await it in a loop.
+
+    /// Inside a glommio executor, always the same one: resolves when `completions` may have something. Ask `completions`
+    /// after every wake-up of the task, whatever woke it: a wait that was dropped may have taken the signal with it.
     pub async fn ready(&self) {
-        unimplemented!("next commit")
+        self.readiness.signalled().await.expect("reading an eventfd");
     }
+
+    /// Tells the kernel about new submissions, and lets it post completions.
+    fn enter(&mut self) {
+        while let Err(error) = self.ring.submit() {
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // The kernel is short of memory or wants completions taken first: they stay queued for the next call.
+                Some(libc::EAGAIN | libc::EBUSY) => return,
+                _ => panic!("io_uring_enter: {error}"),
+            }
+        }
+    }
+
+    fn next_completion(&mut self) -> Option<(usize, i32)> {
+        self.ring.completion().next().map(|entry| (entry.user_data() as usize, entry.result()))
+    }
+
+    fn push(&mut self, index: usize) {
+        let entry = self.entry(index).user_data(index as u64);
+        loop {
+            // SAFETY: what the entry points to (buffer memory, path strings, the zeroes) is owned by `self.pending[index]` or
+            // `self`, at addresses that do not move with their owners (anonymous mappings, heap), and stays there until
+            // the completion is taken: `complete` is the only place that takes a pending operation out, and `drop` waits.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            if pushed.is_ok() {
+                return;
+            }
+            self.enter();
+        }
+    }
+
+    fn entry(&self, index: usize) -> squeue::Entry {
+        let pending = self.pending[index].as_ref().expect("just put there");
+        let path = |index: usize| pending.paths[index].as_ptr();
+        let here = types::Fd(libc::AT_FDCWD);
+        match &pending.action {
+            Action::Open { access, direct, .. } => {
+                opcode::OpenAt::new(here, path(0)).flags(open_flags(*access, *direct).bits() as i32).mode(0o640).build()
+            }
+            Action::Close { .. } => opcode::Close::new(types::Fd(pending.closing)).build(),
+            Action::Allocate { file, offset, bytes } => {
+                opcode::Fallocate::new(self.fd(*file), *bytes).offset(*offset).build()
+            }
+            Action::Write { file, offset, buffer, durable } => {
+                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                let bytes = u32::try_from(buffer.len()).expect("a buffer is bounded");
+                match (buffer.registered, self.files[file].registered) {
+                    (Some((ring, slot)), Some(file)) if ring == self.number => {
+                        opcode::WriteFixed::new(types::Fixed(file), buffer.as_ptr(), bytes, slot)
+                            .offset(*offset)
+                            .rw_flags(flags)
+                            .build()
+                    }
+                    _ => {
+                        let write = opcode::Write::new(self.fd(*file), buffer.as_ptr(), bytes);
+                        write.offset(*offset).rw_flags(flags).build()
+                    }
+                }
+            }
+            Action::WriteZeroes { file, offset, bytes } => {
+                let bytes = (*bytes).min(self.zeroes.len() as u64) as u32;
+                opcode::Write::new(self.fd(*file), self.zeroes.as_ptr(), bytes).offset(*offset).build()
+            }
+            Action::Sync { file } => opcode::Fsync::new(self.fd(*file)).build(),
+            Action::Rename { .. } => opcode::RenameAt::new(here, path(0), here, path(1)).build(),
+            Action::Unlink { .. } => opcode::UnlinkAt::new(here, path(0)).build(),
+            Action::SyncDirectory { path } => match self.directories.get(path) {
+                Some(directory) => opcode::Fsync::new(types::Fd(directory.as_raw_fd())).build(),
+                // Asked for before it was opened: opening comes first, the flush with its completion.
+                None => opcode::OpenAt::new(here, pending.paths[0].as_ptr())
+                    .flags((OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC).bits() as i32)
+                    .mode(Mode::empty().bits())
+                    .build(),
+            },
+        }
+    }
+
+    fn complete(&mut self, index: usize, result: i32, out: &mut Vec<DiskEvent>) {
+        if result == -libc::EAGAIN || result == -libc::EINTR {
+            self.push(index); // nothing was done, and not for a reason of the file's
+            self.enter();
+            return;
+        }
+        let pending = self.pending[index].as_ref().expect("an operation completes once");
+        if let Action::SyncDirectory { path } = &pending.action {
+            if result >= 0 && !self.directories.contains_key(path) {
+                // SAFETY: the kernel just opened this descriptor for us and nobody else knows it.
+                let directory = unsafe { OwnedFd::from_raw_fd(result) };
+                self.directories.insert(path.clone(), directory);
+                self.push(index);
+                self.enter();
+                return;
+            }
+        }
+        let Pending { id, action, started, .. } = self.pending[index].take().expect("looked at above");
+        self.free.push(index);
+        self.in_flight -= 1;
+        let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let mut result = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as u64) };
+        let mut buffer = None;
+        match action {
+            Action::Open { file, .. } => {
+                if let Ok(fd) = result {
+                    // SAFETY: the kernel just opened this descriptor for us and nobody else knows it.
+                    let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+                    let registered = self.register_file(fd.as_raw_fd());
+                    let known = self.files.insert(file, OpenFile { fd, registered });
+                    assert!(known.is_none(), "a file number is used once");
+                    result = Ok(0);
+                }
+            }
+            Action::Allocate { .. } => {
+                if let Err(error) = &result {
+                    if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) {
+                        result = Ok(0);
+                    }
+                }
+            }
+            Action::Write { buffer: written, .. } => buffer = Some(written),
+            _ => {}
+        }
+        out.push(DiskEvent { id, result, buffer, elapsed_us });
+    }
+
+    fn fd(&self, file: FileId) -> types::Fd {
+        types::Fd(self.files.get(&file).expect("an open file").fd.as_raw_fd())
+    }
+
+    /// Takes a file out of the table; its descriptor is closed by the ring.
+    fn give_up(&mut self, file: FileId) -> RawFd {
+        let OpenFile { fd, registered } = self.files.remove(&file).expect("an open file");
+        if let Some(slot) = registered {
+            if self.ring.submitter().register_files_update(slot, &[-1]).is_ok() {
+                self.free_file_slots.push(slot);
+            }
+        }
+        fd.into_raw_fd()
+    }
+
+    fn register_file(&mut self, fd: RawFd) -> Option<u32> {
+        let slot = self.free_file_slots.pop()?;
+        match self.ring.submitter().register_files_update(slot, &[fd]) {
+            Ok(_) => Some(slot),
+            Err(_) => {
+                self.free_file_slots.push(slot);
+                None
+            }
+        }
+    }
+
+    /// Registers memory that will be written from again and again, once.
+    fn register_buffer(&mut self, buffer: &mut Buffer) {
+        let known = buffer.registered.is_some_and(|(ring, _)| ring == self.number);
+        if !buffer.reused || known || self.next_buffer_slot >= self.buffer_slots {
+            return;
+        }
+        let slot = self.next_buffer_slot;
+        let (iov_base, iov_len) = (buffer.as_ptr() as *mut libc::c_void, buffer.capacity());
+        let vectors = [libc::iovec { iov_base, iov_len }];
+        // SAFETY: the range is one live mapping owned by `buffer`. The kernel pins its pages here and does not look at the
+        // mapping again, so unmapping it later leaves the pages to the kernel; and the slot is only ever used together
+        // with the `Buffer` that carries its number, which forgets it when its memory changes.
+        let registered = unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &vectors, None) };
+        match registered {
+            Ok(()) => {
+                self.next_buffer_slot += 1;
+                buffer.registered = Some((self.number, slot));
+            }
+            Err(_) => self.buffer_slots = slot, // memlock is used up: the rest goes unregistered
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let mut events = Vec::new();
+        while self.in_flight > 0 {
+            self.wait();
+            self.completions(&mut events);
+        }
+    }
+}
+
+fn paths_of(action: &Action) -> Vec<CString> {
+    // A path with a zero byte cannot have come from the file system or a configuration file that was opened.
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("a path without zero bytes");
+    match action {
+        Action::Open { path, .. } | Action::Unlink { path } | Action::SyncDirectory { path } => {
+            vec![text(path)]
+        }
+        Action::Rename { from, to } => vec![text(from), text(to)],
+        _ => Vec::new(),
+    }
+}
+
+/// The best ring this kernel makes.
+fn build() -> io::Result<IoUring> {
+    let deferred = IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(ENTRIES);
+    let invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+    let cooperative = match deferred {
+        Err(error) if invalid(&error) => IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(ENTRIES),
+        other => other,
+    };
+    match cooperative {
+        Err(error) if invalid(&error) => IoUring::builder().build(ENTRIES),
+        other => other,
+    }
+}
+
+fn check_operations(ring: &IoUring) -> Result<(), RingUnavailable> {
+    let wanted = [
+        (opcode::OpenAt::CODE, "openat"),
+        (opcode::Close::CODE, "close"),
+        (opcode::Fallocate::CODE, "fallocate"),
+        (opcode::Write::CODE, "write"),
+        (opcode::WriteFixed::CODE, "write_fixed"),
+        (opcode::Fsync::CODE, "fsync"),
+        (opcode::RenameAt::CODE, "renameat"),
+        (opcode::UnlinkAt::CODE, "unlinkat"),
+    ];
+    let mut probe = Probe::new();
+    let known = ring.submitter().register_probe(&mut probe).is_ok();
+    match wanted.iter().find(|(code, _)| !known || !probe.is_supported(*code)) {
+        None => Ok(()),
+        Some((_, name)) => Err(RingUnavailable {
+            cause: format!("this kernel's io_uring has no {name}"),
+            cure: "Linux 5.11 is the oldest that will do, 6.1 the oldest that is recommended".to_owned(),
+        }),
+    }
+}
+
+fn explain(error: &io::Error) -> RingUnavailable {
+    let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    let (cause, cure) = match (error.raw_os_error(), switch.trim()) {
+        (Some(libc::EPERM), "2") => (
+            "it is switched off for everybody (kernel.io_uring_disabled=2)".to_owned(),
+            "As root: sysctl kernel.io_uring_disabled=0, and the same in /etc/sysctl.d",
+        ),
+        (Some(libc::EPERM), "1") => (
+            "it is switched off for this user (kernel.io_uring_disabled=1)".to_owned(),
+            "As root: put the server's group id into kernel.io_uring_group, or set kernel.io_uring_disabled=0",
+        ),
+        (Some(libc::EPERM | libc::EACCES), _) => (
+            "a security policy forbids it (seccomp; the default of Docker, containerd and Podman)".to_owned(),
+            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
+        ),
+        (Some(libc::ENOSYS), _) => (
+            "the kernel was built without it, or a security policy hides it".to_owned(),
+            "Use Linux 5.11 or newer with CONFIG_IO_URING, or a seccomp profile that allows the io_uring_* calls",
+        ),
+        (Some(libc::ENOMEM), _) => (
+            "the limit on locked memory is too small".to_owned(),
+            "Raise it: LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited",
+        ),
+        (Some(libc::EMFILE | libc::ENFILE), _) => {
+            ("too many open files".to_owned(), "Raise the limit: LimitNOFILE=1048576 in the systemd unit, or ulimit -n")
+        }
+        _ => (error.to_string(), "Look for io_uring in the kernel's and the container's settings"),
+    };
+    RingUnavailable { cause, cure: cure.to_owned() }
 }

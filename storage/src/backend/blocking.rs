@@ -1,0 +1,172 @@
+//! One operation, one system call, at once: for the start of a server, before anybody waits for it, and for tools.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId};
+
+const ZEROES_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub struct BlockingDisk {
+    files: HashMap<FileId, File>,
+    zeroes: Option<Buffer>,
+}
+
+/// How `Access` and `direct` open a file, here and on the ring.
+pub(crate) fn open_flags(access: Access, direct: bool) -> OFlags {
+    let how = match access {
+        Access::Read => OFlags::RDONLY,
+        Access::Write => OFlags::RDWR,
+        Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
+    };
+    how | OFlags::CLOEXEC | if direct { OFlags::DIRECT } else { OFlags::empty() }
+}
+
+impl BlockingDisk {
+    fn perform(&mut self, action: &Action) -> io::Result<u64> {
+        match action {
+            Action::Open { file, path, access, direct } => {
+                let flags = open_flags(*access, *direct);
+                let opened = rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o640))?;
+                assert!(self.files.insert(*file, File::from(opened)).is_none(), "a file number is used once");
+                Ok(0)
+            }
+            Action::Close { file } => {
+                self.files.remove(file);
+                Ok(0)
+            }
+            Action::Allocate { file, offset, bytes } => {
+                match rustix::fs::fallocate(self.file(*file), FallocateFlags::empty(), *offset, *bytes) {
+                    Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(0),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Action::Write { file, offset, buffer, durable } => {
+                let flags = if *durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+                let slices = [io::IoSlice::new(buffer)];
+                loop {
+                    match rustix::io::pwritev2(self.file(*file), &slices, *offset, flags) {
+                        Err(Errno::INTR) => {}
+                        other => return Ok(other? as u64),
+                    }
+                }
+            }
+            Action::WriteZeroes { file, offset, bytes } => {
+                let zeroes = self.zeroes.take().unwrap_or_else(|| {
+                    let mut buffer = Buffer::with_capacity(ZEROES_BYTES);
+                    buffer.resize(ZEROES_BYTES);
+                    buffer
+                });
+                let mut done = 0;
+                let mut result = Ok(*bytes);
+                while done < *bytes && result.is_ok() {
+                    let piece = (*bytes - done).min(ZEROES_BYTES as u64);
+                    match self.file(*file).write_all_at(&zeroes[..piece as usize], offset + done) {
+                        Ok(()) => done += piece,
+                        Err(error) => result = Err(error),
+                    }
+                }
+                self.zeroes = Some(zeroes);
+                result
+            }
+            Action::Sync { file } => self.file(*file).sync_all().map(|()| 0),
+            Action::Rename { from, to } => fs::rename(from, to).map(|()| 0),
+            Action::Unlink { path } => fs::remove_file(path).map(|()| 0),
+            Action::SyncDirectory { path } => File::open(path)?.sync_all().map(|()| 0),
+        }
+    }
+
+    fn file(&self, file: FileId) -> &File {
+        self.files.get(&file).expect("an open file")
+    }
+}
+
+impl Disk for BlockingDisk {
+    fn run(&mut self, op: DiskOp) -> DiskEvent {
+        let started = Instant::now();
+        let result = self.perform(&op.action);
+        let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+        let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
+        DiskEvent { id: op.id, result, buffer, elapsed_us }
+    }
+
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let file = self.file(file);
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                // Direct IO ends a file with a short read; to ask again from there would be misaligned.
+                Ok(0) => break,
+                Ok(count) => {
+                    filled += count;
+                    if !count.is_multiple_of(crate::disk::BLOCK_BYTES) {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// Makes a directory and everything above it, each entry stable before the next is made.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directory(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+/// Whether direct IO works in a directory: by doing it. Some file systems accept the flag and refuse the write.
+pub(crate) fn try_direct_io(directory: &Path) -> io::Result<bool> {
+    let path = directory.join("direct-io.tmp");
+    let attempt = || -> io::Result<()> {
+        let mut buffer = Buffer::with_capacity(1);
+        buffer.resize(crate::disk::BLOCK_BYTES);
+        let flags = OFlags::DIRECT.bits() as i32;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(&path)?;
+        file.write_all_at(&buffer, 0)
+    };
+    let result = attempt();
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other?,
+    }
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,446 @@
+//! Writing the log: records in, durable zxids out.
+//!
+//!   append -> the open batch -> sealed when a slot is free -> in flight -> done -> acknowledged, strictly in order
+//!
+//! Group commit without windows: a free slot takes what is there at once; while all slots are busy the next batch collects.
+//! With several slots a later batch may reach the disk first: it is acknowledged only after the earlier ones, and recovery
+//! treats it as never written when an earlier one is missing.
+//!
+//! One failed or short write ends the log: nothing is retried, nothing later is acknowledged. A full disk is not that: it
+//! is met while preparing the *next* segment, long before this one ends, and is reported as `LogRoom`.
+//! Java: `SyncRequestProcessor`, `FileTxnLog.append`/`commit`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+
+use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
+use super::prepare::{Outcome, Prepared, Preparer};
+use super::segment::{FIRST_BATCH_AT, SegmentId, SegmentKind};
+use crate::Zxid;
+use crate::config::StoreConfig;
+use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::error::LogError;
+use crate::store::{LogRoom, StoreEvent, StoreStats};
+
+/// A segment that holds batches or will: for purging and for the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub id: SegmentId,
+    /// The last zxid before its first batch.
+    pub begins_after: Zxid,
+    pub bytes: u64,
+}
+
+/// Where writing goes on, as recovery left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStart {
+    pub current: SegmentId,
+    pub capacity: u64,
+    /// The next batch goes here; from here on the segment is zeroes.
+    pub at: u64,
+    pub link: Link,
+    /// Empty segments that follow, with their lengths.
+    pub ready: Vec<(SegmentId, u64)>,
+    /// Every segment that holds batches, `current` last.
+    pub spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handle {
+    Closed,
+    Opening(FileId, OpId),
+    Open(FileId),
+    /// Could not be opened; tried again on `retry`.
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    id: SegmentId,
+    capacity: u64,
+    handle: Handle,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    id: OpId,
+    file: FileId,
+    segment: SegmentId,
+    link: Link,
+    bytes: u64,
+    records: u32,
+    done: Option<u32>,
+}
+
+#[derive(Debug)]
+pub struct LogWriter {
+    directory: PathBuf,
+    direct: bool,
+    segment_bytes: u64,
+    batch_bytes_max: usize,
+    slots: usize,
+    reserve_bytes: u64,
+
+    current: Segment,
+    at: u64,
+    ready: VecDeque<Segment>,
+    preparer: Preparer,
+    /// The disk refused the next segment; wait for `retry`.
+    prepare_refused: bool,
+    /// Files of full segments with writes still in flight.
+    retired: Vec<FileId>,
+    closing: usize,
+
+    appended: Zxid,
+    pending: VecDeque<OpenBatch>,
+    pending_bytes: u64,
+    sealed: Link,
+    in_flight: VecDeque<InFlight>,
+    durable: Durable,
+    durable_segment: SegmentId,
+    spare_buffers: Vec<Buffer>,
+    spans: VecDeque<Span>,
+    room: LogRoom,
+    failed: bool,
+    batches: u64,
+    records: u64,
+    record_bytes: u64,
+    written_bytes: u64,
+}
+
+impl LogWriter {
+    pub fn new(config: &StoreConfig, directory: PathBuf, direct: bool, start: LogStart) -> LogWriter {
+        let closed = |(id, capacity)| Segment { id, capacity, handle: Handle::Closed };
+        let spare_buffers = (0..=config.batches_in_flight).map(|_| {
+            let mut buffer = Buffer::with_capacity(config.batch_bytes_max);
+            buffer.reused = true;
+            buffer
+        });
+        LogWriter {
+            preparer: Preparer::new(directory.clone(), direct),
+            directory,
+            direct,
+            segment_bytes: config.segment_bytes,
+            batch_bytes_max: config.batch_bytes_max,
+            slots: config.batches_in_flight,
+            reserve_bytes: config.reserve_bytes,
+            current: closed((start.current, start.capacity)),
+            at: start.at,
+            ready: start.ready.into_iter().map(closed).collect(),
+            prepare_refused: false,
+            retired: Vec::new(),
+            closing: 0,
+            appended: start.link.zxid,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            sealed: start.link,
+            in_flight: VecDeque::new(),
+            durable: Durable { sequence: start.link.sequence, zxid: start.link.zxid },
+            durable_segment: start.current,
+            spare_buffers: spare_buffers.collect(),
+            spans: start.spans.into(),
+            room: LogRoom::Ample,
+            failed: false,
+            batches: 0,
+            records: 0,
+            record_bytes: 0,
+            written_bytes: 0,
+        }
+    }
+
+    pub fn durable(&self) -> Durable {
+        self.durable
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// # Panics
+    /// When zxids do not increase: the log would not be one history.
+    pub fn append(&mut self, zxid: Zxid, record: &[u8]) {
+        assert!(zxid > self.appended, "{zxid} appended after {}", self.appended);
+        self.appended = zxid;
+        let cost = OpenBatch::cost_bytes(record.len());
+        let fits = self.pending.back().is_some_and(|batch| batch.filled_bytes() + cost <= self.batch_bytes_max);
+        if !fits {
+            let wanted = HEADER_BYTES + cost;
+            let spare = if wanted <= self.batch_bytes_max { self.spare_buffers.pop() } else { None };
+            let buffer = spare.unwrap_or_else(|| Buffer::with_capacity(wanted.max(self.batch_bytes_max)));
+            self.pending.push_back(OpenBatch::new(buffer));
+        }
+        let batch = self.pending.back_mut().expect("pushed above");
+        let before = if fits { batch.padded_bytes() } else { 0 };
+        batch.push(zxid, record);
+        self.pending_bytes += batch.padded_bytes() - before;
+        self.records += 1;
+        self.record_bytes += record.len() as u64;
+    }
+
+    /// Takes as many batches to the disk as there are slots, and keeps the next segment coming.
+    pub fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        if self.failed {
+            return;
+        }
+        self.open_closed(ids, ops);
+        while self.in_flight.len() < self.slots && self.send_one(ids, ops) {}
+        self.keep_next_coming(ids);
+        self.preparer.poll(ids, ops);
+    }
+
+    /// Tries again what the disk refused.
+    pub fn retry(&mut self) {
+        self.prepare_refused = false;
+        for segment in &mut self.ready {
+            if segment.handle == Handle::Refused {
+                segment.handle = Handle::Closed;
+            }
+        }
+    }
+
+    pub fn on_event(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
+        match event.id.owner {
+            Owner::LogWrite => self.on_written(event, ids, ops, out),
+            Owner::Prepare => {
+                if let Some(outcome) = self.preparer.on_event(event) {
+                    self.on_prepared(outcome, out);
+                }
+            }
+            _ => self.on_file_event(event, out),
+        }
+        let room = self.room_now();
+        if room != self.room && !self.failed {
+            self.room = room;
+            out.push(StoreEvent::Room(room));
+        }
+        self.check_invariants();
+    }
+
+    /// Segments that nobody needs who starts from `oldest_kept`. They leave the books; the caller deletes the files, in order.
+    pub fn purge(&mut self, oldest_kept: Zxid) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        // The segment of the last durable batch stays, and all after it: recovery must find where the chain hangs.
+        while self.spans.len() > 1
+            && self.spans[1].begins_after <= oldest_kept
+            && self.spans[0].id < self.durable_segment
+        {
+            let span = self.spans.pop_front().expect("counted above");
+            paths.push(span.id.path(&self.directory));
+        }
+        paths
+    }
+
+    /// Nothing buffered and nothing in flight (after a failure: nothing in flight).
+    pub fn is_idle(&self) -> bool {
+        let opening = |segment: &Segment| matches!(segment.handle, Handle::Opening(..));
+        let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
+        let at_rest = self.in_flight.is_empty() && files_at_rest && !self.preparer.is_waiting();
+        at_rest && (self.failed || (self.pending.is_empty() && !self.preparer.is_busy()))
+    }
+
+    pub fn fill_stats(&self, stats: &mut StoreStats) {
+        stats.log_bytes = self.spans.iter().map(|span| span.bytes).sum();
+        stats.log_segments = self.spans.len();
+        stats.batches = self.batches;
+        stats.records = self.records;
+        stats.record_bytes = self.record_bytes;
+        stats.written_bytes = self.written_bytes;
+        stats.last_zxid = self.appended;
+        stats.durable_zxid = self.durable.zxid;
+    }
+
+    /// Seals the oldest batch and sends it. False when there is none or it has no place to go yet.
+    fn send_one(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) -> bool {
+        let Some(bytes) = self.pending.front().map(OpenBatch::padded_bytes) else {
+            return false;
+        };
+        if self.at + bytes > self.current.capacity && !self.roll(bytes) {
+            return false;
+        }
+        let Handle::Open(file) = self.current.handle else {
+            return false;
+        };
+        let batch = self.pending.pop_front().expect("looked at above");
+        let records = batch.records();
+        let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.durable);
+        assert_eq!(buffer.len() as u64, bytes, "a sealed batch has the length that was planned for");
+        let id = ids.operation(Owner::LogWrite);
+        self.in_flight.push_back(InFlight { id, file, segment: self.current.id, link, bytes, records, done: None });
+        ops.push(DiskOp { id, action: Action::Write { file, offset: self.at, buffer, durable: true } });
+        self.sealed = link;
+        self.at += bytes;
+        self.pending_bytes -= bytes;
+        self.batches += 1;
+        self.written_bytes += bytes;
+        true
+    }
+
+    /// Goes on in the next segment when that is ready and large enough.
+    fn roll(&mut self, bytes: u64) -> bool {
+        let Some(next) = self.ready.front() else {
+            return false;
+        };
+        let in_turn = next.id == self.current.id.next(); // not while the one between is being grown
+        if !in_turn || !matches!(next.handle, Handle::Open(_)) || next.capacity < FIRST_BATCH_AT + bytes {
+            return false;
+        }
+        let next = self.ready.pop_front().expect("looked at above");
+        if let Handle::Open(file) = std::mem::replace(&mut self.current, next).handle {
+            self.retired.push(file);
+        }
+        self.at = FIRST_BATCH_AT;
+        self.spans.push_back(Span { id: next.id, begins_after: self.sealed.zxid, bytes: next.capacity });
+        true
+    }
+
+    fn open_closed(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        for segment in std::iter::once(&mut self.current).chain(self.ready.front_mut()) {
+            if segment.handle == Handle::Closed {
+                let (file, id) = (ids.file(), ids.operation(Owner::LogFile));
+                segment.handle = Handle::Opening(file, id);
+                let path = segment.id.path(&self.directory);
+                ops.push(DiskOp {
+                    id,
+                    action: Action::Open { file, path, access: Access::Write, direct: self.direct },
+                });
+            }
+        }
+    }
+
+    fn keep_next_coming(&mut self, ids: &mut Ids) {
+        if self.prepare_refused || self.preparer.is_busy() {
+            return;
+        }
+        let wanted = self.pending.front().map_or(0, |batch| FIRST_BATCH_AT + batch.padded_bytes());
+        match self.ready.front().copied() {
+            None => {
+                let capacity = self.segment_bytes.max(wanted.next_multiple_of(BLOCK_BYTES as u64));
+                self.preparer.start(self.current.id.next(), SegmentKind::Next, capacity, ids);
+            }
+            // One batch larger than a segment: the segment adapts.
+            Some(Segment { id, capacity, handle: Handle::Open(file) }) if capacity < wanted => {
+                self.ready.pop_front();
+                self.preparer.grow(Prepared { id, file, capacity }, wanted);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn on_prepared(&mut self, outcome: Outcome, out: &mut Vec<StoreEvent>) {
+        let (prepared, error) = match outcome {
+            Outcome::Ready(prepared) => (Some(prepared), None),
+            Outcome::Failed(error) => (None, Some(error)),
+            Outcome::GrowFailed(prepared, error) => (Some(prepared), Some(error)),
+        };
+        if let Some(Prepared { id, file, capacity }) = prepared {
+            self.ready.push_front(Segment { id, capacity, handle: Handle::Open(file) });
+        }
+        if let Some(error) = error {
+            self.prepare_refused = true;
+            out.push(StoreEvent::Trouble(format!(
+                "the next log segment could not be prepared, will try again: {error}"
+            )));
+        }
+    }
+
+    fn on_written(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
+        let write = self.in_flight.iter_mut().find(|write| write.id == event.id).expect("a write of ours");
+        write.done = Some(event.elapsed_us);
+        let (segment, wanted) = (write.segment, write.bytes);
+        if let Some(buffer) = event.buffer {
+            if buffer.reused && self.spare_buffers.len() <= self.slots {
+                self.spare_buffers.push(buffer);
+            }
+        }
+        let result = match event.result {
+            // A short write is a failed batch: what follows it on the disk is not ours.
+            Ok(bytes) if bytes != wanted => {
+                Err(io::Error::new(io::ErrorKind::WriteZero, format!("short write, {bytes} of {wanted} bytes")))
+            }
+            other => other,
+        };
+        if let Err(source) = result {
+            self.poison(segment, "write", source, out);
+        }
+        if self.failed {
+            self.in_flight.retain(|write| write.done.is_none());
+            return;
+        }
+        let before = self.durable.zxid;
+        while let Some(write) = self.in_flight.pop_front_if(|write| write.done.is_some()) {
+            self.durable = Durable { sequence: write.link.sequence, zxid: write.link.zxid };
+            self.durable_segment = write.segment;
+            let elapsed_us = write.done.unwrap_or(0);
+            out.push(StoreEvent::Flushed { batch_bytes: write.bytes, records: write.records, elapsed_us });
+        }
+        if self.durable.zxid > before {
+            out.push(StoreEvent::Durable(self.durable.zxid));
+        }
+        let in_flight = &self.in_flight;
+        let closing = &mut self.closing;
+        self.retired.retain(|file| {
+            let busy = in_flight.iter().any(|write| write.file == *file);
+            if !busy {
+                *closing += 1;
+                ops.push(DiskOp { id: ids.operation(Owner::LogFile), action: Action::Close { file: *file } });
+            }
+            busy
+        });
+    }
+
+    /// The answer to an open or a close.
+    fn on_file_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        let asked = |segment: &Segment| match segment.handle {
+            Handle::Opening(file, id) if id == event.id => Some(file),
+            _ => None,
+        };
+        if let Some(file) = asked(&self.current) {
+            match event.result {
+                Ok(_) => self.current.handle = Handle::Open(file),
+                Err(source) => self.poison(self.current.id, "open", source, out),
+            }
+        } else if let Some((segment, file)) =
+            self.ready.front_mut().and_then(|next| asked(next).map(|file| (next, file)))
+        {
+            segment.handle = match event.result {
+                Ok(_) => Handle::Open(file),
+                Err(error) => {
+                    let file = segment.id.file_name();
+                    out.push(StoreEvent::Trouble(format!("{file}: could not be opened, will try again: {error}")));
+                    Handle::Refused
+                }
+            };
+        } else {
+            self.closing -= 1; // whatever a close says, every write to that file was answered long before
+        }
+    }
+
+    fn poison(&mut self, segment: SegmentId, operation: &'static str, source: io::Error, out: &mut Vec<StoreEvent>) {
+        if !self.failed {
+            self.failed = true;
+            out.push(StoreEvent::Failed(LogError::Poisoned { file: segment.file_name(), operation, source }));
+        }
+    }
+
+    /// What is left for writers, seen from now: `Ample` while a next segment is there to go on in.
+    fn room_now(&self) -> LogRoom {
+        let next_ready = self.ready.front().is_some_and(|segment| segment.handle != Handle::Refused);
+        let left = self.current.capacity.saturating_sub(self.at + self.pending_bytes);
+        match left {
+            _ if next_ready && !self.prepare_refused => LogRoom::Ample,
+            left if left >= self.reserve_bytes => LogRoom::Ample,
+            left if left >= self.reserve_bytes / 4 => LogRoom::Low,
+            _ => LogRoom::None,
+        }
+    }
+
+    fn check_invariants(&self) {
+        assert!(self.durable.sequence <= self.sealed.sequence && self.sealed.zxid <= self.appended);
+        assert!(self.at <= self.current.capacity && self.in_flight.len() <= self.slots);
+        assert!(
+            self.failed || self.in_flight.front().is_none_or(|write| write.link.sequence == self.durable.sequence + 1)
+        );
+        assert_eq!(self.spans.back().map(|span| span.id), Some(self.current.id));
+    }
+}

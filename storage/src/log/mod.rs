@@ -1,0 +1,27 @@
+//! The transaction log: what an acknowledged write rests on.
+//!
+//! ```text
+//! <dataLogDir>/ringkeeper-1/
+//!   log-0000000000000007.seg     | header | batch | batch | batch | zeroes ...                     |  being written
+//!   log-0000000000000008.seg     | header | zeroes ...                                             |  ready, one ahead
+//!   log-0000000000000009.tmp     being zero-filled; never looked at by recovery
+//! ```
+//!
+//! A segment's blocks are written before it gets its name, so a commit never waits for the file system's own journal. A
+//! batch is a whole number of blocks, goes out as one write that is durable when it completes, and names in its checksum the
+//! segment, its place, its running number and the checksum of the batch before it. So a reader needs no index and no
+//! end mark, and bytes of another life, another place or another order never pass for the next batch.
+//!
+//! Holds always: batches are acknowledged in order; a block that holds a batch is never written again; behind the last batch
+//! of a log that recovery has accepted there is nothing but zeroes.
+//!
+//! Not here, on purpose: clocks, threads, files (`backend/`), what a record means (the core). Java: `FileTxnLog`.
+
+pub mod append;
+pub mod batch;
+pub mod prepare;
+pub mod recover;
+pub mod segment;
+
+#[cfg(test)]
+mod crash_tests;

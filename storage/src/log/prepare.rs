@@ -1,0 +1,181 @@
+//! Making the next segment, in the background, one ahead: so that a commit only ever writes blocks that were written before.
+//!
+//!   open .tmp -> allocate -> zero fill, a piece at a time -> header -> flush -> rename -> directory flush -> ready
+//!       any step fails (disk full): close, delete the partial file, report; tried again when the caller says so
+//!
+//! One operation is under way at any time, at the lowest weight a disk can be given from here: small pieces, one by one.
+//! A ready segment that is too small for one huge batch is grown the same way, from its end.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::segment::{SegmentId, SegmentKind, encode_header};
+use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::error::LogError;
+
+/// Zeroes written at once. A commit may wait behind one of these in the device's queue.
+const PIECE_BYTES: u64 = 256 << 10;
+
+/// A segment with its name and all of its blocks, open for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    pub id: SegmentId,
+    pub file: FileId,
+    pub capacity: u64,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    Ready(Prepared),
+    /// The partial file is gone again.
+    Failed(LogError),
+    /// Still ready, still as small as before.
+    GrowFailed(Prepared, LogError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Open,
+    Allocate,
+    Fill {
+        at: u64,
+    },
+    Header,
+    Sync,
+    Rename,
+    SyncDirectory,
+    /// After a failure.
+    Close,
+    Unlink,
+}
+
+#[derive(Debug)]
+struct Task {
+    id: SegmentId,
+    file: FileId,
+    kind: SegmentKind,
+    /// Blocks before this are written already.
+    from: u64,
+    capacity: u64,
+    step: Step,
+    under_way: Option<OpId>,
+    error: Option<LogError>,
+}
+
+/// Prepares one segment at a time.
+#[derive(Debug)]
+pub struct Preparer {
+    directory: PathBuf,
+    direct: bool,
+    task: Option<Task>,
+}
+
+impl Preparer {
+    pub fn new(directory: PathBuf, direct: bool) -> Preparer {
+        Preparer { directory, direct, task: None }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.task.is_some()
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.under_way.is_some())
+    }
+
+    pub fn start(&mut self, id: SegmentId, kind: SegmentKind, capacity: u64, ids: &mut Ids) {
+        assert!(self.task.is_none(), "one segment at a time");
+        let file = ids.file();
+        self.task = Some(Task { id, file, kind, from: 0, capacity, step: Step::Open, under_way: None, error: None });
+    }
+
+    pub fn grow(&mut self, segment: Prepared, capacity: u64) {
+        assert!(self.task.is_none() && capacity > segment.capacity, "one segment at a time, and only upwards");
+        let Prepared { id, file, capacity: from } = segment;
+        let (step, kind) = (Step::Allocate, SegmentKind::Next);
+        self.task = Some(Task { id, file, kind, from, capacity, step, under_way: None, error: None });
+    }
+
+    pub fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        let Some(task) = self.task.as_mut().filter(|task| task.under_way.is_none()) else {
+            return;
+        };
+        let file = task.file;
+        let unfinished = task.id.unfinished_path(&self.directory);
+        let action = match task.step {
+            Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
+            Step::Allocate => Action::Allocate { file, offset: task.from, bytes: task.capacity - task.from },
+            Step::Fill { at } => Action::WriteZeroes { file, offset: at, bytes: PIECE_BYTES.min(task.capacity - at) },
+            Step::Header => {
+                Action::Write { file, offset: 0, buffer: encode_header(task.id, task.kind), durable: false }
+            }
+            Step::Sync => Action::Sync { file },
+            Step::Rename => Action::Rename { from: unfinished, to: task.id.path(&self.directory) },
+            Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
+            Step::Close => Action::Close { file },
+            Step::Unlink => Action::Unlink { path: unfinished },
+        };
+        let id = ids.operation(Owner::Prepare);
+        task.under_way = Some(id);
+        ops.push(DiskOp { id, action });
+    }
+
+    pub fn on_event(&mut self, event: DiskEvent) -> Option<Outcome> {
+        let task = self.task.as_mut().expect("an answer to a question");
+        assert_eq!(task.under_way.take(), Some(event.id), "an answer to this question");
+        let wanted_bytes = match task.step {
+            Step::Fill { at } => PIECE_BYTES.min(task.capacity - at),
+            Step::Header => super::segment::FIRST_BATCH_AT,
+            _ => 0,
+        };
+        let result = match event.result {
+            Ok(bytes) if bytes < wanted_bytes => Err(io::Error::from(io::ErrorKind::WriteZero)),
+            other => other,
+        };
+        let growing = task.from > 0;
+        if let Err(source) = result {
+            return match task.step {
+                Step::Close => {
+                    task.step = Step::Unlink;
+                    None
+                }
+                Step::Unlink => self.end_failed(),
+                step => {
+                    let file = task.id.file_name();
+                    task.error = Some(LogError::Full { file, wanted_bytes: task.capacity - task.from, source });
+                    if growing {
+                        return self.end_failed();
+                    }
+                    task.step = if step == Step::Open { Step::Unlink } else { Step::Close };
+                    None
+                }
+            };
+        }
+        task.step = match task.step {
+            Step::Open => Step::Allocate,
+            Step::Allocate => Step::Fill { at: task.from },
+            Step::Fill { at } if at + wanted_bytes < task.capacity => Step::Fill { at: at + wanted_bytes },
+            Step::Fill { .. } if growing => Step::Sync,
+            Step::Fill { .. } => Step::Header,
+            Step::Header => Step::Sync,
+            Step::Sync if !growing => Step::Rename,
+            Step::Rename => Step::SyncDirectory,
+            Step::Sync | Step::SyncDirectory => {
+                let Task { id, file, capacity, .. } = self.task.take().expect("checked above");
+                return Some(Outcome::Ready(Prepared { id, file, capacity }));
+            }
+            Step::Close => Step::Unlink,
+            Step::Unlink => return self.end_failed(),
+        };
+        None
+    }
+
+    fn end_failed(&mut self) -> Option<Outcome> {
+        let task = self.task.take().expect("a failed task");
+        let error = task.error.expect("a failure has a cause");
+        Some(match task.from {
+            0 => Outcome::Failed(error),
+            capacity => Outcome::GrowFailed(Prepared { id: task.id, file: task.file, capacity }, error),
+        })
+    }
+}

@@ -1,0 +1,468 @@
+//! Opening a log: which batches count, which bytes are cut, and when nobody but an operator may decide.
+//!
+//! From the last segment that a snapshot still needs, batch follows batch by number and checksum, across segments, until the
+//! next one is not there. What is found in its place, and whether anything proves that it once was stable, decides:
+//!
+//! | found in the next place | proof that it was durable | then |
+//! | --- | --- | --- |
+//! | the batch that follows  | -    | keep it |
+//! | zeroes, file ends       | none | the log ends here |
+//! | anything else           | none | a torn tail: nobody was ever promised these bytes, they are zeroed |
+//! | zeroes, anything else   | some | refuse to start, change nothing |
+//! | records that contradict a right checksum | - | refuse to start, change nothing |
+//!
+//! Proof is a valid batch further on that says what was stable when it was sealed, or a snapshot that says how far the log
+//! was stable when it was taken. (With several batches in flight a valid batch behind a hole is no proof by itself.) Reading
+//! that fails is never an end of the log: it refuses.
+//!
+//! `scan` and `replay` change nothing. `settle` does, in steps that may be cut short anywhere and begun again: what lies
+//! behind the end becomes zeroes and is flushed, and with it the kept tail, which may so far have been only in a cache. Only
+//! then may anybody be told about it, and only then is anything appended.
+//! Java: `FileTxnLog.FileTxnIterator`, `FileSnap.restore`; spec "on-disk formats" 7.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::append::{LogStart, Span};
+use super::batch::{Batch, BatchHeader, Durable, HEADER_BYTES, Link};
+use super::prepare::{Outcome, Preparer};
+use super::segment::{FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, SegmentId, SegmentKind, decode_header};
+use crate::Zxid;
+use crate::disk::{Access, Action, BLOCK_BYTES, Disk, Ids};
+use crate::error::{Damage, LogError, StoreError};
+use crate::read::{Reader, run};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
+/// Something outside the log that knows how far the log was once stable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub durable: Durable,
+    /// For the message: "snapshot-... ".
+    pub witness: String,
+}
+
+/// A segment as the start finds it.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    id: SegmentId,
+    file_bytes: u64,
+    kind: Option<SegmentKind>,
+    /// What its first batch follows, when that batch is valid.
+    first: Option<Link>,
+}
+
+impl Found {
+    fn anchor(&self) -> Option<Link> {
+        match self.kind {
+            Some(SegmentKind::First(base)) => Some(base),
+            _ => self.first,
+        }
+    }
+
+    /// Whole blocks only: what a truncated file has left.
+    fn capacity(&self) -> u64 {
+        self.file_bytes / BLOCK * BLOCK
+    }
+}
+
+/// A place between two batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    /// Index into `Scan::segments`.
+    segment: usize,
+    at: u64,
+    link: Link,
+}
+
+/// What a log holds. Nothing has been changed yet.
+#[derive(Debug)]
+pub struct Scan {
+    directory: PathBuf,
+    direct: bool,
+    segments: Vec<Found>,
+    start: Option<Position>,
+    end: Option<Position>,
+    /// Behind the end, per segment index: the blocks that are not zero.
+    dirty: Vec<(usize, Range<u64>)>,
+    unfinished: Vec<String>,
+    /// Records after the snapshot.
+    pub records: u64,
+    pub cut_bytes: u64,
+    pub notes: Vec<String>,
+    snapshot: Zxid,
+}
+
+/// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used.
+pub fn scan(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    directory: &Path,
+    direct: bool,
+    snapshot: Zxid,
+    proofs: &[Proof],
+) -> Result<Scan, StoreError> {
+    let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
+    let names = disk.list(directory).map_err(io)?;
+    let unfinished: Vec<_> =
+        names.iter().filter(|(name, _)| name.starts_with("log-") && name.ends_with(".tmp")).cloned().collect();
+    let mut files: Vec<_> = names.iter().filter_map(|(name, bytes)| Some((SegmentId::parse(name)?, *bytes))).collect();
+    files.sort_unstable();
+    let mut scan = Scan {
+        directory: directory.to_owned(),
+        direct,
+        segments: Vec::new(),
+        start: None,
+        end: None,
+        dirty: Vec::new(),
+        unfinished: unfinished.into_iter().map(|(name, _)| name).collect(),
+        records: 0,
+        cut_bytes: 0,
+        notes: Vec::new(),
+        snapshot,
+    };
+    for (id, file_bytes) in files {
+        let found = look_at(disk, ids, &scan, id, file_bytes)?;
+        scan.segments.push(found);
+    }
+    scan.start = find_start(&scan.segments, snapshot)?;
+    let Some(start) = scan.start else {
+        let missing = Missing { file: directory.display().to_string(), at: 0, why: Damage::Missing };
+        refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs)?;
+        return Ok(scan);
+    };
+    let mut records = 0;
+    let (end, why) = walk(disk, ids, &scan, start, |batch| {
+        records += batch.records().filter(|(zxid, _)| *zxid > snapshot).count() as u64;
+    })?;
+    scan.records = records;
+    scan.end = Some(end);
+    let missing = Missing { file: scan.segments[end.segment].id.file_name(), at: end.at, why };
+    look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
+    refuse_if_proven(missing, end.link, proofs)?;
+    scan.cut_bytes = scan.dirty.iter().map(|(_, range)| range.end - range.start).sum();
+    for (segment, range) in &scan.dirty {
+        let file = scan.segments[*segment].id.file_name();
+        let (from, to) = (range.start, range.end);
+        scan.notes.push(format!(
+            "{file}: bytes {from} to {to} hold an unfinished write ({why}) that was never acknowledged; cut after {}",
+            end.link.zxid
+        ));
+    }
+    Ok(scan)
+}
+
+impl Scan {
+    /// No log was ever here.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    pub fn last_zxid(&self) -> Zxid {
+        self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
+    }
+
+    /// Hands over every record above the snapshot, in order.
+    pub fn replay(
+        &self,
+        disk: &mut impl Disk,
+        ids: &mut Ids,
+        mut f: impl FnMut(Zxid, &[u8]),
+    ) -> Result<(), StoreError> {
+        let Some(start) = self.start else {
+            return Ok(());
+        };
+        let (end, _) = walk(disk, ids, self, start, |batch| {
+            batch.records().filter(|(zxid, _)| *zxid > self.snapshot).for_each(|(zxid, payload)| f(zxid, payload));
+        })?;
+        if Some(end) == self.end {
+            return Ok(());
+        }
+        let source = std::io::Error::other("the log reads differently the second time");
+        Err(StoreError::Io { path: self.directory.clone(), operation: "read", source })
+    }
+
+    /// Makes the end final and stable, and says where to go on. `segment_bytes` is for the first segment of a new log.
+    pub fn settle(mut self, disk: &mut impl Disk, ids: &mut Ids, segment_bytes: u64) -> Result<LogStart, StoreError> {
+        for name in std::mem::take(&mut self.unfinished) {
+            let path = self.directory.join(name);
+            run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+        }
+        let first_kept = self.end.map_or(self.segments.len(), |end| end.segment);
+        let ready = self.clear_behind_the_end(disk, ids)?;
+        // The batches of the last slots may have been acknowledged by nobody and flushed by nobody: flush them now.
+        for index in first_kept.saturating_sub(1)..self.segments.len().min(first_kept + 1) {
+            self.rewrite(disk, ids, index, None)?;
+        }
+        let directory = self.directory.clone();
+        run(disk, ids, &directory, Action::SyncDirectory { path: directory.clone() })?;
+        let spans = self.spans();
+        match self.end {
+            // A snapshot from beyond the log's end (a learner's): the log begins anew behind it.
+            Some(end) if end.link.zxid >= self.snapshot => Ok(LogStart {
+                current: self.segments[end.segment].id,
+                // A file cut inside its first block has no room, but a place.
+                capacity: self.segments[end.segment].capacity().max(end.at),
+                at: end.at,
+                link: end.link,
+                ready,
+                spans,
+            }),
+            _ => self.begin(disk, ids, segment_bytes, ready, spans),
+        }
+    }
+
+    /// A log's first segment.
+    fn begin(
+        &self,
+        disk: &mut impl Disk,
+        ids: &mut Ids,
+        segment_bytes: u64,
+        ready: Vec<(SegmentId, u64)>,
+        mut spans: Vec<Span>,
+    ) -> Result<LogStart, StoreError> {
+        for (id, _) in ready {
+            let path = id.path(&self.directory);
+            run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+        }
+        let current = self.segments.last().map_or(SegmentId(1), |last| last.id.next());
+        let link = Link { sequence: self.end.map_or(0, |end| end.link.sequence), checksum: 0, zxid: self.snapshot };
+        let mut preparer = Preparer::new(self.directory.clone(), self.direct);
+        preparer.start(current, SegmentKind::First(link), segment_bytes, ids);
+        let mut ops = Vec::new();
+        let prepared = loop {
+            preparer.poll(ids, &mut ops);
+            let event = disk.run(ops.pop().expect("a busy preparer has an operation"));
+            match preparer.on_event(event) {
+                None => {}
+                Some(Outcome::Ready(prepared)) => break prepared,
+                Some(Outcome::Failed(error) | Outcome::GrowFailed(_, error)) => {
+                    return Err(error.into());
+                }
+            }
+        };
+        let path = current.path(&self.directory);
+        run(disk, ids, &path, Action::Close { file: prepared.file })?;
+        spans.push(Span { id: current, begins_after: link.zxid, bytes: segment_bytes });
+        Ok(LogStart { current, capacity: prepared.capacity, at: FIRST_BATCH_AT, link, ready: Vec::new(), spans })
+    }
+
+    /// Zeroes what was cut. Returns the empty segments that can be written next; others are deleted.
+    fn clear_behind_the_end(
+        &mut self,
+        disk: &mut impl Disk,
+        ids: &mut Ids,
+    ) -> Result<Vec<(SegmentId, u64)>, StoreError> {
+        for (index, range) in std::mem::take(&mut self.dirty) {
+            self.rewrite(disk, ids, index, Some(range))?;
+        }
+        let Some(end) = self.end else {
+            return Ok(Vec::new());
+        };
+        let mut ready = Vec::new();
+        let mut next = self.segments[end.segment].id.next();
+        for found in self.segments.split_off(end.segment + 1) {
+            if found.id == next && found.kind == Some(SegmentKind::Next) && found.capacity() > FIRST_BATCH_AT {
+                ready.push((found.id, found.capacity()));
+                next = next.next();
+            } else {
+                let path = found.id.path(&self.directory);
+                run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Zeroes a range of a segment, if any, and flushes the file.
+    fn rewrite(
+        &self,
+        disk: &mut impl Disk,
+        ids: &mut Ids,
+        index: usize,
+        zeroes: Option<Range<u64>>,
+    ) -> Result<(), StoreError> {
+        let path = self.segments[index].id.path(&self.directory);
+        let file = ids.file();
+        run(disk, ids, &path, Action::Open { file, path: path.clone(), access: Access::Write, direct: self.direct })?;
+        if let Some(range) = zeroes {
+            let bytes = range.end - range.start;
+            run(disk, ids, &path, Action::WriteZeroes { file, offset: range.start, bytes })?;
+        }
+        run(disk, ids, &path, Action::Sync { file })?;
+        run(disk, ids, &path, Action::Close { file })
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let last = self.end.map_or(0, |end| end.segment + 1);
+        let begins = |found: &Found| found.anchor().map(|link| link.zxid);
+        let span = |found: &Found| Some(Span { id: found.id, begins_after: begins(found)?, bytes: found.file_bytes });
+        let mut spans: Vec<_> = self.segments[..last].iter().filter_map(span).collect();
+        if let Some(end) = self.end {
+            let found = &self.segments[end.segment];
+            if spans.last().map(|span| span.id) != Some(found.id) {
+                spans.push(Span { id: found.id, begins_after: end.link.zxid, bytes: found.file_bytes });
+            }
+        }
+        spans
+    }
+
+    fn reader(&self, disk: &mut impl Disk, ids: &mut Ids, index: usize) -> Result<Reader, StoreError> {
+        let found = &self.segments[index];
+        Reader::open(disk, ids, found.id.path(&self.directory), found.file_bytes, self.direct)
+    }
+}
+
+/// The place where the next batch is not.
+struct Missing {
+    file: String,
+    at: u64,
+    why: Damage,
+}
+
+fn refuse_if_proven(missing: Missing, end: Link, proofs: &[Proof]) -> Result<(), StoreError> {
+    match proofs.iter().max_by_key(|proof| proof.durable.sequence) {
+        Some(proof) if proof.durable.sequence > end.sequence => Err(refusal(missing, end, proof)),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(Missing { file, at, why }: Missing, end: Link, proof: &Proof) -> StoreError {
+    let (durable, witness) = (proof.durable.zxid, proof.witness.clone());
+    LogError::Damaged { file, at, why, last_good: end.zxid, durable, proof: witness }.into()
+}
+
+/// Header and first batch of one segment.
+fn look_at(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    scan: &Scan,
+    id: SegmentId,
+    file_bytes: u64,
+) -> Result<Found, StoreError> {
+    let path = id.path(&scan.directory);
+    let mut reader = Reader::open(disk, ids, path, file_bytes, scan.direct)?;
+    let kind = match decode_header(reader.get(disk, 0, BLOCK)?, id) {
+        Ok(kind) => Some(kind),
+        Err(HeaderError::Damaged) => None,
+        Err(HeaderError::Version(version)) => {
+            return Err(LogError::Version { file: id.file_name(), version, supported: FORMAT_VERSION }.into());
+        }
+    };
+    let first = read_batch(disk, &mut reader, id, FIRST_BATCH_AT)?.ok().map(|batch| batch.link_before());
+    reader.close(disk, ids);
+    Ok(Found { id, file_bytes, kind, first })
+}
+
+/// The batch at `at`, or what is there instead. Fails only when reading does.
+fn read_batch<'a>(
+    disk: &mut impl Disk,
+    reader: &'a mut Reader,
+    segment: SegmentId,
+    at: u64,
+) -> Result<Result<Batch<'a>, Damage>, StoreError> {
+    if at + HEADER_BYTES as u64 > reader.file_bytes() {
+        return Ok(Err(Damage::Missing));
+    }
+    let bytes = match BatchHeader::padded_bytes(reader.get(disk, at, BLOCK)?) {
+        Ok(bytes) if at + bytes > reader.file_bytes() => return Ok(Err(Damage::Length)),
+        Ok(bytes) => bytes,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    Ok(Batch::decode(reader.get(disk, at, bytes)?, segment, at))
+}
+
+/// The last segment from which the log covers everything above the snapshot. None: there is no log at all.
+fn find_start(segments: &[Found], snapshot: Zxid) -> Result<Option<Position>, StoreError> {
+    let anchors = || segments.iter().enumerate().filter_map(|(index, found)| Some((index, found.anchor()?)));
+    if let Some((segment, link)) = anchors().rfind(|(_, link)| link.zxid <= snapshot) {
+        return Ok(Some(Position { segment, at: FIRST_BATCH_AT, link }));
+    }
+    match (anchors().next(), segments.first()) {
+        (Some((_, link)), _) => Err(LogError::Gap { snapshot, log_begins_after: link.zxid }.into()),
+        (None, Some(first)) => {
+            let missing = Missing { file: first.id.file_name(), at: 0, why: Damage::NotABatch };
+            let durable = Durable { sequence: 0, zxid: snapshot };
+            let witness = "its name, which it got when it was complete,".to_owned();
+            Err(refusal(missing, Link { zxid: snapshot, ..Link::default() }, &Proof { durable, witness }))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Follows the chain from `start`. Returns its end and what was found in the place of the next batch.
+fn walk(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    scan: &Scan,
+    start: Position,
+    mut f: impl FnMut(&Batch<'_>),
+) -> Result<(Position, Damage), StoreError> {
+    let mut here = start;
+    let mut reader = scan.reader(disk, ids, here.segment)?;
+    loop {
+        let id = scan.segments[here.segment].id;
+        let why = match read_batch(disk, &mut reader, id, here.at)? {
+            Ok(batch) if batch.follows(here.link) => {
+                check_records(&batch, id, here)?;
+                f(&batch);
+                here.at += batch.padded_bytes();
+                here.link = batch.link_after();
+                continue;
+            }
+            Ok(_) => Damage::NotNext,
+            Err(damage) => damage,
+        };
+        let next = here.segment + 1;
+        let links =
+            scan.segments.get(next).is_some_and(|found| found.id == id.next() && found.first == Some(here.link));
+        reader.close(disk, ids);
+        if !links {
+            return Ok((here, why));
+        }
+        here = Position { segment: next, at: FIRST_BATCH_AT, link: here.link };
+        reader = scan.reader(disk, ids, next)?;
+    }
+}
+
+fn check_records(batch: &Batch<'_>, segment: SegmentId, here: Position) -> Result<(), StoreError> {
+    let Err(why) = batch.check_records() else {
+        return Ok(());
+    };
+    let missing = Missing { file: segment.file_name(), at: here.at, why };
+    let link = batch.link_after();
+    let durable = Durable { sequence: link.sequence, zxid: link.zxid };
+    Err(refusal(missing, here.link, &Proof { durable, witness: "its right checksum".to_owned() }))
+}
+
+/// Reads everything behind the end: a batch there may prove that something before it was lost; the rest will be zeroed.
+fn look_behind_the_end(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    scan: &mut Scan,
+    end: Position,
+    missing: &Missing,
+) -> Result<(), StoreError> {
+    for index in end.segment..scan.segments.len() {
+        let (id, capacity) = (scan.segments[index].id, scan.segments[index].capacity());
+        let mut reader = scan.reader(disk, ids, index)?;
+        let mut at = if index == end.segment { end.at } else { FIRST_BATCH_AT };
+        let mut dirty: Option<Range<u64>> = None;
+        while at < capacity {
+            if reader.get(disk, at, BLOCK)? != ZEROES.as_slice() {
+                dirty = Some(dirty.map_or(at, |range| range.start)..at + BLOCK);
+                if let Ok(batch) = read_batch(disk, &mut reader, id, at)? {
+                    let witness = format!("a later batch ({} byte {at})", id.file_name());
+                    let proof = Proof { durable: batch.durable(), witness };
+                    let Missing { file, at, why } = missing;
+                    let missing = Missing { file: file.clone(), at: *at, why: *why };
+                    refuse_if_proven(missing, end.link, &[proof])?;
+                }
+            }
+            at += BLOCK;
+        }
+        reader.close(disk, ids);
+        scan.dirty.extend(dirty.map(|range| (index, range)));
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! A segment: a file of already-written blocks, its name and its header.
+
+use std::mem::{offset_of, size_of};
+use std::path::{Path, PathBuf};
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::batch::Link;
+use crate::Zxid;
+use crate::disk::{BLOCK_BYTES, Buffer};
+
+/// Segments are numbered from 1 in the order they come into use; a number is never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u64);
+
+impl SegmentId {
+    pub fn next(self) -> SegmentId {
+        SegmentId(self.0 + 1)
+    }
+
+    pub fn file_name(self) -> String {
+        format!("log-{:016x}.seg", self.0)
+    }
+
+    pub fn path(self, directory: &Path) -> PathBuf {
+        directory.join(self.file_name())
+    }
+
+    /// Its name until every block of it is written.
+    pub fn unfinished_path(self, directory: &Path) -> PathBuf {
+        directory.join(format!("log-{:016x}.tmp", self.0))
+    }
+
+    pub fn parse(file_name: &str) -> Option<SegmentId> {
+        let digits = file_name.strip_prefix("log-")?.strip_suffix(".seg")?;
+        let id = SegmentId(u64::from_str_radix(digits, 16).ok()?);
+        (id.0 > 0 && id.file_name() == file_name).then_some(id)
+    }
+}
+
+/// The first batch lies behind the header's block.
+pub const FIRST_BATCH_AT: u64 = BLOCK_BYTES as u64;
+
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"rklogseg";
+
+/// The first block of a segment; the rest of the block is zeroes. Stable before the segment gets its name.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    /// crc32c of everything after this field.
+    checksum: U32,
+    version: U32,
+    segment: U64,
+    /// 1 in the first segment of a log: then what its first batch follows is here, and not in a segment before it.
+    starts_log: U64,
+    base_sequence: U64,
+    base_zxid: U64,
+}
+
+const _: () = assert!(size_of::<Header>() == 48);
+const CHECKED_FROM: usize = offset_of!(Header, version);
+
+/// What a segment's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// The log begins here, after this.
+    First(Link),
+    /// Continues the segment before it.
+    Next,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderError {
+    Damaged,
+    Version(u32),
+}
+
+pub fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
+    let (starts_log, base) = match kind {
+        SegmentKind::First(link) => (1, link),
+        SegmentKind::Next => (0, Link::default()),
+    };
+    assert_eq!(base.checksum, 0, "a log begins without a batch before it");
+    let mut header = Header {
+        magic: MAGIC,
+        checksum: 0.into(),
+        version: FORMAT_VERSION.into(),
+        segment: segment.0.into(),
+        starts_log: starts_log.into(),
+        base_sequence: base.sequence.into(),
+        base_zxid: base.zxid.0.into(),
+    };
+    header.checksum = crc32c::crc32c(&header.as_bytes()[CHECKED_FROM..]).into();
+    let mut block = Buffer::with_capacity(BLOCK_BYTES);
+    block.extend_from_slice(header.as_bytes());
+    block.pad_to_block();
+    block
+}
+
+pub fn decode_header(block: &[u8], segment: SegmentId) -> Result<SegmentKind, HeaderError> {
+    let (header, _) = Header::ref_from_prefix(block).map_err(|_| HeaderError::Damaged)?;
+    let sound = header.magic == MAGIC
+        && header.checksum.get() == crc32c::crc32c(&header.as_bytes()[CHECKED_FROM..])
+        && header.segment.get() == segment.0;
+    match (sound, header.version.get(), header.starts_log.get()) {
+        (false, _, _) => Err(HeaderError::Damaged),
+        (true, FORMAT_VERSION, 0) => Ok(SegmentKind::Next),
+        (true, FORMAT_VERSION, 1) => Ok(SegmentKind::First(Link {
+            sequence: header.base_sequence.get(),
+            checksum: 0,
+            zxid: Zxid(header.base_zxid.get()),
+        })),
+        (true, FORMAT_VERSION, _) => Err(HeaderError::Damaged),
+        (true, version, _) => Err(HeaderError::Version(version)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_exactly() {
+        assert_eq!(SegmentId::parse("log-00000000000000ff.seg"), Some(SegmentId(255)));
+        for stranger in
+            ["log-ff.seg", "log-00000000000000FF.seg", "log-0000000000000000.seg", "log-00000000000000ff.tmp"]
+        {
+            assert_eq!(SegmentId::parse(stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_its_own_or_nobodys() {
+        let first = SegmentKind::First(Link { sequence: 9, checksum: 0, zxid: Zxid(77) });
+        let block = encode_header(SegmentId(5), first);
+        assert_eq!(decode_header(&block, SegmentId(5)), Ok(first));
+        assert_eq!(decode_header(&block, SegmentId(6)), Err(HeaderError::Damaged));
+        for at in 0..48 {
+            let mut damaged = block.to_vec();
+            damaged[at] ^= 4;
+            assert_eq!(decode_header(&damaged, SegmentId(5)), Err(HeaderError::Damaged), "byte {at}");
+        }
+        let mut newer = block.to_vec();
+        newer[12] = 2;
+        let checksum = crc32c::crc32c(&newer[CHECKED_FROM..48]);
+        newer[8..12].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(decode_header(&newer, SegmentId(5)), Err(HeaderError::Version(2)));
+    }
+}

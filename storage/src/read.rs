@@ -1,0 +1,73 @@
+//! Reading a file front to back in large pieces, and asking for exact ranges of it: what recovery and loading need.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, Disk, DiskOp, FileId, Ids, Owner};
+use crate::error::StoreError;
+
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Runs one operation of the start, and names the file when it fails.
+pub(crate) fn run(disk: &mut impl Disk, ids: &mut Ids, path: &Path, action: Action) -> Result<(), StoreError> {
+    let operation = action.name();
+    let event = disk.run(DiskOp { id: ids.operation(Owner::Start), action });
+    event.result.map(|_| ()).map_err(|source| StoreError::Io { path: path.to_owned(), operation, source })
+}
+
+/// An open file and the piece of it that was read last.
+pub(crate) struct Reader {
+    file: FileId,
+    path: PathBuf,
+    file_bytes: u64,
+    window: Buffer,
+    window_at: u64,
+}
+
+impl Reader {
+    pub(crate) fn open(
+        disk: &mut impl Disk,
+        ids: &mut Ids,
+        path: PathBuf,
+        file_bytes: u64,
+        direct: bool,
+    ) -> Result<Reader, StoreError> {
+        let file = ids.file();
+        run(disk, ids, &path, Action::Open { file, path: path.clone(), access: Access::Read, direct })?;
+        Ok(Reader { file, path, file_bytes, window: Buffer::with_capacity(WINDOW_BYTES as usize), window_at: 0 })
+    }
+
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The bytes at `at`, which is a multiple of a block; fewer than asked only where the file ends.
+    pub(crate) fn get(&mut self, disk: &mut impl Disk, at: u64, bytes: u64) -> Result<&[u8], StoreError> {
+        assert!(at.is_multiple_of(BLOCK_BYTES as u64));
+        let bytes = bytes.min(self.file_bytes.saturating_sub(at));
+        let window_end = self.window_at + self.window.len() as u64;
+        if at < self.window_at || at + bytes > window_end {
+            let left = self.file_bytes - at;
+            let wanted = bytes.max(WINDOW_BYTES.min(left)).next_multiple_of(BLOCK_BYTES as u64) as usize;
+            self.window.clear();
+            self.window.resize(wanted);
+            let got = disk.read(self.file, at, &mut self.window).map_err(|source| self.error(source))?;
+            self.window.resize(got);
+            self.window_at = at;
+            if (got as u64) < bytes {
+                return Err(self.error(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        let from = (at - self.window_at) as usize;
+        Ok(&self.window[from..from + bytes as usize])
+    }
+
+    pub(crate) fn close(self, disk: &mut impl Disk, ids: &mut Ids) {
+        // A file that was only read has nothing to lose by a failing close.
+        let _ = run(disk, ids, &self.path, Action::Close { file: self.file });
+    }
+
+    fn error(&self, source: io::Error) -> StoreError {
+        StoreError::Io { path: self.path.clone(), operation: "read", source }
+    }
+}
