@@ -138,6 +138,8 @@ struct Server {
     events: mpsc::Receiver<Event>,
     stop: StopRequest,
     thread: Option<JoinHandle<Result<(), ServeError>>>,
+    /// Connections that say nothing: they fill the pipeline's executor, so that a test's own land on the other one.
+    fillers: Vec<TcpStream>,
     _directory: tempfile::TempDir,
 }
 
@@ -164,7 +166,14 @@ impl Server {
             Ok(address) => address.unwrap(),
             Err(_) => panic!("no server: {:?}", thread.join()),
         };
-        Server { address, events, stop, thread: Some(thread), _directory: directory }
+        let fillers = if executors == 1 { 0 } else { CONNECTIONS_TO_PIPELINE };
+        let fillers = (0..fillers).map(|_| TcpStream::connect(address).unwrap()).collect();
+        Server { address, events, stop, thread: Some(thread), fillers, _directory: directory }
+    }
+
+    /// Waits until only `left` connections of the test are there.
+    fn wait_until_left(&self, left: usize) {
+        self.wait_for(Event::Disconnected { left: left + self.fillers.len() });
     }
 
     fn connect(&self) -> TcpStream {
@@ -186,6 +195,7 @@ impl Server {
     }
 
     fn stop(mut self) -> Result<(), ServeError> {
+        // The fillers stay: a client that says and reads nothing must not hold up a stop.
         self.stop.ask();
         self.thread.take().unwrap().join().unwrap()
     }
@@ -216,7 +226,7 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
         }),
         store,
         limits: Limits::new(FRAME_BYTES, None),
-        tick_ms: 200,
+        tick_ms: 1000,
         sessionless_timeout_ms: 600_000,
         snap_count: 100_000,
         snap_size_limit_bytes: None,
@@ -258,9 +268,10 @@ fn read_to_close(client: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// With two executors a burst is spread, so the first 25 connections of a tick stay on the pipeline and others do not:
-/// this many make sure that both kinds take part.
-const BOTH_KINDS: usize = 60;
+/// What an idle pipeline executor takes of a burst before the other executors get some (`choose_executor`).
+const CONNECTIONS_TO_PIPELINE: usize = 25;
+
+const MANY: usize = 60;
 
 fn each_layout(test: impl Fn(usize)) {
     for executors in [1, 2] {
@@ -274,7 +285,7 @@ fn each_layout(test: impl Fn(usize)) {
 fn every_connection_gets_its_own_frames_back_in_order() {
     each_layout(|executors| {
         let server = Server::start(executors);
-        let mut clients: Vec<TcpStream> = (0..BOTH_KINDS).map(|_| server.connect()).collect();
+        let mut clients: Vec<TcpStream> = (0..MANY).map(|_| server.connect()).collect();
         for round in 0..20_u32 {
             for (index, client) in clients.iter_mut().enumerate() {
                 let payload = format!("hello {round} from {index}");
@@ -289,7 +300,7 @@ fn every_connection_gets_its_own_frames_back_in_order() {
             }
         }
         drop(clients);
-        server.wait_for(Event::Disconnected { left: 0 });
+        server.wait_until_left(0);
         server.stop().unwrap();
     });
 }
@@ -372,13 +383,13 @@ fn words_are_answered_and_closed_however_they_arrive() {
 fn a_close_comes_after_everything_sent_before() {
     each_layout(|executors| {
         let server = Server::start(executors);
-        for _ in 0..BOTH_KINDS {
+        for _ in 0..MANY {
             let mut client = server.connect();
             client.write_all(&[frame(b"one"), frame(b"close"), frame(b"late")].concat()).unwrap();
             let answered = read_to_close(&mut client);
             assert_eq!(answered, [frame(b"one"), frame(b"close"), frame(b"late")].concat());
         }
-        server.wait_for(Event::Disconnected { left: 0 });
+        server.wait_until_left(0);
     });
 }
 
@@ -390,7 +401,7 @@ fn a_client_that_half_closes_is_gone() {
         assert_eq!(ask(&mut client, b"hi"), b"hi");
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_close(&mut client), b"");
-        server.wait_for(Event::Disconnected { left: 0 });
+        server.wait_until_left(0);
     });
 }
 
@@ -436,7 +447,7 @@ fn a_thousand_connects_in_a_burst_are_all_served() {
             assert_eq!(read_frame(client).unwrap(), (index as u32).to_be_bytes());
         }
         drop(clients);
-        server.wait_for(Event::Disconnected { left: 0 });
+        server.wait_until_left(0);
     });
 }
 
@@ -468,7 +479,7 @@ fn an_address_has_no_more_connections_than_allowed_even_in_a_burst() {
     }
     assert_eq!(served, 3);
     drop(clients);
-    server.wait_for(Event::Disconnected { left: 0 });
+    server.wait_until_left(0);
     assert_eq!(ask(&mut server.connect(), b"room again"), b"room again");
 }
 
@@ -476,19 +487,46 @@ fn an_address_has_no_more_connections_than_allowed_even_in_a_burst() {
 fn a_stop_closes_every_client_and_frees_the_port() {
     each_layout(|executors| {
         let server = Server::start(executors);
-        let mut clients: Vec<TcpStream> = (0..BOTH_KINDS).map(|_| server.connect()).collect();
+        let mut clients: Vec<TcpStream> = (0..MANY).map(|_| server.connect()).collect();
         for client in &mut clients {
             assert_eq!(ask(client, b"hi"), b"hi");
         }
         let address = server.address;
+        let asked = Instant::now();
         let stopper = std::thread::spawn(move || server.stop());
         for client in &mut clients {
             assert_eq!(read_to_close(client), b"");
         }
         drop(clients);
         stopper.join().unwrap().unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(5), "nobody's patience was used up");
         assert!(TcpStream::connect(address).is_err());
     });
+}
+
+/// Not a test of its own: the process that the next one starts and that must not survive.
+#[test]
+fn core_panic_child() {
+    if std::env::var_os("RINGKEEPER_TEST_CORE_PANIC").is_some() {
+        let server = Server::start(1);
+        let mut client = server.connect();
+        client.write_all(&frame(b"xenophobe")).unwrap();
+        let answered = read_frame(&mut client);
+        unreachable!("a core that panicked went on: {answered:?}");
+    }
+}
+
+#[test]
+fn a_panic_in_the_core_ends_the_process() {
+    let this_program = std::env::current_exe().unwrap();
+    let child = std::process::Command::new(this_program)
+        .args(["--exact", "core_panic_child", "--nocapture"])
+        .env("RINGKEEPER_TEST_CORE_PANIC", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.code(), Some(1), "{said}");
+    assert!(said.contains("asked to") && said.contains("its state cannot be trusted"), "{said}");
 }
 
 #[test]

@@ -115,6 +115,7 @@ pub struct Connections {
     sessionless_timeout_us: u64,
     clock: Clock,
     length_errors: RefCell<Throttle>,
+    stopping: Cell<bool>,
     /// Waits for the last connection to end.
     emptied: RefCell<Option<Waker>>,
 }
@@ -129,6 +130,7 @@ impl Connections {
             sessionless_timeout_us: sessionless_timeout_ms * 1000,
             clock,
             length_errors: RefCell::new(Throttle::new()),
+            stopping: Cell::new(false),
             emptied: RefCell::default(),
         })
     }
@@ -150,9 +152,13 @@ impl Connections {
         }
     }
 
+    /// The server stops: every connection is flushed and closed, and nobody waits for a client's farewell any more.
     pub fn close_all(&self) {
-        let all: Vec<Rc<Connection>> = self.by_id.borrow().values().cloned().collect();
-        all.iter().for_each(|connection| self.begin_close(connection));
+        self.stopping.set(true);
+        for connection in self.by_id.borrow().values() {
+            self.begin_close(connection);
+            connection.wake();
+        }
     }
 
     pub fn pause_reading(&self, connection: ConnectionId) {
@@ -423,7 +429,7 @@ impl Connection {
     /// Reads and forgets until the client closes too or its time is up.
     fn poll_linger(&self, cx: &mut Context<'_>, connections: &Connections) -> Poll<()> {
         self.remember(cx.waker());
-        while !self.out_of_time.get() {
+        while !self.out_of_time.get() && !connections.stopping.get() {
             let mut scratch = connections.scratch.borrow_mut();
             match Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut scratch) {
                 Poll::Pending => return Poll::Pending,

@@ -4,37 +4,53 @@
 //! that is ready right now can add to the batch, and submits: group commit without any waiting. While a batch is in flight
 //! the store collects the next one, which leaves the moment the completion is in, before the replies are written.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use ringkeeper_storage::Ring;
 
 use crate::shell::pipeline::PipelineHandle;
 
+enum Woken {
+    /// The store has something to do.
+    Work,
+    /// The ring has something for us.
+    Completion,
+}
+
 /// Runs until the executor ends.
 pub async fn run(pipeline: PipelineHandle, mut ring: Ring) {
     let work = pipeline.borrow().disk_work();
+    let readiness = ring.readiness();
     let mut ops = Vec::new();
     let mut events = Vec::new();
     loop {
-        let submit_only = futures_lite::future::or(
-            async {
-                work.lowered().await;
-                true
-            },
-            async {
-                ring.ready().await;
-                false
-            },
-        )
-        .await;
-        if submit_only {
-            futures_lite::future::yield_now().await;
+        // One wait lives until it is over. A wait given up in favour of work could still take the signal of a completion
+        // with it, and nobody would look at the ring again.
+        let mut signalled = pin!(readiness.signalled());
+        let mut waiting = true;
+        while waiting {
+            let woken = poll_fn(|cx| {
+                if let Poll::Ready(signal) = signalled.as_mut().poll(cx) {
+                    signal.expect("reading an eventfd");
+                    return Poll::Ready(Woken::Completion);
+                }
+                work.poll_lowered(cx).map(|()| Woken::Work)
+            })
+            .await;
+            match woken {
+                Woken::Completion => waiting = false,
+                Woken::Work => futures_lite::future::yield_now().await,
+            }
+            if ring.completions(&mut events) > 0 {
+                pipeline.borrow_mut().take_disk_events(&mut events);
+            }
+            pipeline.borrow_mut().poll_disk(&mut ops);
+            if !ops.is_empty() {
+                ring.submit(&mut ops);
+            }
+            pipeline.borrow_mut().tell_core_of_disk();
         }
-        if ring.completions(&mut events) > 0 {
-            pipeline.borrow_mut().take_disk_events(&mut events);
-        }
-        pipeline.borrow_mut().poll_disk(&mut ops);
-        if !ops.is_empty() {
-            ring.submit(&mut ops);
-        }
-        pipeline.borrow_mut().tell_core_of_disk();
     }
 }

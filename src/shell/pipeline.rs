@@ -233,6 +233,7 @@ impl Pipeline {
                     self.snapshot_running = false;
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
+                StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 StoreEvent::Failed(error) => {
                     error!("Severe unrecoverable error, from thread : rk-pipeline: {error}");
                     self.end_with(Fatal::LogFailed(error.to_string()));

@@ -282,7 +282,7 @@ fn the_ring_can_be_awaited_inside_a_glommio_executor() {
                 store.poll_ops(&mut ops);
                 ring.submit(&mut ops);
                 if ring.completions(&mut completed) == 0 && ring.in_flight() > 0 {
-                    ring.ready().await;
+                    ring.readiness().signalled().await.unwrap();
                 }
                 for event in completed.drain(..) {
                     store.on_event(event, &mut out);

@@ -11,7 +11,7 @@ use glommio::io::BufferedFile;
 
 /// An eventfd to be awaited; made into glommio's kind of file on first use, on the executor it is used on.
 #[derive(Debug)]
-pub(super) struct Readiness {
+pub struct Readiness {
     eventfd: OwnedFd,
     file: RefCell<Option<std::rc::Rc<BufferedFile>>>,
 }
@@ -21,8 +21,11 @@ impl Readiness {
         Readiness { eventfd, file: RefCell::new(None) }
     }
 
-    /// Resolves when the eventfd has been signalled since it was last read.
-    pub(super) async fn signalled(&self) -> io::Result<()> {
+    /// Resolves when the eventfd has been signalled since it was last read; then ask [`super::uring::Ring::completions`].
+    ///
+    /// Keep a wait until it is over. One that is dropped stays with the kernel until its cancellation gets there, and may
+    /// take a signal with it that nobody then hears of.
+    pub async fn signalled(&self) -> io::Result<()> {
         let known = self.file.borrow().clone();
         let file = match known {
             Some(file) => file,

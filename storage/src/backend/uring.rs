@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -60,7 +61,7 @@ pub struct Ring {
     ring: IoUring,
     /// Tells registrations of this ring from those of another.
     number: u64,
-    readiness: Readiness,
+    readiness: Rc<Readiness>,
     /// Indexed by the submission's user data.
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
@@ -97,7 +98,7 @@ impl Ring {
         Ok(Ring {
             ring,
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            readiness: Readiness::new(eventfd),
+            readiness: Rc::new(Readiness::new(eventfd)),
             pending: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
@@ -170,10 +171,9 @@ impl Ring {
         self.in_flight
     }
 
-    /// Inside a glommio executor, always the same one: resolves when `completions` may have something. Ask `completions`
-    /// after every wake-up of the task, whatever woke it: a wait that was dropped may have taken the signal with it.
-    pub async fn ready(&self) {
-        self.readiness.signalled().await.expect("reading an eventfd");
+    /// To be awaited inside a glommio executor, always the same one, while the ring itself stays free to submit.
+    pub fn readiness(&self) -> Rc<Readiness> {
+        self.readiness.clone()
     }
 
     /// Tells the kernel about new submissions, and lets it post completions.
