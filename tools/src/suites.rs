@@ -36,6 +36,7 @@ impl Context {
             directory,
             port: self.port_base,
             tick_ms: TICK_MS,
+            extra: Vec::new(),
         };
         setup.wipe()?;
         Ok(setup)

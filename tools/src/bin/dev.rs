@@ -257,6 +257,7 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         directory,
         port,
         tick_ms: 2000,
+        extra: Vec::new(),
     };
     setup.wipe()?;
     let mut running = setup.start()?;
