@@ -68,9 +68,7 @@ impl Setup {
     /// Starts the server and waits until it answers.
     pub fn start(&self) -> Result<Running> {
         let mut running = self.launch()?;
-        running
-            .await_ready()
-            .map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
+        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
         Ok(running)
     }
 
@@ -91,10 +89,7 @@ impl Setup {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
-        Ok(Running {
-            child,
-            port: self.port,
-        })
+        Ok(Running { child, port: self.port })
     }
 
     fn config(&self) -> String {
@@ -104,9 +99,7 @@ impl Setup {
             "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
              4lw.commands.whitelist=*\nadmin.enableServer=false\npreAllocSize=4096\n"
         );
-        self.extra
-            .iter()
-            .fold(standard, |config, line| config + line + "\n")
+        self.extra.iter().fold(standard, |config, line| config + line + "\n")
     }
 
     fn command(&self, config: &Path) -> Command {
