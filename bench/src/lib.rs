@@ -6,6 +6,7 @@
 //!   wire.rs      the few frames a generator needs        session.rs   opening and closing many sessions at once
 //!   net.rs       epoll, and one non-blocking connection  client.rs    a plain blocking client that prepares and cleans up
 //!   workload.rs  what each session asks, and whether the answer is right
+//!   floor.rs     a server of made-up replies: what nothing can beat on this machine
 //!   usage.rs     whose CPU was used, from /proc          report.rs    figures, a line for people, a line of JSON
 //!
 //! Holds always: every reply is checked against the request it answers, and the first wrong one ends the run, because a
@@ -13,6 +14,7 @@
 //! bytes are right, so that it stays an independent witness.
 
 pub mod client;
+pub mod floor;
 pub mod idle;
 pub mod load;
 pub mod net;

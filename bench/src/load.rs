@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 
 use crate::client::Client;
 use crate::net::{Inbox, Poller, Received};
-use crate::report::{Counted, Report, latency_histogram, record_ns};
+use crate::report::{Counted, Latency, Report, latency_histogram, record_ns};
 use crate::scenario::{Arrivals, Load, Ops};
 use crate::session::{self, Session};
 use crate::usage::{Meter, Usage};
@@ -73,7 +73,7 @@ pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
             removed?; // else the first failure is the one to tell
         }
     }
-    let (latency, usage) = measured?;
+    let Measured { latency, usage, lateness } = measured?;
     let mut parameters = serde_json::to_value(load).doing("encoding the parameters")?;
     parameters["warm_up_s"] = timing.warm_up.as_secs_f64().into();
     parameters["spin"] = timing.spin.into();
@@ -83,12 +83,12 @@ pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
         operations: latency.len(),
         latency,
         usage,
-        figures: BTreeMap::new(),
+        figures: lateness.map_or_else(BTreeMap::new, |late| BTreeMap::from([("late_us_p99", Latency::of(&late).p99)])),
     };
     Ok(Report::new(target, counted))
 }
 
-fn drive(target: &Target, load: &Load, timing: Timing, rate: Option<f64>) -> Result<(Histogram<u64>, Usage)> {
+fn drive(target: &Target, load: &Load, timing: Timing, rate: Option<f64>) -> Result<Measured> {
     let mut poller = Poller::new()?;
     let opened = session::open(&mut poller, &target.servers, load.sessions, SESSIONS_AT_ONCE, SESSIONS_LIMIT)?;
     let workers = opened.sessions.into_iter().enumerate();
@@ -100,6 +100,13 @@ fn drive(target: &Target, load: &Load, timing: Timing, rate: Option<f64>) -> Res
     let sessions = workers.into_iter().map(|worker| worker.session).collect();
     session::close(&mut poller, sessions, SESSIONS_AT_ONCE, SESSIONS_LIMIT)?;
     Ok(measured)
+}
+
+struct Measured {
+    latency: Histogram<u64>,
+    usage: Usage,
+    /// How long after its due time each request of an open loop was sent: the generator's part of the latency.
+    lateness: Option<Histogram<u64>>,
 }
 
 /// One session and what it waits for.
@@ -226,7 +233,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn closed_loop(mut self, outstanding: usize) -> Result<(Histogram<u64>, Usage)> {
+    fn closed_loop(mut self, outstanding: usize) -> Result<Measured> {
         for index in 0..self.workers.len() {
             let now_ns = self.now_ns();
             let worker = &mut self.workers[index];
@@ -246,14 +253,15 @@ impl<'a> Driver<'a> {
                 self.serve(index, true)?;
             }
         }
-        self.finish()
+        self.finish(None)
     }
 
-    fn open_loop(mut self, per_second: f64) -> Result<(Histogram<u64>, Usage)> {
+    fn open_loop(mut self, per_second: f64) -> Result<Measured> {
         let mut random = Random::new(per_second.to_bits());
         let mean_gap_ns = 1e9 / per_second;
         let mut due_ns = 0.0;
         let mut turn = 0;
+        let mut lateness = latency_histogram();
         while self.phase != Phase::Drain || self.in_flight > 0 {
             // An open loop spins: a sleep would be as long as the gaps it is meant to produce.
             let ready = self.poller.wait(Some(Duration::ZERO))?;
@@ -265,6 +273,9 @@ impl<'a> Driver<'a> {
                 worker.ask(0, due_ns as u64, &mut self.out);
                 worker.session.link.send(self.poller, &self.out)?;
                 self.in_flight += 1;
+                if self.phase == Phase::Window {
+                    record_ns(&mut lateness, now_ns - due_ns as u64, 1);
+                }
                 turn = (turn + 1) % self.workers.len();
                 due_ns += random.exponential(mean_gap_ns);
             }
@@ -279,7 +290,7 @@ impl<'a> Driver<'a> {
                 self.serve(index, false)?;
             }
         }
-        self.finish()
+        self.finish(Some(lateness))
     }
 
     /// One ready session: its replies, and where a reply makes room for a request, those requests.
@@ -368,12 +379,12 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Histogram<u64>, Usage)> {
+    fn finish(self, lateness: Option<Histogram<u64>>) -> Result<Measured> {
         let usage = self.usage.expect("only a drained driver finishes, and the window closes before the drain");
         if self.latency.is_empty() {
             return Err(BenchError::new("not one reply came within the window"));
         }
-        Ok((self.latency, usage))
+        Ok(Measured { latency: self.latency, usage, lateness })
     }
 
     fn now_ns(&self) -> u64 {
@@ -463,6 +474,7 @@ mod tests {
         let timing = Timing { window: Duration::from_millis(300), ..brief() };
         let report = run(&target(Fault::None), &load, timing).unwrap();
         assert!((450..750).contains(&report.operations), "{} of about 600 arrivals", report.operations);
+        assert!(report.figures.contains_key("late_us_p99"));
         assert!(run(&target(Fault::None), &small("open50"), brief()).unwrap_err().to_string().contains("--rate"));
     }
 

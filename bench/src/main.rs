@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use ringkeeper_bench::load::{self, Timing};
 use ringkeeper_bench::report::Report;
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
-use ringkeeper_bench::{BenchError, Doing, Result, Target, idle, storm, versus, watch};
+use ringkeeper_bench::{BenchError, Doing, Result, Target, floor, idle, storm, versus, watch};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Load generators and comparisons for servers of the ZooKeeper protocol.
@@ -66,6 +66,16 @@ enum Job {
     },
     /// Start two servers and compare them: the same scenarios, in alternation.
     Versus(versus::Arguments),
+    /// Be a server that answers at once with made-up replies: the floor of this machine, and of the generator.
+    Floor {
+        #[arg(long)]
+        port: u16,
+        /// Flush each turn's writes to this file before they are answered.
+        #[arg(long)]
+        log: Option<PathBuf>,
+        #[arg(long)]
+        cpu: Option<usize>,
+    },
     /// Run a command on one CPU, and end it when its parent dies. (How `versus` starts servers.)
     #[command(hide = true)]
     Pinned {
@@ -167,6 +177,10 @@ fn run(job: Job) -> Result<()> {
         Job::Versus(arguments) => {
             settle_process(arguments.generator_cpu(), arguments.nice())?;
             versus::run(&arguments)
+        }
+        Job::Floor { port, log, cpu } => {
+            settle_process(cpu, None)?;
+            floor::serve(SocketAddr::from(([127, 0, 0, 1], port)), log.as_deref())
         }
         Job::Pinned { cpu, command } => {
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).doing("PR_SET_PDEATHSIG")?;

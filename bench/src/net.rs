@@ -5,7 +5,7 @@
 //! one is read in one call however much has arrived.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -57,6 +57,13 @@ impl Poller {
             readable: broken || flags.contains(epoll::EventFlags::IN), // reading tells what broke
             writable: flags.contains(epoll::EventFlags::OUT),
         }
+    }
+
+    /// Makes accepting non-blocking, and wakes when there is something to accept.
+    pub fn add_listener(&self, listener: &TcpListener, token: usize) -> Result<()> {
+        listener.set_nonblocking(true).doing("O_NONBLOCK")?;
+        let data = epoll::EventData::new_u64(token as u64);
+        epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN).doing("epoll_ctl add")
     }
 
     fn add(&self, link: &Link, interest: epoll::EventFlags) -> Result<()> {
@@ -120,6 +127,15 @@ impl Link {
         stream.set_nodelay(true).doing("TCP_NODELAY")?;
         let link = Link { stream, token, partial: Vec::new(), unsent: Vec::new() };
         poller.add(&link, epoll::EventFlags::IN | epoll::EventFlags::OUT)?;
+        Ok(link)
+    }
+
+    /// A connection that was accepted.
+    pub fn over(poller: &Poller, stream: TcpStream, token: usize) -> Result<Link> {
+        stream.set_nonblocking(true).doing("O_NONBLOCK")?;
+        stream.set_nodelay(true).doing("TCP_NODELAY")?;
+        let link = Link { stream, token, partial: Vec::new(), unsent: Vec::new() };
+        poller.add(&link, epoll::EventFlags::IN)?;
         Ok(link)
     }
 

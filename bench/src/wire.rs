@@ -21,14 +21,19 @@ pub const SEQUENCE_DIGITS: usize = 10;
 pub const STAT_BYTES: usize = 68;
 pub const REPLY_HEADER_BYTES: usize = 16;
 
-const OP_CREATE: i32 = 1;
-const OP_DELETE: i32 = 2;
-const OP_EXISTS: i32 = 3;
-const OP_GET_DATA: i32 = 4;
-const OP_SET_DATA: i32 = 5;
-const OP_GET_CHILDREN: i32 = 8;
-const OP_PING: i32 = 11;
-const OP_CLOSE_SESSION: i32 = -11;
+/// Operation codes.
+pub struct Op;
+
+impl Op {
+    pub const CREATE: i32 = 1;
+    pub const DELETE: i32 = 2;
+    pub const EXISTS: i32 = 3;
+    pub const GET_DATA: i32 = 4;
+    pub const SET_DATA: i32 = 5;
+    pub const GET_CHILDREN: i32 = 8;
+    pub const PING: i32 = 11;
+    pub const CLOSE_SESSION: i32 = -11;
+}
 
 const PERMISSIONS_ALL: i32 = 31;
 const VERSION_ANY: i32 = -1;
@@ -47,7 +52,7 @@ pub fn connect_request(timeout_ms: i32) -> Vec<u8> {
 }
 
 pub fn create(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
-    request(OP_CREATE, |out| {
+    request(Op::CREATE, |out| {
         put_buffer(out, path.as_bytes());
         put_buffer(out, data);
         put_int(out, 1); // one ACL entry: everything to everybody
@@ -59,26 +64,26 @@ pub fn create(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
 }
 
 pub fn delete(path: &str) -> Vec<u8> {
-    request(OP_DELETE, |out| {
+    request(Op::DELETE, |out| {
         put_buffer(out, path.as_bytes());
         put_int(out, VERSION_ANY);
     })
 }
 
 pub fn exists(path: &str) -> Vec<u8> {
-    read(OP_EXISTS, path, false)
+    read(Op::EXISTS, path, false)
 }
 
 pub fn get_data(path: &str, watch: bool) -> Vec<u8> {
-    read(OP_GET_DATA, path, watch)
+    read(Op::GET_DATA, path, watch)
 }
 
 pub fn get_children(path: &str) -> Vec<u8> {
-    read(OP_GET_CHILDREN, path, false)
+    read(Op::GET_CHILDREN, path, false)
 }
 
 pub fn set_data(path: &str, data: &[u8]) -> Vec<u8> {
-    request(OP_SET_DATA, |out| {
+    request(Op::SET_DATA, |out| {
         put_buffer(out, path.as_bytes());
         put_buffer(out, data);
         put_int(out, VERSION_ANY);
@@ -86,13 +91,13 @@ pub fn set_data(path: &str, data: &[u8]) -> Vec<u8> {
 }
 
 pub fn ping() -> Vec<u8> {
-    let mut frame = request(OP_PING, |_| {});
+    let mut frame = request(Op::PING, |_| {});
     stamp_xid(&mut frame, XID_PING);
     frame
 }
 
 pub fn close_session() -> Vec<u8> {
-    request(OP_CLOSE_SESSION, |_| {})
+    request(Op::CLOSE_SESSION, |_| {})
 }
 
 /// Where the path's bytes start in a request frame that begins with a path: length, xid, type, length of the path.
@@ -231,6 +236,34 @@ pub fn hex(bytes: &[u8]) -> String {
         text.push_str(&format!("... ({} bytes)", bytes.len()));
     }
     text
+}
+
+/// A request frame's xid, operation and record: what a server sees of it.
+pub fn request_parts(frame: &[u8]) -> Option<(i32, i32, &[u8])> {
+    let (header, record) = frame.split_at_checked(8)?;
+    Some((int_at(header, 0), int_at(header, 4), record))
+}
+
+pub fn put_connect_response(timeout_ms: i32, session_id: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&framed(|out| {
+        put_int(out, 0);
+        put_int(out, timeout_ms);
+        put_long(out, session_id);
+        put_buffer(out, &[0; PASSWORD_BYTES]);
+        out.push(0);
+    }));
+}
+
+/// Appends the frame of a reply that succeeded.
+pub fn put_reply(xid: i32, zxid: i64, out: &mut Vec<u8>, record: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    put_int(out, 0);
+    put_int(out, xid);
+    put_long(out, zxid);
+    put_int(out, 0);
+    record(out);
+    let length = i32::try_from(out.len() - start - 4).expect("no reply of ours comes near 2 GiB");
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 fn read(op: i32, path: &str, watch: bool) -> Vec<u8> {

@@ -40,6 +40,8 @@ pub struct Setup {
     pub directory: PathBuf,
     pub port: u16,
     pub tick_ms: u32,
+    /// Further lines of the configuration file.
+    pub extra: Vec<String>,
 }
 
 impl Setup {
@@ -65,6 +67,13 @@ impl Setup {
 
     /// Starts the server and waits until it answers.
     pub fn start(&self) -> Result<Running> {
+        let mut running = self.launch()?;
+        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
+        Ok(running)
+    }
+
+    /// Starts the server and does not wait: for those who want to kill it while it comes up.
+    pub fn launch(&self) -> Result<Running> {
         fs::create_dir_all(self.data())?;
         let config = self.directory.join("zoo.cfg");
         fs::write(&config, self.config())?;
@@ -80,18 +89,17 @@ impl Setup {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
-        let mut running = Running { child, port: self.port };
-        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
-        Ok(running)
+        Ok(Running { child, port: self.port })
     }
 
     fn config(&self) -> String {
         let Setup { port, tick_ms, .. } = self;
         let data = self.data().display().to_string();
-        format!(
+        let standard = format!(
             "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
              4lw.commands.whitelist=*\nadmin.enableServer=false\npreAllocSize=4096\n"
-        )
+        );
+        self.extra.iter().fold(standard, |config, line| config + line + "\n")
     }
 
     fn command(&self, config: &Path) -> Command {

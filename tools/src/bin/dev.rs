@@ -199,7 +199,7 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         return Ok(());
     };
     let directory = target().join("clients/servers/reference");
-    let setup = Setup { kind: reference::kind()?, directory, port, tick_ms: 2000 };
+    let setup = Setup { kind: reference::kind()?, directory, port, tick_ms: 2000, extra: Vec::new() };
     setup.wipe()?;
     let mut running = setup.start()?;
     println!("127.0.0.1:{port}, process {}, data in {}", running.pid(), setup.data().display());

@@ -1,0 +1,281 @@
+//! One session under load: it writes below a node of its own, many requests in flight, and knows what each must answer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ringkeeper_tools::Result;
+use ringkeeper_tools::wire::{Client, Opened, Reply, Request, Ticket, code};
+
+use crate::model::{Node, Round, Seen, Tree, Write, Written, apply, data_of};
+use crate::random::Random;
+
+const KEYS: u64 = 8;
+const TWINS_MAX: usize = 4;
+const EPHEMERALS_MAX: usize = 4;
+const IN_FLIGHT_MAX: u64 = 48;
+
+/// What a request in flight must answer.
+#[derive(Debug)]
+enum Expected {
+    Write(usize),
+    Refusal(i32),
+    /// A read sees every write sent before it on the same session.
+    Data(u64, i32),
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct Actor {
+    home: String,
+    random: Random,
+    next_value: u64,
+    pub ticket: Option<Ticket>,
+    pub round: Round,
+    /// The tree after everything sent.
+    sent: Tree,
+    pub zxid_max: i64,
+    pub answers: u64,
+}
+
+impl Actor {
+    pub fn new(number: usize, random: Random) -> Actor {
+        Actor {
+            home: format!("/crash/actor-{number}"),
+            random,
+            next_value: 1,
+            ticket: None,
+            round: Round::default(),
+            sent: Tree::new(),
+            zxid_max: 0,
+            answers: 0,
+        }
+    }
+
+    pub fn home(&self) -> &str {
+        &self.home
+    }
+
+    /// Takes its session over, or opens one. `Err` when a session that must be alive is not.
+    pub fn connect(&mut self, address: SocketAddr, timeout_ms: i32) -> Result<Client> {
+        let opened = Client::open(address, timeout_ms, self.ticket, self.zxid_max)
+            .map_err(|error| format!("{}: no connection: {error}", self.home))?;
+        let Opened::Session(client) = opened else {
+            return Err(format!("{}: session {:#x} is gone within its timeout", self.home, self.owner()).into());
+        };
+        if self.ticket.is_some_and(|ticket| ticket != client.ticket) {
+            return Err(format!("{}: asked for {:?}, given {:?}", self.home, self.ticket, client.ticket).into());
+        }
+        self.ticket = Some(client.ticket);
+        Ok(client)
+    }
+
+    /// Compares what the server shows with what this actor did, and begins a new round from there. Returns how many
+    /// unanswered writes survived.
+    pub fn check(&mut self, client: &mut Client) -> Result<usize> {
+        let seen = self.look(client)?;
+        let (count, tree) = self.round.survivors(&seen, self.owner()).map_err(|why| format!("{}: {why}", self.home))?;
+        let survived = count - self.round.answered();
+        self.round = Round { base: tree, ..Round::default() };
+        Ok(survived)
+    }
+
+    fn owner(&self) -> i64 {
+        self.ticket.map_or(0, |ticket| ticket.id)
+    }
+
+    fn look(&self, client: &mut Client) -> Result<BTreeMap<String, Seen>> {
+        let mut seen = BTreeMap::new();
+        for name in client.ask(&Request::Children { path: self.home.clone() })?.children()? {
+            let path = format!("{}/{name}", self.home);
+            let (data, stat) = client.ask(&Request::Get { path: path.clone() })?.data()?;
+            let (version, mzxid, ephemeral_owner) = (stat.version, stat.mzxid, stat.ephemeral_owner);
+            seen.insert(path, Seen { data, version, mzxid, ephemeral_owner });
+        }
+        Ok(seen)
+    }
+
+    /// Sends and checks until the server is ended, which breaks the connection. `Err` is a broken promise; that the
+    /// connection broke before the end was near is one too.
+    pub fn load(&mut self, mut client: Client, is_ending: &AtomicBool) -> Result<()> {
+        let ended = |error: io::Error| -> Result<()> {
+            if is_ending.load(Ordering::SeqCst) { Ok(()) } else { Err(format!("the connection broke: {error}").into()) }
+        };
+        self.sent = self.round.base.clone();
+        let mut in_flight: VecDeque<(i32, Expected)> = VecDeque::new();
+        let mut window = 1 + self.random.below(IN_FLIGHT_MAX);
+        loop {
+            let mut frames = Vec::new();
+            while (in_flight.len() as u64) < window {
+                let (request, expected) = self.next_request();
+                let (xid, frame) = client.encode(&request);
+                frames.extend(frame);
+                in_flight.push_back((xid, expected));
+            }
+            if let Err(error) = client.send(&frames) {
+                return ended(error);
+            }
+            loop {
+                let reply = match client.reply() {
+                    Ok(reply) => reply,
+                    Err(error) => return ended(error),
+                };
+                let (xid, expected) = in_flight.pop_front().ok_or("an answer to nothing")?;
+                self.on_reply(xid, &expected, &reply).map_err(|why| format!("{}: {why}: {reply:?}", self.home))?;
+                if in_flight.is_empty() || !client.has_buffered() {
+                    break;
+                }
+            }
+            if self.random.one_in(16) {
+                window = 1 + self.random.below(IN_FLIGHT_MAX);
+            }
+        }
+    }
+
+    fn on_reply(&mut self, xid: i32, expected: &Expected, reply: &Reply) -> Result<()> {
+        self.answers += 1;
+        if reply.xid != xid {
+            return Err(format!("answer {} where {xid} was due", reply.xid).into());
+        }
+        if reply.zxid < self.zxid_max {
+            return Err(format!("zxid went back from {:#x}", self.zxid_max).into());
+        }
+        let is_new = reply.zxid > self.zxid_max;
+        self.zxid_max = reply.zxid;
+        match expected {
+            Expected::Write(number) => {
+                assert_eq!(*number, self.round.answered(), "answers come in order");
+                if reply.write_code()? != code::OK {
+                    return Err("a write that must succeed was refused".into());
+                }
+                if !is_new {
+                    return Err("a write got a zxid that was seen before".into());
+                }
+                self.round.zxids.push(reply.zxid);
+            }
+            Expected::Refusal(wanted) => {
+                if reply.write_code()? != *wanted {
+                    return Err(format!("{wanted} was due").into());
+                }
+            }
+            Expected::Data(value, version) => {
+                if reply.code != code::OK {
+                    return Err("a read of a node that is there failed".into());
+                }
+                let (data, stat) = reply.data()?;
+                if data != data_of(*value) || stat.version != *version {
+                    return Err(format!("a read did not see the write before it: {value:#x}, version {version}").into());
+                }
+            }
+            Expected::Nothing => {
+                if reply.code != code::NO_NODE {
+                    return Err("a read found what is not there".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_request(&mut self) -> (Request, Expected) {
+        let key = format!("{}/key-{}", self.home, self.random.below(KEYS));
+        match self.random.below(100) {
+            0..50 => self.put(&[key]),
+            50..65 => self.put(&[format!("{}/pair-a", self.home), format!("{}/pair-b", self.home)]),
+            65..75 => self.twins(),
+            75..85 => self.ephemeral(),
+            85..95 => self.get(key),
+            _ => self.refused(key),
+        }
+    }
+
+    /// Sets the nodes, or creates those that are not there; several in one transaction.
+    fn put(&mut self, paths: &[String]) -> (Request, Expected) {
+        let value = self.value();
+        let mut parts = Vec::new();
+        let mut effects = Vec::new();
+        for path in paths {
+            let (path, data) = (path.clone(), data_of(value));
+            let version = self.sent.get(&path).map(|node| node.version);
+            effects.push((path.clone(), Some(self.node(value, version.map_or(0, |version| version + 1), false))));
+            parts.push(match version {
+                Some(version) => Request::Set { path, data, version },
+                None => Request::Create { path, data, ephemeral: false },
+            });
+        }
+        self.write(parts, effects)
+    }
+
+    /// Creates two nodes in one transaction, or deletes the oldest two in one.
+    fn twins(&mut self) -> (Request, Expected) {
+        let prefix = format!("{}/twin-", self.home);
+        let twins: Vec<String> = self.sent.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
+        if twins.len() >= 2 * TWINS_MAX {
+            let oldest = &twins[..2]; // names count upwards
+            let parts = oldest.iter().map(|path| Request::Delete { path: path.clone() }).collect();
+            return self.write(parts, oldest.iter().map(|path| (path.clone(), None)).collect());
+        }
+        let value = self.value();
+        let paths = [format!("{prefix}{value:012}-a"), format!("{prefix}{value:012}-b")];
+        let create = |path: &String| Request::Create { path: path.clone(), data: data_of(value), ephemeral: false };
+        let parts = paths.iter().map(create).collect();
+        let effects = paths.iter().map(|path| (path.clone(), Some(self.node(value, 0, false)))).collect();
+        self.write(parts, effects)
+    }
+
+    fn ephemeral(&mut self) -> (Request, Expected) {
+        let prefix = format!("{}/ephemeral-", self.home);
+        let mine: Vec<String> = self.sent.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
+        if mine.len() >= EPHEMERALS_MAX {
+            let path = mine[0].clone();
+            return self.write(vec![Request::Delete { path: path.clone() }], vec![(path, None)]);
+        }
+        let value = self.value();
+        let path = format!("{prefix}{value:012}");
+        let create = Request::Create { path: path.clone(), data: data_of(value), ephemeral: true };
+        let node = self.node(value, 0, true);
+        self.write(vec![create], vec![(path, Some(node))])
+    }
+
+    fn get(&mut self, path: String) -> (Request, Expected) {
+        let expected = match self.sent.get(&path) {
+            Some(node) => Expected::Data(node.value, node.version),
+            None => Expected::Nothing,
+        };
+        (Request::Get { path }, expected)
+    }
+
+    /// Requests that must fail and leave nothing behind, some of them transactions whose first half is fine.
+    fn refused(&mut self, key: String) -> (Request, Expected) {
+        let data = data_of(u64::MAX); // must never be seen
+        let Some(version) = self.sent.get(&key).map(|node| node.version) else {
+            return (Request::Set { path: key, data, version: -1 }, Expected::Refusal(code::NO_NODE));
+        };
+        let stale = Request::Set { path: key.clone(), data: data.clone(), version: version + 100 };
+        match self.random.below(3) {
+            0 => (stale, Expected::Refusal(code::BAD_VERSION)),
+            1 => (Request::Create { path: key, data, ephemeral: false }, Expected::Refusal(code::NODE_EXISTS)),
+            _ => {
+                let good = Request::Create { path: format!("{}/never", self.home), data, ephemeral: false };
+                (Request::Multi(vec![good, stale]), Expected::Refusal(code::BAD_VERSION))
+            }
+        }
+    }
+
+    fn write(&mut self, mut parts: Vec<Request>, effects: Vec<(String, Option<Node>)>) -> (Request, Expected) {
+        let request = if parts.len() == 1 { parts.remove(0) } else { Request::Multi(parts) };
+        let write = Write { effects };
+        apply(&mut self.sent, &write);
+        self.round.writes.push(write);
+        (request, Expected::Write(self.round.writes.len() - 1))
+    }
+
+    fn node(&self, value: u64, version: i32, is_ephemeral: bool) -> Node {
+        Node { value, version, is_ephemeral, written: Written::By(self.round.writes.len()) }
+    }
+
+    fn value(&mut self) -> u64 {
+        self.next_value += 1;
+        self.next_value
+    }
+}

@@ -1,0 +1,207 @@
+//! What must be there after a crash: a prefix of what one session sent, with everything that was answered in it.
+//!
+//! Each actor alone writes below its own node, so what the tree must look like after its n-th write is known exactly.
+//! A server that keeps its promises shows, after any crash, the tree after some n with `answered <= n <= sent`: no
+//! answered write is lost, no later one survives an earlier one, no transaction is there by half.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Nodes of one actor by path.
+pub type Tree = BTreeMap<String, Node>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Written once each, so that a value names its write. The data is made from it, see `data_of`.
+    pub value: u64,
+    pub version: i32,
+    pub is_ephemeral: bool,
+    pub written: Written,
+}
+
+/// Which transaction wrote a node last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// One of this round's writes, by its number.
+    By(usize),
+    /// One of an earlier round, seen under this zxid.
+    At(i64),
+}
+
+/// One write request: all of its effects or none.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub effects: Vec<(String, Option<Node>)>,
+}
+
+/// What the server shows after it came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub data: Vec<u8>,
+    pub version: i32,
+    pub mzxid: i64,
+    pub ephemeral_owner: i64,
+}
+
+/// One actor's round.
+#[derive(Debug, Default)]
+pub struct Round {
+    pub base: Tree,
+    pub writes: Vec<Write>,
+    /// zxids of the answered writes, which are the first ones.
+    pub zxids: Vec<i64>,
+}
+
+impl Round {
+    pub fn answered(&self) -> usize {
+        self.zxids.len()
+    }
+
+    /// How many of the writes the server shows, and the tree that the next round begins with; or what is wrong.
+    pub fn survivors(&self, seen: &BTreeMap<String, Seen>, owner: i64) -> Result<(usize, Tree), String> {
+        let mut tree = self.base.clone();
+        let mut complaint = String::new();
+        for count in 0..=self.writes.len() {
+            if count > 0 {
+                apply(&mut tree, &self.writes[count - 1]);
+            }
+            if count < self.answered() {
+                continue;
+            }
+            match self.difference(&tree, seen, owner) {
+                None => return Ok((count, settled(tree, seen))),
+                Some(difference) => {
+                    let _ = write!(complaint, "\n  as after write {count}, but {difference}");
+                }
+            }
+        }
+        let (answered, sent) = (self.answered(), self.writes.len());
+        Err(format!(
+            "the tree is as after none of the writes {answered} (last answered) to {sent} (last sent):{complaint}"
+        ))
+    }
+
+    fn difference(&self, tree: &Tree, seen: &BTreeMap<String, Seen>, owner: i64) -> Option<String> {
+        if let Some(path) = tree.keys().find(|path| !seen.contains_key(*path)) {
+            return Some(format!("{path} is missing"));
+        }
+        if let Some(path) = seen.keys().find(|path| !tree.contains_key(*path)) {
+            return Some(format!("{path} is there"));
+        }
+        tree.iter().find_map(|(path, node)| {
+            let seen = &seen[path];
+            let wanted_owner = if node.is_ephemeral { owner } else { 0 };
+            let wanted_zxid = match node.written {
+                Written::At(zxid) => Some(zxid),
+                Written::By(write) => self.zxids.get(write).copied(), // unknown when the answer never came
+            };
+            if seen.data != data_of(node.value) {
+                let shown = String::from_utf8_lossy(&seen.data[..seen.data.len().min(16)]).into_owned();
+                Some(format!("{path} holds {shown} ({} bytes), not {:016x}", seen.data.len(), node.value))
+            } else if seen.version != node.version {
+                Some(format!("{path} has version {}, not {}", seen.version, node.version))
+            } else if seen.ephemeral_owner != wanted_owner {
+                Some(format!("{path} belongs to {:#x}, not {wanted_owner:#x}", seen.ephemeral_owner))
+            } else if wanted_zxid.is_some_and(|zxid| zxid != seen.mzxid) {
+                Some(format!("{path} has mzxid {:#x}, its write was answered with {wanted_zxid:x?}", seen.mzxid))
+            } else {
+                None
+            }
+        })
+    }
+}
+
+pub fn apply(tree: &mut Tree, write: &Write) {
+    for (path, node) in &write.effects {
+        match node {
+            Some(node) => tree.insert(path.clone(), node.clone()),
+            None => tree.remove(path),
+        };
+    }
+}
+
+/// From here on the zxids are those that were seen.
+fn settled(mut tree: Tree, seen: &BTreeMap<String, Seen>) -> Tree {
+    for (path, node) in &mut tree {
+        node.written = Written::At(seen[path].mzxid);
+    }
+    tree
+}
+
+/// The data that stands for a value: the value, then a filling of a length of its own. Now and then it is large.
+pub fn data_of(value: u64) -> Vec<u8> {
+    let length = if value % 97 == 0 { 20_000 } else { value % 13 * 17 };
+    let mut data = format!("{value:016x}").into_bytes();
+    data.extend((0..length).map(|at| (value.wrapping_mul(31).wrapping_add(at)) as u8));
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(value: u64, version: i32, write: usize) -> Node {
+        Node { value, version, is_ephemeral: false, written: Written::By(write) }
+    }
+
+    fn seen(value: u64, version: i32, mzxid: i64) -> Seen {
+        Seen { data: data_of(value), version, mzxid, ephemeral_owner: 0 }
+    }
+
+    /// Sets /a to 1, then /b and /c to 2 in one transaction, then /a to 3. The first was answered.
+    fn round() -> Round {
+        let write = |effects: &[(&str, Node)]| Write {
+            effects: effects.iter().map(|(path, node)| ((*path).to_owned(), Some(node.clone()))).collect(),
+        };
+        let writes = vec![
+            write(&[("/a", node(1, 0, 0))]),
+            write(&[("/b", node(2, 0, 1)), ("/c", node(2, 0, 1))]),
+            write(&[("/a", node(3, 1, 2))]),
+        ];
+        Round { base: Tree::new(), writes, zxids: vec![10] }
+    }
+
+    fn shown(nodes: &[(&str, Seen)]) -> BTreeMap<String, Seen> {
+        nodes.iter().map(|(path, seen)| ((*path).to_owned(), seen.clone())).collect()
+    }
+
+    #[test]
+    fn unanswered_writes_may_be_there_or_not() {
+        let one = shown(&[("/a", seen(1, 0, 10))]);
+        assert_eq!(round().survivors(&one, 0).unwrap().0, 1);
+        let all = shown(&[("/a", seen(3, 1, 12)), ("/b", seen(2, 0, 11)), ("/c", seen(2, 0, 11))]);
+        assert_eq!(round().survivors(&all, 0).unwrap().0, 3);
+    }
+
+    #[test]
+    fn an_answered_write_must_be_there() {
+        assert!(round().survivors(&BTreeMap::new(), 0).is_err());
+    }
+
+    #[test]
+    fn half_a_transaction_is_seen() {
+        let half = shown(&[("/a", seen(1, 0, 10)), ("/b", seen(2, 0, 11))]);
+        assert!(round().survivors(&half, 0).is_err());
+    }
+
+    #[test]
+    fn a_write_that_overtook_another_is_seen() {
+        let overtaken = shown(&[("/a", seen(3, 1, 12))]);
+        assert!(round().survivors(&overtaken, 0).is_err());
+    }
+
+    #[test]
+    fn an_answered_write_keeps_its_zxid_and_its_bytes() {
+        assert!(round().survivors(&shown(&[("/a", seen(1, 0, 9))]), 0).is_err());
+        let mut torn = seen(1, 0, 10);
+        torn.data.pop();
+        assert!(round().survivors(&shown(&[("/a", torn)]), 0).is_err());
+    }
+
+    #[test]
+    fn a_foreign_owner_is_seen() {
+        let mut theirs = seen(1, 0, 10);
+        theirs.ephemeral_owner = 7;
+        assert!(round().survivors(&shown(&[("/a", theirs)]), 0).is_err());
+    }
+}
