@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
 use ringkeeper::core::types::{SessionId, Zxid};
 use ringkeeper::core::view::{
-    Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, Mode,
-    NodeView, SessionView, WatchCounts,
+    Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, Mode, NodeView, SessionView,
+    WatchCounts,
 };
 use ringkeeper::shell::four_letter::{Answer, Effect, Whitelist, answer};
 use ringkeeper::wire::client::OpCode;
@@ -19,8 +19,7 @@ macro_rules! golden {
     };
 }
 
-const VERSION: &str =
-    "3.9.3-c26634f34490bb0ea7a09cc51e05ede3b4e320ee, built on 2024-10-17 23:21 UTC";
+const VERSION: &str = "3.9.3-c26634f34490bb0ea7a09cc51e05ede3b4e320ee, built on 2024-10-17 23:21 UTC";
 const EARLY: SessionId = SessionId(0x100001b13050000);
 const LATE: SessionId = SessionId(0x100001b13050001);
 /// Sat Nov 21 09:20:20 UTC 2026.
@@ -49,10 +48,7 @@ fn host() -> HostView<'static> {
             listen_backlog: -1,
             server_id: 0,
         },
-        directory_sizes: DirectorySizes {
-            data_bytes: 478,
-            log_bytes: 67_108_880,
-        },
+        directory_sizes: DirectorySizes { data_bytes: 478, log_bytes: 67_108_880 },
         environment: EnvironmentView {
             host_name: "localhost",
             os_name: "Linux",
@@ -108,17 +104,8 @@ fn connections(asking_port: u16) -> Vec<ConnectionView> {
         sent: packets,
         session,
     };
-    let asking = ConnectionView {
-        asks: true,
-        received: 1,
-        sent: 0,
-        ..connection(asking_port, 0, None)
-    };
-    vec![
-        connection(43776, 2, Some(session)),
-        connection(43762, 160, Some(creator)),
-        asking,
-    ]
+    let asking = ConnectionView { asks: true, received: 1, sent: 0, ..connection(asking_port, 0, None) };
+    vec![connection(43776, 2, Some(session)), connection(43762, 160, Some(creator)), asking]
 }
 
 fn node(metrics: &Metrics) -> NodeView<'_> {
@@ -133,11 +120,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         node_count: 158,
         ephemerals_count: 1,
         approximate_data_size: 4565,
-        watches: WatchCounts {
-            connections: 2,
-            paths: 2,
-            total: 3,
-        },
+        watches: WatchCounts { connections: 2, paths: 2, total: 3 },
         connections: connections(36242),
         sessions_by_expiry: Buckets(vec![
             (EXPIRY_MS, vec![]),
@@ -146,17 +129,10 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         ]),
         connections_by_expiry: Buckets(vec![
             (EXPIRY_MS + 2000, vec![(address(43776), LATE)]),
-            (
-                EXPIRY_MS + 12000,
-                vec![(address(43762), EARLY), (address(36250), SessionId(0))],
-            ),
+            (EXPIRY_MS + 12000, vec![(address(43762), EARLY), (address(36250), SessionId(0))]),
         ]),
         ephemerals: vec![(EARLY, vec!["/app/eph".to_owned()])],
-        watch_list: vec![
-            (LATE, "/app/cfg".to_owned()),
-            (EARLY, "/app/eph".to_owned()),
-            (EARLY, "/app/cfg".to_owned()),
-        ],
+        watch_list: vec![(LATE, "/app/cfg".to_owned()), (EARLY, "/app/eph".to_owned()), (EARLY, "/app/cfg".to_owned())],
         digests: vec![(Zxid(0x80), 276_005_171_514)],
     }
 }
@@ -232,22 +208,10 @@ fn metrics() -> Metrics {
     fill(&mut metrics.prep_processor_queue_time_ms, 162, 136, 0, 59);
     fill(&mut metrics.updatelatency, 155, 1373, 0, 173);
     fill(&mut metrics.request_throttle_queue_time_ms, 162, 142, 0, 41);
-    fill(
-        &mut metrics.sync_processor_queue_and_flush_time_ms,
-        155,
-        679,
-        0,
-        127,
-    );
+    fill(&mut metrics.sync_processor_queue_and_flush_time_ms, 155, 679, 0, 127);
     fill(&mut metrics.propagation_latency, 155, 980, 0, 129);
     fill(&mut metrics.sync_processor_queue_time_ms, 162, 284, 0, 127);
-    fill(
-        &mut metrics.sync_processor_queue_flush_time_ms,
-        155,
-        328,
-        0,
-        28,
-    );
+    fill(&mut metrics.sync_processor_queue_flush_time_ms, 155, 328, 0, 28);
     for latency in [1, 2, 2, 3, 10, 11, 37] {
         metrics.readlatency.record(latency);
     }
@@ -263,49 +227,30 @@ fn metrics() -> Metrics {
 
 #[test]
 fn summaries_of_the_server() {
-    let mut metrics = Metrics {
-        packets_received: 168,
-        packets_sent: 167,
-        ..Metrics::default()
-    };
+    let mut metrics = Metrics { packets_received: 168, packets_sent: 167, ..Metrics::default() };
     fill(&mut metrics.request_latency, 162, 1439, 0, 173);
     assert_eq!(text(Word::Srvr, &node(&metrics)), golden!("srvr"));
     metrics.packets_received = 169;
     metrics.packets_sent = 168;
-    let stat = NodeView {
-        connections: connections(36278),
-        ..node(&metrics)
-    };
+    let stat = NodeView { connections: connections(36278), ..node(&metrics) };
     assert_eq!(text(Word::Stat, &stat), golden!("stat"));
 
     let reset = say(Word::Srst, Some(&node(&metrics)));
-    assert_eq!(
-        (reset.text.as_str(), reset.effect),
-        (golden!("srst"), Effect::ResetServerStats)
-    );
+    assert_eq!((reset.text.as_str(), reset.effect), (golden!("srst"), Effect::ResetServerStats));
     metrics.reset_server_stats();
     (metrics.packets_received, metrics.packets_sent) = (3, 3);
-    assert_eq!(
-        text(Word::Srvr, &node(&metrics)),
-        golden!("srvr_after_srst")
-    );
+    assert_eq!(text(Word::Srvr, &node(&metrics)), golden!("srvr_after_srst"));
 }
 
 #[test]
 fn other_modes() {
-    let mut metrics = Metrics {
-        packets_received: 1,
-        ..Metrics::default()
-    };
+    let mut metrics = Metrics { packets_received: 1, ..Metrics::default() };
     let read_only = NodeView {
         mode: Mode::ReadOnly,
         zxid: Zxid(0x1_0000_0017),
         connections_count: 1,
         node_count: 6,
-        connections: vec![ConnectionView {
-            peer: address(52078),
-            ..connections(1)[2]
-        }],
+        connections: vec![ConnectionView { peer: address(52078), ..connections(1)[2] }],
         ..node(&metrics)
     };
     assert_eq!(text(Word::Srvr, &read_only), golden!("readonly.srvr"));
@@ -318,19 +263,12 @@ fn other_modes() {
         zxid: Zxid(0x1_0000_0017),
         connections_count: 1,
         node_count: 6,
-        connections: vec![ConnectionView {
-            peer: address(52078),
-            ..connections(1)[2]
-        }],
+        connections: vec![ConnectionView { peer: address(52078), ..connections(1)[2] }],
         ..node(&metrics)
     };
     assert_eq!(text(Word::Stat, &read_only), golden!("readonly.stat"));
 
-    let mut metrics = Metrics {
-        packets_received: 9,
-        packets_sent: 8,
-        ..Metrics::default()
-    };
+    let mut metrics = Metrics { packets_received: 9, packets_sent: 8, ..Metrics::default() };
     fill(&mut metrics.request_latency, 4, 26, 4, 10);
     for bytes in [48, 99] {
         metrics.proposed(bytes);
@@ -351,10 +289,7 @@ fn connections_before_and_after_their_statistics_are_reset() {
     let mut node = node(&metrics);
     assert_eq!(text(Word::Cons, &node), golden!("cons"));
     let reset = say(Word::Crst, Some(&node));
-    assert_eq!(
-        (reset.text.as_str(), reset.effect),
-        (golden!("crst"), Effect::ResetConnectionStats)
-    );
+    assert_eq!((reset.text.as_str(), reset.effect), (golden!("crst"), Effect::ResetConnectionStats));
     node.connections = connections(36420);
     for connection in &mut node.connections[..2] {
         (connection.received, connection.sent) = (0, 0);
@@ -404,26 +339,11 @@ fn the_trace_mask() {
     let node = node(&metrics);
     assert_eq!(text(Word::Gtmk, &node), golden!("gtmk"));
     let set = answer(Word::Stmk, Some(250), &all_words(), &host(), Some(&node));
-    assert_eq!(
-        (set.text.as_str(), set.effect),
-        (golden!("stmk_250"), Effect::SetTraceMask(250))
-    );
-    let after = HostView {
-        trace_mask: 250,
-        ..host()
-    };
-    assert_eq!(
-        answer(Word::Gtmk, None, &all_words(), &after, Some(&node)).text,
-        golden!("gtmk_after")
-    );
+    assert_eq!((set.text.as_str(), set.effect), (golden!("stmk_250"), Effect::SetTraceMask(250)));
+    let after = HostView { trace_mask: 250, ..host() };
+    assert_eq!(answer(Word::Gtmk, None, &all_words(), &after, Some(&node)).text, golden!("gtmk_after"));
     // Too short: the connection is closed without a word.
-    assert_eq!(
-        say(Word::Stmk, Some(&node)),
-        Answer {
-            text: String::new(),
-            effect: Effect::None
-        }
-    );
+    assert_eq!(say(Word::Stmk, Some(&node)), Answer { text: String::new(), effect: Effect::None });
 }
 
 #[test]
@@ -442,48 +362,24 @@ fn the_environment_has_the_lines_of_java_and_one_of_ours() {
 #[test]
 fn every_line_of_mntr() {
     let metrics = metrics();
-    let node = NodeView {
-        watches: WatchCounts {
-            total: 4,
-            ..WatchCounts::default()
-        },
-        ..node(&metrics)
-    };
+    let node = NodeView { watches: WatchCounts { total: 4, ..WatchCounts::default() }, ..node(&metrics) };
     let ours = text(Word::Mntr, &node);
     // Percentiles depend on every single value of the captured server; those of `readlatency` are reproduced.
     let percentiles = ["zk_p50_", "zk_p95_", "zk_p99_", "zk_p999_"];
     let comparable = |line: &str| {
-        let free =
-            percentiles.iter().any(|form| line.starts_with(form)) && !line.contains("_readlatency");
+        let free = percentiles.iter().any(|form| line.starts_with(form)) && !line.contains("_readlatency");
         let name = line.split('\t').next().unwrap_or_default();
-        if free {
-            name.to_owned()
-        } else {
-            line.to_owned()
-        }
+        if free { name.to_owned() } else { line.to_owned() }
     };
     let ours_lines: BTreeSet<String> = ours.lines().map(comparable).collect();
     let java: BTreeSet<String> = golden!("mntr").lines().map(comparable).collect();
-    assert_eq!(
-        ours_lines.len(),
-        ours.lines().count(),
-        "a line stands twice"
-    );
-    assert_eq!(
-        java.difference(&ours_lines).collect::<Vec<_>>(),
-        Vec::<&String>::new(),
-        "Java has these"
-    );
+    assert_eq!(ours_lines.len(), ours.lines().count(), "a line stands twice");
+    assert_eq!(java.difference(&ours_lines).collect::<Vec<_>>(), Vec::<&String>::new(), "Java has these");
     assert_eq!(
         ours_lines.difference(&java).collect::<Vec<_>>(),
-        [
-            "zk_fsync_threshold_exceed_count\t0",
-            "zk_ringkeeper_writes_refused_disk_full\t0"
-        ]
+        ["zk_fsync_threshold_exceed_count\t0", "zk_ringkeeper_writes_refused_disk_full\t0"]
     );
-    assert!(ours.starts_with(&format!(
-        "zk_version\t{VERSION}\nzk_server_state\tstandalone\n"
-    )));
+    assert!(ours.starts_with(&format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n")));
 }
 
 #[test]
@@ -500,23 +396,10 @@ fn a_server_that_does_not_serve() {
     }
     // Nothing to reset, and nothing is.
     assert_eq!(say(Word::Srst, None).effect, Effect::None);
-    for word in [
-        Word::Stat,
-        Word::Cons,
-        Word::Crst,
-        Word::Dirs,
-        Word::Dump,
-        Word::Conf,
-        Word::Wchs,
-        Word::Wchc,
-        Word::Wchp,
-    ] {
-        assert_eq!(
-            say(word, None).text,
-            golden!("not_serving.srvr"),
-            "{}",
-            word.name()
-        );
+    for word in
+        [Word::Stat, Word::Cons, Word::Crst, Word::Dirs, Word::Dump, Word::Conf, Word::Wchs, Word::Wchc, Word::Wchp]
+    {
+        assert_eq!(say(word, None).text, golden!("not_serving.srvr"), "{}", word.name());
     }
     assert_eq!(say(Word::Envi, None).text.lines().count(), 20);
 }
@@ -529,17 +412,9 @@ fn the_default_whitelist_answers_srvr_and_refuses_the_rest() {
     let refusals = golden!("default_whitelist_refusals");
     for word in [Word::Ruok, Word::Mntr, Word::Isro, Word::Stmk, Word::Conf] {
         let refused = answer(word, Some(1), &list, &host(), Some(&node));
-        assert!(
-            refusals.contains(&format!("== {}\n{}", word.name(), refused.text)),
-            "{}",
-            refused.text
-        );
+        assert!(refusals.contains(&format!("== {}\n{}", word.name(), refused.text)), "{}", refused.text);
         assert_eq!(refused.effect, Effect::None);
     }
-    assert!(
-        answer(Word::Srvr, None, &list, &host(), Some(&node))
-            .text
-            .starts_with("Zookeeper version: ")
-    );
+    assert!(answer(Word::Srvr, None, &list, &host(), Some(&node)).text.starts_with("Zookeeper version: "));
     assert_eq!(say(Word::TelnetClose, Some(&node)).text, "");
 }

@@ -14,25 +14,14 @@ pub(super) fn build(
     my_id_text: Option<&[u8]>,
     notices: Vec<Notice>,
 ) -> Result<(Config, Vec<Notice>), ConfigError> {
-    let mut builder = Builder {
-        source,
-        settings,
-        notices,
-        problems: Vec::new(),
-    };
+    let mut builder = Builder { source, settings, notices, problems: Vec::new() };
     builder.judge();
     let config = builder.config(my_id_text);
     match config {
         Some(config) if builder.problems.is_empty() => Ok((config, builder.notices)),
         _ => {
-            assert!(
-                !builder.problems.is_empty(),
-                "no configuration, and no reason given"
-            );
-            Err(ConfigError {
-                problems: builder.problems,
-                exit_code: EXIT_BAD_CONFIG,
-            })
+            assert!(!builder.problems.is_empty(), "no configuration, and no reason given");
+            Err(ConfigError { problems: builder.problems, exit_code: EXIT_BAD_CONFIG })
         }
     }
 }
@@ -40,18 +29,11 @@ pub(super) fn build(
 /// The warning Java gives for a path that depends on where the server was started. Java: `VerifyingFileFactory`.
 pub(super) fn relative_path_warning(path: &Path) -> Option<String> {
     let relative = path.is_relative() && !path.starts_with(".");
-    relative.then(|| {
-        format!(
-            "{} is relative. Prepend ./ to indicate that you're sure!",
-            path.display()
-        )
-    })
+    relative.then(|| format!("{} is relative. Prepend ./ to indicate that you're sure!", path.display()))
 }
 
 pub(super) fn my_id_path(settings: &Settings) -> Option<PathBuf> {
-    settings
-        .get("dataDir")
-        .map(|setting| Path::new(&setting.value).join("myid"))
+    settings.get("dataDir").map(|setting| Path::new(&setting.value).join("myid"))
 }
 
 struct Builder {
@@ -66,12 +48,7 @@ impl Builder {
     fn judge(&mut self) {
         let settings = std::mem::take(&mut self.settings);
         for setting in settings.values() {
-            let Setting {
-                key,
-                name,
-                value,
-                origin,
-            } = setting;
+            let Setting { key, name, value, origin } = setting;
             let place = format!("{origin}: {name}");
             match values::check(key.kind, value) {
                 Ok(_)
@@ -100,11 +77,7 @@ impl Builder {
                     };
                     let quiet = asks_for_nothing || name.starts_with("log."); // zkServer.sh always gives log.dir and log.file
                     let level = if quiet { Level::Info } else { Level::Warn };
-                    self.notices.push(Notice::new(
-                        level,
-                        concern,
-                        format!("{place}: has no effect: {why}"),
-                    ));
+                    self.notices.push(Notice::new(level, concern, format!("{place}: has no effect: {why}")));
                 }
                 Judgement::Refused(_) if asks_for_nothing => {}
                 Judgement::Refused(why) => {
@@ -113,13 +86,11 @@ impl Builder {
                     } else {
                         format!("write {name}={}, or remove it", key.default)
                     };
-                    self.problems
-                        .push(format!("{place}: refused: {why}; {instead}"));
+                    self.problems.push(format!("{place}: refused: {why}; {instead}"));
                 }
             }
             if let (Kind::Path, Some(why)) = (key.kind, relative_path_warning(Path::new(value))) {
-                self.notices
-                    .push(Notice::warn(Concern::Other, format!("{place}: {why}")));
+                self.notices.push(Notice::warn(Concern::Other, format!("{place}: {why}")));
             }
         }
         self.settings = settings;
@@ -139,18 +110,11 @@ impl Builder {
         let tree = self.tree();
         let runtime = self.runtime();
         if self.int("electionAlg") != 3 {
-            self.refuse(
-                "electionAlg",
-                "invalid value, only 3 is supported; write electionAlg=3, or remove it",
-            );
+            self.refuse("electionAlg", "invalid value, only 3 is supported; write electionAlg=3, or remove it");
         }
         let provider = self.text("metricsProvider.className").unwrap_or_default();
         if provider == keys::NULL_METRICS_PROVIDER {
-            self.warn(
-                "metricsProvider.className",
-                Concern::Ineffective,
-                "metrics are kept all the same",
-            );
+            self.warn("metricsProvider.className", Concern::Ineffective, "metrics are kept all the same");
         }
         Some(Config {
             source: self.source.clone(),
@@ -174,15 +138,15 @@ impl Builder {
     }
 
     fn my_id(&mut self, text: Option<&[u8]>) -> Option<i64> {
-        let first_line = text?
-            .split(|byte| *byte == b'\n')
-            .next()
-            .unwrap_or_default();
+        let first_line = text?.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let first_line = String::from_utf8_lossy(first_line).trim().to_owned();
         let id = first_line.parse().ok();
         if id.is_none() {
             let path = my_id_path(&self.settings).unwrap_or_default();
-            self.problems.push(format!("{}:1: serverid {first_line:?} is not a number; write the N of this server's server.N line", path.display()));
+            self.problems.push(format!(
+                "{}:1: serverid {first_line:?} is not a number; write the N of this server's server.N line",
+                path.display()
+            ));
         }
         id
     }
@@ -190,41 +154,25 @@ impl Builder {
     fn directories(&mut self) -> Option<Directories> {
         let Some(data) = self.text("dataDir") else {
             if !self.settings.contains_key("dataDir") {
-                self.problems.push(format!(
-                    "{}: dataDir: is not set; write dataDir=/var/lib/zookeeper",
-                    self.source
-                ));
+                self.problems.push(format!("{}: dataDir: is not set; write dataDir=/var/lib/zookeeper", self.source));
             }
             return None;
         };
         let log = self.text("dataLogDir").unwrap_or_else(|| data.clone());
-        Some(Directories {
-            data: data.into(),
-            log: log.into(),
-            autocreate: self.bool("datadir.autocreate"),
-        })
+        Some(Directories { data: data.into(), log: log.into(), autocreate: self.bool("datadir.autocreate") })
     }
 
     fn client(&mut self) -> ClientListener {
-        let port = self
-            .optional_int("clientPort")
-            .and_then(|port| u16::try_from(port).ok())
-            .filter(|port| *port != 0);
+        let port = self.optional_int("clientPort").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let address = self.text("clientPortAddress");
         if address.is_some() && port.is_none() {
-            self.refuse(
-                "clientPortAddress",
-                "is set but clientPort is not; write clientPort=2181 too",
-            );
+            self.refuse("clientPortAddress", "is set but clientPort is not; write clientPort=2181 too");
         }
         if port.is_none() {
             self.notices.push(Notice::new(
                 Level::Info,
                 Concern::Other,
-                format!(
-                    "{}: clientPort is not set: no client can connect",
-                    self.source
-                ),
+                format!("{}: clientPort is not set: no client can connect", self.source),
             ));
         }
         let tokens = self.count("connection_throttle_tokens");
@@ -248,74 +196,47 @@ impl Builder {
     fn sessions(&mut self) -> Option<SessionTimeouts> {
         let tick = self.int("tickTime");
         if tick <= 0 {
-            self.refuse(
-                "tickTime",
-                "is not set to a time; write milliseconds, like tickTime=2000",
-            );
+            self.refuse("tickTime", "is not set to a time; write milliseconds, like tickTime=2000");
             return None;
         }
         // -1 is Java's word for "not set". The products stay below 2^36, and Java's int is the ceiling.
         let or_ticks = |timeout: i64, ticks: i64| {
-            if timeout == -1 {
-                (tick * ticks).min(i64::from(i32::MAX))
-            } else {
-                timeout
-            }
+            if timeout == -1 { (tick * ticks).min(i64::from(i32::MAX)) } else { timeout }
         };
         let min = or_ticks(self.int("minSessionTimeout"), 2);
         let max = or_ticks(self.int("maxSessionTimeout"), 20);
         if min > max {
-            let key = if self.settings.contains_key("minSessionTimeout") {
-                "minSessionTimeout"
-            } else {
-                "maxSessionTimeout"
-            };
+            let key =
+                if self.settings.contains_key("minSessionTimeout") { "minSessionTimeout" } else { "maxSessionTimeout" };
             self.refuse(key, &format!("minSessionTimeout ({min}) must not be larger than maxSessionTimeout ({max}); write a smaller minimum or a larger maximum"));
             return None;
         }
         let milliseconds = |number: i64| u32::try_from(number.max(0)).unwrap_or(u32::MAX);
-        Some(SessionTimeouts {
-            tick_time_ms: milliseconds(tick),
-            min_ms: milliseconds(min),
-            max_ms: milliseconds(max),
-        })
+        Some(SessionTimeouts { tick_time_ms: milliseconds(tick), min_ms: milliseconds(min), max_ms: milliseconds(max) })
     }
 
     fn log(&mut self) -> LogSettings {
         const BLOCK_BYTES: u64 = 64 * 1024;
-        if let Some(setting) = self
-            .settings
-            .get("preAllocSize")
-            .filter(|setting| values::check(setting.key.kind, &setting.value).is_err())
+        if let Some(setting) =
+            self.settings.get("preAllocSize").filter(|setting| values::check(setting.key.kind, &setting.value).is_err())
         {
-            let why = format!(
-                "{:?} is not a number of kilobytes; {} is used",
-                setting.value, setting.key.default
-            );
+            let why = format!("{:?} is not a number of kilobytes; {} is used", setting.value, setting.key.default);
             self.warn("preAllocSize", Concern::Other, &why);
         }
         let strategy = self.text("ringkeeper.log.strategy").unwrap_or_default();
         if strategy != "dsync" {
-            self.refuse(
-                "ringkeeper.log.strategy",
-                &format!("{strategy} is not there yet; write dsync, or remove it"),
-            );
+            self.refuse("ringkeeper.log.strategy", &format!("{strategy} is not there yet; write dsync, or remove it"));
         }
         let thread = match self.text("ringkeeper.logThread").as_deref() {
             Some("inline") => LogThread::Inline,
             Some("dedicated") => {
-                self.refuse(
-                    "ringkeeper.logThread",
-                    "dedicated is not there yet; write auto or inline",
-                );
+                self.refuse("ringkeeper.logThread", "dedicated is not there yet; write auto or inline");
                 LogThread::Auto
             }
             _ => LogThread::Auto,
         };
         LogSettings {
-            segment_bytes: unsigned(self.int("preAllocSize"))
-                .saturating_mul(1024)
-                .max(BLOCK_BYTES),
+            segment_bytes: unsigned(self.int("preAllocSize")).saturating_mul(1024).max(BLOCK_BYTES),
             strategy: LogStrategy::Dsync,
             thread,
             batches_in_flight: self.u32("ringkeeper.log.batchesInFlight"),
@@ -331,11 +252,7 @@ impl Builder {
         }
         let retain = self.int("autopurge.snapRetainCount");
         if retain < 3 {
-            self.warn(
-                "autopurge.snapRetainCount",
-                Concern::Other,
-                "must be at least 3; 3 is used",
-            );
+            self.warn("autopurge.snapRetainCount", Concern::Other, "must be at least 3; 3 is used");
         }
         let kilobytes = unsigned(self.int("snapSizeLimitInKb"));
         let purge_interval_ms = match self.value("autopurge.purgeInterval") {
@@ -351,8 +268,8 @@ impl Builder {
     }
 
     fn limits(&mut self) -> RequestLimits {
-        let frame_bytes_max = usize::try_from(self.int("jute.maxbuffer"))
-            .unwrap_or(crate::limits::JUTE_MAX_BUFFER_DEFAULT_BYTES);
+        let frame_bytes_max =
+            usize::try_from(self.int("jute.maxbuffer")).unwrap_or(crate::limits::JUTE_MAX_BUFFER_DEFAULT_BYTES);
         let extra = self
             .optional_int("jute.maxbuffer.extrasize")
             .map(|extra| usize::try_from(extra.max(1024)).unwrap_or(usize::MAX));
@@ -375,10 +292,7 @@ impl Builder {
             );
         }
         let super_digest = self.text("DigestAuthenticationProvider.superDigest");
-        if super_digest
-            .as_ref()
-            .is_some_and(|digest| !digest.starts_with("super:"))
-        {
+        if super_digest.as_ref().is_some_and(|digest| !digest.starts_with("super:")) {
             self.warn(
                 "DigestAuthenticationProvider.superDigest",
                 Concern::Other,
@@ -388,39 +302,31 @@ impl Builder {
         let schemes = list(&self.text("enforce.auth.schemes").unwrap_or_default());
         let enforced = self.bool("enforce.auth.enabled");
         if enforced && schemes.is_empty() {
-            self.refuse("enforce.auth.enabled", "is true but enforce.auth.schemes names no scheme; write enforce.auth.schemes=digest");
+            self.refuse(
+                "enforce.auth.enabled",
+                "is true but enforce.auth.schemes names no scheme; write enforce.auth.schemes=digest",
+            );
         }
-        if let Some(unknown) = schemes
-            .iter()
-            .find(|scheme| enforced && !matches!(scheme.as_str(), "digest" | "ip"))
-        {
+        if let Some(unknown) = schemes.iter().find(|scheme| enforced && !matches!(scheme.as_str(), "digest" | "ip")) {
             self.refuse(
                 "enforce.auth.schemes",
-                &format!(
-                    "{unknown} is not served, so nobody could satisfy it; write digest, ip or both"
-                ),
+                &format!("{unknown} is not served, so nobody could satisfy it; write digest, ip or both"),
             );
         }
         let digest_enabled = self.bool("DigestAuthenticationProvider.enabled");
         if enforced && !digest_enabled && schemes.iter().all(|scheme| scheme == "digest") {
-            self.refuse("enforce.auth.schemes", "asks for digest, which DigestAuthenticationProvider.enabled=false turns off; write one or the other");
+            self.refuse(
+                "enforce.auth.schemes",
+                "asks for digest, which DigestAuthenticationProvider.enabled=false turns off; write one or the other",
+            );
         }
-        AuthSettings {
-            skip_acl,
-            digest_enabled,
-            super_digest,
-            enforced_schemes: enforced.then_some(schemes),
-        }
+        AuthSettings { skip_acl, digest_enabled, super_digest, enforced_schemes: enforced.then_some(schemes) }
     }
 
     /// `authProvider.N` may name what is built in, and nothing else: ACLs of a scheme nobody checks protect nothing.
     fn check_authentication_providers(&mut self) {
-        let providers: Vec<Setting> = self
-            .settings
-            .values()
-            .filter(|setting| setting.key.name == "authProvider.")
-            .cloned()
-            .collect();
+        let providers: Vec<Setting> =
+            self.settings.values().filter(|setting| setting.key.name == "authProvider.").cloned().collect();
         for Setting { name, value, .. } in providers {
             let class = value.strip_prefix(keys::AUTH_PROVIDER_PACKAGE);
             match class.filter(|class| keys::AUTH_PROVIDERS.contains(class)) {
@@ -449,10 +355,7 @@ impl Builder {
         let cpus = self.text("ringkeeper.cores").and_then(|text| {
             let cpus = cpu_list(&text);
             if cpus.is_none() {
-                self.refuse(
-                    "ringkeeper.cores",
-                    &format!("{text:?} is no list of CPUs; write one like 0-3,8"),
-                );
+                self.refuse("ringkeeper.cores", &format!("{text:?} is no list of CPUs; write one like 0-3,8"));
             }
             cpus
         });
@@ -465,25 +368,13 @@ impl Builder {
             Some(Value::Int(micros)) => u32::try_from(micros).ok(),
             _ => None,
         };
-        RuntimeSettings {
-            cpus,
-            pin,
-            spin_us,
-            log_level: self.log_level(),
-        }
+        RuntimeSettings { cpus, pin, spin_us, log_level: self.log_level() }
     }
 
     fn log_level(&mut self) -> Option<LogLevel> {
         // `root.logger` is a level followed by appenders: INFO,CONSOLE.
-        let text = self
-            .text("console.threshold")
-            .or_else(|| self.text("root.logger"))?;
-        let word = text
-            .split(',')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_uppercase();
+        let text = self.text("console.threshold").or_else(|| self.text("root.logger"))?;
+        let word = text.split(',').next().unwrap_or_default().trim().to_ascii_uppercase();
         match word.as_str() {
             "OFF" => Some(LogLevel::Off),
             "FATAL" | "ERROR" => Some(LogLevel::Error),
@@ -492,11 +383,8 @@ impl Builder {
             "DEBUG" => Some(LogLevel::Debug),
             "TRACE" | "ALL" => Some(LogLevel::Trace),
             _ => {
-                let key = if self.settings.contains_key("console.threshold") {
-                    "console.threshold"
-                } else {
-                    "root.logger"
-                };
+                let key =
+                    if self.settings.contains_key("console.threshold") { "console.threshold" } else { "root.logger" };
                 self.warn(
                     key,
                     Concern::Other,
@@ -509,20 +397,10 @@ impl Builder {
 
     fn membership(&mut self) -> Option<(Vec<Member>, Mode)> {
         let multi_address = self.bool("multiAddress.enabled");
-        let lines: Vec<Setting> = self
-            .settings
-            .values()
-            .filter(|setting| setting.key.name == "server.")
-            .cloned()
-            .collect();
+        let lines: Vec<Setting> =
+            self.settings.values().filter(|setting| setting.key.name == "server.").cloned().collect();
         let mut members = Vec::new();
-        for Setting {
-            name,
-            value,
-            origin,
-            ..
-        } in &lines
-        {
+        for Setting { name, value, origin, .. } in &lines {
             match members::parse_member(name, value, multi_address) {
                 Ok(member) => members.push(member),
                 Err(why) => self.problems.push(format!("{origin}: {name}: {why}")),
@@ -539,17 +417,10 @@ impl Builder {
             },
         };
         match members::decide_mode(&members, self.bool("standaloneEnabled")) {
-            Ok(
-                mode @ Mode::Standalone {
-                    single_line_ignored,
-                },
-            ) => {
+            Ok(mode @ Mode::Standalone { single_line_ignored }) => {
                 if single_line_ignored {
-                    let text = format!(
-                        "{place}: only one server specified (ignoring): this server runs standalone"
-                    );
-                    self.notices
-                        .push(Notice::new(Level::Error, Concern::Ineffective, text));
+                    let text = format!("{place}: only one server specified (ignoring): this server runs standalone");
+                    self.notices.push(Notice::new(Level::Error, Concern::Ineffective, text));
                 }
                 Some((members, mode))
             }
@@ -568,10 +439,8 @@ impl Builder {
     fn check_ensemble(&mut self, place: &str, participants: usize) {
         for key in ["initLimit", "syncLimit"] {
             if self.int(key) == 0 {
-                self.problems.push(format!(
-                    "{}: {key}: is not set; write a number of ticks, like {key}=10",
-                    self.source
-                ));
+                self.problems
+                    .push(format!("{}: {key}: is not set; write a number of ticks, like {key}=10", self.source));
             }
         }
         self.problems.push(format!(
@@ -585,17 +454,8 @@ impl Builder {
     fn value(&self, name: &str) -> Option<Value> {
         let key = keys::find(name).map(|found| found.key)?;
         let read = |text: &str| values::check(key.kind, text).ok();
-        let written = self
-            .settings
-            .get(name)
-            .and_then(|setting| read(&setting.value));
-        written.or_else(|| {
-            if key.default.is_empty() {
-                None
-            } else {
-                read(key.default)
-            }
-        })
+        let written = self.settings.get(name).and_then(|setting| read(&setting.value));
+        written.or_else(|| if key.default.is_empty() { None } else { read(key.default) })
     }
 
     fn optional_int(&self, name: &str) -> Option<i64> {
@@ -607,8 +467,7 @@ impl Builder {
 
     /// Of a key with a default.
     fn int(&self, name: &str) -> i64 {
-        self.optional_int(name)
-            .unwrap_or_else(|| panic!("{name} has no default"))
+        self.optional_int(name).unwrap_or_else(|| panic!("{name} has no default"))
     }
 
     fn u32(&self, name: &str) -> u32 {
@@ -655,11 +514,7 @@ fn unsigned(number: i64) -> u64 {
 
 /// A comma list, trimmed, without empty ones.
 fn list(text: &str) -> Vec<String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// `0-3,8`, in order and without duplicates. No machine has more than a few thousand.
@@ -667,14 +522,8 @@ fn cpu_list(text: &str) -> Option<Vec<usize>> {
     const CPU_MAX: usize = 8191;
     let mut cpus = Vec::new();
     for part in text.split(',') {
-        let (first, last) = part
-            .trim()
-            .split_once('-')
-            .unwrap_or((part.trim(), part.trim()));
-        let (first, last) = (
-            first.trim().parse::<usize>().ok()?,
-            last.trim().parse::<usize>().ok()?,
-        );
+        let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+        let (first, last) = (first.trim().parse::<usize>().ok()?, last.trim().parse::<usize>().ok()?);
         if first > last || last > CPU_MAX {
             return None;
         }

@@ -8,10 +8,7 @@ use super::{Concern, Config, Mode, Notice, Origin};
 /// Whether the value of a setting must not be shown.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "superdigest", "secret"]
-        .iter()
-        .any(|word| name.contains(word))
-        && !name.contains("passwordpath")
+    ["password", "superdigest", "secret"].iter().any(|word| name.contains(word)) && !name.contains("passwordpath")
 }
 
 /// The report for a configuration that was accepted.
@@ -21,35 +18,17 @@ pub fn report(config: &Config, notices: &[Notice]) -> String {
         Mode::Standalone { .. } => "standalone".to_owned(),
         Mode::Ensemble { participants } => format!("ensemble of {participants} participants"),
     };
-    let _ = writeln!(
-        out,
-        "{}: valid, {mode}\n\nEffective settings:",
-        config.source
-    );
+    let _ = writeln!(out, "{}: valid, {mode}\n\nEffective settings:", config.source);
     let mut lines: Vec<(String, String, String)> = Vec::new();
     for setting in config.settings.values() {
-        let value = if is_secret(&setting.name) {
-            "***"
-        } else {
-            &setting.value
-        };
-        lines.push((
-            setting.name.clone(),
-            value.to_owned(),
-            setting.origin.to_string(),
-        ));
+        let value = if is_secret(&setting.name) { "***" } else { &setting.value };
+        lines.push((setting.name.clone(), value.to_owned(), setting.origin.to_string()));
     }
     let defaulted = |key: &&keys::Key| {
-        key.judgement == Judgement::Implemented
-            && !key.default.is_empty()
-            && !config.settings.contains_key(key.name)
+        key.judgement == Judgement::Implemented && !key.default.is_empty() && !config.settings.contains_key(key.name)
     };
     for key in keys::KEYS.iter().filter(defaulted) {
-        lines.push((
-            key.name.to_owned(),
-            default_text(config, key),
-            Origin::Default.to_string(),
-        ));
+        lines.push((key.name.to_owned(), default_text(config, key), Origin::Default.to_string()));
     }
     lines.sort();
     for (name, value, origin) in &lines {
@@ -63,10 +42,7 @@ pub fn report(config: &Config, notices: &[Notice]) -> String {
         (Concern::Misplaced, "Honoured here, not in Java"),
         (Concern::Other, "Worth knowing"),
     ] {
-        let mut about = notices
-            .iter()
-            .filter(|notice| notice.concern == concern)
-            .peekable();
+        let mut about = notices.iter().filter(|notice| notice.concern == concern).peekable();
         if about.peek().is_some() {
             let _ = writeln!(out, "\n{title}:");
         }

@@ -81,22 +81,8 @@ pub struct Key {
 }
 
 impl Key {
-    const fn new(
-        place: Place,
-        name: &'static str,
-        kind: Kind,
-        default: &'static str,
-        judgement: Judgement,
-    ) -> Key {
-        Key {
-            name,
-            aliases: &[],
-            place,
-            kind,
-            default,
-            judgement,
-            harmless: &[],
-        }
+    const fn new(place: Place, name: &'static str, kind: Kind, default: &'static str, judgement: Judgement) -> Key {
+        Key { name, aliases: &[], place, kind, default, judgement, harmless: &[] }
     }
 
     const fn alias(mut self, aliases: &'static [&'static str]) -> Key {
@@ -119,11 +105,9 @@ impl Key {
     pub fn property(&self) -> String {
         match self.place {
             Place::Property | Place::PropertyOrBare => format!("zookeeper.{}", self.name),
-            Place::JvmOnly
-            | Place::JvmHonouredInFile
-            | Place::Own
-            | Place::Dedicated
-            | Place::Dynamic => self.name.to_owned(),
+            Place::JvmOnly | Place::JvmHonouredInFile | Place::Own | Place::Dedicated | Place::Dynamic => {
+                self.name.to_owned()
+            }
         }
     }
 }
@@ -152,49 +136,29 @@ const fn own(name: &'static str, kind: Kind, default: &'static str, judgement: J
     Key::new(Place::Own, name, kind, default, judgement)
 }
 
-const INT: Kind = Int {
-    min: i32::MIN as i64,
-    max: i32::MAX as i64,
-};
-const LONG: Kind = Int {
-    min: i64::MIN,
-    max: i64::MAX,
-};
-const POSITIVE: Kind = Int {
-    min: 1,
-    max: i32::MAX as i64,
-};
-const NOT_NEGATIVE: Kind = Int {
-    min: 0,
-    max: i32::MAX as i64,
-};
+const INT: Kind = Int { min: i32::MIN as i64, max: i32::MAX as i64 };
+const LONG: Kind = Int { min: i64::MIN, max: i64::MAX };
+const POSITIVE: Kind = Int { min: 1, max: i32::MAX as i64 };
+const NOT_NEGATIVE: Kind = Int { min: 0, max: i32::MAX as i64 };
 const PORT: Kind = Int { min: 0, max: 65535 };
 
-const TLS: &str =
-    "TLS is not served yet, and a port an operator believes encrypted must not be open in clear";
+const TLS: &str = "TLS is not served yet, and a port an operator believes encrypted must not be open in clear";
 const SASL: &str = "SASL is not served yet, so nobody could satisfy it";
-const JVM_THREADS: &str =
-    "it shapes Java's threads and buffers; this server has one executor per core instead";
-const QUORUM_SASL: &str =
-    "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
+const JVM_THREADS: &str = "it shapes Java's threads and buffers; this server has one executor per core instead";
+const QUORUM_SASL: &str = "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
 const ADMIN: &str = "the AdminServer is not there yet: no HTTP port is opened";
-const METRICS_PAGE: &str =
-    "the metrics page is not there yet: no HTTP port is opened; `mntr` has every value";
-const THROTTLER: &str =
-    "requests are not queued in front of the pipeline, so there is nothing to throttle yet";
+const METRICS_PAGE: &str = "the metrics page is not there yet: no HTTP port is opened; `mntr` has every value";
+const THROTTLER: &str = "requests are not queued in front of the pipeline, so there is nothing to throttle yet";
 const TOKENS: &str = "the token bucket has a fixed size and drops nothing at random yet";
 const WATCHES: &str = "it shapes Java's watch tables; watches here are kept in one compact form";
-const SYNCED_AT_ONCE: &str =
-    "a batch is written as soon as the device is free, so nothing waits to fill one";
+const SYNCED_AT_ONCE: &str = "a batch is written as soon as the device is free, so nothing waits to fill one";
 const LOG_FILES: &str = "the log goes to standard output; collect it there";
 const KERBEROS: &str = "Kerberos is not supported";
 const TEST_HOOK: &str = "it is a test hook that breaks the order of transactions on purpose";
 
-pub const DEFAULT_METRICS_PROVIDER: &str =
-    "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
+pub const DEFAULT_METRICS_PROVIDER: &str = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
 pub const NULL_METRICS_PROVIDER: &str = "org.apache.zookeeper.metrics.impl.NullMetricsProvider";
-pub const PROMETHEUS_METRICS_PROVIDER: &str =
-    "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
+pub const PROMETHEUS_METRICS_PROVIDER: &str = "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
 /// Stock classes for `authProvider.N`, without their package.
 pub const AUTH_PROVIDERS: [&str; 5] = [
     "SASLAuthenticationProvider",
@@ -478,32 +442,15 @@ pub struct Found {
 
 /// Finds a key by the name it has in zoo.cfg.
 pub fn find(name: &str) -> Option<Found> {
-    let whole = |by_alias| {
-        move |key| Found {
-            key,
-            by_alias,
-            in_family: false,
-        }
-    };
+    let whole = |by_alias| move |key| Found { key, by_alias, in_family: false };
     KEYS.iter()
         .find(|key| key.name == name)
         .map(whole(false))
-        .or_else(|| {
-            KEYS.iter()
-                .find(|key| key.aliases.contains(&name))
-                .map(whole(true))
-        })
+        .or_else(|| KEYS.iter().find(|key| key.aliases.contains(&name)).map(whole(true)))
         .or_else(|| {
             let fits = |key: &&Key| name.len() > key.name.len() && name.starts_with(key.name);
-            let key = FAMILIES
-                .iter()
-                .filter(fits)
-                .max_by_key(|key| key.name.len())?;
-            Some(Found {
-                key,
-                by_alias: false,
-                in_family: true,
-            })
+            let key = FAMILIES.iter().filter(fits).max_by_key(|key| key.name.len())?;
+            Some(Found { key, by_alias: false, in_family: true })
         })
 }
 
@@ -513,12 +460,8 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         return None; // nobody meant a key by that
     }
     let lower = name.to_ascii_lowercase();
-    let names = KEYS
-        .iter()
-        .flat_map(|key| key.aliases.iter().copied().chain([key.name]));
-    let (distance, nearest) = names
-        .map(|known| (edit_distance(&lower, &known.to_ascii_lowercase()), known))
-        .min()?;
+    let names = KEYS.iter().flat_map(|key| key.aliases.iter().copied().chain([key.name]));
+    let (distance, nearest) = names.map(|known| (edit_distance(&lower, &known.to_ascii_lowercase()), known)).min()?;
     (distance <= (name.chars().count() / 3).max(1)).then_some(nearest)
 }
 
@@ -547,22 +490,14 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_defaults_fit_their_kinds() {
-        let mut names: Vec<_> = KEYS
-            .iter()
-            .flat_map(|key| key.aliases.iter().chain([&key.name]))
-            .collect();
+        let mut names: Vec<_> = KEYS.iter().flat_map(|key| key.aliases.iter().chain([&key.name])).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count, "a name stands twice");
         for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
             let written = super::super::values::check(key.kind, key.default);
-            assert!(
-                written.is_ok(),
-                "{}: default {} {written:?}",
-                key.name,
-                key.default
-            );
+            assert!(written.is_ok(), "{}: default {} {written:?}", key.name, key.default);
         }
     }
 
@@ -584,27 +519,16 @@ mod tests {
 
     #[test]
     fn families_yield_to_their_named_members() {
-        assert_eq!(
-            find("nio.sessionlessCnxnTimeout").unwrap().key.judgement,
-            Implemented
-        );
+        assert_eq!(find("nio.sessionlessCnxnTimeout").unwrap().key.judgement, Implemented);
         assert!(find("nio.other").unwrap().in_family);
         assert!(find("connectionMaxTokens").unwrap().by_alias);
         assert!(find("server.").is_none());
-        assert!(matches!(
-            find("ssl.quorum.keyStore.location").unwrap().key.judgement,
-            Refused(_)
-        ));
+        assert!(matches!(find("ssl.quorum.keyStore.location").unwrap().key.judgement, Refused(_)));
     }
 
     #[test]
     fn edit_distances() {
-        for (a, b, distance) in [
-            ("", "", 0),
-            ("abc", "", 3),
-            ("abc", "acb", 1),
-            ("kitten", "sitting", 3),
-        ] {
+        for (a, b, distance) in [("", "", 0), ("abc", "", 3), ("abc", "acb", 1), ("kitten", "sitting", 3)] {
             assert_eq!(edit_distance(a, b), distance);
         }
     }

@@ -262,11 +262,7 @@ pub struct Notice {
 
 impl Notice {
     fn new(level: Level, concern: Concern, text: String) -> Notice {
-        Notice {
-            level,
-            concern,
-            text,
-        }
+        Notice { level, concern, text }
     }
 
     fn warn(concern: Concern, text: String) -> Notice {
@@ -296,10 +292,7 @@ impl std::error::Error for ConfigError {}
 
 impl ConfigError {
     fn one(problem: String) -> ConfigError {
-        ConfigError {
-            problems: vec![problem],
-            exit_code: EXIT_BAD_CONFIG,
-        }
+        ConfigError { problems: vec![problem], exit_code: EXIT_BAD_CONFIG }
     }
 }
 
@@ -313,8 +306,7 @@ pub enum Source {
     ShortForm(Vec<String>),
 }
 
-pub const USAGE: &str =
-    "usage: ringkeeper [-Dname=value ...] [--check] [CONFIG | port datadir [ticktime] [maxcnxns]]";
+pub const USAGE: &str = "usage: ringkeeper [-Dname=value ...] [--check] [CONFIG | port datadir [ticktime] [maxcnxns]]";
 
 impl Source {
     /// The positional arguments of the server. Java: `QuorumPeerMain`, `ServerConfig.parse(String[])`.
@@ -351,19 +343,11 @@ impl Config {
                     notices.push(Notice::warn(Concern::Other, why));
                 }
                 let name = path.display().to_string();
-                apply_file_bytes(
-                    &name,
-                    &read(path, "the configuration file")?,
-                    &mut settings,
-                    &mut notices,
-                )?;
+                apply_file_bytes(&name, &read(path, "the configuration file")?, &mut settings, &mut notices)?;
                 name
             }
             Source::ShortForm(arguments) => {
-                for (key, value) in ["clientPort", "dataDir", "tickTime", "maxClientCnxns"]
-                    .iter()
-                    .zip(arguments)
-                {
+                for (key, value) in ["clientPort", "dataDir", "tickTime", "maxClientCnxns"].iter().zip(arguments) {
                     let Some(found) = keys::find(key) else {
                         continue;
                     };
@@ -407,24 +391,19 @@ fn apply_file_bytes(
 
 fn parse_named(name: &str, bytes: &[u8]) -> Result<properties::Properties, ConfigError> {
     properties::parse(bytes).map_err(|properties::MalformedEscape { line }| {
-        ConfigError::one(format!("{name}:{line}: malformed \\uXXXX; write four hexadecimal digits, or \\\\ for a backslash"))
+        ConfigError::one(format!(
+            "{name}:{line}: malformed \\uXXXX; write four hexadecimal digits, or \\\\ for a backslash"
+        ))
     })
 }
 
 /// Reads the members from `dynamicConfigFile`, if one is named (operations 1.6).
-fn apply_dynamic_file(
-    name: &str,
-    settings: &mut Settings,
-    notices: &mut Vec<Notice>,
-) -> Result<(), ConfigError> {
+fn apply_dynamic_file(name: &str, settings: &mut Settings, notices: &mut Vec<Notice>) -> Result<(), ConfigError> {
     let Some(dynamic) = settings.get("dynamicConfigFile") else {
         return Ok(());
     };
     let path = PathBuf::from(&dynamic.value);
-    if let Some(inline) = settings
-        .values()
-        .find(|setting| setting.key.place == keys::Place::Dynamic)
-    {
+    if let Some(inline) = settings.values().find(|setting| setting.key.place == keys::Place::Dynamic) {
         let place = &inline.origin;
         return Err(ConfigError::one(format!(
             "{place}: {}: stands in {name} although dynamicConfigFile is set; write it in {} only",
@@ -435,8 +414,7 @@ fn apply_dynamic_file(
     let bytes = read(&path, "the dynamic configuration file (dynamicConfigFile)")?;
     let dynamic_name = path.display().to_string();
     let properties = parse_named(&dynamic_name, &bytes)?;
-    let allowed =
-        |key: &str| keys::find(key).is_some_and(|found| found.key.place == keys::Place::Dynamic);
+    let allowed = |key: &str| keys::find(key).is_some_and(|found| found.key.place == keys::Place::Dynamic);
     if let Some(other) = properties.entries.iter().find(|entry| !allowed(&entry.key)) {
         return Err(ConfigError::one(format!(
             "{dynamic_name}:{}: {}: does not belong into a dynamic file; write only server.N, group.N and weight.N lines there",

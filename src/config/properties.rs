@@ -29,10 +29,7 @@ pub struct MalformedEscape {
 
 pub fn parse(bytes: &[u8]) -> Result<Properties, MalformedEscape> {
     let mut properties = Properties::default();
-    let mut lines = NaturalLines {
-        rest: bytes,
-        next_number: 1,
-    };
+    let mut lines = NaturalLines { rest: bytes, next_number: 1 };
     while let Some((number, first)) = lines.next() {
         let first = without_leading_blanks(first);
         if matches!(first.first(), None | Some(b'#' | b'!')) {
@@ -79,16 +76,9 @@ impl<'a> NaturalLines<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| matches!(byte, b'\n' | b'\r'))
-            .unwrap_or(self.rest.len());
+        let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(self.rest.len());
         let (line, after) = self.rest.split_at(end);
-        self.rest = after
-            .strip_prefix(b"\r\n")
-            .or_else(|| after.get(1..))
-            .unwrap_or_default();
+        self.rest = after.strip_prefix(b"\r\n").or_else(|| after.get(1..)).unwrap_or_default();
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
         Some((number, line))
@@ -100,10 +90,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 fn without_leading_blanks(line: &[u8]) -> &[u8] {
-    &line[line
-        .iter()
-        .position(|byte| !is_blank(*byte))
-        .unwrap_or(line.len())..]
+    &line[line.iter().position(|byte| !is_blank(*byte)).unwrap_or(line.len())..]
 }
 
 fn ends_in_continuation(line: &[u8]) -> bool {
@@ -125,16 +112,8 @@ fn entry(line: u32, logical: &[u8]) -> Result<Entry, MalformedEscape> {
     if matches!(value.first(), Some(b'=' | b':')) {
         value = without_leading_blanks(&value[1..]);
     }
-    let read = |bytes| {
-        unescape(bytes)
-            .map(|text| java_trim(&text).to_owned())
-            .ok_or(MalformedEscape { line })
-    };
-    Ok(Entry {
-        line,
-        key: read(key)?,
-        value: read(value)?,
-    })
+    let read = |bytes| unescape(bytes).map(|text| java_trim(&text).to_owned()).ok_or(MalformedEscape { line });
+    Ok(Entry { line, key: read(key)?, value: read(value)? })
 }
 
 /// Resolves escapes. `None` when a `\u` lacks its four digits.
@@ -176,10 +155,7 @@ mod tests {
 
     fn pairs(text: &str) -> Vec<(u32, String, String)> {
         let entries = parse(text.as_bytes()).unwrap().entries;
-        entries
-            .into_iter()
-            .map(|entry| (entry.line, entry.key, entry.value))
-            .collect()
+        entries.into_iter().map(|entry| (entry.line, entry.key, entry.value)).collect()
     }
 
     fn one(text: &str) -> (String, String) {
@@ -204,17 +180,12 @@ mod tests {
             (5, "admin.enableServer", "false"),
             (7, "no.such.key", "1"),
         ];
-        assert_eq!(
-            pairs(text),
-            expected.map(|(line, key, value)| (line, key.to_owned(), value.to_owned()))
-        );
+        assert_eq!(pairs(text), expected.map(|(line, key, value)| (line, key.to_owned(), value.to_owned())));
     }
 
     #[test]
     fn separators() {
-        for text in [
-            "a=b", "a:b", "a b", "a\tb", "a\x0cb", "a = b", "a : b", "  a   b", "a =b",
-        ] {
+        for text in ["a=b", "a:b", "a b", "a\tb", "a\x0cb", "a = b", "a : b", "  a   b", "a =b"] {
             assert_eq!(one(text), pair("a", "b"), "{text:?}");
         }
         assert_eq!(one("a == b"), pair("a", "= b")); // at most one separator
@@ -229,18 +200,11 @@ mod tests {
 
     #[test]
     fn escapes_and_their_one_error() {
-        assert_eq!(
-            one(r"a=x\ty\nz\q\u00e9\uD83D\uDE00"),
-            pair("a", "x\ty\nzqé😀")
-        );
+        assert_eq!(one(r"a=x\ty\nz\q\u00e9\uD83D\uDE00"), pair("a", "x\ty\nzqé😀"));
         assert_eq!(one("path=C:\\\\zk"), pair("path", r"C:\zk"));
         for bad in [r"a=\u12", r"a=\uzzzz", "ok=1\r\na=\\u", r"a=\u12\n4"] {
             let line = if bad.contains("ok") { 2 } else { 1 };
-            assert_eq!(
-                parse(bad.as_bytes()),
-                Err(MalformedEscape { line }),
-                "{bad:?}"
-            );
+            assert_eq!(parse(bad.as_bytes()), Err(MalformedEscape { line }), "{bad:?}");
         }
     }
 
@@ -251,18 +215,14 @@ mod tests {
         assert_eq!(one("a=b\\\r\n   c"), pair("a", "bc"));
         // An empty continued line ends the logical line.
         let both = pairs("a=b\\\n\nc=d\n");
-        assert_eq!(
-            both,
-            [(1, "a", "b"), (3, "c", "d")].map(|(line, k, v)| (line, k.to_owned(), v.to_owned()))
-        );
+        assert_eq!(both, [(1, "a", "b"), (3, "c", "d")].map(|(line, k, v)| (line, k.to_owned(), v.to_owned())));
     }
 
     #[test]
     fn comments_do_not_continue_and_line_ends_are_three() {
         assert_eq!(
             pairs("#x\\\na=1\rb=2\r\nc=3"),
-            [(2, "a", "1"), (3, "b", "2"), (4, "c", "3")]
-                .map(|(line, k, v)| { (line, k.to_owned(), v.to_owned()) })
+            [(2, "a", "1"), (3, "b", "2"), (4, "c", "3")].map(|(line, k, v)| { (line, k.to_owned(), v.to_owned()) })
         );
         assert!(pairs(" \t\x0c\n\n   # only\n!\n").is_empty());
         assert!(pairs("\\\n\\").is_empty());
@@ -271,10 +231,7 @@ mod tests {
     #[test]
     fn duplicates_and_order_are_kept() {
         assert_eq!(
-            pairs("k=5\nk=7")
-                .into_iter()
-                .map(|(line, _, value)| (line, value))
-                .collect::<Vec<_>>(),
+            pairs("k=5\nk=7").into_iter().map(|(line, _, value)| (line, value)).collect::<Vec<_>>(),
             [(1, "5".to_owned()), (2, "7".to_owned())]
         );
     }

@@ -70,19 +70,13 @@ pub fn definitions(
     let mut ignored = Vec::new();
     if environment("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some_and(|value| !value.is_empty()) {
         let origin = Origin::Environment("ZOO_DATADIR_AUTOCREATE_DISABLE");
-        all.push(Definition {
-            name: "zookeeper.datadir.autocreate".to_owned(),
-            value: "false".to_owned(),
-            origin,
-        });
+        all.push(Definition { name: "zookeeper.datadir.autocreate".to_owned(), value: "false".to_owned(), origin });
     }
     for variable in ["SERVER_JVMFLAGS", "JVMFLAGS"] {
         let text = environment(variable).unwrap_or_default();
         for token in text.split_ascii_whitespace() {
             match token.strip_prefix("-D") {
-                Some(definition) => {
-                    all.push(parse_definition(definition, Origin::Environment(variable)))
-                }
+                Some(definition) => all.push(parse_definition(definition, Origin::Environment(variable))),
                 None if token.starts_with("-javaagent") && token.contains("jmx_prometheus") => {
                     notices.push(Notice::warn(
                         Concern::Ineffective,
@@ -93,17 +87,13 @@ pub fn definitions(
             }
         }
     }
-    all.extend(command_line.iter().map(|token| {
-        parse_definition(
-            token.strip_prefix("-D").unwrap_or(token),
-            Origin::CommandLine,
-        )
-    }));
+    all.extend(
+        command_line
+            .iter()
+            .map(|token| parse_definition(token.strip_prefix("-D").unwrap_or(token), Origin::CommandLine)),
+    );
     if !ignored.is_empty() {
-        let text = format!(
-            "options for a JVM, which there is none of, are ignored: {}",
-            ignored.join(" ")
-        );
+        let text = format!("options for a JVM, which there is none of, are ignored: {}", ignored.join(" "));
         notices.push(Notice::new(Level::Info, Concern::Ineffective, text));
     }
     all
@@ -111,48 +101,28 @@ pub fn definitions(
 
 fn parse_definition(text: &str, origin: Origin) -> Definition {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    Definition {
-        name: name.trim().to_owned(),
-        value: value.trim().to_owned(),
-        origin,
-    }
+    Definition { name: name.trim().to_owned(), value: value.trim().to_owned(), origin }
 }
 
 /// Applies definitions, lowest precedence first.
-pub fn apply_definitions(
-    mut definitions: Vec<Definition>,
-    settings: &mut Settings,
-    notices: &mut Vec<Notice>,
-) {
+pub fn apply_definitions(mut definitions: Vec<Definition>, settings: &mut Settings, notices: &mut Vec<Notice>) {
     // Whole names come first: where both forms work, the one with the prefix wins. Java: Long.getLong with a fallback.
     definitions.sort_by_key(|definition| find_whole(&definition.name).is_none());
     let mut foreign = Vec::new();
-    for Definition {
-        name,
-        value,
-        origin,
-    } in definitions
-    {
-        let complain =
-            |concern, why: String| Notice::warn(concern, format!("{origin}: -D{name}: {why}"));
+    for Definition { name, value, origin } in definitions {
+        let complain = |concern, why: String| Notice::warn(concern, format!("{origin}: -D{name}: {why}"));
         let short = name.strip_prefix("zookeeper.").unwrap_or(&name);
         let prefixed = short.len() < name.len();
         let found = match (find_whole(&name), keys::find(short)) {
             (Some(found), _) => found,
-            (None, Some(found))
-                if prefixed
-                    && matches!(found.key.place, Place::Property | Place::PropertyOrBare) =>
-            {
+            (None, Some(found)) if prefixed && matches!(found.key.place, Place::Property | Place::PropertyOrBare) => {
                 if found.by_alias {
                     notices.push(complain(Concern::Misplaced, by_alias(found.key)));
                 }
                 found
             }
             (None, Some(found)) => {
-                notices.push(complain(
-                    Concern::Ineffective,
-                    no_property(found.key, short),
-                ));
+                notices.push(complain(Concern::Ineffective, no_property(found.key, short)));
                 continue;
             }
             (None, None) if prefixed || short.starts_with("ringkeeper.") => {
@@ -164,37 +134,17 @@ pub fn apply_definitions(
                 continue;
             }
         };
-        let name = if find_whole(&name).is_some() {
-            name
-        } else {
-            own_name(found, short)
-        };
-        settings.insert(
-            name.clone(),
-            Setting {
-                key: found.key,
-                name,
-                value,
-                origin,
-            },
-        );
+        let name = if find_whole(&name).is_some() { name } else { own_name(found, short) };
+        settings.insert(name.clone(), Setting { key: found.key, name, value, origin });
     }
     if !foreign.is_empty() {
-        let text = format!(
-            "properties of the JVM and of others are ignored: {}",
-            foreign.join(" ")
-        );
+        let text = format!("properties of the JVM and of others are ignored: {}", foreign.join(" "));
         notices.push(Notice::new(Level::Info, Concern::Ineffective, text));
     }
 }
 
 /// Applies the file, which wins over everything else.
-pub fn apply_file(
-    file: &str,
-    properties: &Properties,
-    settings: &mut Settings,
-    notices: &mut Vec<Notice>,
-) {
+pub fn apply_file(file: &str, properties: &Properties, settings: &mut Settings, notices: &mut Vec<Notice>) {
     if let Some(line) = properties.first_line_beyond_ascii {
         notices.push(Notice::warn(
             Concern::Other,
@@ -204,14 +154,10 @@ pub fn apply_file(
     let mut seen: HashMap<String, u32> = HashMap::new();
     for entry in &properties.entries {
         let line = entry.line;
-        let complain = |concern, why: String| {
-            Notice::warn(concern, format!("{file}:{line}: {}: {why}", entry.key))
-        };
+        let complain = |concern, why: String| Notice::warn(concern, format!("{file}:{line}: {}: {why}", entry.key));
         let mut written = entry.key.as_str();
         if let (None, Some(rest)) = (keys::find(written), written.strip_prefix("zookeeper.")) {
-            let why = format!(
-                "honoured as {rest}; Java ignores it with the zookeeper. in front, so write it without"
-            );
+            let why = format!("honoured as {rest}; Java ignores it with the zookeeper. in front, so write it without");
             notices.push(complain(Concern::Misplaced, why));
             written = rest;
         }
@@ -226,56 +172,31 @@ pub fn apply_file(
         }
         match found.key.place {
             Place::JvmOnly => {
-                let why = format!(
-                    "has no effect here, in Java neither; give -D{name}={} in JVMFLAGS",
-                    entry.value
-                );
+                let why = format!("has no effect here, in Java neither; give -D{name}={} in JVMFLAGS", entry.value);
                 notices.push(complain(Concern::Ineffective, why));
                 continue;
             }
             Place::JvmHonouredInFile => {
                 let why = format!("honoured; Java reads it only as -D{name}");
-                notices.push(Notice {
-                    level: Level::Info,
-                    ..complain(Concern::Misplaced, why)
-                });
+                notices.push(Notice { level: Level::Info, ..complain(Concern::Misplaced, why) });
             }
             _ if found.by_alias => notices.push(complain(Concern::Misplaced, by_alias(found.key))),
             _ => {}
         }
-        let origin = Origin::File {
-            name: file.to_owned(),
-            line,
-        };
-        settings.insert(
-            name.clone(),
-            Setting {
-                key: found.key,
-                name,
-                value: entry.value.clone(),
-                origin,
-            },
-        );
+        let origin = Origin::File { name: file.to_owned(), line };
+        settings.insert(name.clone(), Setting { key: found.key, name, value: entry.value.clone(), origin });
     }
 }
 
 /// Finds a key that is a property under exactly this name, with nothing in front.
 fn find_whole(name: &str) -> Option<Found> {
-    let whole = |key: &Key| {
-        matches!(
-            key.place,
-            Place::JvmOnly | Place::JvmHonouredInFile | Place::Own | Place::PropertyOrBare
-        )
-    };
+    let whole =
+        |key: &Key| matches!(key.place, Place::JvmOnly | Place::JvmHonouredInFile | Place::Own | Place::PropertyOrBare);
     keys::find(name).filter(|found| whole(found.key) && !found.by_alias)
 }
 
 fn own_name(found: Found, written: &str) -> String {
-    if found.in_family {
-        written.to_owned()
-    } else {
-        found.key.name.to_owned()
-    }
+    if found.in_family { written.to_owned() } else { found.key.name.to_owned() }
 }
 
 fn by_alias(key: &Key) -> String {

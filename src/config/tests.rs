@@ -19,9 +19,7 @@ struct Home {
 
 impl Home {
     fn new() -> Home {
-        Home {
-            directory: tempfile::tempdir().unwrap(),
-        }
+        Home { directory: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -36,16 +34,9 @@ impl Home {
     fn load_with(&self, text: &str, environment: &[(&str, &str)], command_line: &[&str]) -> Loaded {
         self.write("zoo.cfg", text);
         let lookup = |name: &str| {
-            environment
-                .iter()
-                .find(|(variable, _)| *variable == name)
-                .map(|(_, value)| (*value).to_owned())
+            environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
         };
-        Config::load(
-            &Source::File(self.path("zoo.cfg")),
-            &lookup,
-            &strings(command_line),
-        )
+        Config::load(&Source::File(self.path("zoo.cfg")), &lookup, &strings(command_line))
     }
 }
 
@@ -58,58 +49,34 @@ fn load_with(text: &str, environment: &[(&str, &str)], command_line: &[&str]) ->
 }
 
 fn good(text: &str) -> Config {
-    load(&format!("dataDir=/d\nclientPort=2181\n{text}"))
-        .unwrap()
-        .0
+    load(&format!("dataDir=/d\nclientPort=2181\n{text}")).unwrap().0
 }
 
 fn warnings(text: &str) -> Vec<String> {
     let (_, notices) = load(&format!("dataDir=/d\nclientPort=2181\n{text}")).unwrap();
-    notices
-        .into_iter()
-        .filter(|notice| notice.level == Level::Warn)
-        .map(|notice| after_file(&notice.text))
-        .collect()
+    notices.into_iter().filter(|notice| notice.level == Level::Warn).map(|notice| after_file(&notice.text)).collect()
 }
 
 /// Without the path of the temporary directory: from `zoo.cfg` on.
 fn after_file(text: &str) -> String {
-    text.find("zoo.cfg")
-        .map_or(text, |at| &text[at..])
-        .to_owned()
+    text.find("zoo.cfg").map_or(text, |at| &text[at..]).to_owned()
 }
 
 fn refusals(text: &str) -> Vec<String> {
     let error = load(text).unwrap_err();
     assert_eq!(error.exit_code, EXIT_BAD_CONFIG);
-    error
-        .problems
-        .iter()
-        .map(|problem| after_file(problem))
-        .collect()
+    error.problems.iter().map(|problem| after_file(problem)).collect()
 }
 
 #[test]
 fn without_a_configuration_the_server_is_the_one_in_the_shipped_file() {
     let (config, notices) = Config::load(&Source::BuiltIn, &nothing, &[]).unwrap();
     assert_eq!(notices, []);
-    assert_eq!(
-        config.mode,
-        Mode::Standalone {
-            single_line_ignored: false
-        }
-    );
+    assert_eq!(config.mode, Mode::Standalone { single_line_ignored: false });
     assert_eq!(config.client.port, Some(2181));
     assert_eq!(config.directories.data, Path::new("./data"));
     assert_eq!(config.directories.log, Path::new("./data"));
-    assert_eq!(
-        config.sessions,
-        SessionTimeouts {
-            tick_time_ms: 2000,
-            min_ms: 4000,
-            max_ms: 40_000
-        }
-    );
+    assert_eq!(config.sessions, SessionTimeouts { tick_time_ms: 2000, min_ms: 4000, max_ms: 40_000 });
     assert_eq!(config.client.per_address_max, Some(60));
     assert_eq!(config.log.segment_bytes, 64 << 20);
     assert_eq!(config.limits.frame_bytes_max, 1_048_575);
@@ -121,18 +88,13 @@ fn without_a_configuration_the_server_is_the_one_in_the_shipped_file() {
 
 #[test]
 fn every_commented_key_of_the_shipped_file_is_known() {
-    let commented = STANDALONE_CFG
-        .lines()
-        .filter_map(|line| line.strip_prefix('#'))
-        .filter(|line| !line.starts_with(' '));
+    let commented =
+        STANDALONE_CFG.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
     let keys: Vec<_> = commented.filter_map(|line| line.split_once('=')).collect();
     assert!(keys.len() > 10);
     for (key, value) in keys {
         let found = keys::find(key).unwrap_or_else(|| panic!("{key}"));
-        assert!(
-            values::check(found.key.kind, value).is_ok(),
-            "{key}={value}"
-        );
+        assert!(values::check(found.key.kind, value).is_ok(), "{key}={value}");
     }
 }
 
@@ -140,34 +102,16 @@ fn every_commented_key_of_the_shipped_file_is_known() {
 fn bad_configurations_are_refused_with_file_line_and_key() {
     let members = "initLimit=5\nsyncLimit=2\nserver.1=127.0.0.1:1:2\nserver.2=127.0.0.1:3:4\nserver.3=127.0.0.1:5:6\n";
     for (text, expected) in [
-        (
-            "clientPort=1\ntickTime=2000",
-            "zoo.cfg: dataDir: is not set;",
-        ),
-        (
-            "dataDir=/d\nclientPort=abc",
-            "zoo.cfg:2: clientPort: \"abc\" is not an integer;",
-        ),
-        (
-            "dataDir=/d\nclientPort=65536",
-            "zoo.cfg:2: clientPort: 65536 is out of range;",
-        ),
+        ("clientPort=1\ntickTime=2000", "zoo.cfg: dataDir: is not set;"),
+        ("dataDir=/d\nclientPort=abc", "zoo.cfg:2: clientPort: \"abc\" is not an integer;"),
+        ("dataDir=/d\nclientPort=65536", "zoo.cfg:2: clientPort: 65536 is out of range;"),
         (
             "dataDir=/d\nclientPort=1\nreconfigEnabled=yes",
             "zoo.cfg:3: reconfigEnabled: invalid option \"yes\"; write true or false",
         ),
-        (
-            "dataDir=/d\nclientPort=1\nserver.1=a:1:2:observer",
-            "zoo.cfg:3: server.1: observers without participants",
-        ),
-        (
-            "dataDir=/d\nserver.1=127.0.0.1:1",
-            "zoo.cfg:2: server.1: 127.0.0.1:1 does not have the form server_config",
-        ),
-        (
-            "dataDir=/d\nelectionAlg=1",
-            "zoo.cfg:2: electionAlg: invalid value, only 3 is supported;",
-        ),
+        ("dataDir=/d\nclientPort=1\nserver.1=a:1:2:observer", "zoo.cfg:3: server.1: observers without participants"),
+        ("dataDir=/d\nserver.1=127.0.0.1:1", "zoo.cfg:2: server.1: 127.0.0.1:1 does not have the form server_config"),
+        ("dataDir=/d\nelectionAlg=1", "zoo.cfg:2: electionAlg: invalid value, only 3 is supported;"),
         (
             "dataDir=/d\nminSessionTimeout=70000",
             "zoo.cfg:2: minSessionTimeout: minSessionTimeout (70000) must not be larger than maxSessionTimeout (60000);",
@@ -177,34 +121,16 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
             "dataDir=/d\nmetricsProvider.className=org.example.Mine",
             "zoo.cfg:2: metricsProvider.className: \"org.example.Mine\" is not known;",
         ),
-        (
-            "dataDir=/d\nsecureClientPort=2281",
-            "zoo.cfg:2: secureClientPort: refused: TLS is not served yet",
-        ),
-        (
-            "dataDir=/d\nclientPortAddress=::1",
-            "zoo.cfg:2: clientPortAddress: is set but clientPort is not;",
-        ),
-        (
-            "dataDir=/d\nssl.keyStore.password=x",
-            "zoo.cfg:2: ssl.keyStore.password: refused:",
-        ),
-        (
-            "dataDir=/d\nemulate353TTLNodes=true",
-            "zoo.cfg:2: emulate353TTLNodes: refused:",
-        ),
-        (
-            "dataDir=/d\noraclePath=/o",
-            "zoo.cfg:2: oraclePath: refused:",
-        ),
+        ("dataDir=/d\nsecureClientPort=2281", "zoo.cfg:2: secureClientPort: refused: TLS is not served yet"),
+        ("dataDir=/d\nclientPortAddress=::1", "zoo.cfg:2: clientPortAddress: is set but clientPort is not;"),
+        ("dataDir=/d\nssl.keyStore.password=x", "zoo.cfg:2: ssl.keyStore.password: refused:"),
+        ("dataDir=/d\nemulate353TTLNodes=true", "zoo.cfg:2: emulate353TTLNodes: refused:"),
+        ("dataDir=/d\noraclePath=/o", "zoo.cfg:2: oraclePath: refused:"),
         (
             "dataDir=/d\nauthProvider.1=org.example.Auth",
             "zoo.cfg:2: authProvider.1: \"org.example.Auth\" is not built in",
         ),
-        (
-            "dataDir=/d\nsessionRequireClientSASLAuth=true",
-            "zoo.cfg:2: sessionRequireClientSASLAuth: refused:",
-        ),
+        ("dataDir=/d\nsessionRequireClientSASLAuth=true", "zoo.cfg:2: sessionRequireClientSASLAuth: refused:"),
         (
             "dataDir=/d\nenforce.auth.enabled=true",
             "zoo.cfg:2: enforce.auth.enabled: is true but enforce.auth.schemes names no scheme;",
@@ -217,22 +143,10 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
             "dataDir=/d\nDigestAuthenticationProvider.digestAlg=SHA-256",
             "zoo.cfg:2: DigestAuthenticationProvider.digestAlg: refused:",
         ),
-        (
-            "dataDir=/d\naudit.enable=true",
-            "zoo.cfg:2: audit.enable: refused:",
-        ),
-        (
-            "dataDir=/d\nautopurge.purgeInterval=1w",
-            "zoo.cfg:2: autopurge.purgeInterval: \"1w\" is not an interval;",
-        ),
-        (
-            "dataDir=/d\nringkeeper.cores=4-2",
-            "zoo.cfg:2: ringkeeper.cores: \"4-2\" is no list of CPUs;",
-        ),
-        (
-            "dataDir=/d\nringkeeper.log.strategy=none",
-            "zoo.cfg:2: ringkeeper.log.strategy: none is not there yet;",
-        ),
+        ("dataDir=/d\naudit.enable=true", "zoo.cfg:2: audit.enable: refused:"),
+        ("dataDir=/d\nautopurge.purgeInterval=1w", "zoo.cfg:2: autopurge.purgeInterval: \"1w\" is not an interval;"),
+        ("dataDir=/d\nringkeeper.cores=4-2", "zoo.cfg:2: ringkeeper.cores: \"4-2\" is no list of CPUs;"),
+        ("dataDir=/d\nringkeeper.log.strategy=none", "zoo.cfg:2: ringkeeper.log.strategy: none is not there yet;"),
         ("dataDir=\\u12", "zoo.cfg:1: malformed \\uXXXX;"),
         ("dataDir=", "zoo.cfg:1: dataDir: is empty;"),
         (
@@ -246,16 +160,8 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
     ] {
         let problems = refusals(text);
         assert_eq!(problems.len(), 1, "{text}: {problems:?}");
-        assert!(
-            problems[0].starts_with(expected),
-            "{text}:\n{}\n{expected}",
-            problems[0]
-        );
-        assert!(
-            problems[0].contains("; "),
-            "says what is wrong but not what to write: {}",
-            problems[0]
-        );
+        assert!(problems[0].starts_with(expected), "{text}:\n{}\n{expected}", problems[0]);
+        assert!(problems[0].contains("; "), "says what is wrong but not what to write: {}", problems[0]);
     }
 }
 
@@ -263,28 +169,15 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
 fn all_problems_are_reported_at_once_and_an_ensemble_says_what_it_lacks() {
     let problems = refusals("clientPort=x\ntickTime=0\nserver.1=a:1:2\nserver.2=b:1:2");
     assert_eq!(problems.len(), 6, "{problems:?}"); // no dataDir, port, tick, both limits, ensemble
-    let error = ConfigError {
-        problems,
-        exit_code: 2,
-    };
-    assert!(
-        error
-            .to_string()
-            .lines()
-            .all(|line| line.starts_with("ringkeeper: "))
-    );
+    let error = ConfigError { problems, exit_code: 2 };
+    assert!(error.to_string().lines().all(|line| line.starts_with("ringkeeper: ")));
     assert_eq!(error.to_string().lines().count(), 6);
 }
 
 #[test]
 fn a_missing_file_and_too_many_arguments_are_refused() {
     let error = Config::load(&Source::File("/no/such/zoo.cfg".into()), &nothing, &[]).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("ringkeeper: /no/such/zoo.cfg: cannot read"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("ringkeeper: /no/such/zoo.cfg: cannot read"), "{error}");
     assert!(Source::from_arguments(&strings(&["1", "2", "3", "4", "5"])).is_err());
 }
 
@@ -294,20 +187,10 @@ fn the_short_form() {
     let (config, _) = Config::load(&source, &nothing, &[]).unwrap();
     assert_eq!(config.client.port, Some(2182));
     assert_eq!(config.directories.data, Path::new("/d"));
-    assert_eq!(
-        config.sessions,
-        SessionTimeouts {
-            tick_time_ms: 1000,
-            min_ms: 2000,
-            max_ms: 20_000
-        }
-    );
+    assert_eq!(config.sessions, SessionTimeouts { tick_time_ms: 1000, min_ms: 2000, max_ms: 20_000 });
     let source = Source::from_arguments(&strings(&["x", "/d"])).unwrap();
     let error = Config::load(&source, &nothing, &[]).unwrap_err();
-    assert!(
-        error.problems[0].starts_with("arguments: clientPort: \"x\""),
-        "{error}"
-    );
+    assert!(error.problems[0].starts_with("arguments: clientPort: \"x\""), "{error}");
     assert_eq!(Source::from_arguments(&[]), Ok(Source::BuiltIn));
 }
 
@@ -315,31 +198,22 @@ fn the_short_form() {
 fn myid_is_read_trimmed_and_must_be_a_number() {
     let home = Home::new();
     home.write("myid", " 7 \n");
-    assert_eq!(
-        home.load_with("dataDir=DIR", &[], &[]).unwrap().0.my_id,
-        Some(7)
-    );
+    assert_eq!(home.load_with("dataDir=DIR", &[], &[]).unwrap().0.my_id, Some(7));
     home.write("myid", "x\n");
     let error = home.load_with("dataDir=DIR", &[], &[]).unwrap_err();
-    assert!(
-        error.problems[0].contains("myid:1: serverid \"x\" is not a number;"),
-        "{error}"
-    );
+    assert!(error.problems[0].contains("myid:1: serverid \"x\" is not a number;"), "{error}");
     assert_eq!(good("").my_id, None);
 }
 
 #[test]
 fn a_single_server_line_runs_standalone_and_says_so() {
-    let (config, notices) =
-        load("dataDir=/d\nclientPort=2181\nserver.1=localhost:2888:3888").unwrap();
-    assert_eq!(
-        config.mode,
-        Mode::Standalone {
-            single_line_ignored: true
-        }
+    let (config, notices) = load("dataDir=/d\nclientPort=2181\nserver.1=localhost:2888:3888").unwrap();
+    assert_eq!(config.mode, Mode::Standalone { single_line_ignored: true });
+    assert!(
+        notices
+            .iter()
+            .any(|notice| notice.level == Level::Error && notice.text.contains("only one server specified (ignoring)"))
     );
-    assert!(notices.iter().any(|notice| notice.level == Level::Error
-        && notice.text.contains("only one server specified (ignoring)")));
 }
 
 #[test]
@@ -348,89 +222,49 @@ fn a_dynamic_file_is_read_and_guarded() {
     home.write("members", "server.1=a:1:2\nserver.2=b:1:2");
     let static_part = "dataDir=/d\ninitLimit=5\nsyncLimit=2\ndynamicConfigFile=DIR/members\n";
     let error = home.load_with(static_part, &[], &[]).unwrap_err();
-    assert!(
-        error.problems[0].contains("members:1: server.1: refused: an ensemble of 2"),
-        "{error}"
-    );
-    let error = home
-        .load_with(&format!("{static_part}server.3=c:1:2"), &[], &[])
-        .unwrap_err();
-    assert!(
-        error.problems[0].contains("although dynamicConfigFile is set"),
-        "{error}"
-    );
+    assert!(error.problems[0].contains("members:1: server.1: refused: an ensemble of 2"), "{error}");
+    let error = home.load_with(&format!("{static_part}server.3=c:1:2"), &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("although dynamicConfigFile is set"), "{error}");
     home.write("members", "tickTime=1");
     let error = home.load_with(static_part, &[], &[]).unwrap_err();
-    assert!(
-        error.problems[0].contains("members:1: tickTime: does not belong into a dynamic file;"),
-        "{error}"
-    );
+    assert!(error.problems[0].contains("members:1: tickTime: does not belong into a dynamic file;"), "{error}");
 }
 
 #[test]
 fn the_file_wins_over_the_command_line_which_wins_over_the_environment() {
     let text = "dataDir=/d\nsnapCount=50\n";
     let environment = [
-        (
-            "SERVER_JVMFLAGS",
-            "-Xmx1g -Dzookeeper.maxCnxns=1 -Dzookeeper.globalOutstandingLimit=11 -Djute.maxbuffer=111",
-        ),
+        ("SERVER_JVMFLAGS", "-Xmx1g -Dzookeeper.maxCnxns=1 -Dzookeeper.globalOutstandingLimit=11 -Djute.maxbuffer=111"),
         (
             "JVMFLAGS",
             "-Dzookeeper.maxCnxns=2 -Dzookeeper.snapCount=20 -Djute.maxbuffer=222 -Dzookeeper.preAllocSize=128",
         ),
     ];
-    let (config, notices) = load_with(
-        text,
-        &environment,
-        &["-Dzookeeper.snapCount=30", "jute.maxbuffer=333"],
-    )
-    .unwrap();
+    let (config, notices) = load_with(text, &environment, &["-Dzookeeper.snapCount=30", "jute.maxbuffer=333"]).unwrap();
     assert_eq!(config.snapshots.transactions_max, 50);
     assert_eq!(config.client.total_max, Some(2));
     assert_eq!(config.limits.outstanding_max, 11);
     assert_eq!(config.limits.frame_bytes_max, 333);
     assert_eq!(config.limits.record_extra_bytes, 1024);
     assert_eq!(config.log.segment_bytes, 128 * 1024);
-    assert_eq!(
-        config.settings["jute.maxbuffer"].origin,
-        Origin::CommandLine
-    );
-    assert_eq!(
-        config.settings["maxCnxns"].origin,
-        Origin::Environment("JVMFLAGS")
-    );
-    assert!(
-        notices
-            .iter()
-            .any(|notice| notice.level == Level::Info
-                && notice.text.ends_with("are ignored: -Xmx1g"))
-    );
+    assert_eq!(config.settings["jute.maxbuffer"].origin, Origin::CommandLine);
+    assert_eq!(config.settings["maxCnxns"].origin, Origin::Environment("JVMFLAGS"));
+    assert!(notices.iter().any(|notice| notice.level == Level::Info && notice.text.ends_with("are ignored: -Xmx1g")));
 }
 
 #[test]
 fn what_only_a_property_can_set_is_not_taken_from_the_file() {
-    let text = "4lw.commands.whitelist=conf\njute.maxbuffer=4194304\nreadonlymode.enabled=true\nfsync.warningthresholdms=0";
-    let (config, notices) = load_with(
-        &format!("dataDir=/d\n{text}"),
-        &[],
-        &["-Dzookeeper.4lw.commands.whitelist=ruok"],
-    )
-    .unwrap();
+    let text =
+        "4lw.commands.whitelist=conf\njute.maxbuffer=4194304\nreadonlymode.enabled=true\nfsync.warningthresholdms=0";
+    let (config, notices) =
+        load_with(&format!("dataDir=/d\n{text}"), &[], &["-Dzookeeper.4lw.commands.whitelist=ruok"]).unwrap();
     assert_eq!(config.whitelisted_words, ["conf"]);
     assert_eq!(config.limits.frame_bytes_max, 1_048_575);
     assert!(!config.read_only_mode);
     assert_eq!(config.log.flush_warning_ms, 0);
-    let ineffective: Vec<_> = notices
-        .iter()
-        .filter(|notice| notice.concern == Concern::Ineffective)
-        .collect();
+    let ineffective: Vec<_> = notices.iter().filter(|notice| notice.concern == Concern::Ineffective).collect();
     assert_eq!(ineffective.len(), 2, "{notices:?}");
-    assert!(
-        ineffective[0]
-            .text
-            .contains("give -Djute.maxbuffer=4194304 in JVMFLAGS")
-    );
+    assert!(ineffective[0].text.contains("give -Djute.maxbuffer=4194304 in JVMFLAGS"));
     let (config, _) = load_with("dataDir=/d", &[], &["-Dreadonlymode.enabled=true"]).unwrap();
     assert!(config.read_only_mode);
 }
@@ -441,54 +275,29 @@ fn names_written_in_the_wrong_form() {
     let (config, notices) = load_with(
         "dataDir=/d",
         &[],
-        &[
-            "-Dzookeeper.tickTime=1",
-            "-DsnapCount=7",
-            "-Dzookeeper.jute.maxbuffer=9",
-            "-Dfile.encoding=UTF-8",
-        ],
+        &["-Dzookeeper.tickTime=1", "-DsnapCount=7", "-Dzookeeper.jute.maxbuffer=9", "-Dfile.encoding=UTF-8"],
     )
     .unwrap();
-    assert_eq!(
-        (
-            config.sessions.tick_time_ms,
-            config.snapshots.transactions_max
-        ),
-        (3000, 100_000)
-    );
+    assert_eq!((config.sessions.tick_time_ms, config.snapshots.transactions_max), (3000, 100_000));
     let texts: Vec<_> = notices.iter().map(|notice| notice.text.as_str()).collect();
-    assert!(texts.contains(&"command line: -Dzookeeper.tickTime: has no effect as a property; write tickTime in zoo.cfg"), "{texts:?}");
-    assert!(texts.contains(
-        &"command line: -DsnapCount: has no effect under this name; give -Dzookeeper.snapCount"
-    ));
-    assert!(texts.contains(&"command line: -Dzookeeper.jute.maxbuffer: has no effect under this name; give -Djute.maxbuffer"));
     assert!(
-        texts.contains(&"properties of the JVM and of others are ignored: -Dfile.encoding")
+        texts.contains(&"command line: -Dzookeeper.tickTime: has no effect as a property; write tickTime in zoo.cfg"),
+        "{texts:?}"
     );
+    assert!(texts.contains(&"command line: -DsnapCount: has no effect under this name; give -Dzookeeper.snapCount"));
+    assert!(
+        texts.contains(
+            &"command line: -Dzookeeper.jute.maxbuffer: has no effect under this name; give -Djute.maxbuffer"
+        )
+    );
+    assert!(texts.contains(&"properties of the JVM and of others are ignored: -Dfile.encoding"));
 }
 
 #[test]
 fn a_prefixed_property_wins_over_the_same_without_prefix() {
-    let flags = [
-        "-Dzookeeper.fsync.warningthresholdms=5",
-        "-Dfsync.warningthresholdms=9",
-    ];
-    assert_eq!(
-        load_with("dataDir=/d", &[], &flags)
-            .unwrap()
-            .0
-            .log
-            .flush_warning_ms,
-        5
-    );
-    assert_eq!(
-        load_with("dataDir=/d", &[], &flags[1..])
-            .unwrap()
-            .0
-            .log
-            .flush_warning_ms,
-        9
-    );
+    let flags = ["-Dzookeeper.fsync.warningthresholdms=5", "-Dfsync.warningthresholdms=9"];
+    assert_eq!(load_with("dataDir=/d", &[], &flags).unwrap().0.log.flush_warning_ms, 5);
+    assert_eq!(load_with("dataDir=/d", &[], &flags[1..]).unwrap().0.log.flush_warning_ms, 9);
 }
 
 #[test]
@@ -506,31 +315,17 @@ fn slips_are_honoured_or_warned_about() {
             "zoo.cfg:8: maxClientCnxn: unknown key, ignored; did you mean maxClientCnxns?",
         ]
     );
-    let config =
-        good("maxClientCnxns=5\nmaxClientCnxns=7\nconnectionMaxTokens=3\nzookeeper.snapCount=9");
+    let config = good("maxClientCnxns=5\nmaxClientCnxns=7\nconnectionMaxTokens=3\nzookeeper.snapCount=9");
     assert_eq!(config.client.per_address_max, Some(7));
-    assert_eq!(
-        config.client.throttle,
-        Some(ConnectionThrottle {
-            tokens: 3,
-            fill_time_ms: 1,
-            fill_count: 1
-        })
-    );
+    assert_eq!(config.client.throttle, Some(ConnectionThrottle { tokens: 3, fill_time_ms: 1, fill_count: 1 }));
     assert_eq!(config.snapshots.transactions_max, 9);
-    assert_eq!(
-        good("znode.container.checkIntervalMs=500")
-            .tree
-            .container_check_interval_ms,
-        500
-    );
+    assert_eq!(good("znode.container.checkIntervalMs=500").tree.container_check_interval_ms, 500);
 }
 
 #[test]
 fn the_sample_file_every_installation_starts_from_is_silent() {
     let (_, notices) =
-        load("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/tmp/zookeeper\nclientPort=2181\n")
-            .unwrap();
+        load("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/tmp/zookeeper\nclientPort=2181\n").unwrap();
     assert_eq!(notices, []);
 }
 
@@ -569,25 +364,13 @@ fn own_keys() {
     );
     assert_eq!(
         config.runtime,
-        RuntimeSettings {
-            cpus: Some(vec![0, 1, 2, 8]),
-            pin: Pin::Off,
-            spin_us: Some(50),
-            log_level: None
-        }
+        RuntimeSettings { cpus: Some(vec![0, 1, 2, 8]), pin: Pin::Off, spin_us: Some(50), log_level: None }
     );
     assert_eq!(config.log.thread, LogThread::Inline);
     assert_eq!(config.reported_version.as_deref(), Some("3.8.4-x"));
-    let (config, _) = load_with(
-        "dataDir=/d",
-        &[],
-        &["-Dzookeeper.console.threshold=DEBUG", "-Dringkeeper.pin=on"],
-    )
-    .unwrap();
-    assert_eq!(
-        (config.runtime.log_level, config.runtime.pin),
-        (Some(LogLevel::Debug), Pin::On)
-    );
+    let (config, _) =
+        load_with("dataDir=/d", &[], &["-Dzookeeper.console.threshold=DEBUG", "-Dringkeeper.pin=on"]).unwrap();
+    assert_eq!((config.runtime.log_level, config.runtime.pin), (Some(LogLevel::Debug), Pin::On));
 }
 
 #[test]

@@ -34,21 +34,12 @@ pub fn check(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::OneOf(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
             Some(word) => Ok(Value::Text((*word).to_owned())),
             None => {
-                let known: Vec<_> = words
-                    .iter()
-                    .filter(|word| !word.is_empty())
-                    .copied()
-                    .collect();
-                Err(format!(
-                    "{text:?} is not known; write one of {}",
-                    known.join(", ")
-                ))
+                let known: Vec<_> = words.iter().filter(|word| !word.is_empty()).copied().collect();
+                Err(format!("{text:?} is not known; write one of {}", known.join(", ")))
             }
         },
         Kind::AutoOrInt { .. } if text.eq_ignore_ascii_case("auto") => Ok(Value::Auto),
-        Kind::AutoOrInt { min, max } => integer(text, min, max)
-            .map(Value::Int)
-            .map_err(|why| why + ", or auto"),
+        Kind::AutoOrInt { min, max } => integer(text, min, max).map(Value::Int).map_err(|why| why + ", or auto"),
     }
 }
 
@@ -60,10 +51,7 @@ fn integer(text: &str, min: i64, max: i64) -> Result<i64, String> {
     })?;
     match i64::try_from(number) {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
-        _ => Err(format!(
-            "{text} is out of range; write an integer {}",
-            range(min, max)
-        )),
+        _ => Err(format!("{text} is out of range; write an integer {}", range(min, max))),
     }
 }
 
@@ -76,11 +64,8 @@ fn range(min: i64, max: i64) -> String {
 
 /// `N` hours, or `Nms`, `Ns`, `Nm`, `Nh`, `Nd` (the suffixes of 3.10). Zero and less mean off.
 fn interval(text: &str) -> Result<u64, String> {
-    let digits = text.len()
-        - text
-            .trim_start_matches(['+', '-'])
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .len();
+    let digits =
+        text.len() - text.trim_start_matches(['+', '-']).trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit.trim() {
         "" | "h" => MS_PER_HOUR,
@@ -89,16 +74,11 @@ fn interval(text: &str) -> Result<u64, String> {
         "m" => 60_000,
         "d" => 24 * MS_PER_HOUR,
         _ => {
-            return Err(format!(
-                "{text:?} is not an interval; write hours, or a number followed by ms, s, m, h or d"
-            ));
+            return Err(format!("{text:?} is not an interval; write hours, or a number followed by ms, s, m, h or d"));
         }
     };
-    let number = integer(number, i64::from(i32::MIN), i64::from(i32::MAX)).map_err(|_| {
-        format!(
-            "{text:?} is not an interval; write hours, or a number followed by ms, s, m, h or d"
-        )
-    })?;
+    let number = integer(number, i64::from(i32::MIN), i64::from(i32::MAX))
+        .map_err(|_| format!("{text:?} is not an interval; write hours, or a number followed by ms, s, m, h or d"))?;
     Ok(u64::try_from(number).unwrap_or(0) * unit_ms) // at most 31 bits times 27
 }
 
@@ -106,32 +86,14 @@ fn interval(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    const INT: Kind = Kind::Int {
-        min: i32::MIN as i64,
-        max: i32::MAX as i64,
-    };
+    const INT: Kind = Kind::Int { min: i32::MIN as i64, max: i32::MAX as i64 };
 
     #[test]
     fn integers_are_decimal_and_bounded() {
-        for (text, number) in [
-            ("0", 0),
-            ("-1", -1),
-            ("+7", 7),
-            ("2147483647", i64::from(i32::MAX)),
-        ] {
+        for (text, number) in [("0", 0), ("-1", -1), ("+7", 7), ("2147483647", i64::from(i32::MAX))] {
             assert_eq!(check(INT, text), Ok(Value::Int(number)));
         }
-        for text in [
-            "",
-            "abc",
-            "1_000",
-            "10k",
-            "0x10",
-            "1.5",
-            "2147483648",
-            "9".repeat(60).as_str(),
-            "- 1",
-        ] {
+        for text in ["", "abc", "1_000", "10k", "0x10", "1.5", "2147483648", "9".repeat(60).as_str(), "- 1"] {
             assert!(check(INT, text).is_err(), "{text}");
         }
         assert_eq!(
@@ -152,14 +114,9 @@ mod tests {
 
     #[test]
     fn intervals_are_hours_unless_they_say() {
-        for (text, ms) in [
-            ("0", 0),
-            ("1", MS_PER_HOUR),
-            ("-3", 0),
-            ("90s", 90_000),
-            ("2d", 48 * MS_PER_HOUR),
-            ("5ms", 5),
-        ] {
+        for (text, ms) in
+            [("0", 0), ("1", MS_PER_HOUR), ("-3", 0), ("90s", 90_000), ("2d", 48 * MS_PER_HOUR), ("5ms", 5)]
+        {
             assert_eq!(check(Kind::Interval, text), Ok(Value::Millis(ms)), "{text}");
         }
         for text in ["", "h", "1w", "1 hour", "--1", "99999999999"] {

@@ -35,11 +35,7 @@ pub struct Summary {
 impl Summary {
     #[inline]
     pub fn record(&mut self, value: u64) {
-        self.min = if self.count == 0 {
-            value
-        } else {
-            self.min.min(value)
-        };
+        self.min = if self.count == 0 { value } else { self.min.min(value) };
         self.max = self.max.max(value);
         self.count += 1;
         self.sum = self.sum.saturating_add(value);
@@ -80,12 +76,8 @@ pub struct DetailedSummary {
 
 impl Default for DetailedSummary {
     fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, HOUR_MS, 2)
-            .expect("constant bounds that hdrhistogram accepts");
-        DetailedSummary {
-            summary: Summary::default(),
-            histogram,
-        }
+        let histogram = Histogram::new_with_bounds(1, HOUR_MS, 2).expect("constant bounds that hdrhistogram accepts");
+        DetailedSummary { summary: Summary::default(), histogram }
     }
 }
 
@@ -102,9 +94,7 @@ impl DetailedSummary {
 
     /// The smallest recorded value that at least this share (0 to 1) of all does not exceed; 0 when there is none.
     pub fn quantile(&self, share: f64) -> u64 {
-        self.histogram
-            .value_at_quantile(share)
-            .min(self.summary.max)
+        self.histogram.value_at_quantile(share).min(self.summary.max)
     }
 
     fn reset(&mut self) {
@@ -123,11 +113,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes {
-            last: -1,
-            min: -1,
-            max: -1,
-        }
+        Sizes { last: -1, min: -1, max: -1 }
     }
 }
 
@@ -136,11 +122,7 @@ impl Sizes {
     pub fn record(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.last = bytes;
-        self.min = if self.min < 0 {
-            bytes
-        } else {
-            self.min.min(bytes)
-        };
+        self.min = if self.min < 0 { bytes } else { self.min.min(bytes) };
         self.max = self.max.max(bytes);
     }
 }
@@ -163,19 +145,12 @@ impl PerNamespace {
         }
         let full = self.summaries.len() >= NAMESPACES_MAX || namespace.len() > NAMESPACE_BYTES_MAX;
         let namespace = if full { OTHER_NAMESPACES } else { namespace };
-        self.summaries
-            .entry_ref(namespace)
-            .or_default()
-            .record(value);
+        self.summaries.entry_ref(namespace).or_default().record(value);
     }
 
     /// By name.
     pub fn sorted(&self) -> Vec<(&str, &Summary)> {
-        let mut all: Vec<_> = self
-            .summaries
-            .iter()
-            .map(|(name, summary)| (name.as_ref(), summary))
-            .collect();
+        let mut all: Vec<_> = self.summaries.iter().map(|(name, summary)| (name.as_ref(), summary)).collect();
         all.sort_unstable_by_key(|(name, _)| *name);
         all
     }
@@ -292,11 +267,7 @@ impl Metrics {
     #[inline]
     pub fn answered(&mut self, update: bool, latency_ms: u64) {
         self.request_latency.record(latency_ms);
-        let summary = if update {
-            &mut self.updatelatency
-        } else {
-            &mut self.readlatency
-        };
+        let summary = if update { &mut self.updatelatency } else { &mut self.readlatency };
         summary.record(latency_ms);
     }
 
@@ -324,14 +295,12 @@ impl Metrics {
 
     /// Data of the node at `path`, or the names of its children, were read.
     pub fn node_read(&mut self, path: &str, bytes: u64) {
-        self.read_per_namespace
-            .record(path, path.len() as u64 + bytes + READ_OVERHEAD_BYTES);
+        self.read_per_namespace.record(path, path.len() as u64 + bytes + READ_OVERHEAD_BYTES);
     }
 
     /// The node at `path` was created or its data set.
     pub fn node_written(&mut self, path: &str, bytes: u64) {
-        self.write_per_namespace
-            .record(path, path.len() as u64 + bytes);
+        self.write_per_namespace.record(path, path.len() as u64 + bytes);
     }
 }
 
@@ -346,37 +315,19 @@ mod tests {
         let mut lines = 0;
         for line in tsv.lines().skip(1) {
             lines += 1;
-            let [name, kind, labels, quantiles, _, roles] =
-                line.split('\t').collect::<Vec<_>>()[..]
-            else {
+            let [name, kind, labels, quantiles, _, roles] = line.split('\t').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
             };
-            let metric = CATALOGUE
-                .iter()
-                .find(|metric| metric.name == name)
-                .unwrap_or_else(|| panic!("{name}"));
+            let metric = CATALOGUE.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("{name}"));
             let kind_name = match metric.kind {
                 MetricKind::Gauge => "gauge",
                 MetricKind::Counter => "counter",
                 MetricKind::Summary | MetricKind::Detailed => "summary",
             };
-            assert_eq!(
-                (kind_name, metric.labelled),
-                (kind, !labels.is_empty()),
-                "{name}"
-            );
-            let shares: Vec<_> = metric
-                .kind
-                .page_quantiles()
-                .iter()
-                .map(f64::to_string)
-                .collect();
+            assert_eq!((kind_name, metric.labelled), (kind, !labels.is_empty()), "{name}");
+            let shares: Vec<_> = metric.kind.page_quantiles().iter().map(f64::to_string).collect();
             assert_eq!(shares.join(" "), quantiles, "{name}");
-            assert_eq!(
-                metric.roles == catalogue::Roles::All,
-                roles == "all",
-                "{name}"
-            );
+            assert_eq!(metric.roles == catalogue::Roles::All, roles == "all", "{name}");
         }
         assert_eq!(lines, CATALOGUE.len());
     }
@@ -384,10 +335,7 @@ mod tests {
     #[test]
     fn every_counter_and_summary_is_kept_under_its_name() {
         let metrics = Metrics::default();
-        for metric in CATALOGUE
-            .iter()
-            .filter(|metric| metric.kind != MetricKind::Gauge)
-        {
+        for metric in CATALOGUE.iter().filter(|metric| metric.kind != MetricKind::Gauge) {
             let kept = match metrics.reading(metric.name) {
                 Some(Reading::Counter(_)) => metric.kind == MetricKind::Counter,
                 Some(Reading::Summary(_)) => metric.kind == MetricKind::Summary,
@@ -402,17 +350,11 @@ mod tests {
     #[test]
     fn summaries() {
         let mut summary = Summary::default();
-        assert_eq!(
-            (summary.min(), summary.max(), summary.average()),
-            (0, 0, 0.0)
-        );
+        assert_eq!((summary.min(), summary.max(), summary.average()), (0, 0, 0.0));
         for value in [9, 5, 0] {
             summary.record(value);
         }
-        assert_eq!(
-            (summary.count(), summary.sum(), summary.min(), summary.max()),
-            (3, 14, 0, 9)
-        );
+        assert_eq!((summary.count(), summary.sum(), summary.min(), summary.max()), (3, 14, 0, 9));
         assert_eq!(summary.average(), 4.6667);
         summary.record(u64::MAX);
         assert_eq!(summary.sum(), u64::MAX);
@@ -425,10 +367,7 @@ mod tests {
         for value in 1..=200 {
             detailed.record(value);
         }
-        assert_eq!(
-            [0.5, 0.95, 0.99, 0.999].map(|share| detailed.quantile(share)),
-            [100, 190, 198, 200]
-        );
+        assert_eq!([0.5, 0.95, 0.99, 0.999].map(|share| detailed.quantile(share)), [100, 190, 198, 200]);
         detailed.record(u64::MAX);
         assert_eq!(detailed.summary().max(), u64::MAX);
         detailed.reset();
@@ -448,56 +387,24 @@ mod tests {
         metrics.node_written(&format!("/{}", "x".repeat(500)), 10);
         let all = metrics.write_per_namespace.sorted();
         assert_eq!(all.len(), NAMESPACES_MAX + 1);
-        let (_, other) = all
-            .iter()
-            .find(|(name, _)| *name == OTHER_NAMESPACES)
-            .unwrap();
+        let (_, other) = all.iter().find(|(name, _)| *name == OTHER_NAMESPACES).unwrap();
         assert_eq!(other.count(), 401);
     }
 
     #[test]
     fn a_reset_forgets_what_java_forgets() {
-        let mut metrics = Metrics {
-            packets_sent: 3,
-            connection_rejected: 2,
-            auth_failed_count: 1,
-            ..Metrics::default()
-        };
+        let mut metrics =
+            Metrics { packets_sent: 3, connection_rejected: 2, auth_failed_count: 1, ..Metrics::default() };
         metrics.answered(true, 7);
         metrics.answered(false, 3);
         metrics.proposed(48);
         metrics.watches_fired(&[0, 0, 0, 2, 0]);
-        assert_eq!(
-            (
-                metrics.updatelatency.summary().sum(),
-                metrics.readlatency.summary().sum()
-            ),
-            (7, 3)
-        );
-        assert_eq!(
-            (metrics.request_latency.count(), metrics.proposal_size.max),
-            (2, 48)
-        );
-        assert_eq!(
-            (
-                metrics.node_changed_watch_count.sum(),
-                metrics.node_created_watch_count.count()
-            ),
-            (2, 0)
-        );
+        assert_eq!((metrics.updatelatency.summary().sum(), metrics.readlatency.summary().sum()), (7, 3));
+        assert_eq!((metrics.request_latency.count(), metrics.proposal_size.max), (2, 48));
+        assert_eq!((metrics.node_changed_watch_count.sum(), metrics.node_created_watch_count.count()), (2, 0));
         metrics.reset_server_stats();
-        assert_eq!(
-            (
-                metrics.packets_sent,
-                metrics.connection_rejected,
-                metrics.auth_failed_count
-            ),
-            (0, 0, 1)
-        );
-        assert_eq!(
-            (metrics.request_latency, metrics.proposal_size),
-            (Summary::default(), Sizes::default())
-        );
+        assert_eq!((metrics.packets_sent, metrics.connection_rejected, metrics.auth_failed_count), (0, 0, 1));
+        assert_eq!((metrics.request_latency, metrics.proposal_size), (Summary::default(), Sizes::default()));
         assert_eq!(metrics.updatelatency.summary().count(), 0);
     }
 }

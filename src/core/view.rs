@@ -201,9 +201,7 @@ pub fn operation_code(operation: Option<OpCode>) -> &'static str {
         Some(OpCode::CreateSession) => "SESS",
         Some(OpCode::CloseSession) => "CLOS",
         Some(OpCode::Ping) => "PING",
-        Some(OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl) => {
-            "CREA"
-        }
+        Some(OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl) => "CREA",
         Some(OpCode::Delete | OpCode::DeleteContainer) => "DELE",
         Some(OpCode::SetData) => "SETD",
         Some(OpCode::SetAcl) => "SETA",

@@ -16,9 +16,7 @@ use hashbrown::HashMap;
 use crate::core::metrics::catalogue::{CATALOGUE, Metric, MetricKind, Roles};
 use crate::core::metrics::{Reading, Summary};
 use crate::core::types::SessionId;
-use crate::core::view::{
-    self, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView,
-};
+use crate::core::view::{self, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView};
 use crate::wire::frame::FourLetterWord as Word;
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
@@ -72,34 +70,13 @@ pub fn needs(word: Word, whitelist: &Whitelist) -> Needs {
         return nothing;
     }
     match word {
-        Word::Stat | Word::Cons => Needs {
-            connections: true,
-            ..nothing
-        },
-        Word::Dump => Needs {
-            expiry: true,
-            ..nothing
-        },
-        Word::Wchc | Word::Wchp => Needs {
-            watch_list: true,
-            ..nothing
-        },
-        Word::Hash => Needs {
-            digests: true,
-            ..nothing
-        },
-        Word::Conf | Word::Dirs => Needs {
-            directory_sizes: true,
-            ..nothing
-        },
-        Word::Mntr => Needs {
-            file_descriptors: true,
-            ..nothing
-        },
-        Word::Envi => Needs {
-            environment: true,
-            ..nothing
-        },
+        Word::Stat | Word::Cons => Needs { connections: true, ..nothing },
+        Word::Dump => Needs { expiry: true, ..nothing },
+        Word::Wchc | Word::Wchp => Needs { watch_list: true, ..nothing },
+        Word::Hash => Needs { digests: true, ..nothing },
+        Word::Conf | Word::Dirs => Needs { directory_sizes: true, ..nothing },
+        Word::Mntr => Needs { file_descriptors: true, ..nothing },
+        Word::Envi => Needs { environment: true, ..nothing },
         _ => nothing,
     }
 }
@@ -136,11 +113,7 @@ pub fn answer(
     let written = match (word, node) {
         (Word::TelnetClose, _) => Ok(()),
         _ if !whitelist.allows(word) => {
-            writeln!(
-                text,
-                "{} is not executed because it is not in the whitelist.",
-                word.name()
-            )
+            writeln!(text, "{} is not executed because it is not in the whitelist.", word.name())
         }
         (Word::Ruok, _) => text.write_str("imok"),
         (Word::Envi, _) => environment(&mut text, host),
@@ -155,38 +128,24 @@ pub fn answer(
         (Word::Isro, None) => text.write_str("null"),
         (Word::Hash, None) => text.write_str(NOT_SERVING),
         (_, None) => writeln!(text, "{NOT_SERVING}"),
-        (Word::Isro, Some(node)) => text.write_str(if node.mode == Mode::ReadOnly {
-            "ro"
-        } else {
-            "rw"
-        }),
-        (Word::Srvr, Some(node)) => {
-            version(&mut text, host, node).and_then(|()| summary(&mut text, node))
-        }
+        (Word::Isro, Some(node)) => text.write_str(if node.mode == Mode::ReadOnly { "ro" } else { "rw" }),
+        (Word::Srvr, Some(node)) => version(&mut text, host, node).and_then(|()| summary(&mut text, node)),
         (Word::Stat, Some(node)) => stat(&mut text, host, node),
         (Word::Cons, Some(node)) => connections(&mut text, node),
         (Word::Mntr, Some(node)) => monitor(&mut text, host, node),
         (Word::Conf, Some(_)) => configuration(&mut text, host),
         (Word::Dirs, Some(_)) => {
             let sizes = host.directory_sizes;
-            writeln!(
-                text,
-                "datadir_size: {}\nlogdir_size: {}",
-                sizes.data_bytes, sizes.log_bytes
-            )
+            writeln!(text, "datadir_size: {}\nlogdir_size: {}", sizes.data_bytes, sizes.log_bytes)
         }
         (Word::Dump, Some(node)) => dump(&mut text, node),
-        (Word::Hash, Some(node)) => node
-            .digests
-            .iter()
-            .try_for_each(|(zxid, digest)| writeln!(text, "{:x}: {}", zxid.0, *digest as i64)),
+        (Word::Hash, Some(node)) => {
+            node.digests.iter().try_for_each(|(zxid, digest)| writeln!(text, "{:x}: {}", zxid.0, *digest as i64))
+        }
         (Word::Wchs, Some(node)) => {
             let watches = node.watches;
             let (connections, paths, total) = (watches.connections, watches.paths, watches.total);
-            writeln!(
-                text,
-                "{connections} connections watching {paths} paths\nTotal watches:{total}"
-            )
+            writeln!(text, "{connections} connections watching {paths} paths\nTotal watches:{total}")
         }
         (Word::Wchc, Some(node)) => watches_by_session(&mut text, node),
         (Word::Wchp, Some(node)) => watches_by_path(&mut text, node),
@@ -215,13 +174,7 @@ fn version(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
 fn summary(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
     let metrics = node.metrics;
     let latency = &metrics.request_latency;
-    writeln!(
-        out,
-        "Latency min/avg/max: {}/{}/{}",
-        latency.min(),
-        JavaDouble(latency.average()),
-        latency.max()
-    )?;
+    writeln!(out, "Latency min/avg/max: {}/{}/{}", latency.min(), JavaDouble(latency.average()), latency.max())?;
     writeln!(out, "Received: {}", metrics.packets_received)?;
     writeln!(out, "Sent: {}", metrics.packets_sent)?;
     writeln!(out, "Connections: {}", node.connections_count)?;
@@ -232,11 +185,7 @@ fn summary(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
     match node.mode {
         Mode::Leader => {
             let sizes = metrics.proposal_size;
-            writeln!(
-                out,
-                "Proposal sizes last/min/max: {}/{}/{}",
-                sizes.last, sizes.min, sizes.max
-            )
+            writeln!(out, "Proposal sizes last/min/max: {}/{}/{}", sizes.last, sizes.min, sizes.max)
         }
         _ => Ok(()),
     }
@@ -266,29 +215,14 @@ fn connections(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
 
 /// Up to the closing bracket. Java shows the interest of its selector: 1 is reading, and 0 is the one that asks.
 fn connection_head(out: &mut String, connection: &ConnectionView) -> fmt::Result {
-    let ConnectionView {
-        peer,
-        asks,
-        queued,
-        received,
-        sent,
-        ..
-    } = connection;
+    let ConnectionView { peer, asks, queued, received, sent, .. } = connection;
     let interest = u8::from(!asks);
-    write!(
-        out,
-        " {}[{interest}](queued={queued},recved={received},sent={sent}",
-        JavaAddress(*peer)
-    )
+    write!(out, " {}[{interest}](queued={queued},recved={received},sent={sent}", JavaAddress(*peer))
 }
 
 fn connection_session(out: &mut String, session: &SessionView) -> fmt::Result {
     let operation = view::operation_code(session.last_operation);
-    write!(
-        out,
-        ",sid=0x{:x},lop={operation},est={},to={}",
-        session.id.0, session.established_ms, session.timeout_ms
-    )?;
+    write!(out, ",sid=0x{:x},lop={operation},est={},to={}", session.id.0, session.established_ms, session.timeout_ms)?;
     if session.last_cxid >= 0 {
         write!(out, ",lcxid=0x{:x}", session.last_cxid)?;
     }
@@ -297,16 +231,8 @@ fn connection_session(out: &mut String, session: &SessionView) -> fmt::Result {
         ",lzxid=0x{:x},lresp={},llat={}",
         session.last_zxid, session.last_response_ms, session.last_latency_ms
     )?;
-    let SessionView {
-        min_latency_ms,
-        average_latency_ms,
-        max_latency_ms,
-        ..
-    } = session;
-    write!(
-        out,
-        ",minlat={min_latency_ms},avglat={average_latency_ms},maxlat={max_latency_ms}"
-    )
+    let SessionView { min_latency_ms, average_latency_ms, max_latency_ms, .. } = session;
+    write!(out, ",minlat={min_latency_ms},avglat={average_latency_ms},maxlat={max_latency_ms}")
 }
 
 fn configuration(out: &mut String, host: &HostView<'_>) -> fmt::Result {
@@ -328,85 +254,47 @@ fn configuration(out: &mut String, host: &HostView<'_>) -> fmt::Result {
 fn dump(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
     let buckets = &node.sessions_by_expiry.0;
     writeln!(out, "SessionTracker dump:")?;
-    writeln!(
-        out,
-        "Session Sets ({})/({}):",
-        buckets.len(),
-        buckets.iter().map(|(_, ids)| ids.len()).sum::<usize>()
-    )?;
+    writeln!(out, "Session Sets ({})/({}):", buckets.len(), buckets.iter().map(|(_, ids)| ids.len()).sum::<usize>())?;
     for (at_ms, ids) in buckets {
         writeln!(out, "{} expire at {}:", ids.len(), JavaDate(*at_ms))?;
-        ids.iter()
-            .try_for_each(|id| writeln!(out, "\t{}", Hex(*id)))?;
+        ids.iter().try_for_each(|id| writeln!(out, "\t{}", Hex(*id)))?;
     }
-    writeln!(
-        out,
-        "ephemeral nodes dump:\nSessions with Ephemerals ({}):",
-        node.ephemerals.len()
-    )?;
+    writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", node.ephemerals.len())?;
     for (id, paths) in &node.ephemerals {
         writeln!(out, "{}:", Hex(*id))?;
-        paths
-            .iter()
-            .try_for_each(|path| writeln!(out, "\t{path}"))?;
+        paths.iter().try_for_each(|path| writeln!(out, "\t{path}"))?;
     }
     let buckets = &node.connections_by_expiry.0;
-    let count: usize = buckets
-        .iter()
-        .map(|(_, connections)| connections.len())
-        .sum();
-    writeln!(
-        out,
-        "Connections dump:\nConnections Sets ({})/({count}):",
-        buckets.len()
-    )?;
+    let count: usize = buckets.iter().map(|(_, connections)| connections.len()).sum();
+    writeln!(out, "Connections dump:\nConnections Sets ({})/({count}):", buckets.len())?;
     for (at_ms, connections) in buckets {
         writeln!(out, "{} expire at {}:", connections.len(), JavaDate(*at_ms))?;
         for (peer, session) in connections {
-            writeln!(
-                out,
-                "\tip: {} sessionId: {}",
-                JavaAddress(*peer),
-                Hex(*session)
-            )?;
+            writeln!(out, "\tip: {} sessionId: {}", JavaAddress(*peer), Hex(*session))?;
         }
     }
     Ok(())
 }
 
 fn watches_by_session(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
-    for (session, paths) in grouped(
-        node.watch_list
-            .iter()
-            .map(|(session, path)| (*session, path)),
-    ) {
+    for (session, paths) in grouped(node.watch_list.iter().map(|(session, path)| (*session, path))) {
         writeln!(out, "{}", Hex(session))?;
-        paths
-            .iter()
-            .try_for_each(|path| writeln!(out, "\t{path}"))?;
+        paths.iter().try_for_each(|path| writeln!(out, "\t{path}"))?;
     }
     writeln!(out)
 }
 
 fn watches_by_path(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
-    for (path, sessions) in grouped(
-        node.watch_list
-            .iter()
-            .map(|(session, path)| (path, *session)),
-    ) {
+    for (path, sessions) in grouped(node.watch_list.iter().map(|(session, path)| (path, *session))) {
         writeln!(out, "{path}")?;
-        sessions
-            .iter()
-            .try_for_each(|session| writeln!(out, "\t{}", Hex(*session)))?;
+        sessions.iter().try_for_each(|session| writeln!(out, "\t{}", Hex(*session)))?;
     }
     writeln!(out)
 }
 
 /// Values by key, keys in the order in which they first appear. A value stands once under a key: a client may hold several
 /// kinds of watches on one path.
-fn grouped<K: std::hash::Hash + Eq + Copy, V: PartialEq>(
-    pairs: impl Iterator<Item = (K, V)>,
-) -> Vec<(K, Vec<V>)> {
+fn grouped<K: std::hash::Hash + Eq + Copy, V: PartialEq>(pairs: impl Iterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
     let mut groups: Vec<(K, Vec<V>)> = Vec::new();
     let mut places: HashMap<K, usize, FixedState> = HashMap::default();
     for (key, value) in pairs {
@@ -436,29 +324,13 @@ impl fmt::Display for Number {
 }
 
 fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::Result {
-    writeln!(
-        out,
-        "zk_version\t{}\nzk_server_state\t{}",
-        host.version,
-        node.mode.name()
-    )?;
-    for metric in CATALOGUE
-        .iter()
-        .filter(|metric| shown_by(metric.roles, node.mode))
-    {
+    writeln!(out, "zk_version\t{}\nzk_server_state\t{}", host.version, node.mode.name())?;
+    for metric in CATALOGUE.iter().filter(|metric| shown_by(metric.roles, node.mode)) {
         monitored(out, metric, host, node)?;
     }
     // No longer Java's, but collectors written for older servers ask for it.
-    writeln!(
-        out,
-        "zk_fsync_threshold_exceed_count\t{}",
-        node.metrics.fsync_threshold_exceed_count
-    )?;
-    writeln!(
-        out,
-        "zk_ringkeeper_writes_refused_disk_full\t{}",
-        node.metrics.writes_refused_disk_full
-    )
+    writeln!(out, "zk_fsync_threshold_exceed_count\t{}", node.metrics.fsync_threshold_exceed_count)?;
+    writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)
 }
 
 fn shown_by(roles: Roles, mode: Mode) -> bool {
@@ -470,12 +342,7 @@ fn shown_by(roles: Roles, mode: Mode) -> bool {
     }
 }
 
-fn monitored(
-    out: &mut String,
-    metric: &Metric,
-    host: &HostView<'_>,
-    node: &NodeView<'_>,
-) -> fmt::Result {
+fn monitored(out: &mut String, metric: &Metric, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::Result {
     let name = metric.name;
     if metric.kind == MetricKind::Gauge {
         return match gauge(name, host, node) {
@@ -496,19 +363,13 @@ fn monitored(
         }
         Some(Reading::PerNamespace(namespaces)) => {
             let mut all = namespaces.sorted().into_iter();
-            all.try_for_each(|(namespace, summary)| {
-                monitored_summary(out, &format!("{namespace}_"), name, summary)
-            })
+            all.try_for_each(|(namespace, summary)| monitored_summary(out, &format!("{namespace}_"), name, summary))
         }
     }
 }
 
 fn monitored_summary(out: &mut String, label: &str, name: &str, summary: &Summary) -> fmt::Result {
-    writeln!(
-        out,
-        "zk_avg_{label}{name}\t{}",
-        JavaDouble(summary.average())
-    )?;
+    writeln!(out, "zk_avg_{label}{name}\t{}", JavaDouble(summary.average()))?;
     let (min, max, count, sum) = (summary.min(), summary.max(), summary.count(), summary.sum());
     for (form, value) in [("min", min), ("max", max), ("cnt", count), ("sum", sum)] {
         writeln!(out, "zk_{form}_{label}{name}\t{value}")?;
@@ -543,9 +404,7 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
         "max_file_descriptor_count" => host.max_file_descriptors,
         "max_latency" => latency.max(),
         "min_latency" => latency.min(),
-        "non_mtls_local_conn_count"
-        | "non_mtls_remote_conn_count"
-        | "outstanding_tls_handshake" => 0,
+        "non_mtls_local_conn_count" | "non_mtls_remote_conn_count" | "outstanding_tls_handshake" => 0,
         "num_alive_connections" => node.connections_count,
         "open_file_descriptor_count" => host.open_file_descriptors,
         "outstanding_requests" => node.outstanding,
@@ -561,55 +420,17 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
 
 fn environment(out: &mut String, host: &HostView<'_>) -> fmt::Result {
     const NOT_JAVA: &str = "<NA>"; // Java's own word for a property it does not have
-    let EnvironmentView {
-        host_name,
-        os_name,
-        os_arch,
-        os_version,
-        user_name,
-        user_home,
-        user_dir,
-        ..
-    } = host.environment;
-    writeln!(
-        out,
-        "Environment:\nzookeeper.version={}\nhost.name={host_name}",
-        host.version
-    )?;
-    for name in [
-        "version",
-        "vendor",
-        "home",
-        "class.path",
-        "library.path",
-        "io.tmpdir",
-        "compiler",
-    ] {
+    let EnvironmentView { host_name, os_name, os_arch, os_version, user_name, user_home, user_dir, .. } =
+        host.environment;
+    writeln!(out, "Environment:\nzookeeper.version={}\nhost.name={host_name}", host.version)?;
+    for name in ["version", "vendor", "home", "class.path", "library.path", "io.tmpdir", "compiler"] {
         writeln!(out, "java.{name}={NOT_JAVA}")?;
     }
-    writeln!(
-        out,
-        "os.name={os_name}\nos.arch={os_arch}\nos.version={os_version}"
-    )?;
-    writeln!(
-        out,
-        "user.name={user_name}\nuser.home={user_home}\nuser.dir={user_dir}"
-    )?;
-    let EnvironmentView {
-        memory_free_mb,
-        memory_max_mb,
-        memory_total_mb,
-        ringkeeper_version,
-        ..
-    } = host.environment;
-    writeln!(
-        out,
-        "os.memory.free={memory_free_mb}MB\nos.memory.max={memory_max_mb}MB"
-    )?;
-    writeln!(
-        out,
-        "os.memory.total={memory_total_mb}MB\nringkeeper.version={ringkeeper_version}"
-    )
+    writeln!(out, "os.name={os_name}\nos.arch={os_arch}\nos.version={os_version}")?;
+    writeln!(out, "user.name={user_name}\nuser.home={user_home}\nuser.dir={user_dir}")?;
+    let EnvironmentView { memory_free_mb, memory_max_mb, memory_total_mb, ringkeeper_version, .. } = host.environment;
+    writeln!(out, "os.memory.free={memory_free_mb}MB\nos.memory.max={memory_max_mb}MB")?;
+    writeln!(out, "os.memory.total={memory_total_mb}MB\nringkeeper.version={ringkeeper_version}")
 }
 
 /// `0x` and the session id as Java prints it.
@@ -631,10 +452,7 @@ impl fmt::Display for JavaAddress {
             IpAddr::V4(address) => write!(f, "/{address}:{port}"),
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, g, h, i] = address.segments();
-                write!(
-                    f,
-                    "/[{a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{g:x}:{h:x}:{i:x}]:{port}"
-                )
+                write!(f, "/[{a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{g:x}:{h:x}:{i:x}]:{port}")
             }
         }
     }
@@ -647,11 +465,7 @@ impl fmt::Display for JavaDouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.0;
         let with_fraction = |digits: String| {
-            if digits.contains('.') {
-                digits
-            } else {
-                digits + ".0"
-            }
+            if digits.contains('.') { digits } else { digits + ".0" }
         };
         if number == 0.0 || (1e-3..1e7).contains(&number.abs()) {
             return f.write_str(&with_fraction(format!("{number}")));
@@ -673,23 +487,13 @@ struct JavaDate(i64);
 impl fmt::Display for JavaDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // 1970 began on a Thursday
-        const MONTHS: [&str; 12] = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let seconds = self.0.div_euclid(1000);
         let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let weekday = WEEKDAYS[days.rem_euclid(7) as usize];
         let (year, month, day) = civil_date(days);
-        let (hour, minute, second) = (
-            second_of_day / 3600,
-            second_of_day / 60 % 60,
-            second_of_day % 60,
-        );
-        write!(
-            f,
-            "{weekday} {} {day:02} {hour:02}:{minute:02}:{second:02} UTC {year}",
-            MONTHS[month - 1]
-        )
+        let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+        write!(f, "{weekday} {} {day:02} {hour:02}:{minute:02}:{second:02} UTC {year}", MONTHS[month - 1])
     }
 }
 
@@ -699,12 +503,8 @@ fn civil_date(days: i64) -> (i64, usize, i64) {
     const DAYS_TO_MARCH_OF_YEAR_0: i64 = 719_468;
     const DAYS_IN_400_YEARS: i64 = 146_097;
     let days = days + DAYS_TO_MARCH_OF_YEAR_0;
-    let (era, day_of_era) = (
-        days.div_euclid(DAYS_IN_400_YEARS),
-        days.rem_euclid(DAYS_IN_400_YEARS),
-    );
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let (era, day_of_era) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
@@ -745,10 +545,7 @@ mod tests {
         ] {
             assert_eq!(JavaDate(ms).to_string(), text);
         }
-        let _ = (
-            JavaDate(i64::MAX).to_string(),
-            JavaDate(i64::MIN).to_string(),
-        );
+        let _ = (JavaDate(i64::MAX).to_string(), JavaDate(i64::MIN).to_string());
     }
 
     #[test]
@@ -765,19 +562,11 @@ mod tests {
 
     #[test]
     fn the_whitelist() {
-        let names = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>()
-        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (list, unknown) = Whitelist::new(&names(&["ruok", "reqs", "MNTR"]), false);
         assert_eq!(unknown, ["reqs", "MNTR"]);
         assert!(
-            list.allows(Word::Ruok)
-                && list.allows(Word::Srvr)
-                && !list.allows(Word::Mntr)
-                && !list.allows(Word::Isro)
+            list.allows(Word::Ruok) && list.allows(Word::Srvr) && !list.allows(Word::Mntr) && !list.allows(Word::Isro)
         );
         assert!(Whitelist::new(&[], true).0.allows(Word::Isro));
         let (all, unknown) = Whitelist::new(&names(&["*"]), false);

@@ -46,12 +46,7 @@ pub struct Metric {
 }
 
 const fn metric(name: &'static str, kind: MetricKind, labelled: bool, roles: Roles) -> Metric {
-    Metric {
-        name,
-        kind,
-        labelled,
-        roles,
-    }
+    Metric { name, kind, labelled, roles }
 }
 
 #[rustfmt::skip]
