@@ -49,11 +49,11 @@ fn load_with(text: &str, environment: &[(&str, &str)], command_line: &[&str]) ->
 }
 
 fn good(text: &str) -> Config {
-    load(&format!("dataDir=/d\nclientPort=2181\n{text}")).unwrap().0
+    load(&format!("dataDir=/d\nadmin.enableServer=false\n{text}")).unwrap().0
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    let (_, notices) = load(&format!("dataDir=/d\nclientPort=2181\n{text}")).unwrap();
+    let (_, notices) = load(&format!("dataDir=/d\nadmin.enableServer=false\n{text}")).unwrap();
     notices.into_iter().filter(|notice| notice.level == Level::Warn).map(|notice| after_file(&notice.text)).collect()
 }
 
@@ -217,6 +217,24 @@ fn a_single_server_line_runs_standalone_and_says_so() {
 }
 
 #[test]
+fn the_own_server_line_brings_the_client_port_as_in_the_container_image() {
+    let home = Home::new();
+    home.write("myid", "1");
+    let image = "dataDir=DIR\nstandaloneEnabled=true\nadmin.enableServer=true\nserver.1=localhost:2888:3888;2181\n";
+    let (config, _) = home.load_with(image, &[], &[]).unwrap();
+    assert_eq!((config.client.port, config.client.address), (Some(2181), None));
+    let (config, _) = home.load_with(&image.replace(";2181", ";10.0.0.1:2182"), &[], &[]).unwrap();
+    assert_eq!((config.client.port, config.client.address.as_deref()), (Some(2182), Some("10.0.0.1")));
+    // The same in both places is fine, a difference is not.
+    assert!(home.load_with(&format!("{image}clientPort=2181"), &[], &[]).is_ok());
+    let error = home.load_with(&format!("{image}clientPort=2182"), &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("clientPort: the client address here is 0.0.0.0:2182"), "{error}");
+    // Without a myid the line belongs to nobody.
+    std::fs::remove_file(home.path("myid")).unwrap();
+    assert_eq!(home.load_with(image, &[], &[]).unwrap().0.client.port, None);
+}
+
+#[test]
 fn a_dynamic_file_is_read_and_guarded() {
     let home = Home::new();
     home.write("members", "server.1=a:1:2\nserver.2=b:1:2");
@@ -324,8 +342,10 @@ fn slips_are_honoured_or_warned_about() {
 
 #[test]
 fn the_sample_file_every_installation_starts_from_is_silent() {
-    let (_, notices) =
-        load("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/tmp/zookeeper\nclientPort=2181\n").unwrap();
+    let (_, notices) = load(
+        "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/tmp/zookeeper\nclientPort=2181\nadmin.enableServer=false\n",
+    )
+    .unwrap();
     assert_eq!(notices, []);
 }
 

@@ -57,7 +57,8 @@ pub struct NodeView<'a> {
     pub connections_by_expiry: Buckets<(SocketAddr, SessionId)>,
     /// `dump`: sessions that own ephemerals, and their paths.
     pub ephemerals: Vec<(SessionId, Vec<String>)>,
-    /// `wchc`, `wchp`: one entry a watch, in any order.
+    /// `wchc`, `wchp`: who watches what, in any order; a session stands once with a path, however many kinds of watches
+    /// it has there.
     pub watch_list: Vec<(SessionId, String)>,
     /// `hash`: the digest of the tree after every 128th transaction, newest last.
     pub digests: Vec<(Zxid, u64)>,

@@ -292,15 +292,13 @@ fn watches_by_path(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
     writeln!(out)
 }
 
-/// Values by key, keys in the order in which they first appear. A value stands once under a key: a client may hold several
-/// kinds of watches on one path.
-fn grouped<K: std::hash::Hash + Eq + Copy, V: PartialEq>(pairs: impl Iterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+/// Values by key, keys in the order in which they first appear.
+fn grouped<K: std::hash::Hash + Eq + Copy, V>(pairs: impl Iterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
     let mut groups: Vec<(K, Vec<V>)> = Vec::new();
     let mut places: HashMap<K, usize, FixedState> = HashMap::default();
     for (key, value) in pairs {
         let place = *places.entry(key).or_insert(groups.len());
         match groups.get_mut(place) {
-            Some((_, values)) if values.last() == Some(&value) => {}
             Some((_, values)) => values.push(value),
             None => groups.push((key, vec![value])),
         }
