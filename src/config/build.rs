@@ -119,7 +119,7 @@ impl Builder {
         if provider == keys::NULL_METRICS_PROVIDER {
             self.warn("metricsProvider.className", Concern::Ineffective, "metrics are kept all the same");
         }
-        if self.bool("admin.enableServer") {
+        if !self.bool("admin.enableServer") {
             self.warn(
                 "admin.enableServer",
                 Concern::NotYet,

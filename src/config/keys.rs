@@ -42,7 +42,7 @@ pub enum Kind {
     StrictBool,
     /// Read as a property: `true` in any letter case, everything else is false.
     PropertyBool,
-    /// Everything but the word given is the other one.
+    /// Whether the value is exactly this word; everything else is the other choice.
     Word(&'static str),
     Path,
     Text,
@@ -328,7 +328,7 @@ pub const KEYS: &[Key] = &[
     p("4lw.commands.whitelist", Text, "", Implemented),
 
     // 3.1 AdminServer
-    p("admin.enableServer", PropertyBool, "true", Implemented),
+    p("admin.enableServer", Word("false"), "true", Implemented),
     p("admin.serverAddress", Text, "0.0.0.0", NotYet(ADMIN)),
     p("admin.serverPort", PORT, "8080", NotYet(ADMIN)),
     p("admin.idleTimeout", INT, "30000", NotYet(ADMIN)),
@@ -410,6 +410,11 @@ pub const KEYS: &[Key] = &[
     own("ringkeeper.quorumPeerMustMatchServerList", PropertyBool, "false", Refused(TLS)),
     own("ringkeeper.metricsPort", PORT, "", NotYet(METRICS_PAGE)),
     own("ringkeeper.metricsNaming", OneOf(&["3.9", "3.10"]), "3.9", NotYet(METRICS_PAGE)),
+    own("ringkeeper.metricsJmxAliases", PropertyBool, "false", NotYet(METRICS_PAGE)),
+    own("ringkeeper.adminOptional", PropertyBool, "false", NotYet(ADMIN)),
+    own("ringkeeper.slowOpMs", NOT_NEGATIVE, "0", NotYet("slow operations are not logged yet")),
+    own("ringkeeper.dualFormat", PropertyBool, "false", NotYet("data is written in one format only")),
+    own("ringkeeper.myid", Text, "", NotYet("the id is read from the file myid only")),
     own("ringkeeper.mntrPrometheusForm", PropertyBool, "false", NotYet("`mntr` has its default form only")),
     own("ringkeeper.jaasConfig", Path, "", NotYet("SASL is not served yet: clients cannot log in with it, and ACLs of scheme sasl admit nobody")),
     own("ringkeeper.digestMd5", PropertyBool, "true", NotYet("SASL is not served yet")).harmless(&["false"]),

@@ -78,6 +78,15 @@ pub fn definitions(
         let origin = Origin::Environment("ZOO_DATADIR_AUTOCREATE_DISABLE");
         all.push(Definition { name: "zookeeper.datadir.autocreate".to_owned(), value: "false".to_owned(), origin });
     }
+    if let Some(value) = environment("ZOO_LOG4J_PROP").filter(|value| !value.is_empty()) {
+        let origin = Origin::Environment("ZOO_LOG4J_PROP");
+        all.push(Definition { name: "zookeeper.root.logger".to_owned(), value, origin });
+    }
+    if environment("JMXPORT").is_some_and(|value| !value.is_empty()) {
+        let text =
+            "JMXPORT: there is no JMX here, and nothing listens on that port; every metric is in `mntr`".to_owned();
+        notices.push(Notice::warn(Concern::Ineffective, text));
+    }
     for variable in ["SERVER_JVMFLAGS", "JVMFLAGS"] {
         let text = environment(variable).unwrap_or_default();
         for token in text.split_ascii_whitespace() {

@@ -312,6 +312,22 @@ fn names_written_in_the_wrong_form() {
 }
 
 #[test]
+fn variables_of_the_java_scripts() {
+    let environment = [
+        ("ZOO_LOG4J_PROP", "DEBUG,ROLLINGFILE"),
+        ("ZOO_DATADIR_AUTOCREATE_DISABLE", "1"),
+        ("JMXPORT", "9010"),
+        ("JVMFLAGS", "-javaagent:/opt/jmx_prometheus_javaagent.jar=9404:/etc/jmx.yml"),
+    ];
+    let (config, notices) = load_with("dataDir=/d\nadmin.enableServer=false", &environment, &[]).unwrap();
+    assert_eq!(config.runtime.log_level, Some(LogLevel::Debug));
+    assert!(!config.directories.autocreate);
+    let warned: Vec<_> = notices.iter().filter(|notice| notice.level == Level::Warn).collect();
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(warned[0].text.starts_with("JMXPORT: ") && warned[1].text.contains("jmx_prometheus"));
+}
+
+#[test]
 fn a_prefixed_property_wins_over_the_same_without_prefix() {
     let flags = ["-Dzookeeper.fsync.warningthresholdms=5", "-Dfsync.warningthresholdms=9"];
     assert_eq!(load_with("dataDir=/d", &[], &flags).unwrap().0.log.flush_warning_ms, 5);
@@ -369,7 +385,10 @@ fn clamps_and_switched_off_bounds() {
 fn unsafe_wishes_are_loud() {
     assert!(warnings("forceSync=no")[0].contains("every write is flushed"));
     assert!(warnings("skipACL=yes")[0].contains("ACCESS CONTROL IS OFF"));
-    assert!(good("skipACL=yes").auth.skip_acl && !good("skipACL=true").auth.skip_acl);
+    assert!(good("skipACL=yes").auth.skip_acl);
+    assert!(!good("skipACL=true").auth.skip_acl && !good("skipACL=YES").auth.skip_acl);
+    let (_, notices) = load("dataDir=/d\nadmin.enableServer=no").unwrap(); // only `false` is no
+    assert!(notices.iter().any(|notice| notice.concern == Concern::NotYet && notice.level == Level::Warn));
     assert!(
         warnings("dataLogDir=logs")[0]
             .ends_with("dataLogDir: logs is relative. Prepend ./ to indicate that you're sure!")

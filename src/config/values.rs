@@ -28,7 +28,7 @@ pub fn check(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::StrictBool if text.eq_ignore_ascii_case("false") => Ok(Value::Bool(false)),
         Kind::StrictBool => Err(format!("invalid option {text:?}; write true or false")),
         Kind::PropertyBool => Ok(Value::Bool(text.eq_ignore_ascii_case("true"))),
-        Kind::Word(word) => Ok(Value::Bool(text.eq_ignore_ascii_case(word))),
+        Kind::Word(word) => Ok(Value::Bool(text == word)),
         Kind::Path if text.is_empty() => Err("is empty; write a path".to_owned()),
         Kind::Path | Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::Interval => interval(text).map(Value::Millis),
@@ -133,8 +133,8 @@ mod tests {
         assert!(check(Kind::StrictBool, "yes").is_err());
         assert_eq!(check(Kind::PropertyBool, "yes"), Ok(Value::Bool(false)));
         assert_eq!(check(Kind::PropertyBool, "True"), Ok(Value::Bool(true)));
-        assert_eq!(check(Kind::Word("yes"), "YES"), Ok(Value::Bool(true)));
-        assert_eq!(check(Kind::Word("yes"), "true"), Ok(Value::Bool(false)));
+        assert_eq!(check(Kind::Word("yes"), "yes"), Ok(Value::Bool(true)));
+        assert_eq!(check(Kind::Word("yes"), "YES"), Ok(Value::Bool(false)));
     }
 
     #[test]
