@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use super::connection::Connection;
 use super::metrics::Metrics;
 use super::types::{SessionId, Zxid};
 use crate::wire::client::OpCode;
@@ -85,6 +86,35 @@ pub struct ConnectionView {
     pub sent: u64,
     /// `None` before a session is established.
     pub session: Option<SessionView>,
+}
+
+impl ConnectionView {
+    /// Shows `connection`; `asks`: it is the one that sent the word.
+    pub fn of(connection: &Connection, asks: bool) -> ConnectionView {
+        let stats = &connection.stats;
+        let answered = stats.answered > 0;
+        let session = (connection.session != SessionId(0)).then(|| SessionView {
+            id: connection.session,
+            last_operation: stats.last_opcode,
+            established_ms: stats.established_ms,
+            timeout_ms: connection.timeout_ms,
+            last_cxid: stats.last_cxid,
+            last_zxid: stats.last_zxid,
+            last_response_ms: stats.last_response_us / 1000,
+            last_latency_ms: stats.last_latency_ms,
+            min_latency_ms: if answered { stats.min_latency_ms } else { 0 },
+            average_latency_ms: stats.total_latency_ms / stats.answered.max(1),
+            max_latency_ms: stats.max_latency_ms,
+        });
+        ConnectionView {
+            peer: connection.peer,
+            asks,
+            queued: connection.pending.len() as u64,
+            received: stats.packets_received,
+            sent: stats.packets_sent,
+            session,
+        }
+    }
 }
 
 /// What is known of a connection once it has a session.
@@ -225,5 +255,33 @@ pub fn operation_code(operation: Option<OpCode>) -> &'static str {
         Some(OpCode::WhoAmI) => "HOMI",
         // Never the last operation of a connection in Java: they are answered outside of its pipeline.
         Some(OpCode::Auth | OpCode::Sasl | OpCode::Error) => "NA",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::tree::acl::ip_identity;
+    use crate::core::types::ConnectionId;
+
+    #[test]
+    fn a_connection_shows_its_session_only_when_it_has_one_and_no_latency_before_the_first() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut connection = Connection::new(ConnectionId(1), peer, ip_identity(peer.ip()), 77);
+        assert!(ConnectionView::of(&connection, true).session.is_none());
+        connection.session = SessionId(5);
+        let session = ConnectionView::of(&connection, false).session.unwrap();
+        assert_eq!((session.established_ms, session.min_latency_ms, session.average_latency_ms), (77, 0, 0));
+        connection.stats.answered(OpCode::GetData, 1, Zxid(9), 5_000_000, 3);
+        connection.stats.answered(OpCode::GetData, 2, Zxid(9), 6_000_000, 8);
+        let session = ConnectionView::of(&connection, false).session.unwrap();
+        assert_eq!((session.min_latency_ms, session.average_latency_ms, session.max_latency_ms), (3, 5, 8));
+        assert_eq!((session.last_cxid, session.last_zxid, session.last_response_ms), (2, 9, 6000));
+    }
+
+    #[test]
+    fn buckets_are_sorted_by_moment_and_within() {
+        let buckets: Buckets<u8> = [(20, 2), (10, 3), (20, 1)].into_iter().collect();
+        assert_eq!(buckets, Buckets(vec![(10, vec![3]), (20, vec![1, 2])]));
     }
 }
