@@ -22,6 +22,12 @@ pub struct SharedDisk {
     pub fuse: Rc<RefCell<Option<usize>>>,
 }
 
+impl std::fmt::Debug for SharedDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.memory.borrow().paths()).finish()
+    }
+}
+
 impl Disk for SharedDisk {
     fn run(&mut self, op: DiskOp) -> DiskEvent {
         if let Some(left) = self.fuse.borrow_mut().as_mut() {
@@ -52,9 +58,11 @@ impl SharedDisk {
         self.memory.borrow_mut().crash(chance);
     }
 
-    /// A copy that goes its own way.
+    /// A copy that goes its own way, under another process.
     pub fn fork(&self) -> SharedDisk {
-        SharedDisk { memory: Rc::new(RefCell::new(self.memory.borrow().clone())), fuse: Rc::default() }
+        let mut memory = self.memory.borrow().clone();
+        memory.end_process();
+        SharedDisk { memory: Rc::new(RefCell::new(memory)), fuse: Rc::default() }
     }
 
     pub fn paths(&self, part: &str) -> Vec<PathBuf> {
