@@ -99,10 +99,13 @@ impl Builder {
     fn config(&mut self, my_id_text: Option<&[u8]>) -> Option<Config> {
         let my_id = self.my_id(my_id_text);
         let directories = self.directories();
-        let client = self.client();
         let sessions = self.sessions();
+        let membership = self.membership();
+        let own_member =
+            |(members, _): &(Vec<Member>, Mode)| members.iter().find(|member| Some(member.id) == my_id).cloned();
+        let client = self.client(membership.as_ref().and_then(own_member));
         self.check_authentication_providers();
-        let (members, mode) = self.membership()?;
+        let (members, mode) = membership?;
         let auth = self.auth();
         let log = self.log();
         let snapshots = self.snapshots();
@@ -115,6 +118,13 @@ impl Builder {
         let provider = self.text("metricsProvider.className").unwrap_or_default();
         if provider == keys::NULL_METRICS_PROVIDER {
             self.warn("metricsProvider.className", Concern::Ineffective, "metrics are kept all the same");
+        }
+        if !self.bool("admin.enableServer") {
+            self.warn(
+                "admin.enableServer",
+                Concern::NotYet,
+                &format!("{}; write false if nobody asks it", keys::ADMIN),
+            );
         }
         Some(Config {
             source: self.source.clone(),
@@ -162,18 +172,30 @@ impl Builder {
         Some(Directories { data: data.into(), log: log.into(), autocreate: self.bool("datadir.autocreate") })
     }
 
-    fn client(&mut self) -> ClientListener {
-        let port = self.optional_int("clientPort").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-        let address = self.text("clientPortAddress");
+    /// `own_member`: this server's own line, whose client part takes part in the decision even when it runs standalone.
+    fn client(&mut self, own_member: Option<Member>) -> ClientListener {
+        let mut port =
+            self.optional_int("clientPort").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let mut address = self.text("clientPortAddress");
         if address.is_some() && port.is_none() {
             self.refuse("clientPortAddress", "is set but clientPort is not; write clientPort=2181 too");
         }
+        if let Some((member_host, member_port)) = own_member.as_ref().and_then(|member| member.client.as_ref()) {
+            let member_address = Some(member_host.clone()).filter(|host| !is_every_address(host));
+            let same_address = address.as_ref().is_none_or(|host| is_every_address(host)) || address == member_address;
+            if let Some(static_port) = port.filter(|port| port != member_port || !same_address) {
+                let static_address = address.as_deref().unwrap_or("0.0.0.0");
+                let why = format!(
+                    "the client address here is {static_address}:{static_port} and in this server's own line \
+                     {member_host}:{member_port}; write it in one of the two places only"
+                );
+                self.refuse("clientPort", &why);
+            }
+            (port, address) = (Some(*member_port), member_address);
+        }
         if port.is_none() {
-            self.notices.push(Notice::new(
-                Level::Info,
-                Concern::Other,
-                format!("{}: clientPort is not set: no client can connect", self.source),
-            ));
+            let text = format!("{}: clientPort is not set: no client can connect", self.source);
+            self.notices.push(Notice::new(Level::Info, Concern::Other, text));
         }
         let tokens = self.count("connection_throttle_tokens");
         let throttle = tokens.map(|tokens| ConnectionThrottle {
@@ -506,6 +528,10 @@ impl Builder {
         let text = format!("{}: {why}", self.place(name));
         self.notices.push(Notice::warn(concern, text));
     }
+}
+
+fn is_every_address(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
 }
 
 fn unsigned(number: i64) -> u64 {

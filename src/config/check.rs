@@ -5,12 +5,6 @@ use std::fmt::Write;
 use super::keys::{self, Judgement};
 use super::{Concern, Config, Mode, Notice, Origin};
 
-/// Whether the value of a setting must not be shown.
-pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["password", "superdigest", "secret"].iter().any(|word| name.contains(word)) && !name.contains("passwordpath")
-}
-
 /// The report for a configuration that was accepted.
 pub fn report(config: &Config, notices: &[Notice]) -> String {
     let mut out = String::new();
@@ -21,7 +15,7 @@ pub fn report(config: &Config, notices: &[Notice]) -> String {
     let _ = writeln!(out, "{}: valid, {mode}\n\nEffective settings:", config.source);
     let mut lines: Vec<(String, String, String)> = Vec::new();
     for setting in config.settings.values() {
-        let value = if is_secret(&setting.name) { "***" } else { &setting.value };
+        let value = if keys::is_secret(&setting.name) { "***" } else { &setting.value };
         lines.push((setting.name.clone(), value.to_owned(), setting.origin.to_string()));
     }
     let defaulted = |key: &&keys::Key| {

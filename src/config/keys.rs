@@ -32,12 +32,17 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// As `Int`, and also hexadecimal (`0x...`, `#...`) or octal (`0...`), as Java decodes some properties.
+    Decoded {
+        min: i64,
+        max: i64,
+    },
     Double,
     /// Read by the parser: `true` or `false` in any letter case, everything else is an error.
     StrictBool,
     /// Read as a property: `true` in any letter case, everything else is false.
     PropertyBool,
-    /// Everything but the word given is the other one.
+    /// Whether the value is exactly this word; everything else is the other choice.
     Word(&'static str),
     Path,
     Text,
@@ -97,8 +102,7 @@ impl Key {
 
     /// Whether `value` asks only for what happens anyway.
     pub fn asks_for_nothing(&self, value: &str) -> bool {
-        let same = |word: &&str| word.eq_ignore_ascii_case(value);
-        same(&self.default) || self.harmless.iter().any(|word| same(&word))
+        self.default.eq_ignore_ascii_case(value) || self.harmless.iter().any(|word| word.eq_ignore_ascii_case(value))
     }
 
     /// The name after `-D`.
@@ -146,7 +150,7 @@ const TLS: &str = "TLS is not served yet, and a port an operator believes encryp
 const SASL: &str = "SASL is not served yet, so nobody could satisfy it";
 const JVM_THREADS: &str = "it shapes Java's threads and buffers; this server has one executor per core instead";
 const QUORUM_SASL: &str = "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
-const ADMIN: &str = "the AdminServer is not there yet: no HTTP port is opened";
+pub const ADMIN: &str = "the AdminServer is not there yet: no HTTP port is opened";
 const METRICS_PAGE: &str = "the metrics page is not there yet: no HTTP port is opened; `mntr` has every value";
 const THROTTLER: &str = "requests are not queued in front of the pipeline, so there is nothing to throttle yet";
 const TOKENS: &str = "the token bucket has a fixed size and drops nothing at random yet";
@@ -297,7 +301,7 @@ pub const KEYS: &[Key] = &[
     p("netty.server.outstandingHandshake.limit", INT, "-1", NotYet("TLS is not served yet")).alias(&["outstandingHandshake.limit"]),
     p("netty.server.earlyDropSecureConnectionHandshakes", PropertyBool, "false", NotYet("TLS is not served yet")).alias(&["earlyDropSecureConnectionHandshakes"]),
     p("netty.advancedFlowControl.enabled", PropertyBool, "false", NoEffect("a client that does not read is not read from; there is no other flow control to switch")).alias(&["advancedFlowControlEnabled"]),
-    d("jute.maxbuffer", Int { min: 1, max: i32::MAX as i64 }, "1048575", Implemented),
+    d("jute.maxbuffer", Decoded { min: 1, max: i32::MAX as i64 }, "1048575", Implemented),
     p("jute.maxbuffer.extrasize", INT, "", Implemented),
     p("maxResponseCacheSize", INT, "400", NoEffect("replies are encoded straight from memory, so there is no cache of them")),
     p("maxGetChildrenResponseCacheSize", INT, "400", NoEffect("replies are encoded straight from memory, so there is no cache of them")),
@@ -324,7 +328,7 @@ pub const KEYS: &[Key] = &[
     p("4lw.commands.whitelist", Text, "", Implemented),
 
     // 3.1 AdminServer
-    p("admin.enableServer", PropertyBool, "true", NotYet(ADMIN)).harmless(&["false"]),
+    p("admin.enableServer", Word("false"), "true", Implemented),
     p("admin.serverAddress", Text, "0.0.0.0", NotYet(ADMIN)),
     p("admin.serverPort", PORT, "8080", NotYet(ADMIN)),
     p("admin.idleTimeout", INT, "30000", NotYet(ADMIN)),
@@ -406,6 +410,11 @@ pub const KEYS: &[Key] = &[
     own("ringkeeper.quorumPeerMustMatchServerList", PropertyBool, "false", Refused(TLS)),
     own("ringkeeper.metricsPort", PORT, "", NotYet(METRICS_PAGE)),
     own("ringkeeper.metricsNaming", OneOf(&["3.9", "3.10"]), "3.9", NotYet(METRICS_PAGE)),
+    own("ringkeeper.metricsJmxAliases", PropertyBool, "false", NotYet(METRICS_PAGE)),
+    own("ringkeeper.adminOptional", PropertyBool, "false", NotYet(ADMIN)),
+    own("ringkeeper.slowOpMs", NOT_NEGATIVE, "0", NotYet("slow operations are not logged yet")),
+    own("ringkeeper.dualFormat", PropertyBool, "false", NotYet("data is written in one format only")),
+    own("ringkeeper.myid", Text, "", NotYet("the id is read from the file myid only")),
     own("ringkeeper.mntrPrometheusForm", PropertyBool, "false", NotYet("`mntr` has its default form only")),
     own("ringkeeper.jaasConfig", Path, "", NotYet("SASL is not served yet: clients cannot log in with it, and ACLs of scheme sasl admit nobody")),
     own("ringkeeper.digestMd5", PropertyBool, "true", NotYet("SASL is not served yet")).harmless(&["false"]),
@@ -413,12 +422,12 @@ pub const KEYS: &[Key] = &[
     own("ringkeeper.auditFile", Path, "", Refused("the audit log is not written yet, and it must never be silently missing")),
 ];
 
-/// Keys whose tail is free. The name ends in a dot; the longest prefix that fits decides.
+/// Keys whose tail is free; the longest name that fits decides.
 #[rustfmt::skip]
 pub const FAMILIES: &[Key] = &[
     Key::new(Place::Dynamic, "server.", Text, "", Implemented),
-    Key::new(Place::Dynamic, "group.", Text, "", Implemented),
-    Key::new(Place::Dynamic, "weight.", Text, "", Implemented),
+    Key::new(Place::Dynamic, "group", Text, "", Implemented),
+    Key::new(Place::Dynamic, "weight", Text, "", Implemented),
     p("authProvider.", Text, "", Implemented),
     p("superUser.", Text, "", NotYet("SASL is not served yet, so no SASL user can be the superuser")),
     p("ssl.", Text, "", Refused(TLS)),
@@ -429,6 +438,12 @@ pub const FAMILIES: &[Key] = &[
     p("kerberos.", Text, "", NoEffect(KERBEROS)),
     s("metricsProvider.", Text, "", NotYet(METRICS_PAGE)),
 ];
+
+/// Whether the value of a setting must not be shown anywhere.
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "superdigest", "secret"].iter().any(|word| name.contains(word)) && !name.contains("passwordpath")
+}
 
 /// How a name was found.
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,7 @@ impl fmt::Display for Origin {
 }
 
 /// One setting that somebody wrote.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Setting {
     pub key: &'static Key,
     /// The setting's own name: the key's, or what was written for a member of a family.
@@ -49,15 +49,21 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if keys::is_secret(&self.name) { "***" } else { &self.value };
+        write!(f, "{}={value} [{}]", self.name, self.origin)
+    }
+}
+
 /// The effective settings by name.
 pub type Settings = BTreeMap<String, Setting>;
 
 /// One `-Dname=value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
-    pub name: String,
-    pub value: String,
-    pub origin: Origin,
+    name: String,
+    value: String,
+    origin: Origin,
 }
 
 /// Reads the `-D` tokens of the environment and the command line, lowest precedence first.
@@ -71,6 +77,15 @@ pub fn definitions(
     if environment("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some_and(|value| !value.is_empty()) {
         let origin = Origin::Environment("ZOO_DATADIR_AUTOCREATE_DISABLE");
         all.push(Definition { name: "zookeeper.datadir.autocreate".to_owned(), value: "false".to_owned(), origin });
+    }
+    if let Some(value) = environment("ZOO_LOG4J_PROP").filter(|value| !value.is_empty()) {
+        let origin = Origin::Environment("ZOO_LOG4J_PROP");
+        all.push(Definition { name: "zookeeper.root.logger".to_owned(), value, origin });
+    }
+    if environment("JMXPORT").is_some_and(|value| !value.is_empty()) {
+        let text =
+            "JMXPORT: there is no JMX here, and nothing listens on that port; every metric is in `mntr`".to_owned();
+        notices.push(Notice::warn(Concern::Ineffective, text));
     }
     for variable in ["SERVER_JVMFLAGS", "JVMFLAGS"] {
         let text = environment(variable).unwrap_or_default();

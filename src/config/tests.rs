@@ -49,11 +49,11 @@ fn load_with(text: &str, environment: &[(&str, &str)], command_line: &[&str]) ->
 }
 
 fn good(text: &str) -> Config {
-    load(&format!("dataDir=/d\nclientPort=2181\n{text}")).unwrap().0
+    load(&format!("dataDir=/d\nadmin.enableServer=false\n{text}")).unwrap().0
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    let (_, notices) = load(&format!("dataDir=/d\nclientPort=2181\n{text}")).unwrap();
+    let (_, notices) = load(&format!("dataDir=/d\nadmin.enableServer=false\n{text}")).unwrap();
     notices.into_iter().filter(|notice| notice.level == Level::Warn).map(|notice| after_file(&notice.text)).collect()
 }
 
@@ -217,6 +217,24 @@ fn a_single_server_line_runs_standalone_and_says_so() {
 }
 
 #[test]
+fn the_own_server_line_brings_the_client_port_as_in_the_container_image() {
+    let home = Home::new();
+    home.write("myid", "1");
+    let image = "dataDir=DIR\nstandaloneEnabled=true\nadmin.enableServer=true\nserver.1=localhost:2888:3888;2181\n";
+    let (config, _) = home.load_with(image, &[], &[]).unwrap();
+    assert_eq!((config.client.port, config.client.address), (Some(2181), None));
+    let (config, _) = home.load_with(&image.replace(";2181", ";10.0.0.1:2182"), &[], &[]).unwrap();
+    assert_eq!((config.client.port, config.client.address.as_deref()), (Some(2182), Some("10.0.0.1")));
+    // The same in both places is fine, a difference is not.
+    assert!(home.load_with(&format!("{image}clientPort=2181"), &[], &[]).is_ok());
+    let error = home.load_with(&format!("{image}clientPort=2182"), &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("clientPort: the client address here is 0.0.0.0:2182"), "{error}");
+    // Without a myid the line belongs to nobody.
+    std::fs::remove_file(home.path("myid")).unwrap();
+    assert_eq!(home.load_with(image, &[], &[]).unwrap().0.client.port, None);
+}
+
+#[test]
 fn a_dynamic_file_is_read_and_guarded() {
     let home = Home::new();
     home.write("members", "server.1=a:1:2\nserver.2=b:1:2");
@@ -294,6 +312,22 @@ fn names_written_in_the_wrong_form() {
 }
 
 #[test]
+fn variables_of_the_java_scripts() {
+    let environment = [
+        ("ZOO_LOG4J_PROP", "DEBUG,ROLLINGFILE"),
+        ("ZOO_DATADIR_AUTOCREATE_DISABLE", "1"),
+        ("JMXPORT", "9010"),
+        ("JVMFLAGS", "-javaagent:/opt/jmx_prometheus_javaagent.jar=9404:/etc/jmx.yml"),
+    ];
+    let (config, notices) = load_with("dataDir=/d\nadmin.enableServer=false", &environment, &[]).unwrap();
+    assert_eq!(config.runtime.log_level, Some(LogLevel::Debug));
+    assert!(!config.directories.autocreate);
+    let warned: Vec<_> = notices.iter().filter(|notice| notice.level == Level::Warn).collect();
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(warned[0].text.starts_with("JMXPORT: ") && warned[1].text.contains("jmx_prometheus"));
+}
+
+#[test]
 fn a_prefixed_property_wins_over_the_same_without_prefix() {
     let flags = ["-Dzookeeper.fsync.warningthresholdms=5", "-Dfsync.warningthresholdms=9"];
     assert_eq!(load_with("dataDir=/d", &[], &flags).unwrap().0.log.flush_warning_ms, 5);
@@ -324,8 +358,10 @@ fn slips_are_honoured_or_warned_about() {
 
 #[test]
 fn the_sample_file_every_installation_starts_from_is_silent() {
-    let (_, notices) =
-        load("tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/tmp/zookeeper\nclientPort=2181\n").unwrap();
+    let (_, notices) = load(
+        "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=/tmp/zookeeper\nclientPort=2181\nadmin.enableServer=false\n",
+    )
+    .unwrap();
     assert_eq!(notices, []);
 }
 
@@ -349,7 +385,10 @@ fn clamps_and_switched_off_bounds() {
 fn unsafe_wishes_are_loud() {
     assert!(warnings("forceSync=no")[0].contains("every write is flushed"));
     assert!(warnings("skipACL=yes")[0].contains("ACCESS CONTROL IS OFF"));
-    assert!(good("skipACL=yes").auth.skip_acl && !good("skipACL=true").auth.skip_acl);
+    assert!(good("skipACL=yes").auth.skip_acl);
+    assert!(!good("skipACL=true").auth.skip_acl && !good("skipACL=YES").auth.skip_acl);
+    let (_, notices) = load("dataDir=/d\nadmin.enableServer=no").unwrap(); // only `false` is no
+    assert!(notices.iter().any(|notice| notice.concern == Concern::NotYet && notice.level == Level::Warn));
     assert!(
         warnings("dataLogDir=logs")[0]
             .ends_with("dataLogDir: logs is relative. Prepend ./ to indicate that you're sure!")

