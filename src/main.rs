@@ -86,8 +86,9 @@ fn serve(arguments: &Arguments, config: &Config, notices: &[Notice]) -> ExitCode
         Ok(()) => 0,
         Err(failure) => {
             error!("{failure}");
-            // Also as plain text: whoever typed the command should not have to read a log line.
-            eprintln!("ringkeeper: {failure}");
+            if !tracing::enabled!(tracing::Level::ERROR) {
+                eprintln!("ringkeeper: {failure}"); // the log is off, and an end without a reason helps nobody
+            }
             failure.exit_code()
         }
     };

@@ -3,21 +3,23 @@
 //!
 //! The echo core answers each frame with the same frame. The first payload byte commands it otherwise: see [`Echo`].
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringkeeper::core::{ConnectionId, Input, Now, Output};
+use ringkeeper::core::{ConnectionId, Input, Now, Output, Zxid};
 use ringkeeper::shell::client_listener::ListenerSettings;
 use ringkeeper::shell::pipeline::Core;
 use ringkeeper::shell::placement::Plan;
-use ringkeeper::shell::signals::StopRequest;
+use ringkeeper::shell::signals::{self, StopRequest};
 use ringkeeper::shell::start::{ServeError, Settings, serve};
 use ringkeeper::wire::frame::{FourLetterWord, Frames};
 use ringkeeper::wire::jute::Limits;
-use ringkeeper_storage::{Store, StoreConfig};
+use ringkeeper_storage::{Opened, Store, StoreConfig};
+use rustix::process::{Resource, Rlimit};
 
 /// Longest frame the servers of these tests take.
 const FRAME_BYTES: usize = 100_000;
@@ -31,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CLOSE_AFTER: u8 = b'c'; // echo it, then close
 const PAUSE: u8 = b'p'; // echo it and stop reading until the next tick
 const REPEAT: u8 = b'r'; // answer with a megabyte
+const LOG: u8 = b'l'; // echo it when it is durable
 const PANIC: u8 = b'x';
 
 #[derive(Default)]
@@ -38,6 +41,9 @@ struct Echo {
     replies: Vec<(ConnectionId, Vec<u8>)>,
     closes: Vec<ConnectionId>,
     paused: Vec<ConnectionId>,
+    /// Answers that wait for the log.
+    logged: VecDeque<(Zxid, ConnectionId, Vec<u8>)>,
+    last_zxid: u64,
     unsent_bytes: usize,
     connections: usize,
     events: Option<mpsc::Sender<Event>>,
@@ -48,7 +54,6 @@ enum Event {
     Connected,
     Disconnected { left: usize },
     AllSent,
-    Shutdown,
 }
 
 impl Echo {
@@ -84,6 +89,13 @@ impl Core for Echo {
             Input::Received { connection, frames } => {
                 let mut walk = Frames::new(frames);
                 for payload in walk.by_ref() {
+                    if payload.first() == Some(&LOG) {
+                        self.last_zxid += 1;
+                        let zxid = Zxid(self.last_zxid);
+                        self.logged.push_back((zxid, connection, payload.to_vec()));
+                        out.push(Output::Log { zxid, txn: payload.to_vec().into() });
+                        continue;
+                    }
                     self.reply(connection, payload);
                     match payload.first() {
                         Some(&CLOSE_AFTER) => self.closes.push(connection),
@@ -104,11 +116,18 @@ impl Core for Echo {
                     self.tell(Event::AllSent);
                 }
             }
+            Input::LogDurable { through } => {
+                while self.logged.front().is_some_and(|(zxid, _, _)| *zxid <= through) {
+                    let (_, connection, payload) = self.logged.pop_front().expect("just looked at");
+                    self.reply(connection, &payload);
+                }
+            }
+            Input::LogRoom(_) => {} // the segments here are small
             Input::Tick => {
                 out.extend(self.paused.drain(..).map(|connection| Output::ResumeReading { connection }));
             }
             Input::Shutdown => {
-                self.tell(Event::Shutdown);
+                assert!(self.logged.is_empty(), "these tests stop at rest");
                 out.push(Output::Drained);
             }
             other => panic!("{other:?} means nothing here"),
@@ -140,7 +159,7 @@ struct Server {
     thread: Option<JoinHandle<Result<(), ServeError>>>,
     /// Connections that say nothing: they fill the pipeline's executor, so that a test's own land on the other one.
     fillers: Vec<TcpStream>,
-    _directory: tempfile::TempDir,
+    directory: Option<tempfile::TempDir>,
 }
 
 impl Server {
@@ -149,14 +168,22 @@ impl Server {
     }
 
     fn start_with(executors: usize, change: impl FnOnce(&mut Settings)) -> Server {
-        let directory = tempfile::tempdir().unwrap();
+        Server::start_in(tempfile::tempdir().unwrap(), executors, change)
+    }
+
+    fn start_in(directory: tempfile::TempDir, executors: usize, change: impl FnOnce(&mut Settings)) -> Server {
         let mut settings = settings(executors, directory.path());
         change(&mut settings);
         let (event_sender, events) = mpsc::channel();
         let stop = StopRequest::default();
         let (ready_sender, ready) = mpsc::channel();
-        let load = Box::new(move |_: &mut _, _| {
-            Ok(Box::new(Echo { events: Some(event_sender), ..Echo::default() }) as Box<dyn Core>)
+        let load = Box::new(move |opened: &mut Opened, _| {
+            let mut last_zxid = 0;
+            opened.replay(|zxid, record| {
+                assert_eq!((zxid.0, record[0]), (last_zxid + 1, LOG), "the log has what was logged, in order");
+                last_zxid = zxid.0;
+            })?;
+            Ok(Box::new(Echo { last_zxid, events: Some(event_sender), ..Echo::default() }) as Box<dyn Core>)
         });
         let thread = std::thread::spawn({
             let stop = stop.clone();
@@ -168,7 +195,7 @@ impl Server {
         };
         let fillers = if executors == 1 { 0 } else { CONNECTIONS_TO_PIPELINE };
         let fillers = (0..fillers).map(|_| TcpStream::connect(address).unwrap()).collect();
-        Server { address, events, stop, thread: Some(thread), fillers, _directory: directory }
+        Server { address, events, stop, thread: Some(thread), fillers, directory: Some(directory) }
     }
 
     /// Waits until only `left` connections of the test are there.
@@ -192,6 +219,13 @@ impl Server {
             }
         }
         panic!("{wanted:?} did not happen");
+    }
+
+    /// Stops, and gives the directory to a successor.
+    fn stop_and_keep(mut self) -> tempfile::TempDir {
+        let directory = self.directory.take().unwrap();
+        self.stop().unwrap();
+        directory
     }
 
     fn stop(mut self) -> Result<(), ServeError> {
@@ -385,9 +419,9 @@ fn a_close_comes_after_everything_sent_before() {
         let server = Server::start(executors);
         for _ in 0..MANY {
             let mut client = server.connect();
-            client.write_all(&[frame(b"one"), frame(b"close"), frame(b"late")].concat()).unwrap();
+            client.write_all(&[frame(b"one"), frame(b"close"), frame(b"too late")].concat()).unwrap();
             let answered = read_to_close(&mut client);
-            assert_eq!(answered, [frame(b"one"), frame(b"close"), frame(b"late")].concat());
+            assert_eq!(answered, [frame(b"one"), frame(b"close"), frame(b"too late")].concat());
         }
         server.wait_until_left(0);
     });
@@ -504,6 +538,67 @@ fn a_stop_closes_every_client_and_frees_the_port() {
     });
 }
 
+#[test]
+fn what_goes_through_the_log_is_answered_when_durable_and_found_again() {
+    each_layout(|executors| {
+        let server = Server::start(executors);
+        let mut clients: Vec<TcpStream> = (0..MANY).map(|_| server.connect()).collect();
+        for round in 0..5_u32 {
+            for client in &mut clients {
+                // Two for the log, more than one batch can hold at once from all of them.
+                let payload = [&b"log"[..], &round.to_be_bytes(), &[0; 5000]].concat();
+                client.write_all(&[frame(&payload), frame(&payload)].concat()).unwrap();
+            }
+            for client in &mut clients {
+                for _ in 0..2 {
+                    assert_eq!(read_frame(client).unwrap()[3..7], round.to_be_bytes());
+                }
+            }
+        }
+        drop(clients);
+        let directory = server.stop_and_keep();
+        let server = Server::start_in(directory, executors, |_| {});
+        assert_eq!(ask(&mut server.connect(), b"log on"), b"log on");
+    });
+}
+
+/// Runs one test of this program in a process of its own, with `variable` set.
+fn in_a_process_of_its_own(test: &str, variable: &str) -> std::process::Output {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, "1")
+        .output()
+        .unwrap()
+}
+
+/// Not a test of its own: it limits the size of all files of its process.
+#[test]
+fn log_failure_child() {
+    if std::env::var_os("RINGKEEPER_TEST_LOG_FAILURE").is_some() {
+        let mut server = Server::start(2);
+        signals::listen(server.stop.clone()).unwrap();
+        let mut client = server.connect();
+        assert_eq!(ask(&mut client, b"log one"), b"log one");
+        let nothing_more = Rlimit { current: Some(0), maximum: Some(0) };
+        rustix::process::setrlimit(Resource::Fsize, nothing_more).unwrap();
+        client.write_all(&frame(b"log two")).unwrap();
+        let ended = server.thread.take().unwrap().join().unwrap().unwrap_err();
+        assert!(matches!(ended, ServeError::LogFailed(_)), "{ended}");
+        assert_eq!(ended.exit_code(), 1);
+        client.set_nonblocking(true).unwrap();
+        let answered = client.read(&mut [0; 100]);
+        assert!(!matches!(answered, Ok(1..)), "an answer although the log failed");
+        println!("as it should be");
+    }
+}
+
+#[test]
+fn a_failed_log_acknowledges_nothing_and_ends_the_server() {
+    let child = in_a_process_of_its_own("log_failure_child", "RINGKEEPER_TEST_LOG_FAILURE");
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("as it should be"), "{said}");
+}
+
 /// Not a test of its own: the process that the next one starts and that must not survive.
 #[test]
 fn core_panic_child() {
@@ -518,12 +613,7 @@ fn core_panic_child() {
 
 #[test]
 fn a_panic_in_the_core_ends_the_process() {
-    let this_program = std::env::current_exe().unwrap();
-    let child = std::process::Command::new(this_program)
-        .args(["--exact", "core_panic_child", "--nocapture"])
-        .env("RINGKEEPER_TEST_CORE_PANIC", "1")
-        .output()
-        .unwrap();
+    let child = in_a_process_of_its_own("core_panic_child", "RINGKEEPER_TEST_CORE_PANIC");
     let said = String::from_utf8_lossy(&child.stderr);
     assert_eq!(child.status.code(), Some(1), "{said}");
     assert!(said.contains("asked to") && said.contains("its state cannot be trusted"), "{said}");

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -72,6 +73,8 @@ pub struct Pipeline {
     disk_work: Rc<Flag>,
     snapshots: SnapshotTrigger,
     snapshot_running: bool,
+    /// For the log line only.
+    snapshot_directory: PathBuf,
     slow_flush_us: u64,
     fatal: Option<Fatal>,
     drained: bool,
@@ -87,6 +90,7 @@ pub struct PipelineParts {
     pub downlinks: Vec<Sender<DownBatch>>,
     pub store: Store,
     pub snapshots: SnapshotTrigger,
+    pub snapshot_directory: PathBuf,
     /// Java: `fsync.warningthresholdms`.
     pub slow_flush_ms: u64,
 }
@@ -106,6 +110,7 @@ impl Pipeline {
             disk_work: Rc::default(),
             snapshots: parts.snapshots,
             snapshot_running: false,
+            snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms * 1000,
             fatal: None,
             drained: false,
@@ -340,19 +345,19 @@ impl Pipeline {
                         self.sent.push((connection, sent_bytes));
                     }
                 }
-                executor => self.to_executor(executor, DownEvent::Send { connection, bytes }),
+                executor => self.tell_executor(executor, DownEvent::Send { connection, bytes }),
             },
             Output::Close { connection } => match executor_of(connection) {
                 0 => self.connections.close(connection),
-                executor => self.to_executor(executor, DownEvent::Close { connection }),
+                executor => self.tell_executor(executor, DownEvent::Close { connection }),
             },
             Output::PauseReading { connection } => match executor_of(connection) {
                 0 => self.connections.pause_reading(connection),
-                executor => self.to_executor(executor, DownEvent::PauseReading { connection }),
+                executor => self.tell_executor(executor, DownEvent::PauseReading { connection }),
             },
             Output::ResumeReading { connection } => match executor_of(connection) {
                 0 => self.connections.resume_reading(connection),
-                executor => self.to_executor(executor, DownEvent::ResumeReading { connection }),
+                executor => self.tell_executor(executor, DownEvent::ResumeReading { connection }),
             },
             Output::Log { zxid, txn } => {
                 self.store.append(zxid, &txn);
@@ -360,7 +365,7 @@ impl Pipeline {
                 self.disk_work.raise();
             }
             Output::SnapshotBegin(header) => {
-                info!("Snapshotting: {:#x} ({} nodes)", header.zxid, header.node_count);
+                info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
                 self.snapshot_running = true;
                 self.store.begin_snapshot(*header);
                 self.disk_work.raise();
@@ -397,7 +402,7 @@ impl Pipeline {
         self.outputs.push(Output::Close { connection });
     }
 
-    fn to_executor(&mut self, executor: usize, event: DownEvent) {
+    fn tell_executor(&mut self, executor: usize, event: DownEvent) {
         self.downlinks[executor - 1].pending.push(event);
     }
 

@@ -110,32 +110,44 @@ async fn serve(
         downlinks,
         store,
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
+        snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         slow_flush_ms: settings.slow_flush_ms,
     });
-    spawn(log_task::run(pipeline.clone(), ring));
-    spawn(run_tick(pipeline.clone(), connections.clone(), own_load, tick));
-    spawn(io_executor::take_arrivals(arrivals, connections.clone(), Upstream::Pipeline(pipeline.clone())));
+    let upstream = Upstream::Pipeline(pipeline.clone());
+    let mut tasks = vec![
+        glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
+        glommio::spawn_local(run_tick(pipeline.clone(), connections.clone(), own_load, tick)),
+        glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
+    ];
     for (index, uplink) in uplinks.into_iter().enumerate() {
-        spawn(take_batches(pipeline.clone(), index, uplink));
-        spawn(push_downlink(pipeline.clone(), index));
+        tasks.push(glommio::spawn_local(take_batches(pipeline.clone(), index, uplink)));
+        tasks.push(glommio::spawn_local(push_downlink(pipeline.clone(), index)));
     }
     if let Some(purge) = settings.purge {
-        spawn(snapshot_task::purge(pipeline.clone(), purge));
+        tasks.push(glommio::spawn_local(snapshot_task::purge(pipeline.clone(), purge)));
     }
 
-    let listener = listen(listener, mailboxes, loads)?;
-    ready(listener.as_ref().map(|listener| listener.address));
-    serve_until_stopped(&pipeline, &stop).await?;
-    stop_serving(&pipeline, &connections, listener).await
+    let ending = async {
+        let listener = listen(listener, mailboxes, loads)?;
+        ready(listener.as_ref().map(|listener| listener.address));
+        serve_until_stopped(&pipeline, &stop).await?;
+        stop_serving(&pipeline, &connections, listener).await
+    };
+    let ending = ending.await;
+    pipeline.borrow_mut().stop_executors();
+    if ending.is_ok() {
+        // The runtime would leak them, and with them the store and its lock on the directory. After a failure the process
+        // ends anyway, and waiting for a disk that failed is no good.
+        for task in tasks {
+            task.cancel().await;
+        }
+    }
+    ending
 }
 
 /// Sessions are looked at twice a tick, so that an expiry is late by half a tick at most.
 fn tick_period(tick_ms: u32) -> Duration {
     Duration::from_millis(u64::from(tick_ms / 2).clamp(10, 1000))
-}
-
-fn spawn(task: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(task).detach();
 }
 
 fn listen(
@@ -198,7 +210,7 @@ async fn stop_serving(
     };
     futures_lite::future::or(at_rest, out_of_patience).await?;
 
-    pipeline.borrow_mut().stop_executors();
+    pipeline.borrow_mut().stop_executors(); // now, so that all flush at the same time
     connections.close_all();
     let closed = poll_fn(|cx| connections.poll_empty(cx));
     let out_of_patience = async {

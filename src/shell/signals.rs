@@ -1,7 +1,8 @@
 //! Signals, taken by a thread of their own. Spec: operations 1.11.
 //!
 //! SIGTERM and SIGINT end the server cleanly; a second one ends it at once. SIGHUP would otherwise kill a server whose
-//! terminal goes away; there is nothing to re-read yet. Java: `JVM shutdown hooks`.
+//! terminal goes away; there is nothing to re-read yet. SIGXFSZ (a write beyond `ulimit -f`) would kill it without a word,
+//! while the failed write itself ends it with one. Java: `JVM shutdown hooks`.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
@@ -42,10 +43,11 @@ impl StopRequest {
 
 /// Starts the thread that turns signals into a stop request.
 pub fn listen(stop: StopRequest) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
     std::thread::Builder::new().name("rk-signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
+                SIGXFSZ => warn!("a file may not grow any further (ulimit -f)"),
                 SIGHUP => info!("SIGHUP: there is nothing to re-read"),
                 _ if stop.ask() => info!("signal {signal}: stopping; a second one stops at once"),
                 _ => {

@@ -169,12 +169,12 @@ pub fn serve(
         .map_err(|error| ServeError::Executor { executor: 0, why: error.to_string() })?;
     let served = pipeline.join().map_err(|error| ServeError::Executor { executor: 0, why: error.to_string() })?;
     let run::Served { ending, io_executors } = served;
+    // After a failure the process is about to end, and nobody may be left to tell the other executors to.
+    ending?;
     for (index, executor) in io_executors.into_iter().enumerate() {
-        if executor.join().is_err() && ending.is_ok() {
-            return Err(ServeError::ExecutorLost(index + 1));
-        }
+        executor.join().map_err(|_| ServeError::ExecutorLost(index + 1))?;
     }
-    ending
+    Ok(())
 }
 
 /// What an operator wants to see first in a log.
