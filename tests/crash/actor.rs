@@ -62,19 +62,10 @@ impl Actor {
         let opened = Client::open(address, timeout_ms, self.ticket, self.zxid_max)
             .map_err(|error| format!("{}: no connection: {error}", self.home))?;
         let Opened::Session(client) = opened else {
-            return Err(format!(
-                "{}: session {:#x} is gone within its timeout",
-                self.home,
-                self.owner()
-            )
-            .into());
+            return Err(format!("{}: session {:#x} is gone within its timeout", self.home, self.owner()).into());
         };
         if self.ticket.is_some_and(|ticket| ticket != client.ticket) {
-            return Err(format!(
-                "{}: asked for {:?}, given {:?}",
-                self.home, self.ticket, client.ticket
-            )
-            .into());
+            return Err(format!("{}: asked for {:?}, given {:?}", self.home, self.ticket, client.ticket).into());
         }
         self.ticket = Some(client.ticket);
         Ok(client)
@@ -84,15 +75,9 @@ impl Actor {
     /// unanswered writes survived.
     pub fn check(&mut self, client: &mut Client) -> Result<usize> {
         let seen = self.look(client)?;
-        let (count, tree) = self
-            .round
-            .survivors(&seen, self.owner())
-            .map_err(|why| format!("{}: {why}", self.home))?;
+        let (count, tree) = self.round.survivors(&seen, self.owner()).map_err(|why| format!("{}: {why}", self.home))?;
         let survived = count - self.round.answered();
-        self.round = Round {
-            base: tree,
-            ..Round::default()
-        };
+        self.round = Round { base: tree, ..Round::default() };
         Ok(survived)
     }
 
@@ -102,25 +87,11 @@ impl Actor {
 
     fn look(&self, client: &mut Client) -> Result<BTreeMap<String, Seen>> {
         let mut seen = BTreeMap::new();
-        for name in client
-            .ask(&Request::Children {
-                path: self.home.clone(),
-            })?
-            .children()?
-        {
+        for name in client.ask(&Request::Children { path: self.home.clone() })?.children()? {
             let path = format!("{}/{name}", self.home);
             let (data, stat) = client.ask(&Request::Get { path: path.clone() })?.data()?;
-            let (version, mzxid, ephemeral_owner) =
-                (stat.version, stat.mzxid, stat.ephemeral_owner);
-            seen.insert(
-                path,
-                Seen {
-                    data,
-                    version,
-                    mzxid,
-                    ephemeral_owner,
-                },
-            );
+            let (version, mzxid, ephemeral_owner) = (stat.version, stat.mzxid, stat.ephemeral_owner);
+            seen.insert(path, Seen { data, version, mzxid, ephemeral_owner });
         }
         Ok(seen)
     }
@@ -129,11 +100,7 @@ impl Actor {
     /// connection broke before the end was near is one too.
     pub fn load(&mut self, mut client: Client, is_ending: &AtomicBool) -> Result<()> {
         let ended = |error: io::Error| -> Result<()> {
-            if is_ending.load(Ordering::SeqCst) {
-                Ok(())
-            } else {
-                Err(format!("the connection broke: {error}").into())
-            }
+            if is_ending.load(Ordering::SeqCst) { Ok(()) } else { Err(format!("the connection broke: {error}").into()) }
         };
         self.sent = self.round.base.clone();
         let mut in_flight: VecDeque<(i32, Expected)> = VecDeque::new();
@@ -155,8 +122,7 @@ impl Actor {
                     Err(error) => return ended(error),
                 };
                 let (xid, expected) = in_flight.pop_front().ok_or("an answer to nothing")?;
-                self.on_reply(xid, &expected, &reply)
-                    .map_err(|why| format!("{}: {why}: {reply:?}", self.home))?;
+                self.on_reply(xid, &expected, &reply).map_err(|why| format!("{}: {why}: {reply:?}", self.home))?;
                 if in_flight.is_empty() || !client.has_buffered() {
                     break;
                 }
@@ -199,10 +165,7 @@ impl Actor {
                 }
                 let (data, stat) = reply.data()?;
                 if data != data_of(*value) || stat.version != *version {
-                    return Err(format!(
-                        "a read did not see the write before it: {value:#x}, version {version}"
-                    )
-                    .into());
+                    return Err(format!("a read did not see the write before it: {value:#x}, version {version}").into());
                 }
             }
             Expected::Nothing => {
@@ -218,10 +181,7 @@ impl Actor {
         let key = format!("{}/key-{}", self.home, self.random.below(KEYS));
         match self.random.below(100) {
             0..50 => self.put(&[key]),
-            50..65 => self.put(&[
-                format!("{}/pair-a", self.home),
-                format!("{}/pair-b", self.home),
-            ]),
+            50..65 => self.put(&[format!("{}/pair-a", self.home), format!("{}/pair-b", self.home)]),
             65..75 => self.twins(),
             75..85 => self.ephemeral(),
             85..95 => self.get(key),
@@ -237,21 +197,10 @@ impl Actor {
         for path in paths {
             let (path, data) = (path.clone(), data_of(value));
             let version = self.sent.get(&path).map(|node| node.version);
-            effects.push((
-                path.clone(),
-                Some(self.node(value, version.map_or(0, |version| version + 1), false)),
-            ));
+            effects.push((path.clone(), Some(self.node(value, version.map_or(0, |version| version + 1), false))));
             parts.push(match version {
-                Some(version) => Request::Set {
-                    path,
-                    data,
-                    version,
-                },
-                None => Request::Create {
-                    path,
-                    data,
-                    ephemeral: false,
-                },
+                Some(version) => Request::Set { path, data, version },
+                None => Request::Create { path, data, ephemeral: false },
             });
         }
         self.write(parts, effects)
@@ -260,63 +209,30 @@ impl Actor {
     /// Creates two nodes in one transaction, or deletes the oldest two in one.
     fn twins(&mut self) -> (Request, Expected) {
         let prefix = format!("{}/twin-", self.home);
-        let twins: Vec<String> = self
-            .sent
-            .keys()
-            .filter(|path| path.starts_with(&prefix))
-            .cloned()
-            .collect();
+        let twins: Vec<String> = self.sent.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
         if twins.len() >= 2 * TWINS_MAX {
             let oldest = &twins[..2]; // names count upwards
-            let parts = oldest
-                .iter()
-                .map(|path| Request::Delete { path: path.clone() })
-                .collect();
-            return self.write(
-                parts,
-                oldest.iter().map(|path| (path.clone(), None)).collect(),
-            );
+            let parts = oldest.iter().map(|path| Request::Delete { path: path.clone() }).collect();
+            return self.write(parts, oldest.iter().map(|path| (path.clone(), None)).collect());
         }
         let value = self.value();
-        let paths = [
-            format!("{prefix}{value:012}-a"),
-            format!("{prefix}{value:012}-b"),
-        ];
-        let create = |path: &String| Request::Create {
-            path: path.clone(),
-            data: data_of(value),
-            ephemeral: false,
-        };
+        let paths = [format!("{prefix}{value:012}-a"), format!("{prefix}{value:012}-b")];
+        let create = |path: &String| Request::Create { path: path.clone(), data: data_of(value), ephemeral: false };
         let parts = paths.iter().map(create).collect();
-        let effects = paths
-            .iter()
-            .map(|path| (path.clone(), Some(self.node(value, 0, false))))
-            .collect();
+        let effects = paths.iter().map(|path| (path.clone(), Some(self.node(value, 0, false)))).collect();
         self.write(parts, effects)
     }
 
     fn ephemeral(&mut self) -> (Request, Expected) {
         let prefix = format!("{}/ephemeral-", self.home);
-        let mine: Vec<String> = self
-            .sent
-            .keys()
-            .filter(|path| path.starts_with(&prefix))
-            .cloned()
-            .collect();
+        let mine: Vec<String> = self.sent.keys().filter(|path| path.starts_with(&prefix)).cloned().collect();
         if mine.len() >= EPHEMERALS_MAX {
             let path = mine[0].clone();
-            return self.write(
-                vec![Request::Delete { path: path.clone() }],
-                vec![(path, None)],
-            );
+            return self.write(vec![Request::Delete { path: path.clone() }], vec![(path, None)]);
         }
         let value = self.value();
         let path = format!("{prefix}{value:012}");
-        let create = Request::Create {
-            path: path.clone(),
-            data: data_of(value),
-            ephemeral: true,
-        };
+        let create = Request::Create { path: path.clone(), data: data_of(value), ephemeral: true };
         let node = self.node(value, 0, true);
         self.write(vec![create], vec![(path, Some(node))])
     }
@@ -333,54 +249,21 @@ impl Actor {
     fn refused(&mut self, key: String) -> (Request, Expected) {
         let data = data_of(u64::MAX); // must never be seen
         let Some(version) = self.sent.get(&key).map(|node| node.version) else {
-            return (
-                Request::Set {
-                    path: key,
-                    data,
-                    version: -1,
-                },
-                Expected::Refusal(code::NO_NODE),
-            );
+            return (Request::Set { path: key, data, version: -1 }, Expected::Refusal(code::NO_NODE));
         };
-        let stale = Request::Set {
-            path: key.clone(),
-            data: data.clone(),
-            version: version + 100,
-        };
+        let stale = Request::Set { path: key.clone(), data: data.clone(), version: version + 100 };
         match self.random.below(3) {
             0 => (stale, Expected::Refusal(code::BAD_VERSION)),
-            1 => (
-                Request::Create {
-                    path: key,
-                    data,
-                    ephemeral: false,
-                },
-                Expected::Refusal(code::NODE_EXISTS),
-            ),
+            1 => (Request::Create { path: key, data, ephemeral: false }, Expected::Refusal(code::NODE_EXISTS)),
             _ => {
-                let good = Request::Create {
-                    path: format!("{}/never", self.home),
-                    data,
-                    ephemeral: false,
-                };
-                (
-                    Request::Multi(vec![good, stale]),
-                    Expected::Refusal(code::BAD_VERSION),
-                )
+                let good = Request::Create { path: format!("{}/never", self.home), data, ephemeral: false };
+                (Request::Multi(vec![good, stale]), Expected::Refusal(code::BAD_VERSION))
             }
         }
     }
 
-    fn write(
-        &mut self,
-        mut parts: Vec<Request>,
-        effects: Vec<(String, Option<Node>)>,
-    ) -> (Request, Expected) {
-        let request = if parts.len() == 1 {
-            parts.remove(0)
-        } else {
-            Request::Multi(parts)
-        };
+    fn write(&mut self, mut parts: Vec<Request>, effects: Vec<(String, Option<Node>)>) -> (Request, Expected) {
+        let request = if parts.len() == 1 { parts.remove(0) } else { Request::Multi(parts) };
         let write = Write { effects };
         apply(&mut self.sent, &write);
         self.round.writes.push(write);
@@ -388,12 +271,7 @@ impl Actor {
     }
 
     fn node(&self, value: u64, version: i32, is_ephemeral: bool) -> Node {
-        Node {
-            value,
-            version,
-            is_ephemeral,
-            written: Written::By(self.round.writes.len()),
-        }
+        Node { value, version, is_ephemeral, written: Written::By(self.round.writes.len()) }
     }
 
     fn value(&mut self) -> u64 {

@@ -35,10 +35,7 @@ const TICK_MS: u32 = 200;
 const ACTOR_TIMEOUT_MS: i32 = 4000;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo dev crash",
-    about = "Kills the server under load and checks what it promised"
-)]
+#[command(name = "cargo dev crash", about = "Kills the server under load and checks what it promised")]
 struct Arguments {
     #[arg(long, default_value_t = 200)]
     rounds: u32,
@@ -75,15 +72,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = crash.run(arguments.rounds);
-    let Totals {
-        rounds,
-        answers,
-        survived,
-        double_kills,
-        stops,
-        expiries,
-        restart_max,
-    } = crash.totals;
+    let Totals { rounds, answers, survived, double_kills, stops, expiries, restart_max } = crash.totals;
     println!(
         "\n{answers} answers checked, {survived} unanswered writes survived; {double_kills} rounds killed the server \
          while it started, {stops} asked it to stop; {expiries} expiries checked; slowest restart {restart_max:?}"
@@ -93,11 +82,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     println!("FAILED in round {rounds}, --seed {seed}: {why}");
-    println!(
-        "data and log are kept in {}\n{}",
-        crash.setup.directory.display(),
-        tail(&crash.setup.log(), 20)
-    );
+    println!("data and log are kept in {}\n{}", crash.setup.directory.display(), tail(&crash.setup.log(), 20));
     println!("\n{rounds} passed, 1 failed");
     ExitCode::FAILURE
 }
@@ -139,35 +124,18 @@ impl Crash {
         } else {
             let binary = &arguments.binary;
             Kind::Ringkeeper {
-                binary: binary
-                    .canonicalize()
-                    .map_err(|error| format!("{}: {error}", binary.display()))?,
+                binary: binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?,
             }
         };
         let mut random = Random::new(seed);
         let directory = target().join(format!("crash/{}", kind.name()));
         // Snapshots and new log files all the time: the moments that are rare in life are the ones to be killed in.
         let extra = vec!["snapCount=2000".to_owned()];
-        let setup = Setup {
-            kind,
-            directory,
-            port: arguments.port,
-            tick_ms: TICK_MS,
-            extra,
-        };
+        let setup = Setup { kind, directory, port: arguments.port, tick_ms: TICK_MS, extra };
         setup.wipe()?;
-        let actors = (0..arguments.actors)
-            .map(|number| Actor::new(number, random.fork()))
-            .collect();
+        let actors = (0..arguments.actors).map(|number| Actor::new(number, random.fork())).collect();
         let restart_max = Duration::from_millis(arguments.restart_ms_max);
-        Ok(Crash {
-            setup,
-            random,
-            actors,
-            visitors: None,
-            restart_max,
-            totals: Totals::default(),
-        })
+        Ok(Crash { setup, random, actors, visitors: None, restart_max, totals: Totals::default() })
     }
 
     fn run(&mut self, rounds: u32) -> Result<()> {
@@ -192,11 +160,7 @@ impl Crash {
         let mut client = self.checker()?;
         let paths = std::iter::once("/crash").chain(self.actors.iter().map(Actor::home));
         for path in paths {
-            client.ask(&Request::Create {
-                path: path.to_owned(),
-                data: Vec::new(),
-                ephemeral: false,
-            })?;
+            client.ask(&Request::Create { path: path.to_owned(), data: Vec::new(), ephemeral: false })?;
         }
         client.ask(&Request::CloseSession)?;
         Ok(())
@@ -228,23 +192,12 @@ impl Crash {
             clients.push(client);
         }
         self.totals.survived += survived;
-        Ok(Started {
-            running,
-            ready,
-            took,
-            clients,
-            survived,
-        })
+        Ok(Started { running, ready, took, clients, survived })
     }
 
     /// Load, and the end of the server in the midst of it. Says how it went.
     fn round(&mut self, number: u32, started: Started) -> Result<String> {
-        let Started {
-            running,
-            ready,
-            clients,
-            ..
-        } = started;
+        let Started { running, ready, clients, .. } = started;
         let address = self.setup.address();
         let is_patient = self.visitors.is_some() && self.random.one_in(4);
         let load_time = Duration::from_millis(20 + self.random.below(600));
@@ -265,9 +218,7 @@ impl Crash {
             std::thread::sleep(load_time);
             let visited = (|| {
                 if let Some(visitors) = self.visitors.as_ref().filter(|_| is_patient) {
-                    std::thread::sleep(
-                        Visitors::all_gone_at(ready).saturating_duration_since(Instant::now()),
-                    );
+                    std::thread::sleep(Visitors::all_gone_at(ready).saturating_duration_since(Instant::now()));
                     visitors.check_all_gone(&mut open(address)?, address)?;
                     self.totals.expiries += 1;
                 }
@@ -277,16 +228,11 @@ impl Crash {
             is_ending.store(true, Ordering::SeqCst);
             let how = if self.random.one_in(8) {
                 self.totals.stops += 1;
-                running
-                    .stop()
-                    .and_then(|status| stopped_well(&self.setup.kind, status))
+                running.stop().and_then(|status| stopped_well(&self.setup.kind, status))
             } else {
                 running.kill().map(|()| "killed")
             };
-            let broken: Vec<_> = loads
-                .into_iter()
-                .filter_map(|load| load.join().expect("no panic").err())
-                .collect();
+            let broken: Vec<_> = loads.into_iter().filter_map(|load| load.join().expect("no panic").err()).collect();
             (visited, broken, how)
         });
         let lasted = begin.elapsed();
@@ -302,10 +248,7 @@ impl Crash {
             self.kill_while_starting()?;
             again = ", and while it started";
         }
-        Ok(format!(
-            "{how} after {:>4} ms and {answers:>6} answers{again}",
-            lasted.as_millis()
-        ))
+        Ok(format!("{how} after {:>4} ms and {answers:>6} answers{again}", lasted.as_millis()))
     }
 
     fn kill_while_starting(&mut self) -> Result<()> {
@@ -328,22 +271,10 @@ impl Crash {
     /// The server may not know less than it told anybody before it was ended.
     fn check_zxid(&self) -> Result<()> {
         let answer = four_letter(self.setup.port, "srvr")?;
-        let shown = answer
-            .lines()
-            .find_map(|line| line.strip_prefix("Zxid: 0x"))
-            .ok_or("srvr shows no zxid")?;
+        let shown = answer.lines().find_map(|line| line.strip_prefix("Zxid: 0x")).ok_or("srvr shows no zxid")?;
         let shown = i64::from_str_radix(shown.trim(), 16)?;
-        let told = self
-            .actors
-            .iter()
-            .map(|actor| actor.zxid_max)
-            .max()
-            .unwrap_or(0);
-        if shown < told {
-            Err(format!("zxid {told:#x} was told, the server is at {shown:#x}").into())
-        } else {
-            Ok(())
-        }
+        let told = self.actors.iter().map(|actor| actor.zxid_max).max().unwrap_or(0);
+        if shown < told { Err(format!("zxid {told:#x} was told, the server is at {shown:#x}").into()) } else { Ok(()) }
     }
 }
 

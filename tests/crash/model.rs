@@ -58,11 +58,7 @@ impl Round {
     }
 
     /// How many of the writes the server shows, and the tree that the next round begins with; or what is wrong.
-    pub fn survivors(
-        &self,
-        seen: &BTreeMap<String, Seen>,
-        owner: i64,
-    ) -> Result<(usize, Tree), String> {
+    pub fn survivors(&self, seen: &BTreeMap<String, Seen>, owner: i64) -> Result<(usize, Tree), String> {
         let mut tree = self.base.clone();
         let mut complaint = String::new();
         for count in 0..=self.writes.len() {
@@ -100,28 +96,14 @@ impl Round {
                 Written::By(write) => self.zxids.get(write).copied(), // unknown when the answer never came
             };
             if seen.data != data_of(node.value) {
-                let shown =
-                    String::from_utf8_lossy(&seen.data[..seen.data.len().min(16)]).into_owned();
-                Some(format!(
-                    "{path} holds {shown} ({} bytes), not {:016x}",
-                    seen.data.len(),
-                    node.value
-                ))
+                let shown = String::from_utf8_lossy(&seen.data[..seen.data.len().min(16)]).into_owned();
+                Some(format!("{path} holds {shown} ({} bytes), not {:016x}", seen.data.len(), node.value))
             } else if seen.version != node.version {
-                Some(format!(
-                    "{path} has version {}, not {}",
-                    seen.version, node.version
-                ))
+                Some(format!("{path} has version {}, not {}", seen.version, node.version))
             } else if seen.ephemeral_owner != wanted_owner {
-                Some(format!(
-                    "{path} belongs to {:#x}, not {wanted_owner:#x}",
-                    seen.ephemeral_owner
-                ))
+                Some(format!("{path} belongs to {:#x}, not {wanted_owner:#x}", seen.ephemeral_owner))
             } else if wanted_zxid.is_some_and(|zxid| zxid != seen.mzxid) {
-                Some(format!(
-                    "{path} has mzxid {:#x}, its write was answered with {wanted_zxid:x?}",
-                    seen.mzxid
-                ))
+                Some(format!("{path} has mzxid {:#x}, its write was answered with {wanted_zxid:x?}", seen.mzxid))
             } else {
                 None
             }
@@ -148,11 +130,7 @@ fn settled(mut tree: Tree, seen: &BTreeMap<String, Seen>) -> Tree {
 
 /// The data that stands for a value: the value, then a filling of a length of its own. Now and then it is large.
 pub fn data_of(value: u64) -> Vec<u8> {
-    let length = if value % 97 == 0 {
-        20_000
-    } else {
-        value % 13 * 17
-    };
+    let length = if value % 97 == 0 { 20_000 } else { value % 13 * 17 };
     let mut data = format!("{value:016x}").into_bytes();
     data.extend((0..length).map(|at| (value.wrapping_mul(31).wrapping_add(at)) as u8));
     data
@@ -163,59 +141,35 @@ mod tests {
     use super::*;
 
     fn node(value: u64, version: i32, write: usize) -> Node {
-        Node {
-            value,
-            version,
-            is_ephemeral: false,
-            written: Written::By(write),
-        }
+        Node { value, version, is_ephemeral: false, written: Written::By(write) }
     }
 
     fn seen(value: u64, version: i32, mzxid: i64) -> Seen {
-        Seen {
-            data: data_of(value),
-            version,
-            mzxid,
-            ephemeral_owner: 0,
-        }
+        Seen { data: data_of(value), version, mzxid, ephemeral_owner: 0 }
     }
 
     /// Sets /a to 1, then /b and /c to 2 in one transaction, then /a to 3. The first was answered.
     fn round() -> Round {
         let write = |effects: &[(&str, Node)]| Write {
-            effects: effects
-                .iter()
-                .map(|(path, node)| ((*path).to_owned(), Some(node.clone())))
-                .collect(),
+            effects: effects.iter().map(|(path, node)| ((*path).to_owned(), Some(node.clone()))).collect(),
         };
         let writes = vec![
             write(&[("/a", node(1, 0, 0))]),
             write(&[("/b", node(2, 0, 1)), ("/c", node(2, 0, 1))]),
             write(&[("/a", node(3, 1, 2))]),
         ];
-        Round {
-            base: Tree::new(),
-            writes,
-            zxids: vec![10],
-        }
+        Round { base: Tree::new(), writes, zxids: vec![10] }
     }
 
     fn shown(nodes: &[(&str, Seen)]) -> BTreeMap<String, Seen> {
-        nodes
-            .iter()
-            .map(|(path, seen)| ((*path).to_owned(), seen.clone()))
-            .collect()
+        nodes.iter().map(|(path, seen)| ((*path).to_owned(), seen.clone())).collect()
     }
 
     #[test]
     fn unanswered_writes_may_be_there_or_not() {
         let one = shown(&[("/a", seen(1, 0, 10))]);
         assert_eq!(round().survivors(&one, 0).unwrap().0, 1);
-        let all = shown(&[
-            ("/a", seen(3, 1, 12)),
-            ("/b", seen(2, 0, 11)),
-            ("/c", seen(2, 0, 11)),
-        ]);
+        let all = shown(&[("/a", seen(3, 1, 12)), ("/b", seen(2, 0, 11)), ("/c", seen(2, 0, 11))]);
         assert_eq!(round().survivors(&all, 0).unwrap().0, 3);
     }
 
@@ -238,11 +192,7 @@ mod tests {
 
     #[test]
     fn an_answered_write_keeps_its_zxid_and_its_bytes() {
-        assert!(
-            round()
-                .survivors(&shown(&[("/a", seen(1, 0, 9))]), 0)
-                .is_err()
-        );
+        assert!(round().survivors(&shown(&[("/a", seen(1, 0, 9))]), 0).is_err());
         let mut torn = seen(1, 0, 10);
         torn.data.pop();
         assert!(round().survivors(&shown(&[("/a", torn)]), 0).is_err());

@@ -28,22 +28,12 @@ impl Visitors {
         let (mut leaver, leaver_path) = arrive(address, &format!("/crash/leaver-{number}"))?;
         leaver.ask(&Request::CloseSession)?;
         let (mayfly, mayfly_path) = arrive(address, &format!("/crash/mayfly-{number}"))?;
-        Ok(Visitors {
-            leaver: leaver.ticket,
-            leaver_path,
-            mayfly: mayfly.ticket,
-            mayfly_path,
-        })
+        Ok(Visitors { leaver: leaver.ticket, leaver_path, mayfly: mayfly.ticket, mayfly_path })
     }
 
     /// Right after the restart. `launched` is when the new server process was started: no session can have run out
     /// before its timeout has passed since then.
-    pub fn check_restart(
-        &self,
-        client: &mut Client,
-        address: SocketAddr,
-        launched: Instant,
-    ) -> Result<()> {
+    pub fn check_restart(&self, client: &mut Client, address: SocketAddr, launched: Instant) -> Result<()> {
         if is_there(client, &self.leaver_path)? {
             return Err(format!("{} outlived its closed session", self.leaver_path).into());
         }
@@ -79,27 +69,14 @@ fn arrive(address: SocketAddr, path: &str) -> Result<(Client, String)> {
         return Err("a new session was refused".into());
     };
     if client.timeout_ms != timeout_ms {
-        return Err(format!(
-            "asked for a timeout of {timeout_ms} ms, got {}",
-            client.timeout_ms
-        )
-        .into());
+        return Err(format!("asked for a timeout of {timeout_ms} ms, got {}", client.timeout_ms).into());
     }
-    client.ask(&Request::Create {
-        path: path.to_owned(),
-        data: Vec::new(),
-        ephemeral: true,
-    })?;
+    client.ask(&Request::Create { path: path.to_owned(), data: Vec::new(), ephemeral: true })?;
     Ok((client, path.to_owned()))
 }
 
 fn is_there(client: &mut Client, path: &str) -> Result<bool> {
-    match client
-        .call(&Request::Exists {
-            path: path.to_owned(),
-        })?
-        .code
-    {
+    match client.call(&Request::Exists { path: path.to_owned() })?.code {
         code::OK => Ok(true),
         code::NO_NODE => Ok(false),
         other => Err(format!("exists {path} got {other}").into()),

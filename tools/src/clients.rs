@@ -31,9 +31,7 @@ pub fn python() -> Result<PathBuf> {
         if output_of(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_err() {
             install_debian(&["python3-venv"])?;
         }
-        run(Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&environment))?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
     }
     Ok(python)
 }
@@ -48,9 +46,7 @@ pub fn ensure_kazoo() -> Result<PathBuf> {
     if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
         return Ok(python);
     }
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--requirement"])
-        .arg(&requirements))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements))?;
     fs::write(&installed, wanted)?;
     Ok(python)
 }
@@ -73,9 +69,7 @@ pub fn ensure_c_cli() -> Result<()> {
 }
 
 pub fn ensure_c_library() -> Result<()> {
-    ensure_debian(&["gcc", "libc6-dev", "libzookeeper-mt-dev"], || {
-        exists("cc") && Path::new(C_HEADER).is_file()
-    })
+    ensure_debian(&["gcc", "libc6-dev", "libzookeeper-mt-dev"], || exists("cc") && Path::new(C_HEADER).is_file())
 }
 
 /// The directory whose `node_modules` hold the packages that `tests/clients/node/package-lock.json` pins.
@@ -90,9 +84,7 @@ pub fn ensure_node() -> Result<PathBuf> {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(source.join(file), directory.join(file))?;
         }
-        run(Command::new("npm")
-            .args(["ci", "--silent", "--no-audit", "--no-fund"])
-            .current_dir(&directory))?;
+        run(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&directory))?;
         fs::write(&installed, lock)?;
     }
     Ok(directory)
@@ -103,11 +95,7 @@ fn ensure_debian(packages: &[&str], is_there: impl Fn() -> bool) -> Result<()> {
         return Ok(());
     }
     install_debian(packages)?;
-    if is_there() {
-        Ok(())
-    } else {
-        Err(format!("{packages:?} installed, but not what they should bring").into())
-    }
+    if is_there() { Ok(()) } else { Err(format!("{packages:?} installed, but not what they should bring").into()) }
 }
 
 fn install_debian(packages: &[&str]) -> Result<()> {
@@ -130,11 +118,7 @@ fn install_debian(packages: &[&str]) -> Result<()> {
         }
     });
     println!("installing {packages:?}");
-    output_of(
-        apt_get()
-            .args(["--quiet", "--yes", "--no-install-recommends", "install"])
-            .args(packages),
-    )
-    .map(drop)
-    .map_err(|error| format!("{packages:?} cannot be installed here: {error}").into())
+    output_of(apt_get().args(["--quiet", "--yes", "--no-install-recommends", "install"]).args(packages))
+        .map(drop)
+        .map_err(|error| format!("{packages:?} cannot be installed here: {error}").into())
 }

@@ -48,26 +48,13 @@ impl Flavour {
             Flavour::ZkCli => {
                 let mut command = Command::new("sh");
                 // One pipe for both streams: the client writes answers to either, and their order counts.
-                command.args([
-                    "-c",
-                    "exec \"$0\" -server \"$1\" 2>&1",
-                    clients::ZKCLI,
-                    &address,
-                ]);
-                command.env(
-                    "CLIENT_JVMFLAGS",
-                    "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-                );
+                command.args(["-c", "exec \"$0\" -server \"$1\" 2>&1", clients::ZKCLI, &address]);
+                command.env("CLIENT_JVMFLAGS", "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1");
                 command
             }
             Flavour::CliMt => {
                 let mut command = Command::new("sh");
-                command.args([
-                    "-c",
-                    "exec stdbuf -o0 -e0 \"$0\" \"$1\" 2>&1",
-                    clients::CLI_MT,
-                    &address,
-                ]);
+                command.args(["-c", "exec stdbuf -o0 -e0 \"$0\" \"$1\" 2>&1", clients::CLI_MT, &address]);
                 command
             }
         }
@@ -125,17 +112,10 @@ impl Dialogue {
             if line.starts_with('#') || (line.is_empty() && dialogue.steps.is_empty()) {
                 comments.push(line.to_owned());
             } else if let Some((session, typed)) = prompt(line) {
-                let step = Step {
-                    session,
-                    typed: typed.to_owned(),
-                    answer: Vec::new(),
-                };
+                let step = Step { session, typed: typed.to_owned(), answer: Vec::new() };
                 dialogue.steps.push((std::mem::take(&mut comments), step));
             } else {
-                let (_, step) = dialogue
-                    .steps
-                    .last_mut()
-                    .ok_or_else(|| format!("an answer to nothing: {line}"))?;
+                let (_, step) = dialogue.steps.last_mut().ok_or_else(|| format!("an answer to nothing: {line}"))?;
                 step.answer.push(line.to_owned());
             }
         }
@@ -164,26 +144,16 @@ impl Dialogue {
         for (comments, step) in &self.steps {
             let session = match sessions.entry(step.session) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    entry.insert(Session::open(flavour, port)?)
-                }
+                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Session::open(flavour, port)?),
             };
             let lines = if step.typed == QUIT {
                 sessions.remove(&step.session).expect("just used").quit()?;
                 Vec::new()
             } else {
-                session
-                    .ask(&step.typed)
-                    .map_err(|why| format!("{}> {}: {why}", step.session, step.typed))?
+                session.ask(&step.typed).map_err(|why| format!("{}> {}: {why}", step.session, step.typed))?
             };
             let answer = mask.answer(&lines);
-            held.steps.push((
-                comments.clone(),
-                Step {
-                    answer,
-                    ..step.clone()
-                },
-            ));
+            held.steps.push((comments.clone(), Step { answer, ..step.clone() }));
         }
         for session in sessions.into_values() {
             session.quit()?;
@@ -194,16 +164,10 @@ impl Dialogue {
     /// The first step that was answered otherwise, as a message.
     pub fn difference(&self, held: &Dialogue) -> Option<String> {
         let mut pairs = self.steps.iter().zip(&held.steps);
-        pairs
-            .find(|((_, wanted), (_, got))| wanted != got)
-            .map(|((_, wanted), (_, got))| {
-                let (wanted_text, got_text) =
-                    (wanted.answer.join("\n    "), got.answer.join("\n    "));
-                format!(
-                    "{}> {}\n  wanted:\n    {wanted_text}\n  got:\n    {got_text}",
-                    got.session, got.typed
-                )
-            })
+        pairs.find(|((_, wanted), (_, got))| wanted != got).map(|((_, wanted), (_, got))| {
+            let (wanted_text, got_text) = (wanted.answer.join("\n    "), got.answer.join("\n    "));
+            format!("{}> {}\n  wanted:\n    {wanted_text}\n  got:\n    {got_text}", got.session, got.typed)
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -246,38 +210,22 @@ struct Session {
 
 impl Session {
     fn open(flavour: Flavour, port: u16) -> Result<Session> {
-        let mut child = flavour
-            .command(port)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child = flavour.command(port).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stdout);
             let mut bytes = Vec::new();
-            while reader
-                .read_until(b'\n', &mut bytes)
-                .is_ok_and(|read| read > 0)
-            {
-                let line = String::from_utf8_lossy(&bytes)
-                    .trim_end_matches(['\n', '\r'])
-                    .to_owned();
+            while reader.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
+                let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
                 bytes.clear();
                 if sender.send(line).is_err() {
                     return;
                 }
             }
         });
-        let mut session = Session {
-            flavour,
-            child,
-            stdin,
-            lines,
-            events: Vec::new(),
-            marker_count: 0,
-        };
+        let mut session = Session { flavour, child, stdin, lines, events: Vec::new(), marker_count: 0 };
         session.read_until(flavour.greeting())?;
         session.events.clear(); // the greeting itself
         session.round_trip()?;
@@ -305,11 +253,7 @@ impl Session {
         if self.flavour == Flavour::ZkCli {
             // Events are printed in the order they came: an event of our own is the last of them.
             let path = format!("/last-event-{}", self.marker_count);
-            for command in [
-                format!("create {path}"),
-                format!("stat -w {path}"),
-                format!("delete {path}"),
-            ] {
+            for command in [format!("create {path}"), format!("stat -w {path}"), format!("delete {path}")] {
                 self.say(&command)?;
                 self.round_trip()?;
             }
@@ -345,9 +289,7 @@ impl Session {
     fn read_until(&mut self, end: &str) -> Result<Vec<String>> {
         let mut answer = Vec::new();
         loop {
-            let line = self
-                .next_line()
-                .map_err(|why| format!("{why}; so far: {answer:?}"))?;
+            let line = self.next_line().map_err(|why| format!("{why}; so far: {answer:?}"))?;
             let is_end = line.contains(end);
             if is_end && !self.flavour.is_event(&line) {
                 return Ok(answer);
@@ -368,12 +310,10 @@ impl Session {
     }
 
     fn next_line(&mut self) -> Result<String> {
-        self.lines
-            .recv_timeout(ANSWER_TIMEOUT)
-            .map_err(|error| match error {
-                RecvTimeoutError::Timeout => format!("no answer within {ANSWER_TIMEOUT:?}").into(),
-                RecvTimeoutError::Disconnected => "the client has left".into(),
-            })
+        self.lines.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => format!("no answer within {ANSWER_TIMEOUT:?}").into(),
+            RecvTimeoutError::Disconnected => "the client has left".into(),
+        })
     }
 }
 
@@ -401,10 +341,7 @@ mod tests {
         let wanted = Dialogue::parse(TEXT).unwrap();
         let got = Dialogue::parse(&TEXT.replace("\nx\n", "\ny\n")).unwrap();
         assert_eq!(wanted.difference(&wanted), None);
-        assert_eq!(
-            wanted.difference(&got).unwrap(),
-            "2> get /a\n  wanted:\n    x\n  got:\n    y"
-        );
+        assert_eq!(wanted.difference(&got).unwrap(), "2> get /a\n  wanted:\n    x\n  got:\n    y");
     }
 
     #[test]

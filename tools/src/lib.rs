@@ -28,10 +28,7 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + S
 /// The workspace's root.
 pub fn root() -> PathBuf {
     let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    tools
-        .parent()
-        .expect("tools is a member of the workspace")
-        .to_path_buf()
+    tools.parent().expect("tools is a member of the workspace").to_path_buf()
 }
 
 /// Cargo's target directory: what is built, fetched and written by test servers lies below it.

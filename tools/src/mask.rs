@@ -90,13 +90,10 @@ fn sorted_paths(line: &str) -> Option<String> {
 }
 
 fn rank(seen: &mut Vec<String>, value: &str) -> usize {
-    let index = seen
-        .iter()
-        .position(|other| other == value)
-        .unwrap_or_else(|| {
-            seen.push(value.to_owned());
-            seen.len() - 1
-        });
+    let index = seen.iter().position(|other| other == value).unwrap_or_else(|| {
+        seen.push(value.to_owned());
+        seen.len() - 1
+    });
     index + 1
 }
 
@@ -120,24 +117,13 @@ mod tests {
     #[test]
     fn equal_zxids_stay_equal_and_others_differ() {
         let lines = masked(&["cZxid = 0x2a", "mZxid = 0x2b", "pZxid = 0x2a", "\tczxid=2b"]);
-        assert_eq!(
-            lines,
-            [
-                "cZxid = <zxid 1>",
-                "mZxid = <zxid 2>",
-                "pZxid = <zxid 1>",
-                "\tczxid=<zxid 2>"
-            ]
-        );
+        assert_eq!(lines, ["cZxid = <zxid 1>", "mZxid = <zxid 2>", "pZxid = <zxid 1>", "\tczxid=<zxid 2>"]);
     }
 
     #[test]
     fn no_owner_is_shown() {
         let lines = masked(&["ephemeralOwner = 0x0", "ephemeralOwner = 0x10000c0ffee0000"]);
-        assert_eq!(
-            lines,
-            ["ephemeralOwner = 0x0", "ephemeralOwner = <session 1>"]
-        );
+        assert_eq!(lines, ["ephemeralOwner = 0x0", "ephemeralOwner = <session 1>"]);
     }
 
     #[test]

@@ -13,33 +13,19 @@ pub fn exists(program: &str) -> bool {
 
 /// Runs to the end with output shown; anything but success is an error.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|error| describe(command, &error.to_string()))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(describe(command, &status.to_string()).into())
-    }
+    let status = command.stdin(Stdio::null()).status().map_err(|error| describe(command, &error.to_string()))?;
+    if status.success() { Ok(()) } else { Err(describe(command, &status.to_string()).into()) }
 }
 
 /// Runs to the end and returns what it wrote to stdout and stderr; anything but success is an error carrying it.
 pub fn output_of(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| describe(command, &error.to_string()))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| describe(command, &error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
     }
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(format!(
-        "{}\n{text}{errors}",
-        describe(command, &output.status.to_string())
-    )
-    .into())
+    Err(format!("{}\n{text}{errors}", describe(command, &output.status.to_string())).into())
 }
 
 /// Runs to the end, shows stdout while it comes and returns it with whether the program was content.
@@ -60,15 +46,6 @@ pub fn run_and_keep(command: &mut Command) -> Result<(bool, String)> {
 }
 
 fn describe(command: &Command, what: &str) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .collect();
-    format!(
-        "{}: {what}",
-        words
-            .iter()
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
-    )
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    format!("{}: {what}", words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
 }

@@ -15,9 +15,7 @@ use crate::{Result, clients, root, target};
 /// The reference server, fetched if need be.
 pub fn kind() -> Result<Kind> {
     clients::ensure_java()?;
-    Ok(Kind::Java {
-        class_path: class_path()?,
-    })
+    Ok(Kind::Java { class_path: class_path()? })
 }
 
 /// The class path of the reference's server and clients, Curator included; fetched if need be.
@@ -43,10 +41,7 @@ fn verify(jars: &Path) -> Result<()> {
         return Err("the reference is not here yet".into());
     }
     output_of(
-        Command::new("sha256sum")
-            .args(["--check", "--quiet", "--strict"])
-            .arg(pinned("jars.sha256"))
-            .current_dir(jars),
+        Command::new("sha256sum").args(["--check", "--quiet", "--strict"]).arg(pinned("jars.sha256")).current_dir(jars),
     )
     .map(drop)
 }
@@ -62,28 +57,14 @@ fn fetch(jars: &Path) -> Result<()> {
     fs::create_dir_all(jars)?;
     let python = clients::python()?;
     run(Command::new(python)
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-cache-dir",
-            "--no-deps",
-            "--require-hashes",
-            "--dest",
-        ])
+        .args(["-m", "pip", "download", "--quiet", "--no-cache-dir", "--no-deps", "--require-hashes", "--dest"])
         .arg(&download)
         .arg("--requirement")
         .arg(pinned("requirements.txt")))?;
-    let archive = fs::read_dir(&download)?
-        .next()
-        .ok_or("pip downloaded nothing")??
-        .path();
+    let archive = fs::read_dir(&download)?.next().ok_or("pip downloaded nothing")??.path();
     let wanted = fs::read_to_string(pinned("jars.sha256"))?;
-    let members = wanted
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .map(|jar| format!("*/deps/jars/{jar}"));
+    let members =
+        wanted.lines().filter_map(|line| line.split_whitespace().nth(1)).map(|jar| format!("*/deps/jars/{jar}"));
     run(Command::new("tar")
         .arg("--extract")
         .arg("--file")

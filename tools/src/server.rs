@@ -15,6 +15,7 @@ use crate::Result;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+const PORT_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Which program serves.
@@ -68,9 +69,7 @@ impl Setup {
     /// Starts the server and waits until it answers.
     pub fn start(&self) -> Result<Running> {
         let mut running = self.launch()?;
-        running
-            .await_ready()
-            .map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
+        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
         Ok(running)
     }
 
@@ -79,9 +78,7 @@ impl Setup {
         fs::create_dir_all(self.data())?;
         let config = self.directory.join("zoo.cfg");
         fs::write(&config, self.config())?;
-        if TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok() {
-            return Err(format!("port {} is taken by another server", self.port).into());
-        }
+        self.await_free_port()?;
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = self
             .command(&config)
@@ -91,10 +88,19 @@ impl Setup {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
-        Ok(Running {
-            child,
-            port: self.port,
-        })
+        Ok(Running { child, port: self.port })
+    }
+
+    /// The kernel may finish with a killed process's sockets a moment after its end is known.
+    fn await_free_port(&self) -> Result<()> {
+        let deadline = Instant::now() + PORT_TIMEOUT;
+        while TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok() {
+            if Instant::now() > deadline {
+                return Err(format!("port {} is taken by another server", self.port).into());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
     }
 
     fn config(&self) -> String {
@@ -104,9 +110,7 @@ impl Setup {
             "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
              4lw.commands.whitelist=*\nadmin.enableServer=false\npreAllocSize=4096\n"
         );
-        self.extra
-            .iter()
-            .fold(standard, |config, line| config + line + "\n")
+        self.extra.iter().fold(standard, |config, line| config + line + "\n")
     }
 
     fn command(&self, config: &Path) -> Command {
@@ -116,13 +120,7 @@ impl Setup {
             Kind::Ringkeeper { binary } => Command::new(binary),
             Kind::Java { class_path } => {
                 let mut java = Command::new("java");
-                java.args([
-                    "-Xmx512m",
-                    "-XX:+UseSerialGC",
-                    "-XX:TieredStopAtLevel=1",
-                    "-cp",
-                    class_path,
-                ]);
+                java.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path]);
                 java
             }
         };
@@ -165,11 +163,7 @@ impl Running {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(format!(
-            "the server on port {} did not leave within {STOP_TIMEOUT:?} when asked",
-            self.port
-        )
-        .into())
+        Err(format!("the server on port {} did not leave within {STOP_TIMEOUT:?} when asked", self.port).into())
     }
 
     /// Whether the process is still there; it may have stopped by itself.
@@ -188,10 +182,7 @@ impl Running {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(format!(
-            "no answer to srvr on port {} within {READY_TIMEOUT:?}",
-            self.port
-        ))
+        Err(format!("no answer to srvr on port {} within {READY_TIMEOUT:?}", self.port))
     }
 }
 
@@ -216,9 +207,7 @@ pub fn four_letter(port: u16, word: &str) -> io::Result<String> {
 
 /// The last lines of a log, for a failure's message.
 pub fn tail(path: &Path, line_count: usize) -> String {
-    let text = fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default();
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(line_count)..].join("\n")
 }

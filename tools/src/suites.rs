@@ -28,16 +28,9 @@ pub struct Context {
 impl Context {
     /// A server with an empty directory of its own.
     fn fresh(&self, name: &str) -> Result<Setup> {
-        let directory = target()
-            .join("clients/servers")
-            .join(format!("{}-{name}", self.kind.name()));
-        let setup = Setup {
-            kind: self.kind.clone(),
-            directory,
-            port: self.port_base,
-            tick_ms: TICK_MS,
-            extra: Vec::new(),
-        };
+        let directory = target().join("clients/servers").join(format!("{}-{name}", self.kind.name()));
+        let setup =
+            Setup { kind: self.kind.clone(), directory, port: self.port_base, tick_ms: TICK_MS, extra: Vec::new() };
         setup.wipe()?;
         Ok(setup)
     }
@@ -54,21 +47,10 @@ pub fn kazoo(context: &Context, keyword: Option<&str>) -> Verdict {
 fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<Verdict> {
     let adapter = root().join("tests/clients/kazoo");
     let list = adapter.join("passes_on_reference.txt");
-    let directory = target()
-        .join("clients/servers")
-        .join(format!("{}-kazoo", context.kind.name()));
+    let directory = target().join("clients/servers").join(format!("{}-kazoo", context.kind.name()));
     let mut command = Command::new(python);
     command
-        .args([
-            "-m",
-            "pytest",
-            "-p",
-            "managed_servers",
-            "-p",
-            "no:cacheprovider",
-            "--quiet",
-            "--timeout=60",
-        ])
+        .args(["-m", "pytest", "-p", "managed_servers", "-p", "no:cacheprovider", "--quiet", "--timeout=60"])
         .args(["--disable-warnings", "--pyargs", "kazoo.tests"])
         .env("PYTHONPATH", &adapter)
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -76,10 +58,7 @@ fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<
         .env("RINGKEEPER_TEST_DIR", &directory)
         .env("ZOOKEEPER_VERSION", "3.9.5")
         .env("ZOOKEEPER_CLUSTER_SIZE", "1")
-        .env(
-            "ZOOKEEPER_PORT_OFFSET",
-            (context.port_base + 100).to_string(),
-        )
+        .env("ZOOKEEPER_PORT_OFFSET", (context.port_base + 100).to_string())
         .env_remove("CI"); // kazoo's tests take it for the CI of their own project
     match &context.kind {
         Kind::Ringkeeper { binary } => command.env("RINGKEEPER_TEST_BINARY", binary),
@@ -98,22 +77,13 @@ fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<
     if context.record {
         record_kazoo(&list, &passed_list)?;
     }
-    let last = text
-        .lines()
-        .rev()
-        .find(|line| line.contains(" passed") || line.contains(" failed"))
-        .unwrap_or_default();
+    let last = text.lines().rev().find(|line| line.contains(" passed") || line.contains(" failed")).unwrap_or_default();
     let passed = count_before(last, "passed");
-    let failed =
-        count_before(last, "failed") + count_before(last, "error") + count_before(last, "errors");
+    let failed = count_before(last, "failed") + count_before(last, "error") + count_before(last, "errors");
     if !content && failed == 0 {
         return Err("pytest did not get to its end; see above".into());
     }
-    Ok(Verdict::Ran {
-        passed,
-        failed,
-        skipped: count_before(last, "skipped"),
-    })
+    Ok(Verdict::Ran { passed, failed, skipped: count_before(last, "skipped") })
 }
 
 /// Keeps what people wrote at the head of the list.
@@ -153,11 +123,7 @@ fn run_dialogues(context: &Context, folder: &str, flavour: Flavour) -> Result<Ve
     files.sort();
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
-        let name = file
-            .file_stem()
-            .expect("a file has a name")
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_stem().expect("a file has a name").to_string_lossy().into_owned();
         let running = context.fresh(&format!("{folder}-{name}"))?.start()?;
         match run_file(file, flavour, context.port_base, context.record) {
             Ok(()) => {
@@ -171,11 +137,7 @@ fn run_dialogues(context: &Context, folder: &str, flavour: Flavour) -> Result<Ve
         }
         drop(running);
     }
-    Ok(Verdict::Ran {
-        passed,
-        failed,
-        skipped: 0,
-    })
+    Ok(Verdict::Ran { passed, failed, skipped: 0 })
 }
 
 /// A program of ours on the Java client: what it prints, line by line.
@@ -190,21 +152,10 @@ fn run_java(context: &Context, class_path: &str) -> Result<Verdict> {
     let classes = target().join("clients/java");
     fs::create_dir_all(&classes)?;
     let source = root().join("tests/clients/java/Session.java");
-    run(Command::new("javac")
-        .args(["-cp", class_path, "-d"])
-        .arg(&classes)
-        .arg(source))?;
+    run(Command::new("javac").args(["-cp", class_path, "-d"]).arg(&classes).arg(source))?;
     let mut program = Command::new("java");
-    program.args([
-        "-Xmx128m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-Dlog4j2.level=OFF",
-        "-cp",
-    ]);
-    program
-        .arg(format!("{class_path}:{}", classes.display()))
-        .arg("Session");
+    program.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp"]);
+    program.arg(format!("{class_path}:{}", classes.display())).arg("Session");
     compare_program(context, "java", program)
 }
 
@@ -229,15 +180,7 @@ fn run_c(context: &Context) -> Result<Verdict> {
     let source = root().join("tests/clients/c/session.c");
     // THREADED chooses the header's synchronous calls, which only the library with its own threads has.
     run(Command::new("cc")
-        .args([
-            "-std=gnu11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O1",
-            "-DTHREADED",
-            "-o",
-        ])
+        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-DTHREADED", "-o"])
         .arg(&program)
         .arg(source)
         .arg("-lzookeeper_mt"))?;
@@ -274,11 +217,7 @@ fn compare_program(context: &Context, folder: &str, mut program: Command) -> Res
         match pair {
             (Some(wanted), Some(got)) if wanted == got => passed += 1,
             (wanted, got) => {
-                println!(
-                    "FAILED  {folder}\n  wanted: {}\n  got:    {}",
-                    wanted.unwrap_or("-"),
-                    got.unwrap_or("-")
-                );
+                println!("FAILED  {folder}\n  wanted: {}\n  got:    {}", wanted.unwrap_or("-"), got.unwrap_or("-"));
                 failed += 1;
             }
         }
@@ -286,11 +225,7 @@ fn compare_program(context: &Context, folder: &str, mut program: Command) -> Res
     if failed == 0 {
         println!("ok      {folder} ({passed} lines)");
     }
-    Ok(Verdict::Ran {
-        passed,
-        failed,
-        skipped: 0,
-    })
+    Ok(Verdict::Ran { passed, failed, skipped: 0 })
 }
 
 const EXPECTED: &str = "expected.txt";
@@ -307,26 +242,14 @@ fn paired<'a>(wanted: &'a str, got: &'a str) -> Vec<(Option<&'a str>, Option<&'a
 /// `cargo test` over the workspace, its own tests counted.
 pub fn unit() -> Verdict {
     carried_out((|| {
-        let (content, text) = run_and_keep(
-            Command::new("cargo")
-                .args(["test", "--workspace"])
-                .current_dir(root()),
-        )?;
+        let (content, text) = run_and_keep(Command::new("cargo").args(["test", "--workspace"]).current_dir(root()))?;
         let results = || text.lines().filter(|line| line.starts_with("test result:"));
-        let sum = |word: &str| {
-            results()
-                .map(|line| count_before(line, word))
-                .sum::<usize>()
-        };
+        let sum = |word: &str| results().map(|line| count_before(line, word)).sum::<usize>();
         let (passed, failed, skipped) = (sum("passed"), sum("failed"), sum("ignored"));
         if !content && failed == 0 {
             return Err("cargo test did not get to its end; see above".into());
         }
-        Ok(Verdict::Ran {
-            passed,
-            failed,
-            skipped,
-        })
+        Ok(Verdict::Ran { passed, failed, skipped })
     })())
 }
 
@@ -335,22 +258,8 @@ pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
     carried_out((|| {
         let (content, text) = run_and_keep(
             Command::new("cargo")
-                .args([
-                    "run",
-                    "--quiet",
-                    "--package",
-                    "ringkeeper-tools",
-                    "--bin",
-                    "crash",
-                    "--",
-                ])
-                .args([
-                    "--rounds",
-                    &rounds.to_string(),
-                    "--port",
-                    &port.to_string(),
-                    "--binary",
-                ])
+                .args(["run", "--quiet", "--package", "ringkeeper-tools", "--bin", "crash", "--"])
+                .args(["--rounds", &rounds.to_string(), "--port", &port.to_string(), "--binary"])
                 .arg(binary)
                 .current_dir(root()),
         )?;
@@ -359,27 +268,19 @@ pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
         if !content && failed == 0 {
             return Err("the crash harness did not get to its end; see above".into());
         }
-        Ok(Verdict::Ran {
-            passed,
-            failed,
-            skipped: 0,
-        })
+        Ok(Verdict::Ran { passed, failed, skipped: 0 })
     })())
 }
 
 fn skipped(why: &str) -> Verdict {
     println!("SKIPPED: {why}");
-    Verdict::Skipped {
-        why: why.to_owned(),
-    }
+    Verdict::Skipped { why: why.to_owned() }
 }
 
 fn carried_out(result: Result<Verdict>) -> Verdict {
     result.unwrap_or_else(|why| {
         println!("BROKE: {why}");
-        Verdict::Broke {
-            why: why.to_string(),
-        }
+        Verdict::Broke { why: why.to_string() }
     })
 }
 
@@ -400,28 +301,13 @@ mod tests {
     #[test]
     fn the_closing_lines_of_the_runners_are_understood() {
         let pytest = "1 failed, 478 passed, 8 deselected in 133.76s (0:02:13)";
-        assert_eq!(
-            (
-                count_before(pytest, "passed"),
-                count_before(pytest, "failed")
-            ),
-            (478, 1)
-        );
+        assert_eq!((count_before(pytest, "passed"), count_before(pytest, "failed")), (478, 1));
         let cargo = "test result: ok. 14 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!(
-            (
-                count_before(cargo, "passed"),
-                count_before(cargo, "ignored")
-            ),
-            (14, 2)
-        );
+        assert_eq!((count_before(cargo, "passed"), count_before(cargo, "ignored")), (14, 2));
     }
 
     #[test]
     fn a_missing_line_is_paired_with_nothing() {
-        assert_eq!(
-            paired("a\nb\n", "a\n"),
-            [(Some("a"), Some("a")), (Some("b"), None)]
-        );
+        assert_eq!(paired("a\nb\n", "a\n"), [(Some("a"), Some("a")), (Some("b"), None)]);
     }
 }

@@ -23,11 +23,7 @@ pub enum Verdict {
 impl Verdict {
     fn counts(&self) -> (usize, usize, usize) {
         match self {
-            Verdict::Ran {
-                passed,
-                failed,
-                skipped,
-            } => (*passed, *failed, *skipped),
+            Verdict::Ran { passed, failed, skipped } => (*passed, *failed, *skipped),
             Verdict::Skipped { .. } => (0, 0, 1),
             Verdict::Broke { .. } => (0, 1, 0),
         }
@@ -57,10 +53,7 @@ impl Summary {
 
     /// The table, the remarks and the plain closing line.
     pub fn text(&self) -> String {
-        let mut text = format!(
-            "\n{:<28} {:>7} {:>7} {:>7} {:>7}\n",
-            "suite", "passed", "failed", "skipped", "seconds"
-        );
+        let mut text = format!("\n{:<28} {:>7} {:>7} {:>7} {:>7}\n", "suite", "passed", "failed", "skipped", "seconds");
         for (suite, verdict, took) in &self.rows {
             let (passed, failed, skipped) = verdict.counts();
             let note = match verdict {
@@ -69,19 +62,13 @@ impl Summary {
                 Verdict::Broke { why } => format!("   BROKE: {}", first_line(why)),
             };
             let seconds = took.as_secs();
-            let _ = writeln!(
-                text,
-                "{suite:<28} {passed:>7} {failed:>7} {skipped:>7} {seconds:>7}{note}"
-            );
+            let _ = writeln!(text, "{suite:<28} {passed:>7} {failed:>7} {skipped:>7} {seconds:>7}{note}");
         }
         for remark in &self.remarks {
             let _ = writeln!(text, "NOTE: {remark}");
         }
         let (passed, failed, skipped) = self.totals();
-        let _ = write!(
-            text,
-            "\n{passed} passed, {failed} failed, {skipped} skipped"
-        );
+        let _ = write!(text, "\n{passed} passed, {failed} failed, {skipped} skipped");
         text
     }
 
@@ -89,9 +76,7 @@ impl Summary {
         self.rows
             .iter()
             .map(|(_, verdict, _)| verdict.counts())
-            .fold((0, 0, 0), |sum, row| {
-                (sum.0 + row.0, sum.1 + row.1, sum.2 + row.2)
-            })
+            .fold((0, 0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1, sum.2 + row.2))
     }
 }
 
@@ -113,49 +98,22 @@ mod tests {
 
     #[test]
     fn the_last_line_adds_up_the_suites() {
-        let ran = Verdict::Ran {
-            passed: 5,
-            failed: 1,
-            skipped: 2,
-        };
-        let text = summary(&[
-            ran,
-            Verdict::Skipped {
-                why: "no npm".into(),
-            },
-            Verdict::Broke { why: "gone".into() },
-        ])
-        .text();
+        let ran = Verdict::Ran { passed: 5, failed: 1, skipped: 2 };
+        let text =
+            summary(&[ran, Verdict::Skipped { why: "no npm".into() }, Verdict::Broke { why: "gone".into() }]).text();
         assert_eq!(text.lines().last(), Some("5 passed, 2 failed, 3 skipped"));
     }
 
     #[test]
     fn a_skipped_suite_is_no_failure_and_a_broken_one_is() {
-        let ran = Verdict::Ran {
-            passed: 1,
-            failed: 0,
-            skipped: 0,
-        };
-        assert!(
-            summary(&[
-                ran.clone(),
-                Verdict::Skipped {
-                    why: "no npm".into()
-                }
-            ])
-            .is_success()
-        );
+        let ran = Verdict::Ran { passed: 1, failed: 0, skipped: 0 };
+        assert!(summary(&[ran.clone(), Verdict::Skipped { why: "no npm".into() }]).is_success());
         assert!(!summary(&[ran, Verdict::Broke { why: "gone".into() }]).is_success());
     }
 
     #[test]
     fn nothing_run_is_no_success() {
         assert!(!summary(&[]).is_success());
-        assert!(
-            !summary(&[Verdict::Skipped {
-                why: "no java".into()
-            }])
-            .is_success()
-        );
+        assert!(!summary(&[Verdict::Skipped { why: "no java".into() }]).is_success());
     }
 }

@@ -96,12 +96,7 @@ pub enum Opened {
 impl Client {
     /// Opens a new session, or takes over the one with this ticket. `last_zxid` is the highest that we saw: a server
     /// that knows less must refuse us.
-    pub fn open(
-        address: SocketAddr,
-        timeout_ms: i32,
-        ticket: Option<Ticket>,
-        last_zxid: i64,
-    ) -> io::Result<Opened> {
+    pub fn open(address: SocketAddr, timeout_ms: i32, ticket: Option<Ticket>, last_zxid: i64) -> io::Result<Opened> {
         let socket = TcpStream::connect_timeout(&address, READ_TIMEOUT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(READ_TIMEOUT))?;
@@ -110,10 +105,7 @@ impl Client {
             reader: BufReader::with_capacity(1 << 16, socket.try_clone()?),
             writer: socket,
             next_xid: 1,
-            ticket: ticket.unwrap_or(Ticket {
-                id: 0,
-                password: [0; 16],
-            }),
+            ticket: ticket.unwrap_or(Ticket { id: 0, password: [0; 16] }),
             timeout_ms,
         };
         let mut request = Vec::new();
@@ -129,15 +121,8 @@ impl Client {
         let _protocol_version = fields.int()?;
         client.timeout_ms = fields.int()?;
         client.ticket.id = fields.long()?;
-        client.ticket.password = fields
-            .buffer()?
-            .try_into()
-            .map_err(|_| malformed("the password has not 16 bytes"))?;
-        Ok(if client.timeout_ms <= 0 {
-            Opened::Expired
-        } else {
-            Opened::Session(client)
-        })
+        client.ticket.password = fields.buffer()?.try_into().map_err(|_| malformed("the password has not 16 bytes"))?;
+        Ok(if client.timeout_ms <= 0 { Opened::Expired } else { Opened::Session(client) })
     }
 
     /// The next xid and the bytes of a request under it, to be sent with others.
@@ -159,12 +144,7 @@ impl Client {
         let frame = self.frame()?;
         let mut fields = Fields(&frame);
         let (xid, zxid, code) = (fields.int()?, fields.long()?, fields.int()?);
-        Ok(Reply {
-            xid,
-            zxid,
-            code,
-            body: fields.0.to_vec(),
-        })
+        Ok(Reply { xid, zxid, code, body: fields.0.to_vec() })
     }
 
     /// Whether the next reply has begun to arrive, so that reading it is the better thing to do.
@@ -182,18 +162,13 @@ impl Client {
     /// As `call`; anything but success is an error.
     pub fn ask(&mut self, request: &Request) -> Result<Reply> {
         let reply = self.call(request)?;
-        if reply.code == code::OK {
-            Ok(reply)
-        } else {
-            Err(format!("{request:?} got {}", reply.code).into())
-        }
+        if reply.code == code::OK { Ok(reply) } else { Err(format!("{request:?} got {}", reply.code).into()) }
     }
 
     fn frame(&mut self) -> io::Result<Vec<u8>> {
         let mut length = [0; 4];
         self.reader.read_exact(&mut length)?;
-        let length = usize::try_from(i32::from_be_bytes(length))
-            .map_err(|_| malformed("a negative length"))?;
+        let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| malformed("a negative length"))?;
         if length > FRAME_BYTES_MAX {
             return Err(malformed("a frame too large to be meant"));
         }
@@ -219,11 +194,7 @@ impl Request {
 
     fn put(&self, out: &mut Vec<u8>) {
         match self {
-            Request::Create {
-                path,
-                data,
-                ephemeral,
-            } => {
+            Request::Create { path, data, ephemeral } => {
                 put_buffer(out, path.as_bytes());
                 put_buffer(out, data);
                 put_int(out, 1); // one ACL entry: everything, world:anyone
@@ -236,11 +207,7 @@ impl Request {
                 put_buffer(out, path.as_bytes());
                 put_int(out, -1);
             }
-            Request::Set {
-                path,
-                data,
-                version,
-            } => {
+            Request::Set { path, data, version } => {
                 put_buffer(out, path.as_bytes());
                 put_buffer(out, data);
                 put_int(out, *version);
@@ -301,9 +268,7 @@ impl Reply {
     pub fn children(&self) -> io::Result<Vec<String>> {
         let mut fields = Fields(&self.body);
         let count = fields.int()?;
-        (0..count)
-            .map(|_| Ok(String::from_utf8_lossy(fields.buffer()?).into_owned()))
-            .collect()
+        (0..count).map(|_| Ok(String::from_utf8_lossy(fields.buffer()?).into_owned())).collect()
     }
 }
 
@@ -312,24 +277,17 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, count: usize) -> io::Result<&'a [u8]> {
-        let (front, rest) = self
-            .0
-            .split_at_checked(count)
-            .ok_or_else(|| malformed("a record ends too early"))?;
+        let (front, rest) = self.0.split_at_checked(count).ok_or_else(|| malformed("a record ends too early"))?;
         self.0 = rest;
         Ok(front)
     }
 
     fn int(&mut self) -> io::Result<i32> {
-        Ok(i32::from_be_bytes(
-            self.take(4)?.try_into().expect("4 bytes"),
-        ))
+        Ok(i32::from_be_bytes(self.take(4)?.try_into().expect("4 bytes")))
     }
 
     fn long(&mut self) -> io::Result<i64> {
-        Ok(i64::from_be_bytes(
-            self.take(8)?.try_into().expect("8 bytes"),
-        ))
+        Ok(i64::from_be_bytes(self.take(8)?.try_into().expect("8 bytes")))
     }
 
     fn buffer(&mut self) -> io::Result<&'a [u8]> {
@@ -342,12 +300,7 @@ impl<'a> Fields<'a> {
         let (_ctime, _mtime) = (self.long()?, self.long()?);
         let version = self.int()?;
         let (_cversion, _aversion) = (self.int()?, self.int()?);
-        Ok(Stat {
-            czxid,
-            mzxid,
-            version,
-            ephemeral_owner: self.long()?,
-        })
+        Ok(Stat { czxid, mzxid, version, ephemeral_owner: self.long()? })
     }
 }
 
@@ -357,10 +310,7 @@ fn malformed(what: &str) -> io::Error {
 
 fn framed(payload: Vec<u8>) -> Vec<u8> {
     let mut frame = Vec::with_capacity(payload.len() + 4);
-    put_int(
-        &mut frame,
-        i32::try_from(payload.len()).expect("requests are small"),
-    );
+    put_int(&mut frame, i32::try_from(payload.len()).expect("requests are small"));
     frame.extend(payload);
     frame
 }
@@ -384,56 +334,22 @@ mod tests {
 
     #[test]
     fn a_record_that_ends_early_is_an_error() {
-        let reply = Reply {
-            xid: 1,
-            zxid: 1,
-            code: 0,
-            body: vec![0, 0, 0, 9, b'x'],
-        };
+        let reply = Reply { xid: 1, zxid: 1, code: 0, body: vec![0, 0, 0, 9, b'x'] };
         assert!(reply.data().is_err());
         assert!(reply.stat().is_err());
     }
 
     #[test]
     fn the_first_failed_item_is_how_a_multi_ended() {
-        let item = |code: i32| {
-            [
-                &(-1i32).to_be_bytes()[..],
-                &[0],
-                &code.to_be_bytes(),
-                &code.to_be_bytes(),
-            ]
-            .concat()
-        };
-        let body = [
-            item(0),
-            item(-103),
-            item(-2),
-            b"\xff\xff\xff\xff\x01\xff\xff\xff\xff".to_vec(),
-        ]
-        .concat();
-        assert_eq!(
-            Reply {
-                xid: 1,
-                zxid: 1,
-                code: 0,
-                body
-            }
-            .write_code()
-            .unwrap(),
-            code::BAD_VERSION
-        );
+        let item = |code: i32| [&(-1i32).to_be_bytes()[..], &[0], &code.to_be_bytes(), &code.to_be_bytes()].concat();
+        let body = [item(0), item(-103), item(-2), b"\xff\xff\xff\xff\x01\xff\xff\xff\xff".to_vec()].concat();
+        assert_eq!(Reply { xid: 1, zxid: 1, code: 0, body }.write_code().unwrap(), code::BAD_VERSION);
     }
 
     #[test]
     fn a_set_is_encoded_as_the_protocol_says() {
         let mut bytes = Vec::new();
-        Request::Set {
-            path: "/a".into(),
-            data: b"xy".to_vec(),
-            version: 3,
-        }
-        .put(&mut bytes);
+        Request::Set { path: "/a".into(), data: b"xy".to_vec(), version: 3 }.put(&mut bytes);
         assert_eq!(bytes, b"\0\0\0\x02/a\0\0\0\x02xy\0\0\0\x03");
     }
 }

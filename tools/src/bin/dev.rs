@@ -102,23 +102,9 @@ enum Suite {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         What::Check => check().map(|()| true),
-        What::Test {
-            only,
-            rounds,
-            place,
-        } => test(&only, rounds, place),
-        What::Kazoo {
-            server,
-            keyword,
-            record,
-            place,
-        } => kazoo(server, keyword.as_deref(), record, place),
-        What::Cli {
-            server,
-            only,
-            record,
-            place,
-        } => cli(server, &only, record, place),
+        What::Test { only, rounds, place } => test(&only, rounds, place),
+        What::Kazoo { server, keyword, record, place } => kazoo(server, keyword.as_deref(), record, place),
+        What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
@@ -134,14 +120,7 @@ fn main() -> ExitCode {
 
 fn check() -> Result<()> {
     process::run(cargo().args(["fmt", "--all", "--check"]))?;
-    process::run(cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
@@ -151,54 +130,30 @@ fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
     let binary = match binary(place.binary) {
         Ok(binary) => binary,
         Err(why) => {
-            summary.add(
-                "release build",
-                Verdict::Broke {
-                    why: why.to_string(),
-                },
-                std::time::Duration::ZERO,
-            );
+            summary.add("release build", Verdict::Broke { why: why.to_string() }, std::time::Duration::ZERO);
             println!("{}", summary.text());
             return Ok(false);
         }
     };
-    let ours = Context {
-        kind: Kind::Ringkeeper {
-            binary: binary.clone(),
-        },
-        port_base: place.port_base,
-        record: false,
-    };
+    let ours = Context { kind: Kind::Ringkeeper { binary: binary.clone() }, port_base: place.port_base, record: false };
     if wanted(Suite::Unit) {
         timed(&mut summary, "unit", suites::unit);
     }
     if wanted(Suite::Crash) {
-        timed(&mut summary, "crash", || {
-            suites::crash(&binary, rounds, place.port_base)
-        });
+        timed(&mut summary, "crash", || suites::crash(&binary, rounds, place.port_base));
     }
     if wanted(Suite::Kazoo) {
         timed(&mut summary, "kazoo", || suites::kazoo(&ours, None));
     }
     run_cli_suites(&mut summary, &wanted, &ours);
     // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
-    if [Suite::Cli, Suite::C, Suite::Java, Suite::Node]
-        .into_iter()
-        .any(wanted)
-    {
+    if [Suite::Cli, Suite::C, Suite::Java, Suite::Node].into_iter().any(wanted) {
         match reference::kind() {
             Ok(kind) => run_cli_suites(&mut summary, &wanted, &Context { kind, ..ours }),
             Err(why) => {
                 let why = format!("the reference cannot be had: {why}");
-                summary.remark(format!(
-                    "answers were compared with the recorded ones only; {}",
-                    first_line(&why)
-                ));
-                summary.add(
-                    "recordings (java)",
-                    Verdict::Skipped { why },
-                    std::time::Duration::ZERO,
-                );
+                summary.remark(format!("answers were compared with the recorded ones only; {}", first_line(&why)));
+                summary.add("recordings (java)", Verdict::Skipped { why }, std::time::Duration::ZERO);
             }
         }
     }
@@ -217,11 +172,7 @@ fn kazoo(server: Server, keyword: Option<&str>, record: bool, place: Place) -> R
 fn cli(server: Server, only: &[Suite], record: bool, place: Place) -> Result<bool> {
     let context = context(server, record, place)?;
     let mut summary = Summary::default();
-    run_cli_suites(
-        &mut summary,
-        &|suite| only.is_empty() || only.contains(&suite),
-        &context,
-    );
+    run_cli_suites(&mut summary, &|suite| only.is_empty() || only.contains(&suite), &context);
     println!("{}", summary.text());
     Ok(summary.is_success())
 }
@@ -237,11 +188,7 @@ fn run_cli_suites(summary: &mut Summary, wanted: &dyn Fn(Suite) -> bool, context
     ];
     for (suite, name, run) in all {
         if wanted(suite) {
-            timed(
-                summary,
-                &format!("{name} ({})", context.kind.name()),
-                || run(context),
-            );
+            timed(summary, &format!("{name} ({})", context.kind.name()), || run(context));
         }
     }
 }
@@ -252,20 +199,10 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         return Ok(());
     };
     let directory = target().join("clients/servers/reference");
-    let setup = Setup {
-        kind: reference::kind()?,
-        directory,
-        port,
-        tick_ms: 2000,
-        extra: Vec::new(),
-    };
+    let setup = Setup { kind: reference::kind()?, directory, port, tick_ms: 2000, extra: Vec::new() };
     setup.wipe()?;
     let mut running = setup.start()?;
-    println!(
-        "127.0.0.1:{port}, process {}, data in {}",
-        running.pid(),
-        setup.data().display()
-    );
+    println!("127.0.0.1:{port}, process {}, data in {}", running.pid(), setup.data().display());
     while running.is_alive() {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
@@ -274,17 +211,7 @@ fn run_reference(port: Option<u16>) -> Result<()> {
 
 fn crash(arguments: &[String]) -> Result<()> {
     let mut command = cargo();
-    command
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "ringkeeper-tools",
-            "--bin",
-            "crash",
-            "--",
-        ])
-        .args(arguments);
+    command.args(["run", "--quiet", "--package", "ringkeeper-tools", "--bin", "crash", "--"]).args(arguments);
     process::run(&mut command)
 }
 
@@ -294,23 +221,15 @@ fn context(server: Server, record: bool, place: Place) -> Result<Context> {
     }
     let kind = match server {
         Server::Java => reference::kind()?,
-        Server::Ringkeeper => Kind::Ringkeeper {
-            binary: binary(place.binary)?,
-        },
+        Server::Ringkeeper => Kind::Ringkeeper { binary: binary(place.binary)? },
     };
-    Ok(Context {
-        kind,
-        port_base: place.port_base,
-        record,
-    })
+    Ok(Context { kind, port_base: place.port_base, record })
 }
 
 /// The binary that was named, or the release binary, built if it is not fresh.
 fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
     match named {
-        Some(binary) => Ok(binary
-            .canonicalize()
-            .map_err(|error| format!("{}: {error}", binary.display()))?),
+        Some(binary) => Ok(binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?),
         None => {
             process::run(cargo().args(["build", "--release", "--bin", "ringkeeper"]))?;
             Ok(target().join("release/ringkeeper"))
