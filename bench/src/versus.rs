@@ -209,7 +209,6 @@ impl Server {
         let myself = std::env::current_exe().doing("finding this program's own file")?;
         let child = Command::new(myself)
             .args(["pinned", "--cpu", &arguments.server_cpu.to_string(), "--", "sh", "-c", &format!("exec {command}")])
-            .current_dir(&dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone().doing("server.log")?)
             .stderr(log)

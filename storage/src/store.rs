@@ -312,12 +312,12 @@ impl Store {
             return;
         }
         self.snapshot.poll(&mut self.ids, self.log.durable(), ops);
-        if self.purge.under_way.is_none() {
-            if let Some(path) = self.purge.files.pop_front() {
-                let id = self.ids.operation(Owner::Purge);
-                self.purge.under_way = Some((id, path.clone()));
-                ops.push(DiskOp { id, action: Action::Unlink { path } });
-            }
+        if self.purge.under_way.is_none()
+            && let Some(path) = self.purge.files.pop_front()
+        {
+            let id = self.ids.operation(Owner::Purge);
+            self.purge.under_way = Some((id, path.clone()));
+            ops.push(DiskOp { id, action: Action::Unlink { path } });
         }
     }
 

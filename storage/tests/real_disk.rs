@@ -77,7 +77,7 @@ fn node(slot: u32) -> NodeImage {
         slot,
         parent: slot / 2,
         name: format!("node-{slot}"),
-        data: (slot % 3 > 0).then(|| vec![slot as u8; slot as usize % 5000]),
+        data: (!slot.is_multiple_of(3)).then(|| vec![slot as u8; slot as usize % 5000]),
         acl: slot % 4,
         czxid: 1,
         mzxid: 2,

@@ -15,6 +15,7 @@ use crate::Result;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+const PORT_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Which program serves.
@@ -77,9 +78,7 @@ impl Setup {
         fs::create_dir_all(self.data())?;
         let config = self.directory.join("zoo.cfg");
         fs::write(&config, self.config())?;
-        if TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok() {
-            return Err(format!("port {} is taken by another server", self.port).into());
-        }
+        self.await_free_port()?;
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = self
             .command(&config)
@@ -90,6 +89,18 @@ impl Setup {
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
         Ok(Running { child, port: self.port })
+    }
+
+    /// The kernel may finish with a killed process's sockets a moment after its end is known.
+    fn await_free_port(&self) -> Result<()> {
+        let deadline = Instant::now() + PORT_TIMEOUT;
+        while TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok() {
+            if Instant::now() > deadline {
+                return Err(format!("port {} is taken by another server", self.port).into());
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
     }
 
     fn config(&self) -> String {

@@ -67,6 +67,11 @@ pub struct MemoryDisk {
 }
 
 impl MemoryDisk {
+    /// The process ends, the machine stays up: everything written is there.
+    pub fn end_process(&mut self) {
+        self.open.clear();
+    }
+
     /// Power fails: what was not flushed is there or not, sector by sector and name by name.
     pub fn crash(&mut self, chance: &mut Chance) {
         for change in std::mem::take(&mut self.unflushed_names) {

@@ -54,6 +54,8 @@ struct Pending {
     paths: Vec<CString>,
     /// Of a `Close`: given up by the table when it was submitted.
     closing: RawFd,
+    /// Of a `SyncDirectory`: on its way to a descriptor first.
+    opening_directory: bool,
     started: Instant,
 }
 
@@ -122,7 +124,10 @@ impl Ring {
             }
             let closing = if let Action::Close { file } = &action { self.give_up(*file) } else { -1 };
             let paths = paths_of(&action);
-            let pending = Pending { id, action, paths, closing, started: Instant::now() };
+            let opening_directory =
+                matches!(&action, Action::SyncDirectory { path } if !self.directories.contains_key(path));
+            let started = Instant::now();
+            let pending = Pending { id, action, paths, closing, opening_directory, started };
             let index = self.free.pop().unwrap_or_else(|| {
                 self.pending.push(None);
                 self.pending.len() - 1
@@ -241,14 +246,11 @@ impl Ring {
             Action::Sync { file } => opcode::Fsync::new(self.fd(*file)).build(),
             Action::Rename { .. } => opcode::RenameAt::new(here, path(0), here, path(1)).build(),
             Action::Unlink { .. } => opcode::UnlinkAt::new(here, path(0)).build(),
-            Action::SyncDirectory { path } => match self.directories.get(path) {
-                Some(directory) => opcode::Fsync::new(types::Fd(directory.as_raw_fd())).build(),
-                // Asked for before it was opened: opening comes first, the flush with its completion.
-                None => opcode::OpenAt::new(here, pending.paths[0].as_ptr())
-                    .flags((OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC).bits() as i32)
-                    .mode(Mode::empty().bits())
-                    .build(),
-            },
+            Action::SyncDirectory { .. } if pending.opening_directory => opcode::OpenAt::new(here, path(0))
+                .flags((OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC).bits() as i32)
+                .mode(Mode::empty().bits())
+                .build(),
+            Action::SyncDirectory { path } => opcode::Fsync::new(types::Fd(self.directories[path].as_raw_fd())).build(),
         }
     }
 
@@ -258,16 +260,17 @@ impl Ring {
             self.enter();
             return;
         }
-        let pending = self.pending[index].as_ref().expect("an operation completes once");
-        if let Action::SyncDirectory { path } = &pending.action {
-            if result >= 0 && !self.directories.contains_key(path) {
-                // SAFETY: the kernel just opened this descriptor for us and nobody else knows it.
-                let directory = unsafe { OwnedFd::from_raw_fd(result) };
-                self.directories.insert(path.clone(), directory);
-                self.push(index);
-                self.enter();
-                return;
-            }
+        let pending = self.pending[index].as_mut().expect("an operation completes once");
+        if let Action::SyncDirectory { path } = &pending.action
+            && result >= 0
+            && std::mem::take(&mut pending.opening_directory)
+        {
+            // SAFETY: the kernel just opened this descriptor for us and nobody else knows it.
+            let directory = unsafe { OwnedFd::from_raw_fd(result) };
+            self.directories.insert(path.clone(), directory);
+            self.push(index);
+            self.enter();
+            return;
         }
         let Pending { id, action, started, .. } = self.pending[index].take().expect("looked at above");
         self.free.push(index);
@@ -287,10 +290,11 @@ impl Ring {
                 }
             }
             Action::Allocate { .. } => {
-                if let Err(error) = &result {
-                    if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) {
-                        result = Ok(0);
-                    }
+                if matches!(
+                    result.as_ref().map_err(io::Error::raw_os_error),
+                    Err(Some(libc::EOPNOTSUPP | libc::ENOSYS))
+                ) {
+                    result = Ok(0);
                 }
             }
             Action::Write { buffer: written, .. } => buffer = Some(written),
@@ -306,10 +310,10 @@ impl Ring {
     /// Takes a file out of the table; its descriptor is closed by the ring.
     fn give_up(&mut self, file: FileId) -> RawFd {
         let OpenFile { fd, registered } = self.files.remove(&file).expect("an open file");
-        if let Some(slot) = registered {
-            if self.ring.submitter().register_files_update(slot, &[-1]).is_ok() {
-                self.free_file_slots.push(slot);
-            }
+        if let Some(slot) = registered
+            && self.ring.submitter().register_files_update(slot, &[-1]).is_ok()
+        {
+            self.free_file_slots.push(slot);
         }
         fd.into_raw_fd()
     }

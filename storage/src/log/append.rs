@@ -282,13 +282,14 @@ impl LogWriter {
             return false;
         };
         let in_turn = next.id == self.current.id.next(); // not while the one between is being grown
-        if !in_turn || !matches!(next.handle, Handle::Open(_)) || next.capacity < FIRST_BATCH_AT + bytes {
+        let large_enough = next.capacity >= FIRST_BATCH_AT + bytes;
+        let (Handle::Open(file), Handle::Open(_), true) = (self.current.handle, next.handle, in_turn && large_enough)
+        else {
             return false;
-        }
+        };
         let next = self.ready.pop_front().expect("looked at above");
-        if let Handle::Open(file) = std::mem::replace(&mut self.current, next).handle {
-            self.retired.push(file);
-        }
+        self.current = next;
+        self.retired.push(file);
         self.at = FIRST_BATCH_AT;
         self.spans.push_back(Span { id: next.id, begins_after: self.sealed.zxid, bytes: next.capacity });
         true
@@ -348,10 +349,11 @@ impl LogWriter {
         let write = self.in_flight.iter_mut().find(|write| write.id == event.id).expect("a write of ours");
         write.done = Some(event.elapsed_us);
         let (segment, wanted) = (write.segment, write.bytes);
-        if let Some(buffer) = event.buffer {
-            if buffer.reused && self.spare_buffers.len() <= self.slots {
-                self.spare_buffers.push(buffer);
-            }
+        if let Some(buffer) = event.buffer
+            && buffer.reused
+            && self.spare_buffers.len() <= self.slots
+        {
+            self.spare_buffers.push(buffer);
         }
         let result = match event.result {
             // A short write is a failed batch: what follows it on the disk is not ours.
@@ -368,11 +370,12 @@ impl LogWriter {
             return;
         }
         let before = self.durable.zxid;
-        while let Some(write) = self.in_flight.pop_front_if(|write| write.done.is_some()) {
-            self.durable = Durable { sequence: write.link.sequence, zxid: write.link.zxid };
-            self.durable_segment = write.segment;
-            let elapsed_us = write.done.unwrap_or(0);
-            out.push(StoreEvent::Flushed { batch_bytes: write.bytes, records: write.records, elapsed_us });
+        while let Some(&InFlight { link, segment, bytes, records, done: Some(elapsed_us), .. }) = self.in_flight.front()
+        {
+            self.in_flight.pop_front();
+            self.durable = Durable { sequence: link.sequence, zxid: link.zxid };
+            self.durable_segment = segment;
+            out.push(StoreEvent::Flushed { batch_bytes: bytes, records, elapsed_us });
         }
         if self.durable.zxid > before {
             out.push(StoreEvent::Durable(self.durable.zxid));
@@ -391,28 +394,22 @@ impl LogWriter {
 
     /// The answer to an open or a close.
     fn on_file_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
-        let asked = |segment: &Segment| match segment.handle {
-            Handle::Opening(file, id) if id == event.id => Some(file),
-            _ => None,
-        };
-        if let Some(file) = asked(&self.current) {
-            match event.result {
-                Ok(_) => self.current.handle = Handle::Open(file),
-                Err(source) => self.poison(self.current.id, "open", source, out),
-            }
-        } else if let Some((segment, file)) =
-            self.ready.front_mut().and_then(|next| asked(next).map(|file| (next, file)))
-        {
-            segment.handle = match event.result {
-                Ok(_) => Handle::Open(file),
-                Err(error) => {
-                    let file = segment.id.file_name();
-                    out.push(StoreEvent::Trouble(format!("{file}: could not be opened, will try again: {error}")));
-                    Handle::Refused
-                }
-            };
-        } else {
+        let asked = |segment: &&mut Segment| matches!(segment.handle, Handle::Opening(_, id) if id == event.id);
+        let current = self.current.id;
+        let Some(segment) = std::iter::once(&mut self.current).chain(&mut self.ready).find(asked) else {
             self.closing -= 1; // whatever a close says, every write to that file was answered long before
+            return;
+        };
+        let Handle::Opening(file, _) = segment.handle else { unreachable!("asked for above") };
+        let id = segment.id;
+        match event.result {
+            Ok(_) => segment.handle = Handle::Open(file),
+            Err(source) if id == current => self.poison(id, "open", source, out),
+            Err(error) => {
+                segment.handle = Handle::Refused;
+                let file = id.file_name();
+                out.push(StoreEvent::Trouble(format!("{file}: could not be opened, will try again: {error}")));
+            }
         }
     }
 

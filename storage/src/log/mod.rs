@@ -22,6 +22,3 @@ pub mod batch;
 pub mod prepare;
 pub mod recover;
 pub mod segment;
-
-#[cfg(test)]
-mod crash_tests;

@@ -378,16 +378,19 @@ fn find_start(segments: &[Found], snapshot: Zxid) -> Result<Option<Position>, St
     if let Some((segment, link)) = anchors().rfind(|(_, link)| link.zxid <= snapshot) {
         return Ok(Some(Position { segment, at: FIRST_BATCH_AT, link }));
     }
-    match (anchors().next(), segments.first()) {
-        (Some((_, link)), _) => Err(LogError::Gap { snapshot, log_begins_after: link.zxid }.into()),
-        (None, Some(first)) => {
-            let missing = Missing { file: first.id.file_name(), at: 0, why: Damage::NotABatch };
-            let durable = Durable { sequence: 0, zxid: snapshot };
-            let witness = "its name, which it got when it was complete,".to_owned();
-            Err(refusal(missing, Link { zxid: snapshot, ..Link::default() }, &Proof { durable, witness }))
-        }
-        (None, None) => Ok(None),
+    let Some(first) = segments.first() else { return Ok(None) };
+    let oldest = anchors().next();
+    if let (Some(_), Some((_, link))) = (first.anchor(), oldest) {
+        return Err(LogError::Gap { snapshot, log_begins_after: link.zxid }.into());
     }
+    // Neither header nor batch in a file that had both on stable storage, or at least the header, before it got its name.
+    let missing = Missing { file: first.id.file_name(), at: 0, why: Damage::NotABatch };
+    let (durable, witness) = match oldest {
+        Some((index, link)) => (link.zxid, segments[index].id.file_name()),
+        None => (snapshot, "its name, which it got when it was complete,".to_owned()),
+    };
+    let proof = Proof { durable: Durable { sequence: 0, zxid: durable }, witness };
+    Err(refusal(missing, Link { zxid: snapshot, ..Link::default() }, &proof))
 }
 
 /// Follows the chain from `start`. Returns its end and what was found in the place of the next batch.

@@ -151,10 +151,11 @@ impl SnapshotWriter {
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         let active = self.active.as_mut().expect("an answer to a question");
-        if let Some(buffer) = event.buffer {
-            if self.spare_buffers.len() < self.slots && buffer.capacity() == CHUNK_BUFFER_BYTES {
-                self.spare_buffers.push(buffer);
-            }
+        if let Some(buffer) = event.buffer
+            && self.spare_buffers.len() < self.slots
+            && buffer.capacity() == CHUNK_BUFFER_BYTES
+        {
+            self.spare_buffers.push(buffer);
         }
         if let Some(index) = active.in_flight.iter().position(|(id, _)| *id == event.id) {
             let (_, bytes) = active.in_flight.swap_remove(index);

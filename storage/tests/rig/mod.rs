@@ -1,0 +1,248 @@
+//! A store on a disk in memory, driven one operation at a time, with every operation in the test's hands.
+#![allow(dead_code)] // each test file uses its own half
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
+use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
+use ringkeeper_storage::{
+    LogRoom, NodeImage, Opened, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent, Zxid, open_on,
+};
+
+pub const DIRECTORY: &str = "/data/ringkeeper-1";
+
+/// The disk outlives its stores. May lose power in the middle of a start.
+#[derive(Clone, Default)]
+pub struct SharedDisk {
+    pub memory: Rc<RefCell<MemoryDisk>>,
+    /// Operations until the power goes.
+    pub fuse: Rc<RefCell<Option<usize>>>,
+}
+
+impl std::fmt::Debug for SharedDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.memory.borrow().paths()).finish()
+    }
+}
+
+impl Disk for SharedDisk {
+    fn run(&mut self, op: DiskOp) -> DiskEvent {
+        if let Some(left) = self.fuse.borrow_mut().as_mut() {
+            if *left == 0 {
+                return DiskEvent { id: op.id, result: Err(io::Error::other("no power")), buffer: None, elapsed_us: 0 };
+            }
+            *left -= 1;
+        }
+        self.memory.borrow_mut().run(op)
+    }
+
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        self.memory.borrow_mut().list(directory)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.memory.borrow_mut().read(file, offset, bytes)
+    }
+}
+
+impl SharedDisk {
+    pub fn open(&self, config: &StoreConfig) -> Result<Opened<SharedDisk>, StoreError> {
+        open_on(self.clone(), config.clone())
+    }
+
+    pub fn crash(&self, chance: &mut Chance) {
+        self.fuse.replace(None);
+        self.memory.borrow_mut().crash(chance);
+    }
+
+    /// A copy that goes its own way, under another process.
+    pub fn fork(&self) -> SharedDisk {
+        let mut memory = self.memory.borrow().clone();
+        memory.end_process();
+        SharedDisk { memory: Rc::new(RefCell::new(memory)), fuse: Rc::default() }
+    }
+
+    pub fn paths(&self, part: &str) -> Vec<PathBuf> {
+        let memory = self.memory.borrow();
+        memory.paths().filter(|path| path.to_string_lossy().contains(part)).cloned().collect()
+    }
+
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        self.memory.borrow_mut().bytes_mut(path).unwrap().clone()
+    }
+
+    pub fn damage(&self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
+        how(self.memory.borrow_mut().bytes_mut(path).unwrap());
+    }
+}
+
+pub fn small_config() -> StoreConfig {
+    StoreConfig {
+        segment_bytes: 48 << 10,
+        batch_bytes_max: 8 << 10,
+        reserve_bytes: 16 << 10,
+        ..StoreConfig::new("/data", "/data")
+    }
+}
+
+pub struct Rig {
+    pub disk: SharedDisk,
+    pub store: Store,
+    /// Submitted and not completed.
+    pub held: Vec<DiskOp>,
+    pub durable: Zxid,
+    pub room: LogRoom,
+    pub failed: Option<String>,
+    pub troubles: Vec<String>,
+    pub snapshot_room: usize,
+    pub snapshot_ended: Option<Result<Zxid, String>>,
+}
+
+impl Rig {
+    pub fn start(disk: &SharedDisk, opened: Opened<SharedDisk>) -> Result<Rig, StoreError> {
+        let durable = opened.report().last_zxid;
+        Ok(Rig {
+            disk: disk.clone(),
+            store: opened.into_store()?,
+            held: Vec::new(),
+            durable,
+            room: LogRoom::Ample,
+            failed: None,
+            troubles: Vec::new(),
+            snapshot_room: 0,
+            snapshot_ended: None,
+        })
+    }
+
+    pub fn fresh(config: &StoreConfig) -> Rig {
+        let disk = SharedDisk::default();
+        Rig::start(&disk, disk.open(config).unwrap()).unwrap()
+    }
+
+    pub fn poll(&mut self) {
+        self.store.poll_ops(&mut self.held);
+    }
+
+    /// The operation happens and is answered.
+    pub fn complete(&mut self, index: usize) {
+        let op = self.held.remove(index);
+        let event = self.disk.memory.borrow_mut().run(op);
+        let mut out = Vec::new();
+        self.store.on_event(event, &mut out);
+        for event in out {
+            match event {
+                StoreEvent::Durable(zxid) => {
+                    assert!(self.failed.is_none(), "{zxid} acknowledged after the log failed");
+                    assert!(zxid > self.durable);
+                    self.durable = zxid;
+                }
+                StoreEvent::Room(room) => self.room = room,
+                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room = chunks,
+                StoreEvent::SnapshotEnded(result) => {
+                    self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
+                }
+                StoreEvent::Trouble(text) => self.troubles.push(text),
+                StoreEvent::Failed(error) => {
+                    assert!(self.failed.is_none(), "the log fails once");
+                    self.failed = Some(error.to_string());
+                }
+                StoreEvent::Flushed { .. } => {}
+            }
+        }
+    }
+
+    /// Completes everything there is to do, in order, until nothing more comes.
+    pub fn drain(&mut self) {
+        loop {
+            self.poll();
+            if self.held.is_empty() {
+                return;
+            }
+            self.complete(0);
+        }
+    }
+
+    pub fn append_and_drain(&mut self, zxids: std::ops::RangeInclusive<u64>) {
+        for zxid in zxids {
+            self.store.append(Zxid(zxid), &payload(zxid, 0));
+            self.drain();
+        }
+    }
+
+    /// A whole snapshot at `zxid`, as far as the disk lets it.
+    pub fn snapshot(&mut self, zxid: u64) {
+        self.store.begin_snapshot(header(zxid, 30));
+        for chunk in 0..3 {
+            self.drain();
+            self.store.snapshot_chunk((chunk * 10..chunk * 10 + 10).map(node).collect());
+        }
+        self.store.finish_snapshot();
+        self.drain();
+    }
+
+    /// The power fails: what was under way happened, partly or not at all.
+    pub fn crash(self, chance: &mut Chance) -> SharedDisk {
+        let Rig { disk, held, .. } = self;
+        for op in held {
+            match &op.action {
+                Action::Write { .. } => disk.memory.borrow_mut().tear(&op, chance),
+                _ if chance.coin() => drop(disk.memory.borrow_mut().run(op)),
+                _ => {}
+            }
+        }
+        disk.crash(chance);
+        disk
+    }
+}
+
+/// What a record says: its zxid and the life it was written in.
+pub fn payload(zxid: u64, life: u64) -> Vec<u8> {
+    let mut bytes = vec![zxid as u8; (zxid * 131 % 1500) as usize];
+    bytes.extend_from_slice(&zxid.to_le_bytes());
+    bytes.extend_from_slice(&life.to_le_bytes());
+    bytes
+}
+
+pub fn node(slot: u32) -> NodeImage {
+    let data = (!slot.is_multiple_of(3)).then(|| vec![slot as u8; slot as usize]);
+    let (name, parent) = (format!("node-{slot}"), slot / 2);
+    let stamps = (1, 2, 3, 4, 5, 6, 7, 8);
+    let (czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion) = stamps;
+    NodeImage {
+        slot,
+        parent,
+        name,
+        data,
+        acl: 1,
+        czxid,
+        mzxid,
+        pzxid,
+        ctime,
+        mtime,
+        version,
+        cversion,
+        aversion,
+        ephemeral_owner: 0,
+    }
+}
+
+pub fn header(zxid: u64, nodes: u32) -> SnapshotHeader {
+    SnapshotHeader {
+        zxid,
+        tree_digest: zxid * 3,
+        node_count: nodes.into(),
+        slot_count: nodes,
+        acls: Vec::new(),
+        sessions: vec![(7, 30_000), (8, 4_000)],
+    }
+}
+
+/// (zxid, payload) of every record above the snapshot.
+pub fn replayed(opened: &mut Opened<SharedDisk>) -> Vec<(u64, Vec<u8>)> {
+    let mut records = Vec::new();
+    opened.replay(|zxid, payload| records.push((zxid.0, payload.to_vec()))).unwrap();
+    records
+}
