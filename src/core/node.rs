@@ -16,6 +16,7 @@ use slab::Slab;
 
 use super::connection::{Connection, State};
 use super::metrics::Metrics;
+use super::node_view::DigestHistory;
 use super::pipeline::{ConnectThrottle, Outstanding, PendingView};
 use super::progress::Progress;
 use super::replay::Recovered;
@@ -57,6 +58,7 @@ pub struct Node {
     pub(super) shutting_down: bool,
     pub(super) drained: bool,
     pub(super) metrics: Metrics,
+    pub(super) digests: DigestHistory,
     pub(super) started_us: u64,
 }
 
@@ -91,6 +93,7 @@ impl Node {
             shutting_down: false,
             drained: false,
             metrics: Metrics::default(),
+            digests: DigestHistory::default(),
             started_us: now.mono_us,
             settings,
         }

@@ -189,6 +189,7 @@ impl Node {
         };
         let applied = self.tree.apply(&header, &txn, &mut sink);
         self.progress.applied = proposal.zxid;
+        self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
         if let Some(digest) = digest {
             assert_eq!(
