@@ -90,7 +90,7 @@ impl Node {
             scratch: Vec::new(),
             shutting_down: false,
             drained: false,
-            metrics: Metrics::default(),
+            metrics: Metrics { digest_mismatches_count: mismatches.len() as u64, ..Metrics::default() },
             started_us: now.mono_us,
             settings,
         }
