@@ -191,6 +191,7 @@ impl Node {
         self.metrics.commit_count += 1;
         note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
+        self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
         if let Some(digest) = digest {
             assert_eq!(
