@@ -59,7 +59,6 @@ pub struct Node {
     pub(super) drained: bool,
     pub(super) metrics: Metrics,
     pub(super) digests: DigestHistory,
-    pub(super) started_us: u64,
 }
 
 impl Node {
@@ -92,9 +91,8 @@ impl Node {
             scratch: Vec::new(),
             shutting_down: false,
             drained: false,
-            metrics: Metrics::default(),
+            metrics: Metrics { digest_mismatches_count: mismatches.len() as u64, ..Metrics::default() },
             digests: DigestHistory::default(),
-            started_us: now.mono_us,
             settings,
         }
     }

@@ -54,7 +54,8 @@ impl Node {
             connections_count: self.connections.len() as u64,
             global_sessions: self.sessions.len() as u64,
             local_sessions: 0,
-            node_count: self.tree.node_count(),
+            // Java counts the root under both of its names.
+            node_count: self.tree.node_count() + 1,
             ephemerals_count: self.tree.ephemerals_count(),
             approximate_data_size: self.tree.approximate_data_size(),
             watches: WatchCounts { connections: watches.connections, paths: watches.paths, total: watches.watches },

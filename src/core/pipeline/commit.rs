@@ -188,6 +188,8 @@ impl Node {
             overflowed: &mut overflowed,
         };
         let applied = self.tree.apply(&header, &txn, &mut sink);
+        self.metrics.commit_count += 1;
+        note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
         self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
@@ -271,6 +273,17 @@ impl Node {
     }
 }
 
+/// Bytes written, by the first part of the path.
+fn note_written(metrics: &mut Metrics, txn: &Txn<'_>) {
+    match txn {
+        Txn::Create { path, data, .. } | Txn::SetData { path, data, .. } => {
+            metrics.node_written(path, data.map_or(0, <[u8]>::len) as u64);
+        }
+        Txn::Multi(items) => items.iter().for_each(|item| note_written(metrics, item)),
+        _ => {}
+    }
+}
+
 /// Turns changes of the tree into notifications in outboxes.
 struct WatchSink<'a> {
     watches: &'a mut WatchTable,
@@ -300,6 +313,9 @@ impl ChangeSink for WatchSink<'_> {
                 return;
             };
             let connection = &mut connections[slot];
+            if connection.state == State::Closing {
+                return;
+            }
             fired[kind.number() as usize] += 1;
             // A watcher without READ hears nothing, and a one-shot watch is spent all the same (semantics 8.8).
             let list = if kind == EventKind::NodeChildrenChanged { change.parent_acl } else { change.acl };

@@ -111,7 +111,7 @@ fn step(tree: &mut DataTree, model: &mut Model, op: &Op, zxid: i64) -> bool {
             let txn = Txn::Create {
                 path: path.into(),
                 data: data.as_deref(),
-                acl: list(*perms).into(),
+                acl: list(*perms),
                 kind,
                 parent_cversion: parent.stat.cversion,
                 create2: zxid % 2 == 0,
@@ -152,7 +152,7 @@ fn step(tree: &mut DataTree, model: &mut Model, op: &Op, zxid: i64) -> bool {
             let Some(node) = model.get_mut(path) else { return false };
             node.perms = *perms;
             node.stat.aversion += 1;
-            let txn = Txn::SetAcl { path: path.into(), acl: list(*perms).into(), version: node.stat.aversion };
+            let txn = Txn::SetAcl { path: path.into(), acl: list(*perms), version: node.stat.aversion };
             tree.apply(&own, &txn, &mut Unwatched);
         }
         Op::CloseSession { session, listed } => {

@@ -12,7 +12,7 @@ use compact_str::CompactString;
 use foldhash::fast::FixedState;
 
 use super::AclRef;
-use super::table::{HashIndex, NIL, Paged};
+use super::table::{HashIndex, NIL, Paged, Place};
 use crate::wire::txn::{CONTAINER_OWNER, TTL_OWNER_MASK};
 
 /// Place of a node in the tree's table; stable while the node lives, reused afterwards.
@@ -80,7 +80,7 @@ pub(super) struct Node {
     pub data: Option<Box<[u8]>>,
 }
 
-const _: () = assert!(size_of::<Node>() == 120);
+const _: () = assert!(size_of::<Place<Node>>() == 120);
 
 const OWNED: u32 = 1 << 31;
 

@@ -14,8 +14,9 @@ const PAGE_LEN: usize = 1 << PAGE_BITS;
 /// No place. Ends every list that is threaded through a table.
 pub(super) const NIL: u32 = u32::MAX;
 
+/// As large as a `T` wherever that leaves a bit pattern free.
 #[derive(Debug)]
-enum Place<T> {
+pub(super) enum Place<T> {
     Vacant { next_free: u32 },
     Taken(T),
 }
@@ -138,9 +139,16 @@ impl Default for HashIndex {
 }
 
 impl HashIndex {
-    /// The upper half of a hash chooses the shard, the lower half the entry in it.
+    /// The upper part of a hash chooses the shard, the lower half the entry in it.
+    ///
+    /// Equal shards would all double at once: half empty everywhere at one size, a storm of growing at the next. So the
+    /// share of a shard rises from the first to twice as much for the last, by `shard = SHARDS * u * (4 - u) / 3` of a
+    /// uniform `u` in 0..1 (nearly its binary logarithm). At any size every state of filling is found in some shards.
     fn parts(hash: u64) -> (usize, u32) {
-        ((hash >> 32) as usize % SHARDS, hash as u32)
+        const U_BITS: u32 = 24;
+        let u = hash >> (u64::BITS - U_BITS);
+        let share = u * ((4 << U_BITS) - u) / 3;
+        (((share * SHARDS as u64) >> (2 * U_BITS)) as usize, hash as u32)
     }
 
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
@@ -166,6 +174,17 @@ impl HashIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_get_shares_from_one_to_two() {
+        let mut entries = [0u32; SHARDS];
+        for at in 0..1 << 20 {
+            entries[HashIndex::parts(at << 44).0] += 1;
+        }
+        let mean = (1 << 20) / SHARDS as u32;
+        assert!(entries.is_sorted_by(|a, b| *a <= b + 1), "rounding aside");
+        assert!((entries[0] * 4).abs_diff(mean * 3) < 16 && (entries[SHARDS - 1] * 4).abs_diff(mean * 6) < 16);
+    }
 
     #[test]
     fn the_index_keeps_places_of_equal_hashes_apart() {

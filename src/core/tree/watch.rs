@@ -20,7 +20,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::path;
-use super::table::{HashIndex, NIL, Paged};
+use super::table::{HashIndex, NIL, Paged, Place};
 use crate::core::types::ConnectionId;
 use crate::wire::ErrorCode;
 use crate::wire::client::{EventKind, WatcherType};
@@ -98,7 +98,7 @@ struct Watch {
     prev_of_connection: u32,
 }
 
-const _: () = assert!(size_of::<Watch>() == 28 && size_of::<Watched>() == 40);
+const _: () = assert!(size_of::<Place<Watch>>() == 28 && size_of::<Place<Watched>>() == 40);
 
 #[derive(Debug)]
 struct Watcher {
