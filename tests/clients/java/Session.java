@@ -146,6 +146,20 @@ public class Session {
         zk.removeWatches("/j", watcher, Watcher.WatcherType.Any, false);
         say("removed", nextEvents(1));
         refused("removed again", () -> zk.removeWatches("/j", watcher, Watcher.WatcherType.Any, false));
+
+        // Watches outlive their connection: what happens while it is broken is told after it is back.
+        try (Breaking breaking = new Breaking(address)) {
+            breaking.addWatch("/j/box", watcher, AddWatchMode.PERSISTENT);
+            breaking.exists("/j/soon", watcher);
+            breaking.getData("/j/two", watcher, null);
+            breaking.breakConnection();
+            zk.create("/j/soon", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+            say("told after the break", nextEvents(1));
+            zk.delete("/j/two", -1);
+            say("and", nextEvents(1));
+            zk.setData("/j/box", null, -1);
+            say("and", nextEvents(1));
+        }
     }
 
     /** The usual lock: the lowest sequential ephemeral has it, the next one watches the one before. */
@@ -201,6 +215,17 @@ public class Session {
         };
         try (ZooKeeper stranger = new ZooKeeper(address, TIMEOUT_MS, watcher, 0x1234, new byte[16])) {
             say("a session that never was expires", expired.await(TIMEOUT_MS, TimeUnit.MILLISECONDS));
+        }
+    }
+
+    /** A client whose connection can be broken; it comes back by itself, with the same session. */
+    private static class Breaking extends ZooKeeper {
+        Breaking(String address) throws Exception {
+            super(address, TIMEOUT_MS, event -> { });
+        }
+
+        void breakConnection() throws java.io.IOException {
+            getTestable().closeSocket();
         }
     }
 
