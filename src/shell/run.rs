@@ -32,6 +32,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a stop looks whether the disk has come to rest.
 const STOP_LOOK: Duration = Duration::from_millis(2);
 
+/// Without autopurge, more snapshots than this are worth a word at start.
+const SNAPSHOTS_UNPURGED: usize = 10;
+
 /// What is left when the pipeline has ended.
 pub struct Served {
     pub ending: Result<(), ServeError>,
@@ -65,10 +68,19 @@ async fn serve(
     for note in &opened.report().notes {
         warn!("{note}");
     }
-    let core = load(&mut opened, clock.now())?;
+    let mut core = load(&mut opened, clock.now())?;
     let report = opened.report();
-    info!("recovered to {} with {} transactions from the log", report.last_zxid, report.records);
+    let elapsed_ms = clock.mono_us() / 1000;
+    info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
+    core.metrics().dbinittime.record(elapsed_ms);
+    core.metrics().startup_txns_loaded.record(report.records);
     let store = opened.into_store()?;
+    if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {
+        warn!(
+            "{} snapshots are kept and none is ever removed: set autopurge.purgeInterval (hours)",
+            store.stats().snapshots
+        );
+    }
     let ring = Ring::new()?;
 
     let tick = tick_period(settings.tick_ms);
