@@ -285,6 +285,19 @@ impl Pipeline {
         self.turn(Input::Tick);
     }
 
+    /// One line for SIGQUIT.
+    pub fn log_state(&self) {
+        let waiting: Vec<usize> = self.downlinks.iter().map(|downlink| downlink.pending.len()).collect();
+        info!(
+            "state: {} connections on this executor, events waiting for the others {waiting:?}, snapshot running {}, \
+             disk at rest {}, {:?}",
+            self.connections.count(),
+            self.snapshot_began_us.is_some(),
+            self.store.is_idle(),
+            self.store.stats()
+        );
+    }
+
     /// No more requests are taken; [`Pipeline::is_drained`] turns true when all are answered.
     pub fn begin_shutdown(&mut self) {
         self.turn(Input::Shutdown);

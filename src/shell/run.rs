@@ -141,7 +141,14 @@ async fn serve(
     let ending = async {
         let listener = listen(listener, mailboxes, loads)?;
         let admission = listener.as_ref().map(|listener| listener.admission.clone());
-        let _ticking = glommio::spawn_local(run_tick(pipeline.clone(), connections.clone(), admission, own_load, tick));
+        let _ticking = glommio::spawn_local(run_tick(
+            pipeline.clone(),
+            connections.clone(),
+            admission,
+            stop.clone(),
+            own_load,
+            tick,
+        ));
         ready(listener.as_ref().map(|listener| listener.address));
         serve_until_stopped(&pipeline, &stop).await?;
         stop_serving(&pipeline, &connections, listener).await
@@ -238,6 +245,7 @@ async fn run_tick(
     pipeline: PipelineHandle,
     connections: Rc<Connections>,
     admission: Option<Arc<Admission>>,
+    stop: StopRequest,
     load: Arc<ExecutorLoad>,
     period: Duration,
 ) {
@@ -249,6 +257,9 @@ async fn run_tick(
             pipeline.borrow_mut().refused(admission.take_refused());
         }
         pipeline.borrow_mut().tick();
+        if stop.take_state_wanted() {
+            pipeline.borrow().log_state();
+        }
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
         load.publish(busy_permille, connections.count() as u32);
