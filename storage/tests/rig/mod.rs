@@ -84,6 +84,7 @@ pub fn small_config() -> StoreConfig {
         segment_bytes: 48 << 10,
         batch_bytes_max: 8 << 10,
         reserve_bytes: 16 << 10,
+        mark_bytes: 12 << 10,
         ..StoreConfig::new("/data", "/data")
     }
 }
