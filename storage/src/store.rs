@@ -259,7 +259,7 @@ struct Purge {
     under_way: Option<(OpId, PathBuf)>,
 }
 
-/// The log and the snapshots in service.
+/// The log and the snapshots in service. Holds the directory locks: drop the ring, which waits for what is in flight, before it.
 #[derive(Debug)]
 pub struct Store {
     log: LogWriter,
