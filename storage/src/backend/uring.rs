@@ -271,7 +271,8 @@ impl Ring {
         {
             // SAFETY: the kernel just opened this descriptor for us and nobody else knows it.
             let directory = unsafe { OwnedFd::from_raw_fd(result) };
-            self.directories.insert(path.clone(), directory);
+            // Another flush of it may have been first, and be under way on its descriptor.
+            self.directories.entry(path.clone()).or_insert(directory);
             self.push(index);
             self.enter();
             return;
