@@ -16,7 +16,7 @@ use tracing::{info, trace, warn};
 use crate::limits::BRIDGE_MESSAGES;
 use crate::shell::bridge::{self, Receiver, UpBatch};
 use crate::shell::client_connection::{Connections, Upstream};
-use crate::shell::client_listener::{self, BoundListener, ClientListener, ExecutorLoad, Mailbox};
+use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::{self, IoExecutor};
 use crate::shell::log_task;
@@ -116,7 +116,6 @@ async fn serve(
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
         glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
-        glommio::spawn_local(run_tick(pipeline.clone(), connections.clone(), own_load, tick)),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
     for (index, uplink) in uplinks.into_iter().enumerate() {
@@ -129,6 +128,8 @@ async fn serve(
 
     let ending = async {
         let listener = listen(listener, mailboxes, loads)?;
+        let admission = listener.as_ref().map(|listener| listener.admission.clone());
+        let _ticking = glommio::spawn_local(run_tick(pipeline.clone(), connections.clone(), admission, own_load, tick));
         ready(listener.as_ref().map(|listener| listener.address));
         serve_until_stopped(&pipeline, &stop).await?;
         stop_serving(&pipeline, &connections, listener).await
@@ -221,11 +222,20 @@ async fn stop_serving(
     Ok(())
 }
 
-async fn run_tick(pipeline: PipelineHandle, connections: Rc<Connections>, load: Arc<ExecutorLoad>, period: Duration) {
+async fn run_tick(
+    pipeline: PipelineHandle,
+    connections: Rc<Connections>,
+    admission: Option<Arc<Admission>>,
+    load: Arc<ExecutorLoad>,
+    period: Duration,
+) {
     let mut meter = LoadMeter::start();
     loop {
         glommio::timer::sleep(period).await;
         connections.tick();
+        if let Some(admission) = &admission {
+            pipeline.borrow_mut().refused(admission.take_refused());
+        }
         pipeline.borrow_mut().tick();
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
