@@ -19,7 +19,8 @@ pub struct StoreConfig {
     pub batches_in_flight: usize,
     /// A batch is sent at this size at the latest. One record larger than this travels alone.
     pub batch_bytes_max: usize,
-    /// Room is reported `Low` when the current segment has less than this left and the next is not ready.
+    /// Room is reported `Low` when the current segment has less than this left and the next could not be prepared, and
+    /// `None` at a quarter of it.
     pub reserve_bytes: u64,
     /// How far a segment's mark runs ahead of its batches: about what a restart has to read behind the log's end, and after how
     /// many bytes one more small write is due.

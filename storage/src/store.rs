@@ -50,7 +50,7 @@ pub enum StoreEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogRoom {
     Ample,
-    /// The next segment is not ready and what is left is for sessions and what was already admitted.
+    /// The next segment could not be prepared, and what is left is for sessions and what was already admitted.
     Low,
     /// Admit nothing that needs the log. What was admitted waits for room, unacknowledged.
     None,

@@ -102,6 +102,8 @@ pub struct LogWriter {
     preparer: Preparer,
     /// The disk refused the next segment; wait for `retry`.
     prepare_refused: bool,
+    /// It did, and has not given one since.
+    short_of_space: bool,
     /// Files of full segments with writes still in flight.
     retired: Vec<FileId>,
     closing: usize,
@@ -146,6 +148,7 @@ impl LogWriter {
             marking: None,
             ready: start.ready.into_iter().map(closed).collect(),
             prepare_refused: false,
+            short_of_space: false,
             retired: Vec::new(),
             closing: 0,
             appended: start.link.zxid,
@@ -387,6 +390,7 @@ impl LogWriter {
         if let Some(Prepared { id, file, capacity, mark }) = prepared {
             self.ready.push_front(Segment { id, capacity, mark, handle: Handle::Open(file) });
         }
+        self.short_of_space = error.is_some();
         if let Some(error) = error {
             self.prepare_refused = true;
             out.push(StoreEvent::Trouble(format!(
@@ -470,12 +474,12 @@ impl LogWriter {
         }
     }
 
-    /// What is left for writers, seen from now: `Ample` while a next segment is there to go on in.
+    /// What is left for writers. A next segment that is only not ready *yet* is no reason to refuse anybody: batches wait.
     fn room_now(&self) -> LogRoom {
-        let next_ready = self.ready.front().is_some_and(|segment| segment.handle != Handle::Refused);
+        let refused = self.ready.front().is_some_and(|segment| segment.handle == Handle::Refused);
         let left = self.current.capacity.saturating_sub(self.at + self.pending_bytes);
         match left {
-            _ if next_ready && !self.prepare_refused => LogRoom::Ample,
+            _ if !refused && !self.short_of_space => LogRoom::Ample,
             left if left >= self.reserve_bytes => LogRoom::Ample,
             left if left >= self.reserve_bytes / 4 => LogRoom::Low,
             _ => LogRoom::None,
