@@ -25,6 +25,10 @@ use crate::shell::placement::LoadMeter;
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_task::{self, SnapshotTrigger};
 use crate::shell::start::{CoreLoader, ServeError, Settings, banner};
+use crate::shell::turn::Share;
+
+/// Batches of one io executor before the reactor has its turn.
+const BATCHES_A_TURN: u32 = 16;
 
 /// How long a stop may take to answer and write what is in flight, and then again to flush and close the sockets.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -267,9 +271,10 @@ async fn run_tick(
 }
 
 async fn take_batches(pipeline: PipelineHandle, index: usize, mut uplink: Receiver<UpBatch>) {
+    let mut share = Share::of(BATCHES_A_TURN);
     while let Some(batch) = poll_fn(|cx| uplink.poll_receive(cx)).await {
         pipeline.borrow_mut().take_batch(&batch);
-        futures_lite::future::yield_now().await;
+        share.done_one().await;
     }
     pipeline.borrow_mut().executor_lost(index + 1);
 }
