@@ -17,6 +17,9 @@ pub const CLIENT_OUTPUT_HARD_BYTES: usize = 64 * 1024 * 1024;
 /// Requests of one connection that wait for its own earlier writes beyond this stop the reading of more.
 pub const CLIENT_PENDING_REQUESTS: usize = 4096;
 
+/// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
+pub const CLIENT_IDENTITIES: usize = 256;
+
 /// Default of `globalOutstandingLimit`: requests in flight in the whole server before busy connections are no longer read.
 pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;
 

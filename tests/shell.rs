@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ringkeeper::core::{ConnectionId, Input, Now, Output, Zxid};
 use ringkeeper::shell::client_listener::ListenerSettings;
-use ringkeeper::shell::pipeline::Core;
+use ringkeeper::shell::pipeline::{AskedWord, Core};
 use ringkeeper::shell::placement::Plan;
 use ringkeeper::shell::signals::{self, StopRequest};
 use ringkeeper::shell::start::{ServeError, Settings, serve};
@@ -139,8 +139,8 @@ impl Core for Echo {
         out.extend(self.closes.drain(..).map(|connection| Output::Close { connection }));
     }
 
-    fn word(&mut self, _: Now, _: ConnectionId, word: FourLetterWord, _: &Store) -> Vec<u8> {
-        let answer = match word {
+    fn word(&mut self, _: Now, asked: AskedWord, _: &Store) -> Vec<u8> {
+        let answer = match asked.word {
             FourLetterWord::Ruok => "imok".to_owned(),
             FourLetterWord::Cons => "x".repeat(300_000),
             other => format!("{}\n", other.name()),

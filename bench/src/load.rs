@@ -3,10 +3,12 @@
 //!   prepare znodes -> open sessions -> WarmUp -> Window -> Drain -> close sessions -> remove znodes
 //!
 //! A turn handles each ready session with one read and one write, however many replies and requests those carry; the clock
-//! is read once per read. A reply counts when it arrives inside the window; its latency runs from the moment its request
-//! was handed to the socket (closed loop) or was due (open loop, where a generator that is late blames itself).
+//! is read once per read. Operations are the replies that arrive inside the window. Latencies are those of the requests
+//! begun inside it, however late they are answered: handed to the socket (closed loop), or due (open loop, where a
+//! generator that is late blames itself).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -47,7 +49,7 @@ pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
         Arrivals::Closed => None,
         Arrivals::Open { per_second } if per_second > 0.0 => Some(per_second),
         Arrivals::Open { .. } | Arrivals::OpenAtUnknownRate => {
-            return Err(BenchError::new(format!("{} is an open loop: give it a --rate above 0", load.name)));
+            return Err(BenchError::new("an open loop needs a --rate above 0"));
         }
     };
     if load.sessions == 0 || load.outstanding == 0 || load.read_percent > 100 {
@@ -73,14 +75,14 @@ pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
             removed?; // else the first failure is the one to tell
         }
     }
-    let Measured { latency, usage, lateness } = measured?;
+    let Measured { completed, latency, usage, lateness } = measured?;
     let mut parameters = serde_json::to_value(load).doing("encoding the parameters")?;
     parameters["warm_up_s"] = timing.warm_up.as_secs_f64().into();
     parameters["spin"] = timing.spin.into();
     let counted = Counted {
         scenario: load.name.clone(),
         parameters,
-        operations: latency.len(),
+        operations: completed,
         latency,
         usage,
         figures: lateness.map_or_else(BTreeMap::new, |late| BTreeMap::from([("late_us_p99", Latency::of(&late).p99)])),
@@ -103,6 +105,7 @@ fn drive(target: &Target, load: &Load, timing: Timing, rate: Option<f64>) -> Res
 }
 
 struct Measured {
+    completed: u64,
     latency: Histogram<u64>,
     usage: Usage,
     /// How long after its due time each request of an open loop was sent: the generator's part of the latency.
@@ -205,6 +208,9 @@ struct Driver<'a> {
     inbox: Inbox,
     out: Vec<u8>,
     latency: Histogram<u64>,
+    completed: u64,
+    /// Requests begun then are those whose latency counts.
+    window_ns: Range<u64>,
     phase: Phase,
     phase_ends_ns: u64,
     meter: Option<Meter>,
@@ -224,6 +230,8 @@ impl<'a> Driver<'a> {
             inbox: Inbox::default(),
             out: Vec::new(),
             latency: latency_histogram(),
+            completed: 0,
+            window_ns: u64::MAX..u64::MAX,
             phase: Phase::WarmUp,
             phase_ends_ns: timing.warm_up.as_nanos() as u64,
             meter: None,
@@ -321,7 +329,7 @@ impl<'a> Driver<'a> {
             let answered = worker.take(frame).doing(format_args!("session {}", event.token))?;
             rest = tail;
             replies += 1;
-            if self.phase == Phase::Window {
+            if self.window_ns.contains(&answered.since_ns) {
                 alike.add(now_ns.saturating_sub(answered.since_ns), &mut self.latency);
             }
             if ask_again {
@@ -335,6 +343,9 @@ impl<'a> Driver<'a> {
         }
         if replies > 0 {
             self.heard_ns = now_ns;
+        }
+        if self.phase == Phase::Window {
+            self.completed += replies as u64;
         }
         if !ask_again {
             self.in_flight -= replies;
@@ -361,13 +372,15 @@ impl<'a> Driver<'a> {
             Phase::WarmUp => {
                 self.meter = Some(Meter::start(&self.target.server_pids)?);
                 self.phase = Phase::Window;
-                self.phase_ends_ns = self.now_ns() + self.timing.window.as_nanos() as u64;
+                self.window_ns.start = self.now_ns();
+                self.phase_ends_ns = self.window_ns.start + self.timing.window.as_nanos() as u64;
             }
             Phase::Window => {
                 let meter = self.meter.take().expect("started when the window opened");
                 self.usage = Some(meter.stop()?);
                 self.phase = Phase::Drain;
-                self.phase_ends_ns = self.now_ns() + DRAIN_MAX.as_nanos() as u64;
+                self.window_ns.end = self.now_ns();
+                self.phase_ends_ns = self.window_ns.end + DRAIN_MAX.as_nanos() as u64;
             }
             Phase::Drain => {
                 return Err(BenchError::new(format!(
@@ -382,9 +395,9 @@ impl<'a> Driver<'a> {
     fn finish(self, lateness: Option<Histogram<u64>>) -> Result<Measured> {
         let usage = self.usage.expect("only a drained driver finishes, and the window closes before the drain");
         if self.latency.is_empty() {
-            return Err(BenchError::new("not one reply came within the window"));
+            return Err(BenchError::new("not one request was begun within the window"));
         }
-        Ok(Measured { latency: self.latency, usage, lateness })
+        Ok(Measured { completed: self.completed, latency: self.latency, usage, lateness })
     }
 
     fn now_ns(&self) -> u64 {
@@ -433,7 +446,7 @@ mod tests {
     }
 
     fn brief() -> Timing {
-        Timing { warm_up: Duration::from_millis(5), window: Duration::from_millis(30), spin: false }
+        Timing { warm_up: Duration::from_millis(5), window: Duration::from_millis(100), spin: false }
     }
 
     /// A named load with few sessions, so that the fake server needs few threads.
@@ -473,7 +486,7 @@ mod tests {
         let load = Load { arrivals: Arrivals::Open { per_second: 2_000.0 }, ..small("open50") };
         let timing = Timing { window: Duration::from_millis(300), ..brief() };
         let report = run(&target(Fault::None), &load, timing).unwrap();
-        assert!((450..750).contains(&report.operations), "{} of about 600 arrivals", report.operations);
+        assert!((300..900).contains(&report.operations), "{} of about 600 arrivals", report.operations);
         assert!(report.figures.contains_key("late_us_p99"));
         assert!(run(&target(Fault::None), &small("open50"), brief()).unwrap_err().to_string().contains("--rate"));
     }

@@ -42,6 +42,7 @@ pub struct Report {
     /// Always 0: the first wrong answer ends a run without a report. Said in every line all the same.
     pub errors: u64,
     pub ops_per_s: f64,
+    /// Of requests begun within the window; `operations` are replies within it.
     pub latency_us: Latency,
     pub server: Option<ServerFigures>,
     pub own_cpu_cores: f64,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -105,7 +105,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 pub fn unknown_scenario(name: &str) -> BenchError {
-    BenchError::new(format!("no scenario is called {name}; there are {}", Load::names().join(" ")))
+    let loads = Load::names().join(" ");
+    BenchError::new(format!("no load is called {name}; there are {loads} (and storm, watch, idle on their own)"))
 }
 
 /// Runs the whole comparison and prints it.
@@ -205,6 +206,8 @@ impl Server {
             .replace("{port}", &port.to_string())
             .replace("{dir}", &data.to_string_lossy())
             .replace("{config}", &config.to_string_lossy());
+        // Else the comparison might be with somebody else's server.
+        TcpListener::bind(("127.0.0.1", port)).doing(format_args!("port {port} for {name}"))?;
         let log = File::create(dir.join("server.log")).doing(dir.display())?;
         let myself = std::env::current_exe().doing("finding this program's own file")?;
         let child = Command::new(myself)

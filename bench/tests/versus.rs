@@ -21,8 +21,21 @@ fn versus(a: &str, b: &str, data: &Path, scenarios: &str) -> Output {
     let (cpu, port_a, port_b) = (cpu(), free_port(), free_port());
     Command::new(BENCH)
         .args(["versus", "--a", a, "--b", b, "--name-a", "bare", "--name-b", "logged", "--scenarios", scenarios])
-        .args(["--cpu", &cpu, "--server-cpu", &cpu, "--port-a", &port_a, "--port-b", &port_b, "--rounds", "2"])
-        .args(["--server-warm-up", "0.03", "--warm-up", "0.01", "--window", "0.05"])
+        .args([
+            "--cpu",
+            &cpu,
+            "--server-cpu",
+            &cpu,
+            "--port-a",
+            &port_a,
+            "--port-b",
+            &port_b,
+            "--rounds",
+            "2",
+            "--rate",
+            "2000",
+        ])
+        .args(["--server-warm-up", "0.03", "--warm-up", "0.01", "--window", "0.1"])
         .arg("--data")
         .arg(data)
         .arg("--json")

@@ -6,6 +6,7 @@
 pub mod connection;
 pub mod metrics;
 pub mod node;
+pub mod node_view;
 pub mod pipeline;
 pub mod progress;
 pub mod replay;
@@ -14,6 +15,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod tree;
 pub mod types;
+pub mod view;
 pub mod zab;
 
 pub use node::Node;

@@ -16,6 +16,7 @@ use slab::Slab;
 
 use super::connection::{Connection, State};
 use super::metrics::Metrics;
+use super::node_view::DigestHistory;
 use super::pipeline::{ConnectThrottle, Outstanding, PendingView};
 use super::progress::Progress;
 use super::replay::Recovered;
@@ -57,7 +58,7 @@ pub struct Node {
     pub(super) shutting_down: bool,
     pub(super) drained: bool,
     pub(super) metrics: Metrics,
-    pub(super) started_us: u64,
+    pub(super) digests: DigestHistory,
 }
 
 impl Node {
@@ -91,7 +92,7 @@ impl Node {
             shutting_down: false,
             drained: false,
             metrics: Metrics { digest_mismatches_count: mismatches.len() as u64, ..Metrics::default() },
-            started_us: now.mono_us,
+            digests: DigestHistory::default(),
             settings,
         }
     }

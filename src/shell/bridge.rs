@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use crate::core::ConnectionId;
-use crate::wire::frame::FourLetterWord;
+use crate::shell::pipeline::AskedWord;
 
 /// What an io executor tells the pipeline, in the order in which it happened.
 #[derive(Debug, Default)]
@@ -39,10 +39,7 @@ pub enum UpEvent {
         connection: ConnectionId,
         bytes: usize,
     },
-    Word {
-        connection: ConnectionId,
-        word: FourLetterWord,
-    },
+    Word(AskedWord),
     Disconnected {
         connection: ConnectionId,
     },

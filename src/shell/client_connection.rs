@@ -38,8 +38,8 @@ use crate::shell::client_listener::{AcceptedSocket, Permit};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::Uplink;
 use crate::shell::logging::Throttle;
-use crate::shell::pipeline::PipelineHandle;
-use crate::wire::frame::{FirstBytes, FourLetterWord, FrameAssembler, LENGTH_BYTES, first_bytes};
+use crate::shell::pipeline::{AskedWord, PipelineHandle};
+use crate::wire::frame::{FirstBytes, FrameAssembler, LENGTH_BYTES, first_bytes, trace_mask};
 use crate::wire::jute::Limits;
 
 /// How long a connection that is being closed may take to accept what is queued for it.
@@ -81,10 +81,10 @@ impl Upstream {
         }
     }
 
-    fn word(&self, connection: ConnectionId, word: FourLetterWord) {
+    fn word(&self, asked: AskedWord) {
         match self {
-            Upstream::Pipeline(pipeline) => pipeline.borrow_mut().word(connection, word),
-            Upstream::Bridge(uplink) => uplink.word(connection, word),
+            Upstream::Pipeline(pipeline) => pipeline.borrow_mut().word(asked),
+            Upstream::Bridge(uplink) => uplink.word(asked),
         }
     }
 
@@ -468,7 +468,8 @@ impl Connection {
             }
             FirstBytes::Word(word) => {
                 input.stage = Stage::Answering;
-                upstream.word(self.id, word);
+                debug!("Processing {} command from /{}", word.name(), self.peer);
+                upstream.word(AskedWord { connection: self.id, word, trace_mask: trace_mask(bytes) });
                 Ok(())
             }
             FirstBytes::Frames => {

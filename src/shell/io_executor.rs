@@ -18,8 +18,8 @@ use crate::shell::client_connection::{self, Connections, Upstream};
 use crate::shell::client_listener::{Arrivals, ExecutorLoad};
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
+use crate::shell::pipeline::AskedWord;
 use crate::shell::placement::LoadMeter;
-use crate::wire::frame::FourLetterWord;
 use crate::wire::jute::Limits;
 
 /// Frames waiting in the outbox beyond this stop the reading of sockets until it has left.
@@ -52,8 +52,8 @@ impl Uplink {
         self.push(UpEvent::Sent { connection, bytes });
     }
 
-    pub fn word(&self, connection: ConnectionId, word: FourLetterWord) {
-        self.push(UpEvent::Word { connection, word });
+    pub fn word(&self, asked: AskedWord) {
+        self.push(UpEvent::Word(asked));
     }
 
     pub fn disconnected(&self, connection: ConnectionId) {

@@ -12,6 +12,7 @@
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
 //!   completion wakes. * [`snapshot_task`]: when a snapshot is due and when old ones go.
 //! * [`client_listener`]: the accept thread, limits per address, which executor. * [`client_connection`]: one client's socket.
+//! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
 //! * [`bridge`]: bounded queues between executors. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
 //!   [`logging`].
 //!
@@ -25,6 +26,8 @@ pub mod client_connection;
 pub mod client_listener;
 pub mod clock;
 pub mod flag;
+pub mod four_letter;
+pub mod host;
 pub mod io_executor;
 pub mod log_task;
 pub mod logging;

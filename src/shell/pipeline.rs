@@ -37,7 +37,16 @@ pub trait Core {
     fn flush(&mut self, out: &mut Vec<Output>);
 
     /// The whole answer to a four-letter word; empty closes without one.
-    fn word(&mut self, now: Now, connection: ConnectionId, word: FourLetterWord, disk: &Store) -> Vec<u8>;
+    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
+}
+
+/// A four-letter word and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedWord {
+    pub connection: ConnectionId,
+    pub word: FourLetterWord,
+    /// What came along with `stmk`.
+    pub trace_mask: Option<i64>,
 }
 
 /// Why a pipeline stops serving by itself.
@@ -137,9 +146,9 @@ impl Pipeline {
         self.turn(Input::Disconnected { connection });
     }
 
-    pub fn word(&mut self, connection: ConnectionId, word: FourLetterWord) {
+    pub fn word(&mut self, asked: AskedWord) {
         let now = self.clock.now();
-        self.answer_word(now, connection, word);
+        self.answer_word(now, asked);
         self.end_turn(now);
     }
 
@@ -158,7 +167,7 @@ impl Pipeline {
                     self.step(now, Input::Received { connection, frames: these });
                 }
                 UpEvent::Sent { connection, bytes } => self.step(now, Input::Sent { connection, bytes }),
-                UpEvent::Word { connection, word } => self.answer_word(now, connection, word),
+                UpEvent::Word(asked) => self.answer_word(now, asked),
                 UpEvent::Disconnected { connection } => self.step(now, Input::Disconnected { connection }),
             }
         }
@@ -393,9 +402,10 @@ impl Pipeline {
         }
     }
 
-    fn answer_word(&mut self, now: Now, connection: ConnectionId, word: FourLetterWord) {
+    fn answer_word(&mut self, now: Now, asked: AskedWord) {
         let _end_on_panic = EndProcessOnPanic;
-        let bytes = self.core.word(now, connection, word, &self.store);
+        let connection = asked.connection;
+        let bytes = self.core.word(now, asked, &self.store);
         if !bytes.is_empty() {
             self.outputs.push(Output::Send { connection, bytes });
         }

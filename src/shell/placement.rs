@@ -130,29 +130,25 @@ fn count_cpu_list(list: &str) -> Option<usize> {
         .sum()
 }
 
-/// How busy the executor it runs on was since it was last asked.
+/// How busy the executor it runs on was since it was last asked. One meter an executor: a look takes the statistics away.
 #[derive(Debug)]
 pub struct LoadMeter {
     asked: Instant,
-    runtime: Duration,
 }
 
 impl LoadMeter {
     pub fn start() -> LoadMeter {
-        LoadMeter { asked: Instant::now(), runtime: runtime() }
+        LoadMeter { asked: Instant::now() }
     }
 
     pub fn busy_permille(&mut self) -> u32 {
-        let (now, runtime) = (Instant::now(), runtime());
+        let now = Instant::now();
         let elapsed_us = now.duration_since(self.asked).as_micros().max(1);
-        let busy_us = runtime.saturating_sub(self.runtime).as_micros();
-        *self = LoadMeter { asked: now, runtime };
+        self.asked = now;
+        // Tasks and polling, without spinning and sleeping; reset by being read.
+        let busy_us = glommio::executor().executor_stats().total_runtime().as_micros();
         (busy_us * 1000 / elapsed_us).min(1000) as u32
     }
-}
-
-fn runtime() -> Duration {
-    glommio::executor().executor_stats().total_runtime()
 }
 
 #[cfg(test)]
@@ -182,6 +178,24 @@ mod tests {
         assert_eq!(spin(&[0, 1], None), Duration::ZERO);
         assert_eq!(spin(&[0, 1, 2], None), AUTO_SPIN);
         assert_eq!(spin(&[0], Some(Duration::from_micros(50))), Duration::from_micros(50));
+    }
+
+    #[test]
+    fn a_busy_executor_reads_busy_each_time_and_an_idle_one_does_not() {
+        glommio::LocalExecutor::default().run(async {
+            let mut meter = LoadMeter::start();
+            for _ in 0..3 {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(20) {
+                    std::hint::spin_loop();
+                }
+                glommio::timer::sleep(Duration::from_micros(100)).await; // time is accounted when the executor polls
+                let busy_permille = meter.busy_permille();
+                assert!((500..=1000).contains(&busy_permille), "{busy_permille}");
+            }
+            glommio::timer::sleep(Duration::from_millis(50)).await;
+            assert!(meter.busy_permille() < 500);
+        });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
 use ringkeeper_storage::Ring;
-use tracing::{info, warn};
+use tracing::{info, trace, warn};
 
 use crate::limits::BRIDGE_MESSAGES;
 use crate::shell::bridge::{self, Receiver, UpBatch};
@@ -227,7 +227,9 @@ async fn run_tick(pipeline: PipelineHandle, connections: Rc<Connections>, load: 
         glommio::timer::sleep(period).await;
         connections.tick();
         pipeline.borrow_mut().tick();
-        load.publish(meter.busy_permille(), connections.count() as u32);
+        let busy_permille = meter.busy_permille();
+        trace!("busy {busy_permille} permille, {} connections", connections.count());
+        load.publish(busy_permille, connections.count() as u32);
     }
 }
 

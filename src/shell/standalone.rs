@@ -5,18 +5,22 @@
 //! wants the data. Sessions live on with their whole timeout ahead of them. Java: `FileTxnSnapLog.restore`.
 
 use ringkeeper_storage::{Opened, Store};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::config::Config;
+use crate::core::node_view::Wanted;
 use crate::core::replay::{Recovered, Replay, SnapshotReader};
 use crate::core::tree::TreeOptions;
-use crate::core::{self, ConnectionId, Input, Node, Now, Output, ServerId};
-use crate::shell::pipeline::Core;
+use crate::core::{self, Input, Node, Now, Output, ServerId};
+use crate::shell::four_letter::{self, Effect, Whitelist};
+use crate::shell::host::Host;
+use crate::shell::pipeline::{AskedWord, Core};
 use crate::shell::start::{CoreLoader, ServeError};
-use crate::wire::frame::FourLetterWord;
 
 struct Standalone {
     node: Node,
+    host: Host,
+    whitelist: Whitelist,
 }
 
 impl Core for Standalone {
@@ -28,20 +32,44 @@ impl Core for Standalone {
         self.node.flush(out);
     }
 
-    fn word(&mut self, _now: Now, _connection: ConnectionId, word: FourLetterWord, _disk: &Store) -> Vec<u8> {
-        match word {
-            FourLetterWord::Ruok => b"imok".to_vec(),
-            _ => Vec::new(),
+    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8> {
+        let AskedWord { connection, word, trace_mask } = asked;
+        self.node.word_received(connection);
+        let needs = four_letter::needs(word, &self.whitelist);
+        let wanted = Wanted {
+            connections: needs.connections,
+            expiry: needs.expiry,
+            watches: needs.watch_list,
+            digests: needs.digests,
+        };
+        let answer = four_letter::answer(
+            word,
+            trace_mask,
+            &self.whitelist,
+            &self.host.view(now, &needs, disk),
+            Some(&self.node.view(now, connection, wanted)),
+        );
+        match answer.effect {
+            Effect::None => {}
+            Effect::ResetServerStats => self.node.reset_server_stats(),
+            Effect::ResetConnectionStats => self.node.reset_connection_stats(),
+            Effect::SetTraceMask(mask) => self.host.trace_mask = mask,
         }
+        answer.text.into_bytes()
     }
 }
 
 /// How a standalone server's core comes out of its disk.
 pub fn load(config: &Config) -> CoreLoader {
     let settings = core_settings(config);
+    let host = Host::new(config);
+    let (whitelist, unknown) = Whitelist::new(&config.whitelisted_words, config.read_only_mode);
+    for name in unknown {
+        warn!("4lw.commands.whitelist: {name:?} is no four-letter word; it is ignored");
+    }
     Box::new(move |opened, now| {
         let recovered = recover(opened, &settings)?;
-        Ok(Box::new(Standalone { node: Node::standalone(settings, recovered, now) }))
+        Ok(Box::new(Standalone { node: Node::standalone(settings, recovered, now), host, whitelist }))
     })
 }
 

@@ -101,12 +101,12 @@ impl From<LogError> for ServeError {
 
 impl Settings {
     pub fn from_config(config: &Config) -> Result<Settings, ServeError> {
+        check_directories(&config.directories)?;
         let spin = config.runtime.spin_us.map(|us| Duration::from_micros(us.into()));
         let plan = Plan::new(config.runtime.cpus.as_deref(), config.runtime.pin, spin)?;
         let mut store = StoreConfig::new(&config.directories.data, &config.directories.log);
         store.segment_bytes = config.log.segment_bytes;
         store.batches_in_flight = config.log.batches_in_flight as usize;
-        check_directories(&config.directories)?;
         let purge_interval = config.snapshots.purge_interval_ms.map(Duration::from_millis);
         Ok(Settings {
             plan,

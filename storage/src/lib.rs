@@ -1,4 +1,29 @@
 //! ringkeeper's disk: every byte that outlives the process.
+//!
+//! ```text
+//! <dataDir>/ringkeeper-1/               <dataLogDir>/ringkeeper-1/     (the same directory unless configured apart)
+//!   lock                                  lock
+//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then zeroes: being written
+//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header and zeroes: ready, one ahead
+//!                                         log-0000000000000009.tmp   being zero-filled
+//! ```
+//!
+//! A start reads the newest whole snapshot and the log behind it (`open`, `Opened`). In service a `Store` takes records and
+//! snapshot chunks and says what is durable. All of its thinking is free of input and output: `disk.rs` has the words it
+//! speaks with a disk, `backend/` the disks that speak them: the ring, plain system calls, and memory for tests.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `store.rs` | the two lives of a store: opened, in service |
+//! | `log/batch.rs`, `log/segment.rs` | the log's bytes |
+//! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
+//! | `log/recover.rs` | what counts after a crash, and what refuses to start |
+//! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
+//! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
+//! | `backend/memory.rs` | a disk that forgets what was not flushed |
+//!
+//! Not here, on purpose: what a record or a node means (the server's core), Java's formats. `unsafe` is in `backend/` only.
 
 pub mod backend;
 mod config;

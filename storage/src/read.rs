@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, Disk, DiskOp, FileId, Ids, Owner};
 use crate::error::StoreError;
 
-const WINDOW_BYTES: u64 = 1 << 20;
+/// For a file that is read from front to back.
+pub(crate) const WHOLE_FILE_WINDOW_BYTES: u64 = 1 << 20;
+/// For a look at the beginning or the end of a file.
+pub(crate) const GLANCE_WINDOW_BYTES: u64 = 16 << 10;
 
 /// Runs one operation of the start, and names the file when it fails.
 pub(crate) fn run(disk: &mut impl Disk, ids: &mut Ids, path: &Path, action: Action) -> Result<(), StoreError> {
@@ -22,6 +25,7 @@ pub(crate) struct Reader {
     file_bytes: u64,
     window: Buffer,
     window_at: u64,
+    window_bytes: u64,
 }
 
 impl Reader {
@@ -31,10 +35,12 @@ impl Reader {
         path: PathBuf,
         file_bytes: u64,
         direct: bool,
+        window_bytes: u64,
     ) -> Result<Reader, StoreError> {
         let file = ids.file();
         run(disk, ids, &path, Action::Open { file, path: path.clone(), access: Access::Read, direct })?;
-        Ok(Reader { file, path, file_bytes, window: Buffer::with_capacity(WINDOW_BYTES as usize), window_at: 0 })
+        let window = Buffer::with_capacity(window_bytes as usize);
+        Ok(Reader { file, path, file_bytes, window, window_at: 0, window_bytes })
     }
 
     pub(crate) fn file_bytes(&self) -> u64 {
@@ -48,7 +54,7 @@ impl Reader {
         let window_end = self.window_at + self.window.len() as u64;
         if at < self.window_at || at + bytes > window_end {
             let left = self.file_bytes - at;
-            let wanted = bytes.max(WINDOW_BYTES.min(left)).next_multiple_of(BLOCK_BYTES as u64) as usize;
+            let wanted = bytes.max(self.window_bytes.min(left)).next_multiple_of(BLOCK_BYTES as u64) as usize;
             self.window.clear();
             self.window.resize(wanted);
             let got = disk.read(self.file, at, &mut self.window).map_err(|source| self.error(source))?;

@@ -125,7 +125,11 @@ fn lives_and_deaths_at_random() {
             let mut rig = reopen(&disk, &config, &mut history, &mut chance, &tag);
             let steps = chance.below(400);
             live(&mut rig, &mut history, life, steps, &mut chance);
-            rig.crash(&mut chance);
+            if chance.coin() {
+                rig.crash(&mut chance)
+            } else {
+                rig.kill(&mut chance)
+            };
         }
         let mut rig = reopen(&disk, &config, &mut history, &mut chance, &format!("seed {seed} at the end"));
         rig.drain();
@@ -167,7 +171,7 @@ fn death_after_every_single_operation() {
             let (rig, mut history, ended) = scenario(stop_after);
             done = ended;
             let mut chance = Chance(seed * 1000 + stop_after as u64);
-            let disk = rig.crash(&mut chance);
+            let disk = if chance.coin() { rig.crash(&mut chance) } else { rig.kill(&mut chance) };
             let tag = format!("after {stop_after} operations, seed {seed}");
             let mut rig = reopen(&disk, &config, &mut history, &mut chance, &tag);
             // And it can be written to, and read once more.
@@ -175,6 +179,11 @@ fn death_after_every_single_operation() {
                 history.lives.push(1);
                 rig.store.append(Zxid(history.last()), &payload(history.last(), 1));
             }
+            // What was recovered is promised, even when the power fails before anything new is written.
+            let copy = disk.fork();
+            let mut recovered = History { promised: rig.durable.0, ..history.clone() };
+            copy.crash(&mut chance);
+            reopen(&copy, &config, &mut recovered, &mut chance, &tag);
             rig.drain();
             history.promised = history.last();
             drop(rig.crash(&mut chance));

@@ -399,6 +399,22 @@ fn purging_keeps_what_the_oldest_kept_snapshot_needs() {
 }
 
 #[test]
+fn purging_leaves_the_end_of_the_chain_that_an_unfinished_segment_hangs_on() {
+    let mut rig = Rig::fresh(&one_at_a_time());
+    rig.append_and_drain(1..=11);
+    assert_eq!(batches(&rig.disk.fork(), 1).last(), Some(&(11 * BLOCK)), "the segment is full");
+    rig.snapshot(11);
+    rig.store.append(Zxid(12), &payload(12, 0));
+    rig.poll();
+    let write = rig.held.remove(0);
+    rig.store.purge(1);
+    rig.drain();
+    drop(write); // the first batch of the second segment is lost
+    let mut opened = rig.disk.fork().open(&one_at_a_time()).unwrap();
+    assert_eq!((opened.report().last_zxid, replayed(&mut opened).len()), (Zxid(11), 0));
+}
+
+#[test]
 fn a_newer_format_is_left_alone() {
     let disk = written(3);
     disk.damage(&segment(1), |bytes| {

@@ -214,7 +214,7 @@ impl Server {
         let frames = self.frames(connection);
         let response = ConnectResponse::decode(frames.first()?).unwrap();
         assert_eq!(frames.len(), 1, "the handshake has one answer");
-        (response.session_id != 0).then(|| Client {
+        (response.session_id != 0).then_some(Client {
             connection,
             session: SessionId(response.session_id),
             password: response.password,

@@ -1,4 +1,4 @@
-//! What the developer's tools share. `bin/dev.rs` is `cargo dev`; the crash harness in `tests/crash` uses it too.
+//! What the developer's tools share. `bin/dev.rs` is `cargo dev`; the crash harness in `bin/crash` uses it too.
 //!
 //!   `server`     one server under test, ringkeeper or the Java reference: start, kill, stop
 //!   `reference`  where the Java reference comes from

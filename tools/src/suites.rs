@@ -144,19 +144,27 @@ fn run_dialogues(context: &Context, folder: &str, flavour: Flavour) -> Result<Ve
 pub fn java(context: &Context) -> Verdict {
     match clients::ensure_javac().and_then(|()| java_class_path()) {
         Err(why) => skipped(&why.to_string()),
-        Ok(class_path) => carried_out(run_java(context, &class_path)),
+        Ok(class_path) => carried_out(run_java(context, &class_path, "java", "Session")),
     }
 }
 
-fn run_java(context: &Context, class_path: &str) -> Result<Verdict> {
+/// Curator's recipes. Curator comes with the reference.
+pub fn curator(context: &Context) -> Verdict {
+    match clients::ensure_javac().and_then(|()| reference::class_path()) {
+        Err(why) => skipped(&why.to_string()),
+        Ok(class_path) => carried_out(run_java(context, &class_path, "curator", "Recipes")),
+    }
+}
+
+fn run_java(context: &Context, class_path: &str, folder: &str, class: &str) -> Result<Verdict> {
     let classes = target().join("clients/java");
     fs::create_dir_all(&classes)?;
-    let source = root().join("tests/clients/java/Session.java");
+    let source = root().join("tests/clients").join(folder).join(format!("{class}.java"));
     run(Command::new("javac").args(["-cp", class_path, "-d"]).arg(&classes).arg(source))?;
     let mut program = Command::new("java");
     program.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp"]);
-    program.arg(format!("{class_path}:{}", classes.display())).arg("Session");
-    compare_program(context, "java", program)
+    program.arg(format!("{class_path}:{}", classes.display())).arg(class);
+    compare_program(context, folder, program)
 }
 
 /// The newer client when the reference can be had, else Debian's.

@@ -10,7 +10,7 @@ use crate::core::node::{Node, Slot};
 use crate::core::types::{LogRoom, Now, Output};
 use crate::wire::ErrorCode;
 use crate::wire::client::{OpCode, Request, RequestError, RequestHeader};
-use crate::wire::frame::Frames;
+use crate::wire::frame::{Frames, LENGTH_BYTES};
 use crate::wire::jute::Reader;
 
 /// One request on its way through a step.
@@ -117,6 +117,7 @@ impl Node {
 
     fn on_request(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
         self.metrics.packets_received += 1;
+        self.metrics.bytes_received_count += payload.len() as u64 + LENGTH_BYTES as u64;
         let connection = &mut self.connections[slot];
         connection.stats.packets_received += 1;
         let mut reader = Reader::new(payload, &self.limits);

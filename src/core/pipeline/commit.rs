@@ -33,6 +33,22 @@ pub(in crate::core) enum Asked {
     Request { connection: ConnectionId },
 }
 
+/// Where a transaction comes from, as its header and its checks need to know.
+pub(in crate::core) struct Origin<'a> {
+    pub asked: Asked,
+    pub session: SessionId,
+    /// The client's xid; 0 for what the server asks for itself.
+    pub cxid: i32,
+    pub identities: &'a [Identity],
+}
+
+impl Origin<'_> {
+    /// The server asks, for the sake of a session.
+    fn server(session: SessionId) -> Origin<'static> {
+        Origin { asked: Asked::Nobody, session, cxid: 0, identities: &[] }
+    }
+}
+
 #[derive(Debug)]
 struct InFlight {
     zxid: Zxid,
@@ -81,13 +97,14 @@ impl Node {
             Request::Multi(ops) => prep.multi_refused(ops.len(), ErrorCode::SessionExpired),
             _ => prep.refused(ErrorCode::SessionExpired),
         };
-        self.propose(now, asked, session, header.xid, &identities, make, out)
+        let origin = Origin { asked, session, cxid: header.xid, identities: &identities };
+        self.propose(now, origin, make, out)
     }
 
     /// The end of a session nobody heard of: its ephemerals go, then its connection.
     pub(in crate::core) fn expire_session(&mut self, now: Now, session: SessionId, out: &mut Vec<Output>) {
         self.metrics.stale_sessions_expired += 1;
-        self.propose(now, Asked::Nobody, session, 0, &[], |prep| prep.close_session(session), out);
+        self.propose(now, Origin::server(session), |prep| prep.close_session(session), out);
     }
 
     /// Containers that have lost their last child, and TTL nodes past their time. Java: `ContainerManager`.
@@ -102,7 +119,7 @@ impl Node {
         let allowed = u64::from(self.settings.container_max_per_minute) * interval_us / 60_000_000;
         for candidate in candidates.into_iter().take(allowed.max(1) as usize) {
             let path = self.tree.path(candidate);
-            self.propose(now, Asked::Nobody, SessionId(0), 0, &[], |prep| prep.delete_container(&path), out);
+            self.propose(now, Origin::server(SessionId(0)), |prep| prep.delete_container(&path), out);
         }
     }
 
@@ -110,13 +127,11 @@ impl Node {
     pub(super) fn propose<'r>(
         &mut self,
         now: Now,
-        asked: Asked,
-        session: SessionId,
-        cxid: i32,
-        identities: &[Identity],
+        origin: Origin<'_>,
         make: impl FnOnce(&mut Prep<'_>) -> Txn<'r>,
         out: &mut Vec<Output>,
     ) -> Zxid {
+        let Origin { asked, session, cxid, identities } = origin;
         let zxid = self.leader.next_zxid();
         self.pending.begin(zxid);
         let mut prep = Prep {
@@ -188,7 +203,10 @@ impl Node {
             overflowed: &mut overflowed,
         };
         let applied = self.tree.apply(&header, &txn, &mut sink);
+        self.metrics.commit_count += 1;
+        note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
+        self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
         if let Some(digest) = digest {
             assert_eq!(
@@ -270,6 +288,17 @@ impl Node {
     }
 }
 
+/// Bytes written, by the first part of the path.
+fn note_written(metrics: &mut Metrics, txn: &Txn<'_>) {
+    match txn {
+        Txn::Create { path, data, .. } | Txn::SetData { path, data, .. } => {
+            metrics.node_written(path, data.map_or(0, <[u8]>::len) as u64);
+        }
+        Txn::Multi(items) => items.iter().for_each(|item| note_written(metrics, item)),
+        _ => {}
+    }
+}
+
 /// Turns changes of the tree into notifications in outboxes.
 struct WatchSink<'a> {
     watches: &'a mut WatchTable,
@@ -299,6 +328,9 @@ impl ChangeSink for WatchSink<'_> {
                 return;
             };
             let connection = &mut connections[slot];
+            if connection.state == State::Closing {
+                return;
+            }
             fired[kind.number() as usize] += 1;
             // A watcher without READ hears nothing, and a one-shot watch is spent all the same (semantics 8.8).
             let list = if kind == EventKind::NodeChildrenChanged { change.parent_acl } else { change.acl };

@@ -1,7 +1,7 @@
 //! The handshake: a new session through the write pipeline, or an old one picked up again.
 //! Spec: client-protocol 5.4, semantics 11.1. Java: `ZooKeeperServer.processConnectRequest`.
 
-use super::commit::Asked;
+use super::commit::{Asked, Origin};
 use crate::core::connection::State;
 use crate::core::node::{Node, Slot};
 use crate::core::session::identity::{password, password_matches};
@@ -79,7 +79,8 @@ impl Node {
         connection.state = State::Connecting;
         connection.session = session;
         let asked = Asked::Connect { connection: connection.id };
-        self.propose(now, asked, session, 0, &[], |_| Txn::CreateSession { timeout_ms }, out);
+        let origin = Origin { asked, session, cxid: 0, identities: &[] };
+        self.propose(now, origin, |_| Txn::CreateSession { timeout_ms }, out);
     }
 
     /// The password is checked before the old connection is closed: the Java order lets anyone end anyone's connection.

@@ -3,6 +3,7 @@
 
 use crate::core::node::{Node, Slot};
 use crate::core::tree::acl;
+use crate::limits;
 use crate::wire::client::{OpCode, Request};
 
 pub(super) enum Authenticated {
@@ -20,6 +21,7 @@ impl Node {
             // Without a SASL configuration the exchange ends at once and proves nothing (client-protocol 12.5).
             Ok(Request::Sasl { .. }) => Authenticated::Accepted,
             Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
+                _ if connection.identities.len() >= limits::CLIENT_IDENTITIES => Authenticated::Refused,
                 (Some("digest"), Some(auth)) if self.settings.digest_auth_enabled => {
                     let mut identities = connection.identities.to_vec();
                     acl::authenticate_digest(auth, self.settings.super_digest.as_deref(), &mut identities);

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::admit::Header;
+use super::reply::BARE_REPLY_BYTES;
 use crate::core::node::{Node, Slot};
 use crate::core::tree::watch::WatchMode;
 use crate::core::tree::{Identity, NodeId, acl};
@@ -18,6 +19,9 @@ use crate::wire::jute::{put_i32, put_text};
 
 /// The zxid of notifications that `setWatches` itself produces.
 const NO_ZXID: i64 = -1;
+
+/// A Stat on the wire.
+const STAT_BYTES: usize = 68;
 
 impl Node {
     /// Evaluates one read against the applied tree and answers it.
@@ -45,8 +49,10 @@ impl Node {
                 put_bare(&mut outbox, ReplyHeader { xid: header.xid, zxid, err: error.number() });
             }
         }
+        let bytes = outbox.len() - start;
         self.connections[slot].outbox = outbox;
-        self.answered(now, slot, header);
+        self.note_read(&request, bytes.saturating_sub(BARE_REPLY_BYTES));
+        self.answered(now, slot, header, bytes);
     }
 
     /// Appends the body of a read's answer.
@@ -137,6 +143,17 @@ impl Node {
             write => unreachable!("{:?} is not a read", write.opcode()),
         }
         Ok(())
+    }
+
+    /// Bytes read, by the first part of the path: data, or names of children with their length words (Java: without).
+    fn note_read(&mut self, request: &Request<'_>, body_bytes: usize) {
+        let (path, stat_bytes) = match request {
+            Request::GetData { path: Some(path), .. } => (path, 4 + STAT_BYTES),
+            Request::GetChildren { path: Some(path), .. } => (path, 4),
+            Request::GetChildren2 { path: Some(path), .. } => (path, 4 + STAT_BYTES),
+            _ => return,
+        };
+        self.metrics.node_read(path, body_bytes.saturating_sub(stat_bytes) as u64);
     }
 
     /// A node this connection may see.

@@ -12,6 +12,9 @@ use crate::wire::frame::{begin_frame, end_frame};
 use crate::wire::jute::{put_i32, put_string};
 use crate::wire::txn::{CreateKind, Txn};
 
+/// A reply that is nothing but its header, the length included.
+pub(super) const BARE_REPLY_BYTES: usize = 20;
+
 impl From<&Pending> for Header {
     fn from(pending: &Pending) -> Header {
         let Pending { xid, opcode, arrived_us, large_bytes, .. } = *pending;
@@ -24,16 +27,18 @@ impl Node {
     pub(super) fn reply(&mut self, now: Now, slot: Slot, header: Header, body: impl FnOnce(&mut Vec<u8>)) {
         let zxid = self.progress.applied.0 as i64;
         let outbox = &mut self.connections[slot].outbox;
+        let start = outbox.len();
         let frame = begin_frame(outbox);
         ReplyHeader { xid: header.xid, zxid, err: 0 }.encode(outbox);
         body(outbox);
         end_frame(outbox, frame);
-        self.answered(now, slot, header);
+        let bytes = outbox.len() - start;
+        self.answered(now, slot, header, bytes);
     }
 
     pub(super) fn reply_error(&mut self, now: Now, slot: Slot, header: Header, zxid: i64, error: ErrorCode) {
         put_bare(&mut self.connections[slot].outbox, ReplyHeader { xid: header.xid, zxid, err: error.number() });
-        self.answered(now, slot, header);
+        self.answered(now, slot, header, BARE_REPLY_BYTES);
     }
 
     /// The answer to an opcode nobody may send: not counted, and its zxid says that nothing was looked at.
@@ -85,12 +90,14 @@ impl Node {
     }
 
     /// Books one answer: statistics, and a place in the next flush.
-    pub(super) fn answered(&mut self, now: Now, slot: Slot, header: Header) {
+    pub(super) fn answered(&mut self, now: Now, slot: Slot, header: Header, bytes: usize) {
         let latency_ms = (now.mono_us.saturating_sub(header.arrived_us)) / 1000;
         let connection = &mut self.connections[slot];
         connection.stats.packets_sent += 1;
         connection.stats.answered(header.opcode, header.xid, self.progress.applied, now.mono_us, latency_ms);
         self.metrics.packets_sent += 1;
+        self.metrics.response_bytes += bytes as u64;
+        self.metrics.client_response_size.record(bytes);
         self.metrics.answered(is_update(header.opcode), latency_ms);
         self.mark_dirty(slot);
     }

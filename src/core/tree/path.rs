@@ -29,7 +29,12 @@ fn is_valid(path: &str) -> bool {
     if rest.is_empty() {
         return true;
     }
-    rest.split('/').all(|component| !matches!(component, "" | "." | "..")) && rest.chars().all(is_allowed)
+    rest.split('/').all(|component| !matches!(component, "" | "." | "..")) && is_allowed_text(rest)
+}
+
+/// Nearly every path is plain ASCII, which a look at its bytes settles.
+fn is_allowed_text(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) || text.chars().all(is_allowed)
 }
 
 /// Java looks at UTF-16 code units, so everything above U+FFFF (surrogates) is refused together with the private use area.

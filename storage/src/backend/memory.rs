@@ -103,6 +103,14 @@ impl MemoryDisk {
         content.make_durable_by_chance(*offset as usize, buffer.len(), chance);
     }
 
+    /// A write that was under way when only the process ended: it is there for readers, and no flush covered it.
+    pub fn leave_unflushed(&mut self, op: &DiskOp) {
+        let Action::Write { file, offset, buffer, .. } = &op.action else { return };
+        if let Some(content) = self.open.get(file) {
+            self.contents[*content].write(*offset as usize, buffer);
+        }
+    }
+
     /// The bytes behind a name, to damage them.
     pub fn bytes_mut(&mut self, path: &Path) -> Option<&mut Vec<u8>> {
         let content = &mut self.contents[*self.names.get(path)?];

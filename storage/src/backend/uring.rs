@@ -31,6 +31,8 @@ const ENTRIES: u32 = 64;
 const REGISTERED_FILES: u32 = 16;
 const REGISTERED_BUFFERS: u16 = 16;
 const ZEROES_BYTES: usize = 256 << 10;
+/// How often the kernel may ask for an operation to be sent again before that counts as its failure.
+const RETRIES: u8 = 100;
 
 /// Why there is no ring, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,7 @@ struct Pending {
     closing: RawFd,
     /// Of a `SyncDirectory`: on its way to a descriptor first.
     opening_directory: bool,
+    retries_left: u8,
     started: Instant,
 }
 
@@ -127,7 +130,7 @@ impl Ring {
             let opening_directory =
                 matches!(&action, Action::SyncDirectory { path } if !self.directories.contains_key(path));
             let started = Instant::now();
-            let pending = Pending { id, action, paths, closing, opening_directory, started };
+            let pending = Pending { id, action, paths, closing, opening_directory, retries_left: RETRIES, started };
             let index = self.free.pop().unwrap_or_else(|| {
                 self.pending.push(None);
                 self.pending.len() - 1
@@ -255,12 +258,13 @@ impl Ring {
     }
 
     fn complete(&mut self, index: usize, result: i32, out: &mut Vec<DiskEvent>) {
-        if result == -libc::EAGAIN || result == -libc::EINTR {
-            self.push(index); // nothing was done, and not for a reason of the file's
+        let pending = self.pending[index].as_mut().expect("an operation completes once");
+        if (result == -libc::EAGAIN || result == -libc::EINTR) && pending.retries_left > 0 {
+            pending.retries_left -= 1; // nothing was done, and not for a reason of the file's
+            self.push(index);
             self.enter();
             return;
         }
-        let pending = self.pending[index].as_mut().expect("an operation completes once");
         if let Action::SyncDirectory { path } = &pending.action
             && result >= 0
             && std::mem::take(&mut pending.opening_directory)

@@ -30,7 +30,7 @@ use super::segment::{FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, SegmentId, Seg
 use crate::Zxid;
 use crate::disk::{Access, Action, BLOCK_BYTES, Disk, Ids};
 use crate::error::{Damage, LogError, StoreError};
-use crate::read::{Reader, run};
+use crate::read::{GLANCE_WINDOW_BYTES, Reader, WHOLE_FILE_WINDOW_BYTES, run};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
@@ -309,7 +309,7 @@ impl Scan {
 
     fn reader(&self, disk: &mut impl Disk, ids: &mut Ids, index: usize) -> Result<Reader, StoreError> {
         let found = &self.segments[index];
-        Reader::open(disk, ids, found.id.path(&self.directory), found.file_bytes, self.direct)
+        Reader::open(disk, ids, found.id.path(&self.directory), found.file_bytes, self.direct, WHOLE_FILE_WINDOW_BYTES)
     }
 }
 
@@ -341,7 +341,7 @@ fn look_at(
     file_bytes: u64,
 ) -> Result<Found, StoreError> {
     let path = id.path(&scan.directory);
-    let mut reader = Reader::open(disk, ids, path, file_bytes, scan.direct)?;
+    let mut reader = Reader::open(disk, ids, path, file_bytes, scan.direct, GLANCE_WINDOW_BYTES)?;
     let kind = match decode_header(reader.get(disk, 0, BLOCK)?, id) {
         Ok(kind) => Some(kind),
         Err(HeaderError::Damaged) => None,

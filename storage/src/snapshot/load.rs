@@ -13,7 +13,7 @@ use super::{file_name, parse, path};
 use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Disk, Ids};
 use crate::error::{SnapshotError, StoreError};
-use crate::read::Reader;
+use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -53,7 +53,7 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Fou
     files.sort_unstable_by(|a, b| b.cmp(a));
     let mut found = Found { newest: None, kept: Vec::new(), passed_over: Vec::new(), unfinished };
     for (zxid, bytes) in files {
-        let mut reader = Reader::open(disk, ids, path(directory, zxid), bytes, false)?;
+        let mut reader = Reader::open(disk, ids, path(directory, zxid), bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
         let checked = match found.newest {
             None => check_all(disk, &mut reader, zxid)?,
             Some(_) => check_end(disk, &mut reader, zxid)?,
@@ -82,7 +82,7 @@ impl Loaded {
         ids: &mut Ids,
         mut f: impl FnMut(NodeImage),
     ) -> Result<(), StoreError> {
-        let mut reader = Reader::open(disk, ids, self.path.clone(), self.file_bytes, false)?;
+        let mut reader = Reader::open(disk, ids, self.path.clone(), self.file_bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
         let result = each_chunk(disk, &mut reader, self.zxid, &self.manifest, |chunk| {
             for node in chunk.nodes.iter() {
                 f(rkyv::deserialize::<NodeImage, rancor::Error>(node).map_err(|error| error.to_string())?);

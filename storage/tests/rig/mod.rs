@@ -183,6 +183,20 @@ impl Rig {
         self.drain();
     }
 
+    /// The process is killed, the machine stays up: a write that was under way happened or not, and was not flushed.
+    pub fn kill(self, chance: &mut Chance) -> SharedDisk {
+        let Rig { disk, held, .. } = self;
+        for op in held {
+            match &op.action {
+                _ if chance.coin() => {}
+                Action::Write { .. } => disk.memory.borrow_mut().leave_unflushed(&op),
+                _ => drop(disk.memory.borrow_mut().run(op)),
+            }
+        }
+        disk.memory.borrow_mut().end_process();
+        disk
+    }
+
     /// The power fails: what was under way happened, partly or not at all.
     pub fn crash(self, chance: &mut Chance) -> SharedDisk {
         let Rig { disk, held, .. } = self;

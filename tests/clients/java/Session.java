@@ -132,7 +132,11 @@ public class Session {
     }
 
     private void watches(ZooKeeper zk) throws Exception {
-        Watcher watcher = event -> events.add(event.getType() + " " + event.getPath());
+        Watcher watcher = event -> {
+            if (event.getPath() != null) { // the state of the connection is told to every watcher
+                events.add(event.getType() + " " + event.getPath());
+            }
+        };
         zk.addWatch("/j", watcher, AddWatchMode.PERSISTENT_RECURSIVE);
         zk.exists("/j/late", watcher);
         zk.create("/j/late", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
@@ -146,6 +150,22 @@ public class Session {
         zk.removeWatches("/j", watcher, Watcher.WatcherType.Any, false);
         say("removed", nextEvents(1));
         refused("removed again", () -> zk.removeWatches("/j", watcher, Watcher.WatcherType.Any, false));
+
+        // Watches outlive their connection: what happens while it is broken is told after it is back.
+        try (Breaking breaking = new Breaking(address)) {
+            breaking.addWatch("/j/box", watcher, AddWatchMode.PERSISTENT);
+            breaking.exists("/j/soon", watcher);
+            breaking.getData("/j/two", watcher, null);
+            breaking.breakConnection();
+            zk.create("/j/soon", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+            zk.delete("/j/two", -1);
+            List<String> told = nextEvents(2);
+            Collections.sort(told);
+            say("told after the break", told);
+            breaking.awaitReturn();
+            zk.setData("/j/box", null, -1);
+            say("and the one that stays", nextEvents(1));
+        }
     }
 
     /** The usual lock: the lowest sequential ephemeral has it, the next one watches the one before. */
@@ -201,6 +221,25 @@ public class Session {
         };
         try (ZooKeeper stranger = new ZooKeeper(address, TIMEOUT_MS, watcher, 0x1234, new byte[16])) {
             say("a session that never was expires", expired.await(TIMEOUT_MS, TimeUnit.MILLISECONDS));
+        }
+    }
+
+    /** A client whose connection can be broken; it comes back by itself, with the same session. */
+    private static class Breaking extends ZooKeeper {
+        private static final CountDownLatch BACK = new CountDownLatch(2); // connected at first, and again
+
+        Breaking(String address) throws Exception {
+            super(address, TIMEOUT_MS, event -> connectedTo(event, BACK));
+        }
+
+        void breakConnection() throws java.io.IOException {
+            getTestable().closeSocket();
+        }
+
+        /** An answer on the new connection comes after its watches were set again: they were sent first. */
+        void awaitReturn() throws Exception {
+            BACK.await(TIMEOUT_MS, TimeUnit.MILLISECONDS);
+            exists("/", false);
         }
     }
 

@@ -188,7 +188,8 @@ fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
 fn kazoo(server: Server, keyword: Option<&str>, record: bool, place: Place) -> Result<bool> {
     let context = context(server, record, place)?;
     let mut summary = Summary::default();
-    timed(&mut summary, "kazoo", || suites::kazoo(&context, keyword));
+    let name = format!("kazoo ({})", context.kind.name());
+    timed(&mut summary, &name, || suites::kazoo(&context, keyword));
     println!("{}", summary.text());
     Ok(summary.is_success())
 }
@@ -203,11 +204,12 @@ fn cli(server: Server, only: &[Suite], record: bool, place: Place) -> Result<boo
 
 fn run_cli_suites(summary: &mut Summary, wanted: &dyn Fn(Suite) -> bool, context: &Context) {
     type Run = fn(&Context) -> Verdict;
-    let all: [(Suite, &str, Run); 5] = [
+    let all: [(Suite, &str, Run); 6] = [
         (Suite::Cli, "zkCli", suites::zkcli),
         (Suite::C, "C cli", suites::c_cli),
         (Suite::C, "C program", suites::c_program),
         (Suite::Java, "Java program", suites::java),
+        (Suite::Java, "Curator program", suites::curator),
         (Suite::Node, "npm program", suites::node),
     ];
     for (suite, name, run) in all {

@@ -130,7 +130,7 @@ fn settled(mut tree: Tree, seen: &BTreeMap<String, Seen>) -> Tree {
 
 /// The data that stands for a value: the value, then a filling of a length of its own. Now and then it is large.
 pub fn data_of(value: u64) -> Vec<u8> {
-    let length = if value % 97 == 0 { 20_000 } else { value % 13 * 17 };
+    let length = if value.is_multiple_of(97) { 20_000 } else { value % 13 * 17 };
     let mut data = format!("{value:016x}").into_bytes();
     data.extend((0..length).map(|at| (value.wrapping_mul(31).wrapping_add(at)) as u8));
     data

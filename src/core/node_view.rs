@@ -1,0 +1,156 @@
+//! What a node shows of itself to operators: the values behind the four-letter words, gathered when somebody asks.
+//!
+//! Nothing here is kept between questions except the digest history. Lists are gathered only when wanted: on a large server
+//! they are large. Java: the getters of `ZooKeeperServerBean`, `ServerStats`, `DataTree` and `SessionTracker`.
+
+use std::collections::VecDeque;
+
+use super::node::Node;
+use super::types::{ConnectionId, Now, SessionId, Zxid};
+use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
+
+/// Which of a view's lists to gather.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub connections: bool,
+    /// Sessions and connections by expiry, and ephemerals.
+    pub expiry: bool,
+    pub watches: bool,
+    pub digests: bool,
+}
+
+/// Connections are shown by the moment they would be closed, in steps of this. Java: `NIOServerCnxnFactory`'s expiry queue.
+const CONNECTION_EXPIRY_STEP_MS: i64 = 10_000;
+
+/// The tree's digest after every so manieth transaction, the newest. Java: `DataTree.digestLog`.
+#[derive(Debug, Default)]
+pub(super) struct DigestHistory {
+    digests: VecDeque<(Zxid, u64)>,
+}
+
+impl DigestHistory {
+    const INTERVAL: u64 = 128;
+    const LENGTH: usize = 1024;
+
+    pub(super) fn note(&mut self, zxid: Zxid, digest: u64) {
+        if zxid.0.is_multiple_of(DigestHistory::INTERVAL) {
+            if self.digests.len() == DigestHistory::LENGTH {
+                self.digests.pop_front();
+            }
+            self.digests.push_back((zxid, digest));
+        }
+    }
+}
+
+impl Node {
+    /// `asks`: the connection that wants to know.
+    pub fn view(&self, now: Now, asks: ConnectionId, wanted: Wanted) -> NodeView<'_> {
+        let watches = self.watches.summary();
+        NodeView {
+            mode: Mode::Standalone,
+            metrics: &self.metrics,
+            zxid: self.progress.applied,
+            outstanding: self.outstanding.requests as u64,
+            connections_count: self.connections.len() as u64,
+            global_sessions: self.sessions.len() as u64,
+            local_sessions: 0,
+            // Java counts the root under both of its names.
+            node_count: self.tree.node_count() + 1,
+            ephemerals_count: self.tree.ephemerals_count(),
+            approximate_data_size: self.tree.approximate_data_size(),
+            watches: WatchCounts { connections: watches.connections, paths: watches.paths, total: watches.watches },
+            connections: gathered(wanted.connections, || self.connection_views(asks)),
+            sessions_by_expiry: gathered(wanted.expiry, || self.sessions_by_expiry(now)),
+            connections_by_expiry: gathered(wanted.expiry, || self.connections_by_expiry(now)),
+            ephemerals: gathered(wanted.expiry, || self.ephemerals()),
+            watch_list: gathered(wanted.watches, || self.watch_list()),
+            digests: gathered(wanted.digests, || self.digests.digests.iter().copied().collect()),
+        }
+    }
+
+    /// A four-letter word came on this connection: it counts as a packet, and shows itself in `cons`.
+    pub fn word_received(&mut self, connection: ConnectionId) {
+        self.metrics.packets_received += 1;
+        if let Some(slot) = self.slot(connection) {
+            self.connections[slot].stats.packets_received += 1;
+        }
+    }
+
+    /// `srst`.
+    pub fn reset_server_stats(&mut self) {
+        self.metrics.reset_server_stats();
+    }
+
+    /// `crst`.
+    pub fn reset_connection_stats(&mut self) {
+        for (_, connection) in &mut self.connections {
+            connection.stats.reset();
+        }
+    }
+
+    fn connection_views(&self, asks: ConnectionId) -> Vec<ConnectionView> {
+        self.connections.iter().map(|(_, connection)| ConnectionView::of(connection, connection.id == asks)).collect()
+    }
+
+    fn sessions_by_expiry(&self, now: Now) -> Buckets<SessionId> {
+        self.sessions.iter().map(|(id, session)| (wall_ms(now, session.deadline_us()), id)).collect()
+    }
+
+    fn connections_by_expiry(&self, now: Now) -> Buckets<(std::net::SocketAddr, SessionId)> {
+        let expiry_ms = |connection: &super::connection::Connection| {
+            let session = self.sessions.get(connection.session);
+            let exact_ms = match session {
+                Some(session) => wall_ms(now, session.deadline_us()),
+                None => connection.stats.established_ms + CONNECTION_EXPIRY_STEP_MS,
+            };
+            exact_ms - exact_ms.rem_euclid(CONNECTION_EXPIRY_STEP_MS) + CONNECTION_EXPIRY_STEP_MS
+        };
+        let shown =
+            |connection: &super::connection::Connection| (expiry_ms(connection), (connection.peer, connection.session));
+        self.connections.iter().map(|(_, connection)| shown(connection)).collect()
+    }
+
+    fn ephemerals(&self) -> Vec<(SessionId, Vec<String>)> {
+        let mut owners: Vec<SessionId> = self.tree.ephemeral_owners().collect();
+        owners.sort_unstable();
+        let paths = |owner| self.tree.ephemerals(owner).map(|node| self.tree.path(node)).collect();
+        owners.into_iter().map(|owner| (owner, paths(owner))).collect()
+    }
+
+    fn watch_list(&self) -> Vec<(SessionId, String)> {
+        let mut list = Vec::new();
+        self.watches.for_each_by_connection(|connection, path| {
+            if let Some(slot) = self.slot(connection) {
+                list.push((self.connections[slot].session, path.to_owned()));
+            }
+        });
+        list.sort_unstable();
+        list.dedup();
+        list
+    }
+}
+
+fn gathered<T: Default>(wanted: bool, gather: impl FnOnce() -> T) -> T {
+    if wanted { gather() } else { T::default() }
+}
+
+/// The wall-clock moment of a monotonic one.
+fn wall_ms(now: Now, mono_us: u64) -> i64 {
+    now.wall_ms + (mono_us as i64 - now.mono_us as i64) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_history_keeps_the_newest_of_every_128th_transaction() {
+        let mut history = DigestHistory::default();
+        for zxid in 1..=200_000 {
+            history.note(Zxid(zxid), zxid * 3);
+        }
+        assert_eq!(history.digests.len(), 1024);
+        assert_eq!(history.digests.back(), Some(&(Zxid(199_936), 199_936 * 3)));
+        assert_eq!(history.digests.front(), Some(&(Zxid(199_936 - 1023 * 128), (199_936 - 1023 * 128) * 3)));
+    }
+}
