@@ -42,6 +42,17 @@ fn malformed_requests_are_answered_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_ping_is_answered_under_its_own_xid_whatever_was_sent() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.slow_disk = true;
+    server.send(client, 8, &create("/a", b"", PERSISTENT));
+    [-2, 0, 9].map(|xid| server.send(client, xid, &Request::Ping));
+    server.disk_finishes();
+    assert_eq!(server.replies(client).iter().map(|reply| reply.xid).collect::<Vec<_>>(), [8, -2, -2, -2]);
+}
+
+#[test]
 fn undecodable_headers_connects_and_auth_packets_close_without_a_word() {
     for bytes in [frame(b""), frame(&[0; 7]), raw(-4, 100, b"\0"), raw(-4, 100, &[0, 0, 0, 0, 0, 0, 0, 9])] {
         let mut server = Server::new();

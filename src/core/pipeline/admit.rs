@@ -9,7 +9,7 @@ use crate::core::connection::{Pending, State, Wait};
 use crate::core::node::{Node, Slot};
 use crate::core::types::{LogRoom, Now, Output};
 use crate::wire::ErrorCode;
-use crate::wire::client::{OpCode, Request, RequestError, RequestHeader};
+use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
 use crate::wire::frame::{Frames, LENGTH_BYTES};
 use crate::wire::jute::Reader;
 
@@ -138,6 +138,9 @@ impl Node {
         if self.lacks_enforced_identity(slot) {
             self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
             return self.close(slot);
+        }
+        if opcode == OpCode::Ping {
+            header.xid = xid::PING; // whatever was sent (client-protocol 6)
         }
         if let Some(threshold) = self.settings.large_request_threshold_bytes
             && payload.len() > threshold
