@@ -238,15 +238,14 @@ impl Generator {
             _ => opcode::CREATE_TTL,
         };
         let path = self.path();
-        let (record, words) = self.create_record(kind, &path, false);
+        let (record, words) = self.create_record(kind, &path);
         Ask::new(kind, words, record).about(&path)
     }
 
-    fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: bool) -> (Body, String) {
+    fn create_record(&mut self, kind: i32, path: &Bytes) -> (Body, String) {
         const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
         let flags = match (kind, self.chance.below(100)) {
             (_, 0..=2) => self.chance.pick(&NO_MODE),
-            (opcode::CREATE_CONTAINER, 3..=20) if in_multi => self.chance.pick(&[0, 1, 2, 3]),
             (opcode::CREATE_CONTAINER, _) => 4,
             (opcode::CREATE_TTL, 3..=20) => self.chance.pick(&[0, 1, 2, 3, 4]),
             (opcode::CREATE_TTL, _) => self.chance.pick(&[5, 6]),
@@ -396,7 +395,7 @@ impl Generator {
             0..=44 => {
                 let kinds = [1, 1, 15, 15, opcode::CREATE_CONTAINER, opcode::CREATE_TTL];
                 let kind = self.chance.pick(&kinds);
-                let (record, words) = self.create_record(kind, path, true);
+                let (record, words) = self.create_record(kind, path);
                 (kind, record, words)
             }
             45..=64 => {
@@ -457,7 +456,8 @@ impl Generator {
         let mut body = Body::default().long(relative);
         let mut words = format!("setWatches (opcode {kind}) relative to {relative}");
         for list in 0..if kind == opcode::SET_WATCHES { 3 } else { 5 } {
-            if self.chance.below(60) == 0 {
+            // Only the first: what Java does with the lists before a null one is D-016.
+            if list == 0 && self.chance.below(30) == 0 {
                 body = body.int(-1);
                 words += &format!(" list {list} null");
                 continue;

@@ -26,7 +26,16 @@ pub fn divergence(seed: u64, found: &Divergence) -> String {
     for (at, step) in found.trace.iter().enumerate().skip(recent) {
         text += &words(at, step);
     }
-    text + &answers(found)
+    text + &culprit(found) + &answers(found)
+}
+
+/// The request behind the first different line, where that tells.
+fn culprit(found: &Divergence) -> String {
+    let differs = |(one, other): &(&String, &String)| one != other && one.starts_with("xid ");
+    let line = found.reference.iter().zip(&found.ringkeeper).find(differs).map(|(line, _)| line);
+    let xid = line.and_then(|line| line.split(' ').nth(1)?.parse::<i32>().ok());
+    let asked = asks(found.trace.last()).iter().find(|ask| Some(ask.xid) == xid);
+    asked.map(|ask| format!("  about xid {} {}\n", ask.xid, ask.text)).unwrap_or_default()
 }
 
 /// A divergence with everything that is needed for it.
@@ -35,7 +44,7 @@ pub fn shrunk(found: &Divergence) -> String {
     for (at, step) in found.trace.iter().enumerate() {
         text += &words(at, step);
     }
-    text + &answers(found)
+    text + &culprit(found) + &answers(found)
 }
 
 fn answers(found: &Divergence) -> String {
