@@ -133,6 +133,10 @@ fn creates_are_refused_in_the_order_of_the_checks() {
     let null =
         Request::Create(ringkeeper::wire::client::CreateRequest { path: None, data: None, acl: open(), flags: 0 });
     assert_eq!(server.err(client, &null), -5);
+    let null = Request::SetData { path: None, data: None, version: -1 };
+    assert_eq!(server.err(client, &null), BAD_ARGUMENTS);
+    let null = Request::SetAcl { path: None, acl: open(), version: -1 };
+    assert_eq!(server.err(client, &null), BAD_ARGUMENTS);
 }
 
 #[test]
