@@ -75,7 +75,10 @@ pub fn run(options: &Options) -> Result<bool> {
             }
         }
     }
-    println!("{request_count} requests compared, {divergence_count} of {} seeds diverged", options.seeds.clone().count());
+    println!(
+        "{request_count} requests compared, {divergence_count} of {} seeds diverged",
+        options.seeds.clone().count()
+    );
     Ok(divergence_count == 0)
 }
 
