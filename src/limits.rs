@@ -11,7 +11,8 @@ pub const CLIENT_READ_BYTES: usize = 64 * 1024;
 pub const CLIENT_OUTPUT_SOFT_BYTES: usize = 1024 * 1024;
 
 /// Bytes waiting for one client beyond this close its connection: it stopped reading while notifications kept coming.
-/// One reply to a client that owes nothing may be larger (`getChildren` of a million nodes).
+/// One reply to a client that owes nothing may be larger (`getChildren` of a million nodes), but for a `multiRead`: one
+/// that would be is answered MARSHALLINGERROR.
 pub const CLIENT_OUTPUT_HARD_BYTES: usize = 64 * 1024 * 1024;
 
 /// Requests of one connection that wait for its own earlier writes beyond this stop the reading of more.

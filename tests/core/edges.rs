@@ -1,7 +1,7 @@
 //! What clients may send but should not, and what the disk may do but should not.
 
 use ringkeeper::core::{Input, LogRoom, SessionId, Settings};
-use ringkeeper::wire::client::Request;
+use ringkeeper::wire::client::{MultiReadOp, Request};
 
 use crate::harness::*;
 
@@ -203,5 +203,19 @@ fn sasl_without_a_configuration_ends_with_a_null_token() {
     let client = server.client();
     let reply = server.must(client, &Request::Sasl { token: Some(b"") });
     assert_eq!(reply.body, [0xff; 4]);
+    server.must(client, &exists("/", false));
+}
+
+#[test]
+fn a_multi_read_that_asks_for_gigabytes_is_refused() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/large", &[1; 1 << 20], PERSISTENT));
+    let read = |times| {
+        let op = MultiReadOp::GetData { path: Some("/large".into()), watch: false };
+        Request::MultiRead(vec![op; times])
+    };
+    assert_eq!(server.must(client, &read(10)).body.len() >> 20, 10);
+    assert_eq!(server.err(client, &read(3000)), -5);
     server.must(client, &exists("/", false));
 }
