@@ -195,9 +195,11 @@ impl Node {
         }
     }
 
-    /// Plain string prefix; nothing, blanks or `/` mean all (client-protocol 12.7).
+    /// Plain string prefix; nothing, blanks or `/` mean all (client-protocol 12.7). What Java's `trim` takes away are
+    /// the ASCII control characters and the space, no others, and what is left is only looked at for this.
     fn put_ephemerals(&self, session: SessionId, prefix: &Option<Cow<'_, str>>, out: &mut Vec<u8>) {
-        let prefix = prefix.as_deref().filter(|prefix| !prefix.trim().is_empty() && *prefix != "/").unwrap_or_default();
+        let means_some = |prefix: &&str| !matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
+        let prefix = prefix.as_deref().filter(means_some).unwrap_or_default();
         let paths: Vec<String> = self
             .tree
             .ephemerals(session)

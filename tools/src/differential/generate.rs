@@ -24,10 +24,13 @@ pub struct Generator {
     last_zxid: i64,
     /// Nodes that the sweep at the end has yet to look at.
     sweep: VecDeque<String>,
+    /// Whether watches can be counted in the end.
+    pub is_counting_watches: bool,
+    has_quotas: bool,
 }
 
 impl Generator {
-    pub fn new(seed: u64, slot_count: usize) -> Generator {
+    pub fn new(seed: u64, slot_count: usize, has_quotas: bool) -> Generator {
         Generator {
             chance: Chance::new(seed),
             slot_count,
@@ -35,6 +38,8 @@ impl Generator {
             known: BTreeMap::new(),
             last_zxid: 0,
             sweep: VecDeque::new(),
+            is_counting_watches: seed.is_multiple_of(2),
+            has_quotas,
         }
     }
 
@@ -50,6 +55,10 @@ impl Generator {
                 let count = 2 + self.chance.below(BURST_MAX);
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
+                // What is sent behind a closeSession may or may not be looked at: no promise, no comparison.
+                if let Some(end) = burst.iter().position(|ask| ask.opcode == opcode::CLOSE_SESSION) {
+                    burst.truncate(end + 1);
+                }
                 if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
             }
             _ => Step::Ask { slot, burst: vec![self.ask(slot)] },
@@ -202,7 +211,8 @@ impl Generator {
             200..=279 => self.delete(),
             280..=379 => self.set_data(),
             380..=409 => self.set_acl(),
-            410..=449 => self.quota(),
+            410..=449 if self.has_quotas => self.quota(),
+            410..=449 => self.create(),
             450..=519 => self.watching_read(opcode::EXISTS, "exists"),
             520..=589 => self.watching_read(opcode::GET_DATA, "getData"),
             590..=629 => self.watching_read(opcode::GET_CHILDREN, "getChildren"),
@@ -338,7 +348,7 @@ impl Generator {
     }
 
     fn watching_read(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.path();
+        let path = self.watched_path();
         let watch = self.chance.pick(&[0, 1, 1, 2]);
         let words = format!("{name} {} watch {watch}", readable(&path));
         Ask::new(kind, words, Body::default().bytes(&path).byte(watch)).about(&path)
@@ -360,7 +370,7 @@ impl Generator {
     }
 
     fn sync(&mut self) -> Ask {
-        let path = self.path().filter(|path| std::str::from_utf8(path).is_ok_and(|path| !beyond_the_plane(path)));
+        let path = self.echoed_path();
         Ask::new(opcode::SYNC, format!("sync {}", readable(&path)), Body::default().bytes(&path)).about(&path)
     }
 
@@ -440,7 +450,7 @@ impl Generator {
     }
 
     fn watch_change(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.path();
+        let path = self.watched_path();
         let mode = match kind {
             opcode::ADD_WATCH => self.chance.pick(&[0, 0, 0, 1, 1, 1, 2, -1]),
             _ => self.chance.pick(&[1, 2, 3, 3, 4, 5, 0, 6, -1]),
@@ -463,7 +473,10 @@ impl Generator {
                 continue;
             }
             let count = self.chance.below(3);
-            let paths: Vec<Bytes> = (0..count).map(|_| self.path()).collect();
+            let mut paths: Vec<Bytes> = (0..count).map(|_| self.watched_path()).collect();
+            if list < 3 {
+                paths.retain(Option::is_some); // D-016 again
+            }
             words += &format!(" [{}]", paths.iter().map(readable).collect::<Vec<_>>().join(", "));
             body = body.paths(&paths);
         }
@@ -605,6 +618,19 @@ impl Generator {
         }
     }
 
+    /// A path that comes back: D-015.
+    fn echoed_path(&mut self) -> Bytes {
+        let is_beyond = |path: &Vec<u8>| String::from_utf8_lossy(path).chars().any(|character| character > '\u{ffff}');
+        self.path().filter(|path| !is_beyond(path))
+    }
+
+    /// A path for a watch. The reference keeps watches that can never fire, and counts them: D-012.
+    fn watched_path(&mut self) -> Bytes {
+        let is_odd = |path: &Bytes| path.as_ref().is_none_or(Vec::is_empty);
+        let path = self.echoed_path();
+        if self.is_counting_watches && is_odd(&path) { text(&self.pool_path()) } else { path }
+    }
+
     fn pool_path(&mut self) -> String {
         let depth = self.chance.pick(&[1, 1, 2, 2, 2, 3]);
         (0..depth).fold(String::new(), |path, _| path + self.chance.pick(&["/a", "/a", "/b", "/c"]))
@@ -690,8 +716,4 @@ fn text(text: &str) -> Bytes {
 
 fn entry(perms: i32, scheme: &str, id: &str) -> Acl {
     Acl { perms, scheme: text(scheme), id: text(id) }
-}
-
-fn beyond_the_plane(path: &str) -> bool {
-    path.chars().any(|character| character > '\u{ffff}')
 }

@@ -41,6 +41,8 @@ pub struct Options {
     /// The ringkeeper to compare.
     pub binary: PathBuf,
     pub port_base: u16,
+    /// Whether quotas are set too.
+    pub has_quotas: bool,
     /// Whether a trace with a divergence is made shorter by trying.
     pub is_shrinking: bool,
 }
@@ -60,7 +62,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut request_count = 0;
     for seed in options.seeds.clone() {
         let arena = Arena::new(options, &reference, seed);
-        let mut generator = Generator::new(seed, options.session_count);
+        let mut generator = Generator::new(seed, options.session_count, options.has_quotas);
         let start = Instant::now();
         let mut match_ = arena.start()?;
         let found = match_.play(&mut generator, options.step_count)?;
@@ -162,7 +164,7 @@ impl Match {
             generator.observe_sweep(self.trace.last().expect("it was just taken"), &said.replies);
             next = generator.next_sweep();
         }
-        if let Some(found) = self.compare_counts()? {
+        if let Some(found) = self.compare_counts(generator)? {
             return Ok(Some(found));
         }
         for step in generator.farewells() {
@@ -170,7 +172,7 @@ impl Match {
                 return Ok(Some(found));
             }
         }
-        self.compare_counts()
+        self.compare_counts(generator)
     }
 
     /// Does one step to both servers; what the reference said comes back with the verdict.
@@ -191,6 +193,9 @@ impl Match {
                 println!("{name} has left\n{}", tail(&setup.log(), 20));
             }
         }
+        for (side, said) in self.sides.iter().zip(&mut said) {
+            side.settle_order(&mut said.lines);
+        }
         let [reference, ringkeeper] = said;
         if reference.lines == ringkeeper.lines {
             return Ok((None, reference));
@@ -204,16 +209,21 @@ impl Match {
     }
 
     /// What operators can count has to be equal too.
-    fn compare_counts(&self) -> Result<Option<Divergence>> {
+    fn compare_counts(&self, generator: &Generator) -> Result<Option<Divergence>> {
         let count = |side: usize| -> Result<Vec<String>> {
             let port = self.servers[side].1.port;
-            let names = ["zk_znode_count", "zk_watch_count", "zk_ephemerals_count", "zk_approximate_data_size"];
+            let mut names = vec!["zk_znode_count", "zk_ephemerals_count"];
+            if generator.is_counting_watches {
+                names.push("zk_watch_count");
+            }
             let wanted = |line: &str| names.iter().any(|name| line.split_whitespace().next() == Some(name));
             let monitored = four_letter(port, "mntr")?;
             let mut lines: Vec<String> =
                 monitored.lines().filter(|line| wanted(line)).map(|line| line.replace('\t', " ")).collect();
             lines.sort();
-            lines.extend(four_letter(port, "wchs")?.lines().map(str::to_owned));
+            if generator.is_counting_watches {
+                lines.extend(four_letter(port, "wchs")?.lines().map(str::to_owned));
+            }
             Ok(lines)
         };
         let (reference, ringkeeper) = (count(0)?, count(1)?);
