@@ -112,8 +112,10 @@ impl Node {
                 }
             }
             Request::GetAllChildrenNumber { path } => {
-                let (_, id) = self.readable(path, perms::READ, identities)?;
-                put_i32(out, i32::try_from(self.tree.descendant_count(id)).unwrap_or(i32::MAX));
+                let (path, id) = self.readable(path, perms::READ, identities)?;
+                // Java counts the paths below "" + "/", and finds the root's other name among them.
+                let count = self.tree.descendant_count(id) + u64::from(path.is_empty());
+                put_i32(out, i32::try_from(count).unwrap_or(i32::MAX));
             }
             Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
             Request::MultiRead(ops) => {

@@ -24,8 +24,6 @@ pub struct Generator {
     last_zxid: i64,
     /// Nodes that the sweep at the end has yet to look at.
     sweep: VecDeque<String>,
-    /// Whether watches can be counted in the end.
-    pub is_counting_watches: bool,
     has_quotas: bool,
 }
 
@@ -38,7 +36,6 @@ impl Generator {
             known: BTreeMap::new(),
             last_zxid: 0,
             sweep: VecDeque::new(),
-            is_counting_watches: seed.is_multiple_of(2),
             has_quotas,
         }
     }
@@ -55,8 +52,10 @@ impl Generator {
                 let count = 2 + self.chance.below(BURST_MAX);
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
-                // What is sent behind a closeSession may or may not be looked at: no promise, no comparison.
-                if let Some(end) = burst.iter().position(|ask| ask.opcode == opcode::CLOSE_SESSION) {
+                // What is sent behind a closeSession may or may not be looked at, and what is sent behind a setACL may
+                // or may not be judged by it (D-018): no promise, no comparison.
+                let is_last = |ask: &Ask| matches!(ask.opcode, opcode::CLOSE_SESSION | opcode::SET_ACL);
+                if let Some(end) = burst.iter().position(is_last) {
                     burst.truncate(end + 1);
                 }
                 if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
@@ -234,7 +233,7 @@ impl Generator {
             975..=978 => self.noise(),
             979..=982 => self.unknown(),
             983..=984 => self.broken_frame(),
-            985 => Ask::new(opcode::SASL, "sasl", Body::default().bytes(&self.data())),
+            985 => self.sasl(),
             986..=990 => Ask::new(opcode::CLOSE_SESSION, "closeSession", Body::default()),
             _ => self.delete(),
         }
@@ -348,7 +347,7 @@ impl Generator {
     }
 
     fn watching_read(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.watched_path();
+        let path = self.echoed_path();
         let watch = self.chance.pick(&[0, 1, 1, 2]);
         let words = format!("{name} {} watch {watch}", readable(&path));
         Ask::new(kind, words, Body::default().bytes(&path).byte(watch)).about(&path)
@@ -450,7 +449,7 @@ impl Generator {
     }
 
     fn watch_change(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.watched_path();
+        let path = self.echoed_path();
         let mode = match kind {
             opcode::ADD_WATCH => self.chance.pick(&[0, 0, 0, 1, 1, 1, 2, -1]),
             _ => self.chance.pick(&[1, 2, 3, 3, 4, 5, 0, 6, -1]),
@@ -473,7 +472,7 @@ impl Generator {
                 continue;
             }
             let count = self.chance.below(3);
-            let mut paths: Vec<Bytes> = (0..count).map(|_| self.watched_path()).collect();
+            let mut paths: Vec<Bytes> = (0..count).map(|_| self.echoed_path()).collect();
             if list < 3 {
                 paths.retain(Option::is_some); // D-016 again
             }
@@ -498,6 +497,11 @@ impl Generator {
         };
         let words = format!("auth {} {}", readable(&scheme), readable(&auth));
         Ask::new(opcode::AUTH, words, Body::default().int(0).bytes(&scheme).bytes(&auth))
+    }
+
+    fn sasl(&mut self) -> Ask {
+        let token = self.data();
+        Ask::new(opcode::SASL, format!("sasl {}", readable(&token)), Body::default().bytes(&token))
     }
 
     fn reconfig(&mut self) -> Ask {
@@ -622,13 +626,6 @@ impl Generator {
     fn echoed_path(&mut self) -> Bytes {
         let is_beyond = |path: &Vec<u8>| String::from_utf8_lossy(path).chars().any(|character| character > '\u{ffff}');
         self.path().filter(|path| !is_beyond(path))
-    }
-
-    /// A path for a watch. The reference keeps watches that can never fire, and counts them: D-012.
-    fn watched_path(&mut self) -> Bytes {
-        let is_odd = |path: &Bytes| path.as_ref().is_none_or(Vec::is_empty);
-        let path = self.echoed_path();
-        if self.is_counting_watches && is_odd(&path) { text(&self.pool_path()) } else { path }
     }
 
     fn pool_path(&mut self) -> String {
