@@ -104,6 +104,16 @@ fn refused_auth_schemes_end_the_connection() {
 }
 
 #[test]
+fn a_sasl_exchange_without_a_token_closes_without_a_word() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.send(client, 3, &Request::Sasl { token: Some(b"") });
+    assert_eq!(server.replies(client)[0].body, [0xff; 4]);
+    server.send(client, 4, &Request::Sasl { token: None });
+    assert!(server.replies(client).is_empty() && server.closed.contains(&client.connection));
+}
+
+#[test]
 fn enforced_authentication_closes_everybody_else() {
     let settings = Settings { enforce_auth_schemes: vec!["digest".into()], ..Settings::default() };
     let mut server = Server::with(settings);

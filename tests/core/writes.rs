@@ -363,6 +363,18 @@ fn the_super_user_may_do_everything() {
 }
 
 #[test]
+fn all_children_are_counted_and_the_root_under_its_other_name_once_more() {
+    let mut server = Server::new();
+    let client = server.client();
+    let mut count = |path: &'static str| {
+        let reply = server.must(client, &Request::GetAllChildrenNumber { path: Some(path.into()) });
+        let Response::AllChildrenNumber(count) = reply.response(OpCode::GetAllChildrenNumber) else { panic!() };
+        count
+    };
+    assert_eq!(["/zookeeper/quota", "/zookeeper", "/", ""].map(&mut count), [0, 2, 3, 4]);
+}
+
+#[test]
 fn reconfig_is_refused_as_a_standalone_java_server_refuses_it() {
     let request = Request::Reconfig { joining: None, leaving: None, new_members: None, config_id: -1 };
     let mut server = Server::new();

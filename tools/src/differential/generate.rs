@@ -24,10 +24,11 @@ pub struct Generator {
     last_zxid: i64,
     /// Nodes that the sweep at the end has yet to look at.
     sweep: VecDeque<String>,
+    has_quotas: bool,
 }
 
 impl Generator {
-    pub fn new(seed: u64, slot_count: usize) -> Generator {
+    pub fn new(seed: u64, slot_count: usize, has_quotas: bool) -> Generator {
         Generator {
             chance: Chance::new(seed),
             slot_count,
@@ -35,6 +36,7 @@ impl Generator {
             known: BTreeMap::new(),
             last_zxid: 0,
             sweep: VecDeque::new(),
+            has_quotas,
         }
     }
 
@@ -50,6 +52,12 @@ impl Generator {
                 let count = 2 + self.chance.below(BURST_MAX);
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
+                // What is sent behind a closeSession may or may not be looked at, and what is sent behind a setACL may
+                // or may not be judged by it (D-018): no promise, no comparison.
+                let is_last = |ask: &Ask| matches!(ask.opcode, opcode::CLOSE_SESSION | opcode::SET_ACL);
+                if let Some(end) = burst.iter().position(is_last) {
+                    burst.truncate(end + 1);
+                }
                 if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
             }
             _ => Step::Ask { slot, burst: vec![self.ask(slot)] },
@@ -202,7 +210,8 @@ impl Generator {
             200..=279 => self.delete(),
             280..=379 => self.set_data(),
             380..=409 => self.set_acl(),
-            410..=449 => self.quota(),
+            410..=449 if self.has_quotas => self.quota(),
+            410..=449 => self.create(),
             450..=519 => self.watching_read(opcode::EXISTS, "exists"),
             520..=589 => self.watching_read(opcode::GET_DATA, "getData"),
             590..=629 => self.watching_read(opcode::GET_CHILDREN, "getChildren"),
@@ -224,7 +233,7 @@ impl Generator {
             975..=978 => self.noise(),
             979..=982 => self.unknown(),
             983..=984 => self.broken_frame(),
-            985 => Ask::new(opcode::SASL, "sasl", Body::default().bytes(&self.data())),
+            985 => self.sasl(),
             986..=990 => Ask::new(opcode::CLOSE_SESSION, "closeSession", Body::default()),
             _ => self.delete(),
         }
@@ -338,7 +347,7 @@ impl Generator {
     }
 
     fn watching_read(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.path();
+        let path = self.echoed_path();
         let watch = self.chance.pick(&[0, 1, 1, 2]);
         let words = format!("{name} {} watch {watch}", readable(&path));
         Ask::new(kind, words, Body::default().bytes(&path).byte(watch)).about(&path)
@@ -360,7 +369,7 @@ impl Generator {
     }
 
     fn sync(&mut self) -> Ask {
-        let path = self.path().filter(|path| std::str::from_utf8(path).is_ok_and(|path| !beyond_the_plane(path)));
+        let path = self.echoed_path();
         Ask::new(opcode::SYNC, format!("sync {}", readable(&path)), Body::default().bytes(&path)).about(&path)
     }
 
@@ -440,7 +449,7 @@ impl Generator {
     }
 
     fn watch_change(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.path();
+        let path = self.echoed_path();
         let mode = match kind {
             opcode::ADD_WATCH => self.chance.pick(&[0, 0, 0, 1, 1, 1, 2, -1]),
             _ => self.chance.pick(&[1, 2, 3, 3, 4, 5, 0, 6, -1]),
@@ -463,7 +472,10 @@ impl Generator {
                 continue;
             }
             let count = self.chance.below(3);
-            let paths: Vec<Bytes> = (0..count).map(|_| self.path()).collect();
+            let mut paths: Vec<Bytes> = (0..count).map(|_| self.echoed_path()).collect();
+            if list < 3 {
+                paths.retain(Option::is_some); // D-016 again
+            }
             words += &format!(" [{}]", paths.iter().map(readable).collect::<Vec<_>>().join(", "));
             body = body.paths(&paths);
         }
@@ -485,6 +497,11 @@ impl Generator {
         };
         let words = format!("auth {} {}", readable(&scheme), readable(&auth));
         Ask::new(opcode::AUTH, words, Body::default().int(0).bytes(&scheme).bytes(&auth))
+    }
+
+    fn sasl(&mut self) -> Ask {
+        let token = self.data();
+        Ask::new(opcode::SASL, format!("sasl {}", readable(&token)), Body::default().bytes(&token))
     }
 
     fn reconfig(&mut self) -> Ask {
@@ -605,6 +622,12 @@ impl Generator {
         }
     }
 
+    /// A path that comes back: D-015.
+    fn echoed_path(&mut self) -> Bytes {
+        let is_beyond = |path: &Vec<u8>| String::from_utf8_lossy(path).chars().any(|character| character > '\u{ffff}');
+        self.path().filter(|path| !is_beyond(path))
+    }
+
     fn pool_path(&mut self) -> String {
         let depth = self.chance.pick(&[1, 1, 2, 2, 2, 3]);
         (0..depth).fold(String::new(), |path, _| path + self.chance.pick(&["/a", "/a", "/b", "/c"]))
@@ -690,8 +713,4 @@ fn text(text: &str) -> Bytes {
 
 fn entry(perms: i32, scheme: &str, id: &str) -> Acl {
     Acl { perms, scheme: text(scheme), id: text(id) }
-}
-
-fn beyond_the_plane(path: &str) -> bool {
-    path.chars().any(|character| character > '\u{ffff}')
 }

@@ -70,7 +70,13 @@ impl Eyes<'_> {
             opcode::GET_DATA | opcode::RECONFIG => format!(" {} {}", fields.data()?, self.stat(fields)?),
             opcode::GET_ACL => {
                 let entry = |f: &mut Fields<'_>| Some(format!("{}:{}:{}", f.int()?, f.text()?, f.text()?));
-                format!(" [{}] {}", fields.list(entry)?.join(", "), self.stat(fields)?)
+                let mut entries = fields.list(entry)?;
+                // The identities that `auth` stood for come in no promised order: D-019.
+                let group = |entry: &String| entry.split_once(':').map(|(perms, _)| perms.to_owned());
+                for entries in entries.chunk_by_mut(|one, other| group(one) == group(other)) {
+                    entries.sort();
+                }
+                format!(" [{}] {}", entries.join(", "), self.stat(fields)?)
             }
             opcode::GET_CHILDREN | opcode::GET_EPHEMERALS => format!(" {}", sorted(fields.list(Fields::text)?)),
             opcode::GET_CHILDREN2 => format!(" {} {}", sorted(fields.list(Fields::text)?), self.stat(fields)?),

@@ -58,6 +58,8 @@ pub struct Side {
     sessions: Vec<i64>,
     slots: Vec<Slot>,
     pub last_zxid: i64,
+    /// The transactions that ended a session.
+    endings: Vec<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +80,7 @@ enum Incoming {
 impl Side {
     pub fn new(address: SocketAddr, slot_count: usize) -> Side {
         let slots = (0..slot_count).map(|_| Slot::default()).collect();
-        Side { address, sessions: Vec::new(), slots, last_zxid: 0 }
+        Side { address, sessions: Vec::new(), slots, last_zxid: 0, endings: Vec::new() }
     }
 
     /// Does the first half of a step. Both sides begin before either is waited for.
@@ -132,6 +134,14 @@ impl Side {
             }
         }
         Ok(())
+    }
+
+    /// The end of a session removes its ephemerals in no promised order, and notifications tell of it: D-017.
+    pub fn settle_order(&self, lines: &mut [String]) {
+        let ending = |line: &String| self.endings.iter().find(|zxid| line.starts_with(&format!("event zxid {zxid} ")));
+        for group in lines.chunk_by_mut(|one, other| ending(one).is_some() && ending(one) == ending(other)) {
+            group.sort();
+        }
     }
 
     /// Reads what is still on its way to this slot.
@@ -240,6 +250,9 @@ impl Side {
             return (format!("no header: {}", show::hex(payload)), None);
         };
         self.last_zxid = self.last_zxid.max(header.zxid);
+        if asked == opcode::CLOSE_SESSION && header.xid != -1 {
+            self.endings.push(header.zxid);
+        }
         let eyes = Eyes { sessions: &self.sessions };
         let line = if header.xid == -1 { eyes.event(&header, body) } else { eyes.reply(asked, &header, body) };
         (line, Some((header.xid, header.code)))
