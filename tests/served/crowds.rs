@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::*;
@@ -144,4 +144,38 @@ fn words_count_against_the_limit_too() {
     assert_eq!(server.word("ruok"), "");
     drop(client);
     eventually("its place is free", || server.word("ruok") == "imok");
+}
+
+/// Out of descriptors a server serves whom it has, waits without spinning, and takes the others when it can.
+#[test]
+fn clients_beyond_the_limit_of_open_files_wait_and_harm_nobody() {
+    each_layout(|executors| {
+        let server = Setup::new(executors).start();
+        let mut known = server.client();
+        let pid = server.process.pid();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap().count() as u64;
+        let before = getrlimit(Resource::Nofile).maximum;
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open + 10), maximum: before }).unwrap();
+        let mut clients: Vec<Client> = (0..40)
+            .map(|_| {
+                let mut client = Client::new(server.socket_anywhere());
+                client.send_connect(0, &[0; 16], 30_000).unwrap();
+                client
+            })
+            .collect();
+        eventually("it says so", || server.process.log().contains("Error accepting new connection"));
+        let cpu_before = server.process.cpu_ms();
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until {
+            known.must(&exists("/", false));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        known.must(&create("/written-meanwhile", b""));
+        let used = server.process.cpu_ms() - cpu_before;
+        assert!(used < 300, "{used} ms of CPU while nothing can be accepted");
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current: before, maximum: before }).unwrap();
+        for client in &mut clients {
+            client.take_welcome().unwrap();
+        }
+    });
 }

@@ -138,3 +138,22 @@ fn a_hangup_does_not_end_it() {
     client.must(&exists("/still", false));
     server.stop();
 }
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    each_layout(|executors| {
+        let mut server = Setup::new(executors).start();
+        let mut bad = server.client();
+        bad.must(&create("/large", &[1; 1_000_000]));
+        for _ in 0..20 {
+            bad.send(&get("/large"));
+        }
+        server.client().must(&Request::Ping);
+        server.signal(Signal::TERM);
+        eventually("the first is heard", || server.process.log().contains("stopping"));
+        let asked = Instant::now();
+        server.signal(Signal::TERM);
+        assert_eq!(server.process.wait().code(), Some(1), "{}", server.process.log());
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    });
+}
