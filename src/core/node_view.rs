@@ -59,7 +59,12 @@ impl Node {
             node_count: self.tree.node_count() + 1,
             ephemerals_count: self.tree.ephemerals_count(),
             approximate_data_size: self.tree.approximate_data_size(),
-            watches: WatchCounts { connections: watches.connections, paths: watches.paths, total: watches.watches },
+            watches: WatchCounts {
+                connections: watches.connections,
+                paths: watches.paths,
+                total: watches.watches,
+                in_both_tables: self.watches.watch_count(),
+            },
             connections: gathered(wanted.connections, || self.connection_views(asks)),
             sessions_by_expiry: gathered(wanted.expiry, || self.sessions_by_expiry(now)),
             connections_by_expiry: gathered(wanted.expiry, || self.connections_by_expiry(now)),

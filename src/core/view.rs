@@ -72,6 +72,8 @@ pub struct WatchCounts {
     /// Paths that are watched.
     pub paths: u64,
     pub total: u64,
+    /// Not only the data table's, as the figures above. Java: `DataTree.getWatchCount`.
+    pub in_both_tables: u64,
 }
 
 /// One client connection. Java: `ServerCnxn.dumpConnectionInfo`.

@@ -409,7 +409,7 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
         "packets_received" => metrics.packets_received,
         "packets_sent" => metrics.packets_sent,
         "uptime" => host.uptime_ms,
-        "watch_count" => node.watches.total,
+        "watch_count" => node.watches.in_both_tables,
         "znode_count" => node.node_count,
         _ => return None,
     };

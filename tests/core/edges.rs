@@ -32,13 +32,48 @@ fn malformed_requests_are_answered_and_the_connection_goes_on() {
     let mut server = Server::new();
     let client = server.client();
     let logged = server.log.len();
-    for opcode in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 19, 21, 22, 101, 103, 104, 105, 106] {
+    for opcode in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 18, 19, 21, 22, 101, 103, 104, 105, 106] {
         server.bytes(client.connection, &raw(5, opcode, &[0, 0, 0]));
         let replies = server.replies(client);
         assert_eq!(replies.iter().map(|reply| (reply.xid, reply.err)).collect::<Vec<_>>(), [(5, -5)], "{opcode}");
     }
     assert_eq!(server.log.len(), logged, "nothing malformed reaches the log");
     server.must(client, &exists("/", false));
+}
+
+#[test]
+fn a_ping_is_answered_under_its_own_xid_whatever_was_sent() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.slow_disk = true;
+    server.send(client, 8, &create("/a", b"", PERSISTENT));
+    [-2, 0, 9].map(|xid| server.send(client, xid, &Request::Ping));
+    server.disk_finishes();
+    assert_eq!(server.replies(client).iter().map(|reply| reply.xid).collect::<Vec<_>>(), [8, -2, -2, -2]);
+}
+
+#[test]
+fn a_malformed_multi_is_a_refused_transaction() {
+    let mut server = Server::new();
+    let client = server.client();
+    let end = b"\xff\xff\xff\xff\x01\xff\xff\xff\xff";
+    let item = |opcode: u8, record: &[u8]| [&[0, 0, 0, opcode, 0, 0, 0, 0, 0], record, end].concat();
+    let null_id = [&b"\0\0\0\x02/x\0\0\0\0\0\0\0\x01\0\0\0\x1f\0\0\0\x06digest"[..], &[0xff; 4], &[0; 4]].concat();
+    for (body, zxids) in [
+        (Vec::new(), 1),                                              // no end
+        (item(99, b""), 1),                                           // no such item
+        (item(2, &[0xff; 8]), 1),                                     // a null path
+        (item(1, b"\0\0\0\x01/\0\0\0\0\0\0\0\0\0\0\0\x07"), 1),       // flags that are none
+        (item(1, b"\0\0\0\x01/\0\0\0\0\xff\xff\xff\xff\0\0\0\0"), 0), // a null ACL
+        (item(1, &null_id), 1),
+    ] {
+        let logged = server.log.len();
+        server.bytes(client.connection, &raw(5, 14, &body));
+        let replies = server.replies(client);
+        assert_eq!((replies.len(), replies[0].err, replies[0].body.len()), (1, -5, 0), "{body:?}");
+        assert_eq!(server.log.len() - logged, zxids, "{body:?}");
+        assert_eq!(replies[0].zxid, server.log.last().unwrap().0.0 as i64);
+    }
 }
 
 #[test]
@@ -66,6 +101,16 @@ fn refused_auth_schemes_end_the_connection() {
         assert_eq!((replies[0].xid, replies[0].zxid, replies[0].err), (-4, 0, -115), "{scheme}");
         assert!(server.closed.contains(&client.connection));
     }
+}
+
+#[test]
+fn a_sasl_exchange_without_a_token_closes_without_a_word() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.send(client, 3, &Request::Sasl { token: Some(b"") });
+    assert_eq!(server.replies(client)[0].body, [0xff; 4]);
+    server.send(client, 4, &Request::Sasl { token: None });
+    assert!(server.replies(client).is_empty() && server.closed.contains(&client.connection));
 }
 
 #[test]

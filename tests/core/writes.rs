@@ -133,6 +133,10 @@ fn creates_are_refused_in_the_order_of_the_checks() {
     let null =
         Request::Create(ringkeeper::wire::client::CreateRequest { path: None, data: None, acl: open(), flags: 0 });
     assert_eq!(server.err(client, &null), -5);
+    let null = Request::SetData { path: None, data: None, version: -1 };
+    assert_eq!(server.err(client, &null), BAD_ARGUMENTS);
+    let null = Request::SetAcl { path: None, acl: open(), version: -1 };
+    assert_eq!(server.err(client, &null), BAD_ARGUMENTS);
 }
 
 #[test]
@@ -356,6 +360,18 @@ fn the_super_user_may_do_everything() {
     assert_eq!(server.err(client, &set("/zookeeper/config", b"x", -1)), NO_AUTH);
     server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"super:admin") });
     server.must(client, &set("/zookeeper/config", b"x", -1));
+}
+
+#[test]
+fn all_children_are_counted_and_the_root_under_its_other_name_once_more() {
+    let mut server = Server::new();
+    let client = server.client();
+    let mut count = |path: &'static str| {
+        let reply = server.must(client, &Request::GetAllChildrenNumber { path: Some(path.into()) });
+        let Response::AllChildrenNumber(count) = reply.response(OpCode::GetAllChildrenNumber) else { panic!() };
+        count
+    };
+    assert_eq!(["/zookeeper/quota", "/zookeeper", "/", ""].map(&mut count), [0, 2, 3, 4]);
 }
 
 #[test]

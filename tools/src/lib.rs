@@ -6,12 +6,14 @@
 //!   `dialogue`   a scripted session with a command-line client, its answers kept in the file
 //!   `mask`       what differs from run to run, made equal
 //!   `suites`     the suites themselves; `summary` says what passed, failed and was skipped
+//!   `differential` the same bytes to ringkeeper and to the reference, and every answer compared
 //!   `wire`       the few messages of the client protocol that a load needs, over a plain socket
 //!
 //! Not here, on purpose: the server's own code. A proof that shares its encoder with what it proves is worth less.
 
 pub mod clients;
 pub mod dialogue;
+pub mod differential;
 pub mod mask;
 pub mod process;
 pub mod reference;

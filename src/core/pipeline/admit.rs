@@ -9,7 +9,8 @@ use crate::core::connection::{Pending, State, Wait};
 use crate::core::node::{Node, Slot};
 use crate::core::types::{LogRoom, Now, Output};
 use crate::wire::ErrorCode;
-use crate::wire::client::{OpCode, Request, RequestError, RequestHeader};
+use crate::wire::client::multi::NULL_ACL;
+use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
 use crate::wire::frame::{Frames, LENGTH_BYTES};
 use crate::wire::jute::Reader;
 
@@ -139,6 +140,9 @@ impl Node {
             self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
             return self.close(slot);
         }
+        if opcode == OpCode::Ping {
+            header.xid = xid::PING; // whatever was sent (client-protocol 6)
+        }
         if let Some(threshold) = self.settings.large_request_threshold_bytes
             && payload.len() > threshold
         {
@@ -163,14 +167,18 @@ impl Node {
 
     fn admit_write(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], out: &mut Vec<Output>) {
         // A malformed write is answered here and consumes no zxid: a Java leader would be harmed by it (client-protocol 1.2).
+        // A multi harms nobody: Java gives it its zxid first.
         let request = match Request::decode(header.opcode.number(), body, &self.limits) {
-            Ok(request) => request,
+            Ok(request) => Ok(request),
             Err(RequestError::UnknownOpcode(_)) => return self.refuse_opcode(slot, header.xid),
+            Err(RequestError::Malformed(why)) if header.opcode == OpCode::Multi && why != NULL_ACL => {
+                Err(ErrorCode::MarshallingError)
+            }
             Err(RequestError::Malformed(_)) => {
                 return self.refuse(now, slot, header, ErrorCode::MarshallingError);
             }
         };
-        let closes = matches!(request, Request::CloseSession);
+        let closes = header.opcode == OpCode::CloseSession;
         let refused = match self.room {
             LogRoom::Ample => false,
             LogRoom::Low => !closes,

@@ -75,13 +75,13 @@ impl Outstanding {
 }
 
 impl Node {
-    /// A client's write becomes a transaction with the next zxid and goes to the log.
+    /// A client's write, or why it can be none, becomes a transaction with the next zxid and goes to the log.
     pub(super) fn propose_request(
         &mut self,
         now: Now,
         slot: Slot,
         header: Header,
-        request: Request<'_>,
+        request: Result<Request<'_>, ErrorCode>,
         out: &mut Vec<Output>,
     ) -> Zxid {
         let connection = &self.connections[slot];
@@ -94,9 +94,10 @@ impl Node {
             session.closing = true;
         }
         let make = |prep: &mut Prep<'_>| match request {
-            request if !closing => prep.request(request),
-            Request::Multi(ops) => prep.multi_refused(ops.len(), ErrorCode::SessionExpired),
-            _ => prep.refused(ErrorCode::SessionExpired),
+            Err(code) => prep.refused(code),
+            Ok(request) if !closing => prep.request(request),
+            Ok(Request::Multi(ops)) => prep.multi_refused(ops.len(), ErrorCode::SessionExpired),
+            Ok(_) => prep.refused(ErrorCode::SessionExpired),
         };
         let origin = Origin { asked, session, cxid: header.xid, identities: &identities };
         self.propose(now, origin, make, out)

@@ -18,8 +18,9 @@ impl Node {
     pub(super) fn authenticate(&mut self, slot: Slot, opcode: OpCode, body: &[u8]) -> Authenticated {
         let connection = &mut self.connections[slot];
         match Request::decode(opcode.number(), body, &self.limits) {
-            // Without a SASL configuration the exchange ends at once and proves nothing (client-protocol 12.5).
-            Ok(Request::Sasl { .. }) => Authenticated::Accepted,
+            // Without a SASL configuration the exchange ends at once and proves nothing (client-protocol 12.5). Java looks
+            // at the token first, and a null one is no token.
+            Ok(Request::Sasl { token }) if token.is_some() => Authenticated::Accepted,
             Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
                 _ if connection.identities.len() >= limits::CLIENT_IDENTITIES => Authenticated::Refused,
                 (Some("digest"), Some(auth)) if self.settings.digest_auth_enabled => {

@@ -113,6 +113,8 @@ impl Prep<'_> {
             }
             match self.item(op) {
                 Ok(item) => items.push(item),
+                // What Java trips over ends the whole request, not its item: a null id in an ACL (semantics 8.3).
+                Err(ErrorCode::MarshallingError) => return self.refused(ErrorCode::MarshallingError),
                 Err(code) => {
                     failed = true;
                     self.pending.roll_back();
@@ -299,7 +301,7 @@ impl Prep<'_> {
         acl: Option<&AclList<'r>>,
         version: i32,
     ) -> Result<Txn<'r>, ErrorCode> {
-        let path = path.ok_or(ErrorCode::MarshallingError)?;
+        let path = path.ok_or(ErrorCode::BadArguments)?; // not -5: Java's path check knows null
         path::validate(&path)?;
         let acl = self.fix_up(acl)?;
         let mut node = self.pending.node(self.tree, &path).ok_or(ErrorCode::NoNode)?;
@@ -323,7 +325,7 @@ impl Prep<'_> {
 
     /// A valid path with a node.
     fn existing<'r>(&self, path: Option<Cow<'r, str>>) -> Result<(Cow<'r, str>, PendingNode), ErrorCode> {
-        let path = path.ok_or(ErrorCode::MarshallingError)?;
+        let path = path.ok_or(ErrorCode::BadArguments)?; // not -5: Java's path check knows null
         path::validate(&path)?;
         let node = self.pending.node(self.tree, &path).ok_or(ErrorCode::NoNode)?;
         Ok((path, node))

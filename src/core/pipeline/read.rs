@@ -114,8 +114,10 @@ impl Node {
                 }
             }
             Request::GetAllChildrenNumber { path } => {
-                let (_, id) = self.readable(path, perms::READ, identities)?;
-                put_i32(out, i32::try_from(self.tree.descendant_count(id)).unwrap_or(i32::MAX));
+                let (path, id) = self.readable(path, perms::READ, identities)?;
+                // Java counts the paths below "" + "/", and finds the root's other name among them.
+                let count = self.tree.descendant_count(id) + u64::from(path.is_empty());
+                put_i32(out, i32::try_from(count).unwrap_or(i32::MAX));
             }
             Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
             Request::MultiRead(ops) => {
@@ -204,9 +206,11 @@ impl Node {
         }
     }
 
-    /// Plain string prefix; nothing, blanks or `/` mean all (client-protocol 12.7).
+    /// Plain string prefix; nothing, blanks or `/` mean all (client-protocol 12.7). What Java's `trim` takes away are
+    /// the ASCII control characters and the space, no others, and what is left is only looked at for this.
     fn put_ephemerals(&self, session: SessionId, prefix: &Option<Cow<'_, str>>, out: &mut Vec<u8>) {
-        let prefix = prefix.as_deref().filter(|prefix| !prefix.trim().is_empty() && *prefix != "/").unwrap_or_default();
+        let means_some = |prefix: &&str| !matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
+        let prefix = prefix.as_deref().filter(means_some).unwrap_or_default();
         let paths: Vec<String> = self
             .tree
             .ephemerals(session)

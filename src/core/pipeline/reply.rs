@@ -71,8 +71,8 @@ impl Node {
         txn: &Txn<'_>,
         applied: &Applied<'_>,
     ) {
-        if header.opcode == OpCode::Multi {
-            let results = multi_results(txn, applied);
+        if let Txn::Multi(items) = txn {
+            let results = multi_results(items, applied);
             return self.reply(now, slot, header, |out| Response::Multi(results).encode_body(out));
         }
         let outcome = applied.items.first().copied().unwrap_or(ItemOutcome::Session);
@@ -108,8 +108,7 @@ fn is_update(opcode: OpCode) -> bool {
 }
 
 /// One result an item. An item that creates anything but by plain `create` answers as `create2` does (client-protocol 10.2).
-fn multi_results<'t>(txn: &Txn<'_>, applied: &Applied<'t>) -> Vec<MultiResult<'t>> {
-    let Txn::Multi(items) = txn else { unreachable!("a multi is logged as a multi") };
+fn multi_results<'t>(items: &[Txn<'_>], applied: &Applied<'t>) -> Vec<MultiResult<'t>> {
     assert_eq!(items.len(), applied.items.len(), "one outcome an item");
     let plain = |item: &Txn<'_>| match item {
         Txn::Create { kind, create2, .. } => !create2 && matches!(kind, CreateKind::Persistent | CreateKind::Ephemeral),

@@ -91,6 +91,10 @@ pub enum MultiResult<'a> {
     },
 }
 
+/// The one way of being malformed that Java trips over before the request has a zxid of its own; its leader then proposes
+/// a used one. All others are transactions, refused ones.
+pub const NULL_ACL: DecodeError = DecodeError::Invalid("a null ACL in a multi");
+
 struct ItemHeader {
     kind: i32,
     done: bool,
@@ -116,11 +120,8 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
         Ok(match kind {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
                 let create = decode_create(r)?;
-                // Java trips over this before the request has a zxid of its own; its leader then proposes a used one.
-                if create.acl.is_none() {
-                    return Err(DecodeError::Invalid("a null ACL in a multi"));
-                }
                 match (kind, create.flags) {
+                    (_, 0..=4) if create.acl.is_none() => return Err(NULL_ACL),
                     (OpCode::Create, 0..=3) => MultiOp::Create(create),
                     (OpCode::Create2, 0..=3) => MultiOp::Create2(create),
                     (_, 0..=4) => MultiOp::CreateContainer(create),

@@ -330,7 +330,12 @@ impl<'a> SetWatches<'a> {
     }
 
     fn with_persistent(self, r: &mut Reader<'a>) -> Result<SetWatches<'a>, DecodeError> {
-        Ok(SetWatches { persistent: decode_paths(r)?, persistent_recursive: decode_paths(r)?, ..self })
+        // A null path in these two lists is none that could ever fire, and Java takes it.
+        let present = |r: &mut Reader<'a>| {
+            let paths: Vec<Text<'a>> = r.vector(Reader::string)?.ok_or(NULL_PATHS)?;
+            Ok(paths.into_iter().flatten().collect())
+        };
+        Ok(SetWatches { persistent: present(r)?, persistent_recursive: present(r)?, ..self })
     }
 
     /// The persistent lists, which only `setWatches2` has, are left to it.
@@ -342,10 +347,11 @@ impl<'a> SetWatches<'a> {
     }
 }
 
+const NULL_PATHS: DecodeError = DecodeError::Invalid("null where a list of watched paths is required");
+
 /// Java walks over these lists without a look and answers -5 when one of them, or a path in it, is null.
 fn decode_paths<'a>(r: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, DecodeError> {
-    r.vector(|r| r.required_string("null where a watched path is required"))?
-        .ok_or(DecodeError::Invalid("null where a list of watched paths is required"))
+    r.vector(|r| r.required_string("null where a watched path is required"))?.ok_or(NULL_PATHS)
 }
 
 fn put_paths(out: &mut Vec<u8>, paths: &[Cow<'_, str>]) {
@@ -408,6 +414,20 @@ mod tests {
             assert!(matches!(decode(17, &unknown_kind), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
             assert!(matches!(decode(18, &unknown_kind), Err(RequestError::Malformed(DecodeError::Invalid(_)))));
         }
+    }
+
+    #[test]
+    fn a_null_path_is_only_taken_where_a_persistent_watch_is_asked_for() {
+        let body = |null_in: usize| {
+            let mut body = 5i64.to_be_bytes().to_vec();
+            for list in 0..5 {
+                put_i32(&mut body, 1);
+                put_text(&mut body, &(list != null_in).then(|| "/a".into()));
+            }
+            body
+        };
+        let decoded = [0, 1, 2, 3, 4].map(|null_in| decode(105, &body(null_in)).is_ok());
+        assert_eq!(decoded, [false, false, false, true, true]);
     }
 
     #[test]

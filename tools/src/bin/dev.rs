@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringkeeper_tools::differential::{self, Options};
 use ringkeeper_tools::server::{Kind, Setup, tail};
 use ringkeeper_tools::suites::{self, Context};
 use ringkeeper_tools::summary::{Summary, Verdict};
@@ -64,6 +65,29 @@ enum What {
         #[arg(long)]
         port: Option<u16>,
     },
+    /// Asks ringkeeper and the Java reference the same seeded questions and compares every answer
+    Differential {
+        /// The first seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds, each on fresh servers
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Steps of a seed; a step is a request, a burst of them or a change of a connection
+        #[arg(long, default_value_t = 2000)]
+        ops: usize,
+        /// Sessions that take turns
+        #[arg(long, default_value_t = 4)]
+        sessions: usize,
+        /// Set quotas too
+        #[arg(long)]
+        quotas: bool,
+        /// Report a divergence as it was found, without looking for a shorter way to it
+        #[arg(long)]
+        no_shrink: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Kills the server under load, again and again, and checks what it promised; see `cargo dev crash --help`
     #[command(disable_help_flag = true)]
     Crash {
@@ -106,6 +130,9 @@ fn main() -> ExitCode {
         What::Kazoo { server, keyword, record, place } => kazoo(server, keyword.as_deref(), record, place),
         What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
+        What::Differential { seed, seeds, ops, sessions, quotas, no_shrink, place } => {
+            differential(seed..seed + seeds, ops, sessions, quotas, !no_shrink, place)
+        }
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
     match outcome {
@@ -209,6 +236,19 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn differential(
+    seeds: std::ops::Range<u64>,
+    step_count: usize,
+    session_count: usize,
+    has_quotas: bool,
+    is_shrinking: bool,
+    place: Place,
+) -> Result<bool> {
+    let binary = binary(place.binary)?;
+    let port_base = place.port_base;
+    differential::run(&Options { seeds, step_count, session_count, binary, port_base, has_quotas, is_shrinking })
 }
 
 fn crash(arguments: &[String]) -> Result<()> {

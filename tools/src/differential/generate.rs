@@ -1,0 +1,716 @@
+//! What to do next: seeded, and a little informed by what the reference answered, so that versions are often right and
+//! names with a number in them are used again.
+//!
+//! Steers clear of the intended differences of docs/COMPATIBILITY.md: no TTL request that kills the reference (D-003),
+//! none of the servers' own requests (D-004), no container with other flags (D-005), no wrong password for a session
+//! with a connection (D-001), no text that is no quota where a quota belongs (D-014), no characters beyond U+FFFF where
+//! they are echoed (D-015). Version counters do not get near their end (D-006).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::ask::{Acl, Ask, Body, Bytes, opcode, readable, readable_acl};
+use super::chance::Chance;
+use super::side::{Handshake, Step};
+
+const KNOWN_PATHS_MAX: usize = 60;
+const BURST_MAX: u64 = 24;
+
+pub struct Generator {
+    chance: Chance,
+    slot_count: usize,
+    next_xid: i32,
+    /// Version and ACL version as the reference last showed them.
+    known: BTreeMap<String, (i32, i32)>,
+    last_zxid: i64,
+    /// Nodes that the sweep at the end has yet to look at.
+    sweep: VecDeque<String>,
+    has_quotas: bool,
+}
+
+impl Generator {
+    pub fn new(seed: u64, slot_count: usize, has_quotas: bool) -> Generator {
+        Generator {
+            chance: Chance::new(seed),
+            slot_count,
+            next_xid: 0,
+            known: BTreeMap::new(),
+            last_zxid: 0,
+            sweep: VecDeque::new(),
+            has_quotas,
+        }
+    }
+
+    /// One more step.
+    pub fn step(&mut self) -> Step {
+        let slot = self.chance.below(self.slot_count as u64) as usize;
+        match self.chance.below(200) {
+            0..=2 => Step::Drop { slot },
+            3 | 4 => Step::TakeOver { slot },
+            5 => Step::WrongPassword { slot },
+            6 | 7 => Step::Handshake(self.handshake()),
+            8..=27 => {
+                let count = 2 + self.chance.below(BURST_MAX);
+                let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
+                burst.retain(|ask| !ask.is_answered_at_once());
+                // What is sent behind a closeSession may or may not be looked at, and what is sent behind a setACL may
+                // or may not be judged by it (D-018): no promise, no comparison.
+                let is_last = |ask: &Ask| matches!(ask.opcode, opcode::CLOSE_SESSION | opcode::SET_ACL);
+                if let Some(end) = burst.iter().position(is_last) {
+                    burst.truncate(end + 1);
+                }
+                if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
+            }
+            _ => Step::Ask { slot, burst: vec![self.ask(slot)] },
+        }
+    }
+
+    /// The first step of the look at everything that is there in the end.
+    pub fn begin_sweep(&mut self) -> Step {
+        self.sweep.push_back("/".into());
+        let auth = Body::default().int(0).bytes(&text("digest")).bytes(&text("super:admin"));
+        Step::Ask { slot: 0, burst: vec![self.numbered(Ask::new(opcode::AUTH, "auth digest super", auth))] }
+    }
+
+    /// The next node to look at.
+    pub fn next_sweep(&mut self) -> Option<Step> {
+        let path = self.sweep.pop_front()?;
+        let bytes = text(&path);
+        let asks = [
+            (opcode::GET_CHILDREN2, "getChildren2", Body::default().bytes(&bytes).byte(0)),
+            (opcode::GET_DATA, "getData", Body::default().bytes(&bytes).byte(0)),
+            (opcode::GET_ACL, "getACL", Body::default().bytes(&bytes)),
+        ];
+        let burst = asks.map(|(kind, name, body)| {
+            let ask = Ask::new(kind, format!("{name} {path:?}"), body).about(&bytes);
+            self.numbered(ask)
+        });
+        Some(Step::Ask { slot: 0, burst: burst.to_vec() })
+    }
+
+    /// Ends every session in order, the notifications of its end included.
+    pub fn farewells(&mut self) -> Vec<Step> {
+        let ping = |generator: &mut Generator| generator.numbered(Ask::new(opcode::PING, "ping", Body::default()));
+        let mut steps = Vec::new();
+        for slot in 0..self.slot_count {
+            steps.extend((slot..self.slot_count).map(|slot| Step::Ask { slot, burst: vec![ping(self)] }));
+            let close = self.numbered(Ask::new(opcode::CLOSE_SESSION, "closeSession", Body::default()));
+            steps.push(Step::Ask { slot, burst: vec![close] });
+        }
+        steps
+    }
+
+    /// Learns from the reference's answers.
+    pub fn observe(&mut self, step: &Step, replies: &[(usize, i32, Vec<u8>)], last_zxid: i64) {
+        self.last_zxid = last_zxid;
+        let Step::Ask { burst, .. } = step else { return };
+        for (index, code, body) in replies {
+            let ask = &burst[*index];
+            let stat_at = |at: usize| {
+                let int = |at: usize| Some(i32::from_be_bytes(body.get(at..at + 4)?.try_into().ok()?));
+                Some((int(at + 32)?, int(at + 40)?))
+            };
+            match ask.opcode {
+                _ if *code == -101 => {
+                    self.known.remove(&ask.path);
+                }
+                _ if *code != 0 => {}
+                opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => {
+                    let name = body.get(4..).map(|rest| {
+                        let length = i32::from_be_bytes(body[..4].try_into().expect("4 bytes")) as usize;
+                        String::from_utf8_lossy(&rest[..length.min(rest.len())]).into_owned()
+                    });
+                    if let Some(name) = name.filter(|_| self.known.len() < KNOWN_PATHS_MAX) {
+                        self.known.insert(name, (0, 0));
+                    }
+                }
+                opcode::SET_DATA | opcode::SET_ACL | opcode::EXISTS => {
+                    if let Some(versions) = stat_at(0) {
+                        self.known.insert(ask.path.clone(), versions);
+                    }
+                }
+                opcode::DELETE => {
+                    self.known.remove(&ask.path);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Learns the children of a node from the sweep's own question.
+    pub fn observe_sweep(&mut self, step: &Step, replies: &[(usize, i32, Vec<u8>)]) {
+        let Step::Ask { burst, .. } = step else { return };
+        let Some((0, 0, body)) = replies.first() else { return };
+        let parent = burst[0].path.trim_end_matches('/').to_owned();
+        let mut fields = super::show::Fields(body);
+        let names = (|| (0..fields.int()?).map(|_| fields.bytes()?.map(<[u8]>::to_vec)).collect::<Option<Vec<_>>>())();
+        let mut names = names.unwrap_or_default();
+        names.sort();
+        self.sweep.extend(names.iter().map(|name| format!("{parent}/{}", String::from_utf8_lossy(name))));
+    }
+
+    fn numbered(&mut self, mut ask: Ask) -> Ask {
+        self.next_xid += 1;
+        ask.xid = match ask.opcode {
+            opcode::PING => -2,
+            opcode::AUTH => -4,
+            opcode::SET_WATCHES | opcode::SET_WATCHES2 => -8,
+            _ => self.next_xid,
+        };
+        ask
+    }
+
+    fn handshake(&mut self) -> Handshake {
+        let standard = Handshake::standard();
+        let timeout_ms = self.chance.pick(&[0, -5, 1, 3999, 4000, 4001, 9999, 39_999, 40_001, i32::MAX, i32::MIN]);
+        match self.chance.below(8) {
+            0 => Handshake { zxid_ahead: Some(1_000_000), ..standard },
+            1 => Handshake { zxid_ahead: Some(0), timeout_ms, ..standard },
+            2 => Handshake { read_only: self.chance.pick(&[None, Some(1), Some(2)]), ..standard },
+            3 => {
+                let password = self.chance.pick(&[None, Some(vec![]), Some(vec![1; 3]), Some(vec![7; 40])]);
+                Handshake { password, ..standard }
+            }
+            4 => {
+                let session_id = self.chance.pick(&[-1, 1, 0x1234_5678_9abc, i64::MIN]);
+                Handshake { session_id, read_only: self.chance.pick(&[None, Some(0)]), ..standard }
+            }
+            5 => Handshake { protocol_version: self.chance.pick(&[7, -1]), timeout_ms, ..standard },
+            _ => Handshake { timeout_ms, ..standard },
+        }
+    }
+
+    /// One request, now and then spoiled.
+    fn ask(&mut self, slot: usize) -> Ask {
+        let mut ask = self.sound_ask(slot);
+        match self.chance.below(100) {
+            0 | 1 if !ask.body.is_empty() && ask.raw.is_none() => {
+                let kept = self.chance.below(ask.body.len() as u64) as usize;
+                ask.body.truncate(kept);
+                ask.text += &format!(" (cut to {kept} bytes)");
+            }
+            2 if ask.raw.is_none() => {
+                ask.body.extend([1, 2, 3, 4, 5]);
+                ask.text += " (and 5 bytes)";
+            }
+            3 => return self.odd_xid(ask),
+            _ => {}
+        }
+        self.numbered(ask)
+    }
+
+    fn odd_xid(&mut self, ask: Ask) -> Ask {
+        let xid = self.chance.pick(&[0, -3, -5, 1, i32::MAX, i32::MIN, -4, -8]);
+        let text = format!("{} (xid {xid})", ask.text);
+        Ask { xid, text, ..ask }
+    }
+
+    fn sound_ask(&mut self, slot: usize) -> Ask {
+        match self.chance.below(1000) {
+            0..=199 => self.create(),
+            200..=279 => self.delete(),
+            280..=379 => self.set_data(),
+            380..=409 => self.set_acl(),
+            410..=449 if self.has_quotas => self.quota(),
+            410..=449 => self.create(),
+            450..=519 => self.watching_read(opcode::EXISTS, "exists"),
+            520..=589 => self.watching_read(opcode::GET_DATA, "getData"),
+            590..=629 => self.watching_read(opcode::GET_CHILDREN, "getChildren"),
+            630..=679 => self.watching_read(opcode::GET_CHILDREN2, "getChildren2"),
+            680..=704 => self.path_only(opcode::GET_ACL, "getACL"),
+            705..=719 => self.path_only(opcode::GET_ALL_CHILDREN_NUMBER, "getAllChildrenNumber"),
+            720..=734 => self.get_ephemerals(),
+            735..=749 => self.sync(),
+            750..=764 => Ask::new(opcode::PING, "ping", Body::default()),
+            765..=774 => Ask::new(opcode::WHO_AM_I, "whoAmI", Body::default()),
+            775..=849 => self.multi(),
+            850..=869 => self.multi_read(),
+            870..=899 => self.watch_change(opcode::ADD_WATCH, "addWatch"),
+            900..=919 => self.watch_change(opcode::REMOVE_WATCHES, "removeWatches"),
+            920..=929 => self.watch_change(opcode::CHECK_WATCHES, "checkWatches"),
+            930..=949 => self.set_watches(),
+            950..=969 => self.auth(slot),
+            970..=974 => self.reconfig(),
+            975..=978 => self.noise(),
+            979..=982 => self.unknown(),
+            983..=984 => self.broken_frame(),
+            985 => self.sasl(),
+            986..=990 => Ask::new(opcode::CLOSE_SESSION, "closeSession", Body::default()),
+            _ => self.delete(),
+        }
+    }
+
+    fn create(&mut self) -> Ask {
+        let kind = match self.chance.below(100) {
+            0..=39 => opcode::CREATE,
+            40..=79 => opcode::CREATE2,
+            80..=87 => opcode::CREATE_CONTAINER,
+            _ => opcode::CREATE_TTL,
+        };
+        let path = self.path();
+        let (record, words) = self.create_record(kind, &path);
+        Ask::new(kind, words, record).about(&path)
+    }
+
+    fn create_record(&mut self, kind: i32, path: &Bytes) -> (Body, String) {
+        const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
+        let flags = match (kind, self.chance.below(100)) {
+            (_, 0..=2) => self.chance.pick(&NO_MODE),
+            (opcode::CREATE_CONTAINER, _) => 4,
+            (opcode::CREATE_TTL, 3..=20) => self.chance.pick(&[0, 1, 2, 3, 4]),
+            (opcode::CREATE_TTL, _) => self.chance.pick(&[5, 6]),
+            (_, 3..=6) => self.chance.pick(&[4, 5, 6]),
+            (_, 7..=60) => 0,
+            (_, 61..=78) => 1,
+            _ => self.chance.pick(&[2, 3]),
+        };
+        let path_of_sequence = match path {
+            Some(path) if matches!(flags, 2 | 3 | 6) && self.chance.below(2) == 0 => Some([path, &b"-"[..]].concat()),
+            path => path.clone(),
+        };
+        let (data, acl) = (self.data(), self.acl());
+        let record = Body::default().bytes(&path_of_sequence).bytes(&data).acl(&acl).int(flags);
+        let words = format!(
+            "create (opcode {kind}) {} data {} acl {} flags {flags}",
+            readable(&path_of_sequence),
+            readable(&data),
+            readable_acl(&acl)
+        );
+        if kind != opcode::CREATE_TTL {
+            return (record, words);
+        }
+        const NO_TTL: [i64; 6] = [0, -1, -2, 1 << 40, i64::MAX, i64::MIN];
+        let mut ttl_ms = match self.chance.below(10) {
+            0..=2 => self.chance.pick(&NO_TTL),
+            _ => self.chance.pick(&[1, 600_000, (1 << 40) - 1]),
+        };
+        if !matches!(flags, 5 | 6) {
+            ttl_ms = ttl_ms.max(0); // D-003
+        }
+        (record.long(ttl_ms), format!("{words} ttl {ttl_ms}"))
+    }
+
+    fn delete(&mut self) -> Ask {
+        let path = if self.chance.below(3) == 0 { self.known_path() } else { self.path() };
+        let version = self.version(&path, false);
+        let words = format!("delete {} version {version}", readable(&path));
+        Ask::new(opcode::DELETE, words, Body::default().bytes(&path).int(version)).about(&path)
+    }
+
+    fn set_data(&mut self) -> Ask {
+        let (path, data) = (self.path(), self.data());
+        let version = self.version(&path, false);
+        let words = format!("setData {} data {} version {version}", readable(&path), readable(&data));
+        Ask::new(opcode::SET_DATA, words, Body::default().bytes(&path).bytes(&data).int(version)).about(&path)
+    }
+
+    fn set_acl(&mut self) -> Ask {
+        let (path, acl) = (self.path(), self.acl());
+        let version = self.version(&path, true);
+        let words = format!("setACL {} acl {} version {version}", readable(&path), readable_acl(&acl));
+        Ask::new(opcode::SET_ACL, words, Body::default().bytes(&path).acl(&acl).int(version)).about(&path)
+    }
+
+    /// Limits and usage of some subtree, or the nodes that they need above them.
+    fn quota(&mut self) -> Ask {
+        const TEXTS: [&str; 5] = [
+            "count=3,bytes=40",
+            "count=-1,bytes=-1",
+            "bytes=5,count=1",
+            "count=100,bytes=1000=;byteHardLimit=2000;countHardLimit=200",
+            "count=2,bytes=-1=;byteHardLimit=-1;countHardLimit=-1",
+        ];
+        let base = self.chance.pick(&["/zookeeper/quota/a", "/zookeeper/quota/a/b", "/zookeeper/quota/b"]);
+        let path = match self.chance.below(5) {
+            0 | 1 => text(base),
+            2 => text(&format!("{base}/zookeeper_stats")),
+            _ => text(&format!("{base}/zookeeper_limits")),
+        };
+        let data = text(self.chance.pick(&TEXTS));
+        let open = Some(vec![entry(31, "world", "anyone")]);
+        let shown = readable(&path);
+        match self.chance.below(8) {
+            0 => Ask::new(opcode::DELETE, format!("delete {shown} version -1"), Body::default().bytes(&path).int(-1)),
+            1 => {
+                let words = format!("setData {shown} data {} version -1", readable(&data));
+                Ask::new(opcode::SET_DATA, words, Body::default().bytes(&path).bytes(&data).int(-1))
+            }
+            2 | 3 => {
+                let body = Body::default().bytes(&path).byte(0);
+                Ask::new(opcode::GET_DATA, format!("getData {shown}"), body)
+            }
+            _ => {
+                let words = format!("create (opcode 1) {shown} data {} flags 0", readable(&data));
+                Ask::new(opcode::CREATE, words, Body::default().bytes(&path).bytes(&data).acl(&open).int(0))
+            }
+        }
+        .about(&path)
+    }
+
+    fn watching_read(&mut self, kind: i32, name: &str) -> Ask {
+        let path = self.echoed_path();
+        let watch = self.chance.pick(&[0, 1, 1, 2]);
+        let words = format!("{name} {} watch {watch}", readable(&path));
+        Ask::new(kind, words, Body::default().bytes(&path).byte(watch)).about(&path)
+    }
+
+    fn path_only(&mut self, kind: i32, name: &str) -> Ask {
+        let path = self.path();
+        Ask::new(kind, format!("{name} {}", readable(&path)), Body::default().bytes(&path)).about(&path)
+    }
+
+    fn get_ephemerals(&mut self) -> Ask {
+        let prefix = match self.chance.below(6) {
+            0 => None,
+            1 => text(self.chance.pick(&["", " ", "/", "\t \n", "/a/", "b"])),
+            _ => self.path(),
+        };
+        let words = format!("getEphemerals {}", readable(&prefix));
+        Ask::new(opcode::GET_EPHEMERALS, words, Body::default().bytes(&prefix)).about(&prefix)
+    }
+
+    fn sync(&mut self) -> Ask {
+        let path = self.echoed_path();
+        Ask::new(opcode::SYNC, format!("sync {}", readable(&path)), Body::default().bytes(&path)).about(&path)
+    }
+
+    fn multi(&mut self) -> Ask {
+        let focus = self.pool_path();
+        let count = self.chance.below(6);
+        let mut body = Body::default();
+        let mut words = "multi".to_owned();
+        for _ in 0..count {
+            let path = match self.chance.below(10) {
+                0..=3 => text(&focus),
+                4..=6 => text(&format!("{focus}/x")),
+                7 => self.path(),
+                8 => self.known_path(),
+                _ => text(&self.pool_path()),
+            };
+            let (kind, record, said) = self.multi_item(&path);
+            body = body.item(kind, &record);
+            words += &format!("\n      {said}");
+        }
+        if self.chance.below(50) != 0 {
+            body = body.end_of_items();
+        } else {
+            words += "\n      (no end)";
+        }
+        Ask::new(opcode::MULTI, words, body).about(&text(&focus))
+    }
+
+    fn multi_item(&mut self, path: &Bytes) -> (i32, Body, String) {
+        let shown = readable(path);
+        match self.chance.below(100) {
+            0..=44 => {
+                let kinds = [1, 1, 15, 15, opcode::CREATE_CONTAINER, opcode::CREATE_TTL];
+                let kind = self.chance.pick(&kinds);
+                let (record, words) = self.create_record(kind, path);
+                (kind, record, words)
+            }
+            45..=64 => {
+                let version = self.version(path, false);
+                (opcode::DELETE, Body::default().bytes(path).int(version), format!("delete {shown} version {version}"))
+            }
+            65..=82 => {
+                let (data, version) = (self.data(), self.version(path, false));
+                let words = format!("setData {shown} data {} version {version}", readable(&data));
+                (opcode::SET_DATA, Body::default().bytes(path).bytes(&data).int(version), words)
+            }
+            83..=97 => {
+                let version = self.version(path, false);
+                (opcode::CHECK, Body::default().bytes(path).int(version), format!("check {shown} version {version}"))
+            }
+            98 => (opcode::GET_DATA, Body::default().bytes(path).byte(1), format!("getData {shown}")),
+            _ => {
+                let kind = self.chance.pick(&[0, 3, opcode::SET_ACL, opcode::SYNC, -1, 99, opcode::MULTI]);
+                (kind, Body::default().bytes(path).int(-1).int(-1), format!("opcode {kind} {shown}"))
+            }
+        }
+    }
+
+    fn multi_read(&mut self) -> Ask {
+        let count = self.chance.below(5);
+        let mut body = Body::default();
+        let mut words = "multiRead".to_owned();
+        for _ in 0..count {
+            let path = self.path();
+            let kind = match self.chance.below(40) {
+                0 => opcode::DELETE,
+                1 => opcode::EXISTS,
+                2..=21 => opcode::GET_DATA,
+                _ => opcode::GET_CHILDREN,
+            };
+            let record = Body::default().bytes(&path);
+            let record = if kind == opcode::DELETE { record.int(-1) } else { record.byte(1) };
+            body = body.item(kind, &record);
+            words += &format!("\n      opcode {kind} {}", readable(&path));
+        }
+        Ask::new(opcode::MULTI_READ, words, body.end_of_items())
+    }
+
+    fn watch_change(&mut self, kind: i32, name: &str) -> Ask {
+        let path = self.echoed_path();
+        let mode = match kind {
+            opcode::ADD_WATCH => self.chance.pick(&[0, 0, 0, 1, 1, 1, 2, -1]),
+            _ => self.chance.pick(&[1, 2, 3, 3, 4, 5, 0, 6, -1]),
+        };
+        let words = format!("{name} {} mode {mode}", readable(&path));
+        Ask::new(kind, words, Body::default().bytes(&path).int(mode)).about(&path)
+    }
+
+    fn set_watches(&mut self) -> Ask {
+        let kind = self.chance.pick(&[opcode::SET_WATCHES, opcode::SET_WATCHES2]);
+        let back = self.chance.below(60) as i64;
+        let relative = self.chance.pick(&[self.last_zxid - back, self.last_zxid - back, 0, -1, i64::MAX]);
+        let mut body = Body::default().long(relative);
+        let mut words = format!("setWatches (opcode {kind}) relative to {relative}");
+        for list in 0..if kind == opcode::SET_WATCHES { 3 } else { 5 } {
+            // Only the first: what Java does with the lists before a null one is D-016.
+            if list == 0 && self.chance.below(30) == 0 {
+                body = body.int(-1);
+                words += &format!(" list {list} null");
+                continue;
+            }
+            let count = self.chance.below(3);
+            let mut paths: Vec<Bytes> = (0..count).map(|_| self.echoed_path()).collect();
+            if list < 3 {
+                paths.retain(Option::is_some); // D-016 again
+            }
+            words += &format!(" [{}]", paths.iter().map(readable).collect::<Vec<_>>().join(", "));
+            body = body.paths(&paths);
+        }
+        Ask::new(kind, words, body)
+    }
+
+    fn auth(&mut self, slot: usize) -> Ask {
+        let digest: [&[u8]; 9] =
+            [b"u:p", b"u:p", b"bob:secret", b"bob:secret", b"nocolon", b"a:b:c", b"", b":x", b"\xff:x"];
+        let super_user: Bytes = text("super:admin");
+        let (scheme, auth) = match self.chance.below(40) {
+            0 => (text(self.chance.pick(&["world", "auth", "sasl", "x509", "super", "", "Digest"])), text("x")),
+            1 => (None, text("x")),
+            2 => (text("digest"), None),
+            3 => (text("ip"), self.chance.pick(&[None, text(""), text("1.2.3.4")])),
+            4 => (text("digest"), super_user),
+            5..=15 if slot == 0 => (text("digest"), super_user),
+            _ => (text("digest"), Some(self.chance.pick(&digest).to_vec())),
+        };
+        let words = format!("auth {} {}", readable(&scheme), readable(&auth));
+        Ask::new(opcode::AUTH, words, Body::default().int(0).bytes(&scheme).bytes(&auth))
+    }
+
+    fn sasl(&mut self) -> Ask {
+        let token = self.data();
+        Ask::new(opcode::SASL, format!("sasl {}", readable(&token)), Body::default().bytes(&token))
+    }
+
+    fn reconfig(&mut self) -> Ask {
+        let some = self.chance.pick(&[None, text(""), text("server.1=localhost:1:2;3")]);
+        let body = Body::default().bytes(&some).bytes(&None).bytes(&None).long(-1);
+        Ask::new(opcode::RECONFIG, format!("reconfig {}", readable(&some)), body)
+    }
+
+    /// An opcode that exists over a record that does not.
+    fn noise(&mut self) -> Ask {
+        // Not 19 and 21 (D-005, D-003), not 20 and -10 (D-004).
+        let kinds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 22, 101, 103, 104, 105, 106];
+        let kind = self.chance.pick(&kinds);
+        let count = self.chance.below(40);
+        let bytes = (0..count).map(|_| self.chance.pick(&[0, 0, 0, 0, 1, 2, b'/', b'a', 0xff])).collect();
+        Ask::new(kind, format!("opcode {kind} over noise {bytes:?}"), Body(bytes))
+    }
+
+    fn unknown(&mut self) -> Ask {
+        let kind = self.chance.pick(&[0, -1, 10, 13, 23, 99, 108, -2, -12, 1000, i32::MAX, i32::MIN]);
+        Ask::new(kind, format!("opcode {kind}"), Body::default().bytes(&text("/a")).int(0))
+    }
+
+    fn broken_frame(&mut self) -> Ask {
+        let raw = self.chance.pick(&[
+            vec![0, 0, 0, 0],
+            vec![0, 0, 0, 4, 0, 0, 0, 1],
+            vec![0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0],
+            vec![0xff, 0xff, 0xff, 0xff],
+            vec![0xff, 0xff, 0xff, 0xfb],
+            vec![0, 0x10, 0, 0],
+            b"ruok".to_vec(),
+            Handshake::standard().first_frame(),
+        ]);
+        let text = format!("raw bytes {raw:02x?}");
+        Ask { raw: Some(raw), ..Ask::new(0, text, Body::default()) }
+    }
+
+    fn version(&mut self, path: &Bytes, of_acl: bool) -> i32 {
+        let known = path.as_ref().and_then(|path| self.known.get(&*String::from_utf8_lossy(path)));
+        let right = known.map_or(0, |(version, aversion)| if of_acl { *aversion } else { *version });
+        match self.chance.below(10) {
+            0..=4 => -1,
+            5..=7 => right,
+            8 => right + 1,
+            _ => self.chance.pick(&[0, 1, -2, i32::MIN, i32::MAX]),
+        }
+    }
+
+    fn data(&mut self) -> Bytes {
+        match self.chance.below(12) {
+            0 => None,
+            1 => Some(Vec::new()),
+            2 => Some(vec![b'd'; 1000]),
+            3 => Some(vec![0, 0xff, 0x80]),
+            _ => {
+                let length = self.chance.below(12) as usize;
+                Some(vec![b'v'; length])
+            }
+        }
+    }
+
+    fn acl(&mut self) -> Option<Vec<Acl>> {
+        const HASH: &str = "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=";
+        const ODD: [(&str, &str); 30] = [
+            ("world", "other"),
+            ("world", ""),
+            ("digest", "a:b"),
+            ("digest", ":b"),
+            ("digest", "a:b:"),
+            ("digest", "a"),
+            ("digest", "a:"),
+            ("digest", "a:b:c"),
+            ("digest", ""),
+            ("digest", ":"),
+            ("ip", "127.0.0.1"),
+            ("ip", "127.0.0.0/8"),
+            ("ip", "10.0.0.0/8"),
+            ("ip", "0.0.0.0/0"),
+            ("ip", "127.0.0.1/33"),
+            ("ip", "127.0.0.1/-1"),
+            ("ip", "127.0.0"),
+            ("ip", "256.0.0.1"),
+            ("ip", ""),
+            ("ip", "::1"),
+            ("ip", "::1/64"),
+            ("ip", "1::2::3"),
+            ("ip", "127.0.0.1/"),
+            ("ip", "+1.0.0.1"),
+            ("sasl", "bob"),
+            ("x509", "CN=x"),
+            ("super", ""),
+            ("nope", "x"),
+            ("", ""),
+            ("auth", "x"),
+        ];
+        let all = entry(31, "world", "anyone");
+        let perms = self.chance.pick(&[1, 2, 4, 8, 16, 31, 3, 15, 30, 17, 0, 255, -1]);
+        match self.chance.below(100) {
+            0..=64 => Some(vec![all]),
+            65 => None,
+            66 => Some(Vec::new()),
+            67..=72 => Some(vec![entry(perms, "world", "anyone")]),
+            73..=77 => Some(vec![entry(perms, "digest", HASH), entry(1, "world", "anyone")]),
+            78..=80 => Some(vec![entry(perms, "auth", "")]),
+            81..=83 => Some(vec![entry(perms, "auth", ""), entry(31, "digest", HASH), entry(31, "digest", HASH)]),
+            84 | 85 => Some(vec![entry(perms, "ip", "127.0.0.1"), entry(1, "ip", "127.0.0.0/16")]),
+            86 => Some(vec![all.clone(), entry(perms, "digest", HASH), all.clone(), all]),
+            87 => {
+                let scheme = self.chance.pick(&["world", "auth", "digest", "ip", "nope"]);
+                Some(vec![Acl { perms, scheme: text(scheme), id: None }])
+            }
+            88 => Some(vec![Acl { perms, scheme: None, id: self.chance.pick(&[None, text("x")]) }]),
+            _ => {
+                let (scheme, id) = self.chance.pick(&ODD);
+                Some(vec![entry(31, "world", "anyone"), entry(perms, scheme, id)])
+            }
+        }
+    }
+
+    /// A path that comes back: D-015.
+    fn echoed_path(&mut self) -> Bytes {
+        let is_beyond = |path: &Vec<u8>| String::from_utf8_lossy(path).chars().any(|character| character > '\u{ffff}');
+        self.path().filter(|path| !is_beyond(path))
+    }
+
+    fn pool_path(&mut self) -> String {
+        let depth = self.chance.pick(&[1, 1, 2, 2, 2, 3]);
+        (0..depth).fold(String::new(), |path, _| path + self.chance.pick(&["/a", "/a", "/b", "/c"]))
+    }
+
+    fn known_path(&mut self) -> Bytes {
+        // Quota nodes only get quotas as their data: D-014.
+        let paths: Vec<&String> = self.known.keys().filter(|path| !path.starts_with("/zookeeper/quota")).collect();
+        if paths.is_empty() {
+            return text(&self.pool_path());
+        }
+        let index = self.chance.below(paths.len() as u64) as usize;
+        text(paths[index])
+    }
+
+    fn path(&mut self) -> Bytes {
+        const OWN: [&str; 8] = [
+            "/",
+            "/",
+            "/zookeeper",
+            "/zookeeper/quota",
+            "/zookeeper/config",
+            "/zookeeper/x",
+            "/zookeeper/x/y",
+            "/zookeeper/quota/x",
+        ];
+        const UNICODE: [&str; 7] = ["/é", "/é/中文", "/\u{301}e", "/a/\u{d7ff}", "/\u{f900}", "/ ", "/\u{ffef}"];
+        const BAD: [&str; 26] = [
+            "",
+            "a",
+            "a/b",
+            "/a/",
+            "//",
+            "/a//b",
+            "//a",
+            "/a/./b",
+            "/.",
+            "/a/..",
+            "/a/../b",
+            "/...",
+            "/.a",
+            "/a..",
+            "/a\0b",
+            "\0",
+            "/\u{1}",
+            "/a\u{1f}",
+            "/\u{7f}",
+            "/\u{9f}",
+            "/\u{a0}",
+            "/\u{e000}",
+            "/\u{f8ff}",
+            "/\u{fff0}",
+            "/\u{ffff}",
+            "/😀",
+        ];
+        const TORN: [&[u8]; 9] = [
+            b"/\xff",
+            b"/\xed\xa0\x80",
+            b"/\xed\xa0",
+            b"/\xc0\x80",
+            b"/\xe4\xb8",
+            b"/\xf0\x9f\x98",
+            b"/\xf5\x80\x80\x80",
+            b"/\xed\xa0\xbd\xed\xb8\x80",
+            b"/a\x80\x80b",
+        ];
+        match self.chance.below(100) {
+            0..=64 => text(&self.pool_path()),
+            65..=79 => self.known_path(),
+            80..=86 => text(self.chance.pick(&OWN)),
+            87..=90 => text(self.chance.pick(&UNICODE)),
+            91..=96 => text(self.chance.pick(&BAD)),
+            97 => Some(self.chance.pick(&TORN).to_vec()),
+            98 => None,
+            _ => text(&format!("{}/", self.pool_path())),
+        }
+    }
+}
+
+fn text(text: &str) -> Bytes {
+    Some(text.as_bytes().to_vec())
+}
+
+fn entry(perms: i32, scheme: &str, id: &str) -> Acl {
+    Acl { perms, scheme: text(scheme), id: text(id) }
+}

@@ -1,0 +1,253 @@
+//! The same bytes to ringkeeper and to the Java reference, and every answer compared.
+//!
+//!   generate --Step--> side (reference)  --lines--+
+//!              |                                  +--> equal, or a divergence: seed, trace, shrunk trace
+//!              +-----> side (ringkeeper) --lines--+
+//!
+//! * [`ask`]: a request as bytes. * [`chance`]: the seed. * [`generate`]: what to do next. * [`side`]: one server and its
+//!   connections. * [`show`]: a frame as text that has to be equal. * [`report`]: a divergence for a reader.
+//!
+//! Each seed runs on two fresh servers, so zxids are equal from the first to the last, those of refused writes and of
+//! session ends included. Not here, on purpose: several sessions at the same moment, whose order no server promises.
+//! What may differ is listed in docs/COMPATIBILITY.md; the generator avoids it, or [`show`] excuses it by number.
+
+mod ask;
+mod chance;
+mod generate;
+mod report;
+mod show;
+mod side;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use generate::Generator;
+use side::{Said, Side, Step};
+
+use crate::server::{Kind, Running, Setup, four_letter, tail};
+use crate::{Result, reference, target};
+
+/// As long as a run may take: behind it lie the reference's removal of containers and the end of sessions.
+const RUN_TIMEOUT: Duration = Duration::from_secs(50);
+const SHRINK_RUNS_MAX: u32 = 40;
+
+/// What to compare.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub seeds: Range<u64>,
+    pub step_count: usize,
+    pub session_count: usize,
+    /// The ringkeeper to compare.
+    pub binary: PathBuf,
+    pub port_base: u16,
+    /// Whether quotas are set too.
+    pub has_quotas: bool,
+    /// Whether a trace with a divergence is made shorter by trying.
+    pub is_shrinking: bool,
+}
+
+/// The first step whose answers differ.
+#[derive(Clone, Debug)]
+pub struct Divergence {
+    pub trace: Vec<Step>,
+    pub reference: Vec<String>,
+    pub ringkeeper: Vec<String>,
+}
+
+/// Compares seed after seed; true if no answer differed.
+pub fn run(options: &Options) -> Result<bool> {
+    let reference = reference::kind()?;
+    let mut divergence_count = 0;
+    let mut request_count = 0;
+    for seed in options.seeds.clone() {
+        let arena = Arena::new(options, &reference, seed);
+        let mut generator = Generator::new(seed, options.session_count, options.has_quotas);
+        let start = Instant::now();
+        let mut match_ = arena.start()?;
+        let found = match_.play(&mut generator, options.step_count)?;
+        request_count += match_.request_count;
+        println!("seed {seed}: {} requests compared in {:.1?}", match_.request_count, start.elapsed());
+        drop(match_);
+        if let Some(divergence) = found {
+            divergence_count += 1;
+            println!("{}", report::divergence(seed, &divergence));
+            if options.is_shrinking {
+                println!("{}", report::shrunk(&shrink(&arena, divergence.trace)?));
+            }
+        }
+    }
+    println!(
+        "{request_count} requests compared, {divergence_count} of {} seeds diverged",
+        options.seeds.clone().count()
+    );
+    Ok(divergence_count == 0)
+}
+
+/// Where the two servers of a seed live.
+struct Arena {
+    reference: Setup,
+    ringkeeper: Setup,
+    session_count: usize,
+}
+
+/// Two servers that have been asked the same so far.
+struct Match {
+    servers: [(Running, Setup); 2],
+    sides: [Side; 2],
+    trace: Vec<Step>,
+    request_count: usize,
+    start: Instant,
+}
+
+impl Arena {
+    fn new(options: &Options, reference: &Kind, seed: u64) -> Arena {
+        // A property of the whole server can only vary from seed to seed.
+        let extended_types = if seed.is_multiple_of(3) { "false" } else { "true" };
+        let common = [
+            format!("extendedTypesEnabled={extended_types}"),
+            "DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=".into(),
+        ];
+        let setup = |kind: Kind, port: u16, own: &[&str]| {
+            let directory = target().join(format!("differential/{port}"));
+            let own = own.iter().map(|line| (*line).to_owned());
+            Setup { kind, directory, port, tick_ms: 2000, extra: common.iter().cloned().chain(own).collect() }
+        };
+        let port = options.port_base + (seed % 20) as u16 * 2;
+        Arena {
+            // Nobody pulls a plug here.
+            reference: setup(reference.clone(), port, &["forceSync=no"]),
+            ringkeeper: setup(Kind::Ringkeeper { binary: options.binary.clone() }, port + 1, &[]),
+            session_count: options.session_count,
+        }
+    }
+
+    fn start(&self) -> Result<Match> {
+        let setups = [&self.reference, &self.ringkeeper];
+        setups.iter().try_for_each(|setup| setup.wipe())?;
+        let servers = [self.reference.start()?, self.ringkeeper.start()?];
+        let sides = setups.map(|setup| Side::new(setup.address(), self.session_count));
+        let [reference, ringkeeper] = servers;
+        let servers = [(reference, self.reference.clone()), (ringkeeper, self.ringkeeper.clone())];
+        Ok(Match { servers, sides, trace: Vec::new(), request_count: 0, start: Instant::now() })
+    }
+
+    /// The divergence that a recorded trace leads to, if it still does.
+    fn replay(&self, trace: &[Step]) -> Result<Option<Divergence>> {
+        let mut match_ = self.start()?;
+        for step in trace {
+            if let (Some(divergence), _) = match_.step(step.clone())? {
+                return Ok(Some(divergence));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Match {
+    fn play(&mut self, generator: &mut Generator, step_count: usize) -> Result<Option<Divergence>> {
+        for _ in 0..step_count {
+            if self.start.elapsed() > RUN_TIMEOUT {
+                println!("  out of time after {} steps", self.trace.len());
+                break;
+            }
+            let (found, said) = self.step(generator.step())?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            let step = self.trace.last().expect("it was just taken");
+            generator.observe(step, &said.replies, self.sides[0].last_zxid);
+        }
+        let mut next = Some(generator.begin_sweep());
+        while let Some(step) = next {
+            let (found, said) = self.step(step)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            generator.observe_sweep(self.trace.last().expect("it was just taken"), &said.replies);
+            next = generator.next_sweep();
+        }
+        for step in generator.farewells() {
+            if let (Some(found), _) = self.step(step)? {
+                return Ok(Some(found));
+            }
+        }
+        self.compare_counts()
+    }
+
+    /// Does one step to both servers; what the reference said comes back with the verdict.
+    fn step(&mut self, step: Step) -> Result<(Option<Divergence>, Said)> {
+        let mut said = [Said::default(), Said::default()];
+        for (side, said) in self.sides.iter_mut().zip(&mut said) {
+            side.begin(&step, said)?;
+        }
+        for (side, said) in self.sides.iter_mut().zip(&mut said) {
+            side.finish(&step, said)?;
+        }
+        self.request_count += if let Step::Ask { burst, .. } = &step { burst.len() } else { 1 };
+        self.trace.push(step);
+        for (server, setup) in &mut self.servers {
+            if !server.is_alive() {
+                let name = setup.kind.name();
+                said.iter_mut().for_each(|said| said.lines.push(format!("alive, unlike {name}")));
+                println!("{name} has left\n{}", tail(&setup.log(), 20));
+            }
+        }
+        for (side, said) in self.sides.iter().zip(&mut said) {
+            side.settle_order(&mut said.lines);
+        }
+        let [reference, ringkeeper] = said;
+        if reference.lines == ringkeeper.lines {
+            return Ok((None, reference));
+        }
+        let divergence = self.divergence(reference.lines.clone(), ringkeeper.lines);
+        Ok((Some(divergence), reference))
+    }
+
+    fn divergence(&self, reference: Vec<String>, ringkeeper: Vec<String>) -> Divergence {
+        Divergence { trace: self.trace.clone(), reference, ringkeeper }
+    }
+
+    /// What operators can count when all have left has to be equal too; while watches are there, D-020.
+    fn compare_counts(&self) -> Result<Option<Divergence>> {
+        let count = |side: usize| -> Result<Vec<String>> {
+            let port = self.servers[side].1.port;
+            let names = ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count"];
+            let wanted = |line: &str| names.iter().any(|name| line.split_whitespace().next() == Some(name));
+            let monitored = four_letter(port, "mntr")?;
+            let mut lines: Vec<String> =
+                monitored.lines().filter(|line| wanted(line)).map(|line| line.replace('\t', " ")).collect();
+            lines.sort();
+            lines.extend(four_letter(port, "wchs")?.lines().map(str::to_owned));
+            Ok(lines)
+        };
+        let (reference, ringkeeper) = (count(0)?, count(1)?);
+        Ok((reference != ringkeeper).then(|| self.divergence(reference, ringkeeper)))
+    }
+}
+
+/// Delta debugging: leaves out ever smaller parts of a trace as long as some divergence stays.
+fn shrink(arena: &Arena, mut trace: Vec<Step>) -> Result<Divergence> {
+    let mut best = None;
+    let mut part = trace.len().div_ceil(2);
+    let mut run_count = 0;
+    while part > 0 && run_count < SHRINK_RUNS_MAX {
+        let mut at = 0;
+        while at < trace.len() && run_count < SHRINK_RUNS_MAX {
+            let shorter = [&trace[..at], &trace[(at + part).min(trace.len())..]].concat();
+            run_count += 1;
+            match arena.replay(&shorter)? {
+                Some(divergence) => {
+                    trace = divergence.trace.clone();
+                    best = Some(divergence);
+                }
+                None => at += part,
+            }
+        }
+        part /= 2;
+    }
+    match best {
+        Some(best) => Ok(best),
+        None => arena.replay(&trace)?.ok_or("the divergence does not happen again with the same steps".into()),
+    }
+}
