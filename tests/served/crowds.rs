@@ -1,9 +1,10 @@
 //! Many clients at once, and the limits on how many. Spec: client-protocol 13.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use ringkeeper::wire::client::Request;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
@@ -111,8 +112,8 @@ fn limit_is_kept(setting: &str) {
         }
         // Every way to go gives the place back: a close, a closed session, a half close, a bad length.
         drop(clients.pop());
-        clients.pop().unwrap().must(&ringkeeper::wire::client::Request::CloseSession);
-        clients.pop().unwrap().socket.shutdown(std::net::Shutdown::Write).unwrap();
+        clients.pop().unwrap().must(&Request::CloseSession);
+        clients.pop().unwrap().socket.shutdown(Shutdown::Write).unwrap();
         let _ = clients.pop().unwrap().socket.write_all(&[0xff; 4]);
         eventually("five are admitted again", || {
             clients.extend(is_admitted(&server));
@@ -177,5 +178,40 @@ fn clients_beyond_the_limit_of_open_files_wait_and_harm_nobody() {
         for client in &mut clients {
             client.take_welcome().unwrap();
         }
+    });
+}
+
+/// Every way to come and go, many times: nothing is left behind, neither descriptors nor memory.
+#[test]
+fn connections_that_come_and_go_leave_nothing_behind() {
+    each_layout(|executors| {
+        let server = Setup::new(executors).start();
+        let descriptors =
+            || std::fs::read_dir(format!("/proc/{}/fd", server.process.pid().as_raw_nonzero())).unwrap().count();
+        let round = |count: usize| {
+            for index in 0..count {
+                let mut client = Client::connect(server.socket_anywhere(), 30_000);
+                match index % 4 {
+                    0 => drop(client),
+                    1 => assert_eq!(client.err(&Request::CloseSession), 0),
+                    2 => client.socket.write_all(&[0xff; 4]).unwrap(),
+                    // The server closes, and waits for a client that does not.
+                    _ => drop((client.send(&Request::CloseSession), client.receive(), server.word("srvr"))),
+                }
+            }
+            eventually("all connections are gone", || server.gauge("num_alive_connections") <= 1);
+        };
+        round(200);
+        // Only the one that asks is left; closed sockets may linger for a moment.
+        let (mut few, resident) = (usize::MAX, server.process.resident_bytes());
+        eventually("descriptors settle", || {
+            let before = std::mem::replace(&mut few, descriptors());
+            before == few
+        });
+        round(800);
+        eventually("descriptors are given back", || descriptors() <= few + 2);
+        let grown = server.process.resident_bytes().saturating_sub(resident);
+        // Half of the sessions wait for their timeout.
+        assert!(grown < 4 << 20, "{} KiB for 800 connections", grown >> 10);
     });
 }

@@ -152,6 +152,29 @@ fn full_disk(executors: usize, disk: &SmallDisk) {
     println!("{executors} executors: full after {full_after} writes, {} in the end", acknowledged.writes);
 }
 
+/// With purging a small disk takes any number of writes, and snapshots that do not fit harm nobody.
+#[test]
+fn a_small_disk_that_is_purged_takes_more_than_it_holds() {
+    let disk = match SmallDisk::mount(64) {
+        Ok(disk) => disk,
+        Err(why) => return println!("SKIPPED: no small disk: {why}"),
+    };
+    let elsewhere = Arc::new(tempfile::tempdir().unwrap());
+    let setup = Setup::new(2).with("snapCount=60").with("autopurge.purgeInterval=1s");
+    let server = setup.clone().start_on(elsewhere.clone(), &disk.root().join("data"));
+    let mut acknowledged = Acknowledged::default();
+    let mut client = server.client();
+    while acknowledged.writes < 1500 {
+        // Faster than the purge it may be full for a moment; that is over by itself.
+        eventually("there is room again", || acknowledged.write(&mut client));
+    }
+    let snapshots = server.process.lines_with(&["Snapshot taken"]).len();
+    assert!(snapshots > 5, "{snapshots}");
+    server.stop();
+    let server = setup.start_on(elsewhere, &disk.root().join("data"));
+    acknowledged.verify(&mut server.client());
+}
+
 /// A disk so full from the beginning that there is no room for a log is a start that fails, with a reason.
 #[test]
 fn a_start_without_room_for_a_log_fails_with_a_reason() {
