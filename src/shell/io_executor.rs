@@ -20,6 +20,7 @@ use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::AskedWord;
 use crate::shell::placement::LoadMeter;
+use crate::shell::run::STOP_FLUSH_PATIENCE;
 use crate::shell::turn::Share;
 use crate::wire::jute::Limits;
 
@@ -31,9 +32,6 @@ const ARRIVALS_A_TURN: u32 = 16;
 
 /// Frames waiting in the outbox beyond this stop the reading of sockets until it has left.
 const OUTBOX_BYTES: usize = 1024 * 1024;
-
-/// How long a stopping executor lets its connections take their last bytes.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The connections' way up to the pipeline.
 #[derive(Default)]
@@ -120,7 +118,7 @@ impl IoExecutor {
         take_batches(self.down, &connections, &uplink).await;
         connections.close_all();
         let patience = async {
-            glommio::timer::sleep(STOP_PATIENCE).await;
+            glommio::timer::sleep(STOP_FLUSH_PATIENCE).await;
         };
         futures_lite::future::or(poll_fn(|cx| connections.poll_empty(cx)), patience).await;
         for task in background {

@@ -249,10 +249,8 @@ impl Pipeline {
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
-                StoreEvent::Failed(error) => {
-                    error!("Severe unrecoverable error, from thread : rk-pipeline: {error}");
-                    self.end_with(Fatal::LogFailed(error.to_string()));
-                }
+                // Told by whoever ends the process.
+                StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),
             }
         }
         self.store_events = events;

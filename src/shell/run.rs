@@ -30,8 +30,12 @@ use crate::shell::turn::Share;
 /// Batches of one io executor before the reactor has its turn.
 const BATCHES_A_TURN: u32 = 16;
 
-/// How long a stop may take to answer and write what is in flight, and then again to flush and close the sockets.
+/// How long a stop may take to answer and write what is in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// And then to flush and close the sockets: a client that does not read must not make a supervisor lose its patience, which
+/// is ten seconds at times.
+pub const STOP_FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a stop looks whether the disk has come to rest.
 const STOP_LOOK: Duration = Duration::from_millis(2);
@@ -238,7 +242,7 @@ async fn stop_serving(
     connections.close_all();
     let closed = poll_fn(|cx| connections.poll_empty(cx));
     let out_of_patience = async {
-        glommio::timer::sleep(STOP_PATIENCE).await;
+        glommio::timer::sleep(STOP_FLUSH_PATIENCE).await;
     };
     futures_lite::future::or(closed, out_of_patience).await;
     info!("stopped");

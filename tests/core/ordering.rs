@@ -174,3 +174,24 @@ fn a_client_that_owes_far_too_much_ahead_of_its_next_write_is_closed_and_the_wri
     let read = server.must(other, &get("/", false));
     assert!(matches!(read.response(OpCode::GetData), Response::Data { data: Some(b"stands"), .. }));
 }
+
+/// While the disk stalls, large writes wait in their client's socket and not in our memory.
+#[test]
+fn a_client_has_a_few_megabytes_of_requests_under_way_at_most_and_none_is_skipped() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.slow_disk = true;
+    let mut asked = Vec::new();
+    for xid in 1..=40 {
+        set("/", &[xid as u8; 1_000_000], -1).encode(xid, &mut asked);
+    }
+    let logged = server.log.len();
+    server.bytes(client.connection, &asked);
+    assert!(server.paused.contains(&client.connection), "and its socket is not read");
+    assert!((8..=10).contains(&(server.log.len() - logged)), "{} MB admitted", server.log.len() - logged);
+    server.slow_disk = false;
+    server.disk_finishes();
+    assert!(!server.paused.contains(&client.connection));
+    let xids: Vec<i32> = server.replies(client).iter().map(|reply| reply.xid).collect();
+    assert_eq!(xids, (1..=40).collect::<Vec<_>>());
+}

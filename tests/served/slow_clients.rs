@@ -112,7 +112,7 @@ fn writes_and_large_reads_in_turn_by_a_client_that_does_not_read_are_bounded_too
 }
 
 #[test]
-fn a_watcher_that_never_reads_is_closed_when_it_owes_too_much_and_gives_its_memory_back() {
+fn a_watcher_that_never_reads_is_closed_when_it_owes_too_much() {
     each_layout(|executors| {
         const PATH_BYTES: usize = 250_000;
         let server = Setup::new(executors).start();
@@ -120,33 +120,34 @@ fn a_watcher_that_never_reads_is_closed_when_it_owes_too_much_and_gives_its_memo
         writer.must(&create("/watched", b""));
         let long = format!("/watched/{}", "x".repeat(PATH_BYTES));
         writer.must(&create(&long, b""));
-        let mut watcher = server.client();
-        let mode = AddWatchMode::PersistentRecursive;
-        watcher.must(&Request::AddWatch { path: Some("/watched".into()), mode });
         let before = server.process.resident_bytes();
-        let connected = server.gauge("num_alive_connections");
-        let mut peak = 0;
-        let longest = longest_wait_beside(&server, || {
-            // What the kernel may hold for it comes on top of what the server may.
-            let events = (CLIENT_OUTPUT_HARD_BYTES + (32 << 20)) / PATH_BYTES;
-            for _ in 0..events / 8 {
-                (0..8).for_each(|_| drop(writer.send(&set(&long, b"changed"))));
-                (0..8).for_each(|_| assert_eq!(writer.receive().header.err, 0));
-                peak = peak.max(server.process.resident_bytes());
-            }
-        });
-        assert!(longest < OTHERS_PATIENCE, "others waited {longest:?}");
-        let grown = peak.saturating_sub(before);
-        let allowed = CLIENT_OUTPUT_HARD_BYTES as u64 + 2 * SLACK_BYTES;
-        assert!(grown < allowed, "{} MiB", grown >> 20);
-        assert!(grown > CLIENT_OUTPUT_SOFT_BYTES as u64 * 8, "it was given its chance: {} MiB", grown >> 20);
-        eventually("the watcher is closed", || server.gauge("num_alive_connections") < connected);
-        assert_eq!(server.gauge("watch_count"), 0);
-        eventually("its memory is given back", || {
-            server.process.resident_bytes() < before + CLIENT_OUTPUT_HARD_BYTES as u64 / 2
-        });
-        // Its session did nothing wrong.
-        assert!(server.resume(watcher.session, &watcher.password).is_some());
+        // With one executor twice: what the first watcher cost is there for the second.
+        for _ in executors..3 {
+            let mut watcher = server.client();
+            let mode = AddWatchMode::PersistentRecursive;
+            watcher.must(&Request::AddWatch { path: Some("/watched".into()), mode });
+            let mut peak = 0;
+            let longest = longest_wait_beside(&server, || {
+                // What the kernel may hold for it comes on top of what the server may.
+                let events = (CLIENT_OUTPUT_HARD_BYTES + (24 << 20)) / PATH_BYTES;
+                for _ in 0..events / 8 {
+                    for _ in 0..8 {
+                        writer.send(&set(&long, b"changed"));
+                    }
+                    (0..8).for_each(|_| assert_eq!(writer.receive().header.err, 0));
+                    peak = peak.max(server.process.resident_bytes());
+                }
+            });
+            assert!(longest < OTHERS_PATIENCE, "others waited {longest:?}");
+            let grown = peak.saturating_sub(before);
+            println!("{executors} executors: {} MiB, others waited {longest:?}", grown >> 20);
+            let allowed = CLIENT_OUTPUT_HARD_BYTES as u64 + SLACK_BYTES;
+            assert!(grown < allowed, "{} MiB", grown >> 20);
+            assert!(grown > CLIENT_OUTPUT_HARD_BYTES as u64 / 2, "it was given its chance: {} MiB", grown >> 20);
+            eventually("the watch is gone with its connection", || server.gauge("watch_count") == 0);
+            // Its session did nothing wrong.
+            assert!(server.resume(watcher.session, &watcher.password).is_some());
+        }
         writer.must(&Request::Ping);
     });
 }
