@@ -32,7 +32,7 @@ pub struct Pending {
     pub xid: i32,
     pub opcode: OpCode,
     pub arrived_us: u64,
-    /// Length of its frame.
+    /// Length of its frame, and of the answer that is foreseen for a read.
     pub bytes: usize,
     /// Counted against `largeRequestMaxBytes`; 0 for requests below the threshold.
     pub large_bytes: usize,
@@ -126,7 +126,7 @@ pub struct Connection {
     /// A set, shared with queued reads: a request sees the identities it was sent with.
     pub identities: Rc<[Identity]>,
     pub pending: VecDeque<Pending>,
-    /// Bytes of the requests in `pending`.
+    /// Sum of the bytes in `pending`.
     pub pending_bytes: usize,
     /// Whole frames not looked at yet, because the connection was blocked.
     pub inbox: Vec<u8>,

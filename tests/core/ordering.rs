@@ -159,10 +159,11 @@ fn a_sync_between_two_writes_of_one_flush_is_answered_in_its_place() {
 fn a_client_that_owes_far_too_much_ahead_of_its_next_write_is_closed_and_the_write_stands() {
     let mut server = Server::new();
     let (client, other) = (server.client(), server.client());
-    server.must(other, &create("/large", &[1; 1 << 20], PERSISTENT));
+    server.must(other, &create("/large", b"", PERSISTENT));
     server.deaf.insert(client.connection);
     server.slow_disk = true;
-    server.send(client, 1, &set("/", b"", -1));
+    // Nobody could foresee what these reads will cost.
+    server.send(client, 1, &set("/large", &[1; 1 << 20], -1));
     for xid in 2..100 {
         server.send(client, xid, &get("/large", false));
     }
@@ -173,6 +174,24 @@ fn a_client_that_owes_far_too_much_ahead_of_its_next_write_is_closed_and_the_wri
     assert!(server.replies(client).len() < 70, "64 MiB of answers, not 98");
     let read = server.must(other, &get("/", false));
     assert!(matches!(read.response(OpCode::GetData), Response::Data { data: Some(b"stands"), .. }));
+}
+
+/// A client that does take its answers gets all of them, however many large reads it has between two writes.
+#[test]
+fn a_hundred_large_reads_between_two_writes_are_served_a_few_at_a_time() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/large", &[1; 1 << 20], PERSISTENT));
+    server.slow_disk = true;
+    let mut asked = Vec::new();
+    set("/", b"first", -1).encode(1, &mut asked);
+    (2..=101).for_each(|xid| get("/large", false).encode(xid, &mut asked));
+    set("/", b"second", -1).encode(102, &mut asked);
+    server.bytes(client.connection, &asked);
+    server.disk_finishes();
+    server.disk_finishes();
+    let xids: Vec<i32> = server.replies(client).iter().map(|reply| reply.xid).collect();
+    assert_eq!(xids, (1..=102).collect::<Vec<_>>());
 }
 
 /// While the disk stalls, large writes wait in their client's socket and not in our memory.

@@ -215,3 +215,28 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         assert!(grown < 4 << 20, "{} KiB for 800 connections", grown >> 10);
     });
 }
+
+/// With one request in flight in the whole server the others wait, all in turn, and nobody waits for ever.
+#[test]
+fn a_tiny_limit_of_outstanding_requests_brings_nobody_to_a_stop() {
+    each_layout(|executors| {
+        let server = Setup::new(executors).with("globalOutstandingLimit=1").start();
+        let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
+        let asked = |round: usize| match round % 4 {
+            0 => set("/", b"x"),
+            1 => exists("/", false),
+            2 => Request::Sync { path: Some("/".into()) },
+            _ => Request::Ping,
+        };
+        for client in &mut clients {
+            (0..100).for_each(|round| assert_ne!(client.send(&asked(round)), 0));
+        }
+        for client in &mut clients {
+            for round in 0..100 {
+                let reply = client.receive();
+                assert_eq!((reply.header.err, reply.header.xid == -2), (0, round % 4 == 3));
+            }
+        }
+        assert_eq!(server.gauge("outstanding_requests"), 0);
+    });
+}

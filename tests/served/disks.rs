@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringkeeper::limits::CLIENT_PENDING_BYTES;
 use ringkeeper::wire::client::Request;
 use rustix::process::{Resource, Rlimit, prlimit};
 use tempfile::TempDir;
@@ -35,6 +36,15 @@ impl SmallDisk {
         self.directory.path().join("mounted")
     }
 
+    /// From now on nothing written completes.
+    fn freeze(&self) -> Result<(), String> {
+        run(Command::new("fsfreeze").arg("-f").arg(self.root()))
+    }
+
+    fn thaw(&self) -> Result<(), String> {
+        run(Command::new("fsfreeze").arg("-u").arg(self.root()))
+    }
+
     /// Space somebody else uses.
     fn ballast(&self, mebibytes: u64) -> PathBuf {
         let path = self.root().join("ballast");
@@ -45,6 +55,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        let _ = self.thaw();
         // A killed server's last operations may still hold it for a moment.
         let until = Instant::now() + Duration::from_secs(5);
         while run(Command::new("umount").arg(self.root())).is_err() && Instant::now() < until {
@@ -173,6 +184,61 @@ fn a_small_disk_that_is_purged_takes_more_than_it_holds() {
     server.stop();
     let server = setup.start_on(elsewhere, &disk.root().join("data"));
     acknowledged.verify(&mut server.client());
+}
+
+/// A disk that stalls stops writes, and nothing but writes; they wait in their clients' sockets, not in our memory.
+#[test]
+fn while_the_disk_stalls_reads_go_on_and_memory_is_bounded_and_then_everything_is_answered() {
+    each_layout(|executors| {
+        let disk = match SmallDisk::mount(192) {
+            Ok(disk) => disk,
+            Err(why) => return println!("SKIPPED: no small disk to freeze: {why}"),
+        };
+        stalling_disk(executors, &disk);
+    });
+}
+
+fn stalling_disk(executors: usize, disk: &SmallDisk) {
+    const WRITERS: usize = 4;
+    const WRITES: usize = 24;
+    let elsewhere = Arc::new(tempfile::tempdir().unwrap());
+    let server = Setup::new(executors).with("preAllocSize=8192").start_on(elsewhere, &disk.root().join("data"));
+    let mut reader = server.client();
+    reader.must(&create("/before", b"the stall"));
+    let mut writers: Vec<Client> = (0..WRITERS).map(|_| server.client()).collect();
+    let before = server.process.resident_bytes();
+    if let Err(why) = disk.freeze() {
+        return println!("SKIPPED: the disk cannot be frozen: {why}");
+    }
+    std::thread::scope(|scope| {
+        for (index, client) in writers.iter_mut().enumerate() {
+            scope.spawn(move || {
+                client.socket.set_write_timeout(Some(PATIENCE)).unwrap();
+                let path = format!("/w{index}");
+                client.send(&create(&path, b""));
+                (0..WRITES).for_each(|_| assert_ne!(client.send(&set(&path, &[1; 1_000_000])), 0));
+                (0..=WRITES).for_each(|_| assert_eq!(client.receive().header.err, 0));
+            });
+        }
+        let mut peak = 0;
+        let until = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < until {
+            let asked = Instant::now();
+            assert_eq!(reader.must(&get("/before")).data(), b"the stall");
+            assert_eq!(reader.err(&exists("/w0", false)), -101, "nothing is shown before it is durable");
+            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+            peak = peak.max(server.process.resident_bytes());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(server.word("ruok"), "imok");
+        disk.thaw().unwrap();
+        // A write is kept twice, as a proposal and in the batch it goes to the disk with.
+        let allowed = WRITERS * (2 * (CLIENT_PENDING_BYTES + 1_000_000) + 1_000_000) + (24 << 20);
+        let grown = peak.saturating_sub(before);
+        println!("{executors} executors: {} MiB while the disk stalls", grown >> 20);
+        assert!(grown < allowed as u64, "{} MiB", grown >> 20);
+    });
+    reader.must(&exists("/w0", false));
 }
 
 /// A disk so full from the beginning that there is no room for a log is a start that fails, with a reason.

@@ -194,7 +194,7 @@ impl Node {
         self.push_pending(slot, header.pending(Wait::Commit { zxid }));
     }
 
-    fn admit_read(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], alive: bool) {
+    fn admit_read(&mut self, now: Now, slot: Slot, mut header: Header, body: &[u8], alive: bool) {
         if !alive {
             return self.refuse(now, slot, header, ErrorCode::SessionExpired);
         }
@@ -205,6 +205,7 @@ impl Node {
             let identities = connection.identities.clone();
             return self.answer_read(now, slot, header, body, &identities);
         }
+        header.bytes += self.foreseen_answer_bytes(header.opcode, body);
         let wait = if header.opcode == OpCode::Sync {
             self.outstanding.await_sync(through, connection.id);
             Wait::Sync { body: body.into(), through }
@@ -212,6 +213,22 @@ impl Node {
             Wait::Turn { body: body.into(), identities: connection.identities.clone() }
         };
         self.push_pending(slot, header.pending(wait));
+    }
+
+    /// What a read that waits is going to cost when its turn comes. A write behind it makes its answer due whether the
+    /// client takes answers or not, so it counts from now on. A guess: writes in flight may change it.
+    fn foreseen_answer_bytes(&self, opcode: OpCode, body: &[u8]) -> usize {
+        const NAME_BYTES: usize = 32;
+        let found = |path: &str| self.tree.find(path);
+        match Request::decode(opcode.number(), body, &self.limits) {
+            Ok(Request::GetData { path: Some(path), .. }) => {
+                found(&path).and_then(|id| self.tree.data(id)).map_or(0, <[u8]>::len)
+            }
+            Ok(Request::GetChildren { path: Some(path), .. } | Request::GetChildren2 { path: Some(path), .. }) => {
+                found(&path).map_or(0, |id| self.tree.child_count(id) as usize * NAME_BYTES)
+            }
+            _ => 0,
+        }
     }
 
     /// Answers with an error in its turn.
