@@ -60,10 +60,10 @@ fn a_malformed_multi_is_a_refused_transaction() {
     let item = |opcode: u8, record: &[u8]| [&[0, 0, 0, opcode, 0, 0, 0, 0, 0], record, end].concat();
     let null_id = [&b"\0\0\0\x02/x\0\0\0\0\0\0\0\x01\0\0\0\x1f\0\0\0\x06digest"[..], &[0xff; 4], &[0; 4]].concat();
     for (body, zxids) in [
-        (Vec::new(), 1),                                      // no end
-        (item(99, b""), 1),                                   // no such item
-        (item(2, &[0xff; 8]), 1),                             // a null path
-        (item(1, b"\0\0\0\x01/\0\0\0\0\0\0\0\0\0\0\0\x07"), 1), // flags that are none
+        (Vec::new(), 1),                                              // no end
+        (item(99, b""), 1),                                           // no such item
+        (item(2, &[0xff; 8]), 1),                                     // a null path
+        (item(1, b"\0\0\0\x01/\0\0\0\0\0\0\0\0\0\0\0\x07"), 1),       // flags that are none
         (item(1, b"\0\0\0\x01/\0\0\0\0\xff\xff\xff\xff\0\0\0\0"), 0), // a null ACL
         (item(1, &null_id), 1),
     ] {

@@ -172,7 +172,9 @@ fn get_ephemerals_lists_by_plain_prefix() {
     for path in ["/ab", "/abc", "/x"] {
         server.must(client, &create(path, b"", EPHEMERAL));
     }
-    for (prefix, expected) in [("/a", 2), ("/abc", 1), ("/", 3), ("", 3), ("  ", 3), (" /\u{1}", 3), ("\u{a0}", 0), ("/y", 0)] {
+    for (prefix, expected) in
+        [("/a", 2), ("/abc", 1), ("/", 3), ("", 3), ("  ", 3), (" /\u{1}", 3), ("\u{a0}", 0), ("/y", 0)]
+    {
         let reply = server.must(client, &Request::GetEphemerals { prefix: Some(prefix.into()) });
         let Response::Names(names) = reply.response(OpCode::GetEphemerals) else { panic!() };
         assert_eq!(names.len(), expected, "{prefix:?}");

@@ -351,8 +351,7 @@ const NULL_PATHS: DecodeError = DecodeError::Invalid("null where a list of watch
 
 /// Java walks over these lists without a look and answers -5 when one of them, or a path in it, is null.
 fn decode_paths<'a>(r: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, DecodeError> {
-    r.vector(|r| r.required_string("null where a watched path is required"))?
-        .ok_or(NULL_PATHS)
+    r.vector(|r| r.required_string("null where a watched path is required"))?.ok_or(NULL_PATHS)
 }
 
 fn put_paths(out: &mut Vec<u8>, paths: &[Cow<'_, str>]) {

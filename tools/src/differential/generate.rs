@@ -50,6 +50,8 @@ impl Generator {
             6 | 7 => Step::Handshake(self.handshake()),
             8..=27 => {
                 let count = 2 + self.chance.below(BURST_MAX);
+                // As clients do who come back: identities, then everything else.
+                let auth = (self.chance.below(3) == 0).then(|| self.good_auth());
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
                 // What is sent behind a closeSession may or may not be looked at, and what is sent behind a setACL may
@@ -58,6 +60,7 @@ impl Generator {
                 if let Some(end) = burst.iter().position(is_last) {
                     burst.truncate(end + 1);
                 }
+                burst.splice(0..0, auth);
                 if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
             }
             _ => Step::Ask { slot, burst: vec![self.ask(slot)] },
@@ -247,11 +250,11 @@ impl Generator {
             _ => opcode::CREATE_TTL,
         };
         let path = self.path();
-        let (record, words) = self.create_record(kind, &path);
+        let (record, words) = self.create_record(kind, &path, false);
         Ask::new(kind, words, record).about(&path)
     }
 
-    fn create_record(&mut self, kind: i32, path: &Bytes) -> (Body, String) {
+    fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: bool) -> (Body, String) {
         const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
         let flags = match (kind, self.chance.below(100)) {
             (_, 0..=2) => self.chance.pick(&NO_MODE),
@@ -267,7 +270,10 @@ impl Generator {
             Some(path) if matches!(flags, 2 | 3 | 6) && self.chance.below(2) == 0 => Some([path, &b"-"[..]].concat()),
             path => path.clone(),
         };
-        let (data, acl) = (self.data(), self.acl());
+        let (data, mut acl) = (self.data(), self.acl());
+        if in_multi {
+            acl = acl.or(Some(Vec::new())); // D-002: whether a null one is noticed depends on what else is wrong
+        }
         let record = Body::default().bytes(&path_of_sequence).bytes(&data).acl(&acl).int(flags);
         let words = format!(
             "create (opcode {kind}) {} data {} acl {} flags {flags}",
@@ -404,7 +410,7 @@ impl Generator {
             0..=44 => {
                 let kinds = [1, 1, 15, 15, opcode::CREATE_CONTAINER, opcode::CREATE_TTL];
                 let kind = self.chance.pick(&kinds);
-                let (record, words) = self.create_record(kind, path);
+                let (record, words) = self.create_record(kind, path, true);
                 (kind, record, words)
             }
             45..=64 => {
@@ -482,6 +488,12 @@ impl Generator {
         Ask::new(kind, words, body)
     }
 
+    fn good_auth(&mut self) -> Ask {
+        let user = text(self.chance.pick(&["u:p", "bob:secret", "super:admin"]));
+        let body = Body::default().int(0).bytes(&text("digest")).bytes(&user);
+        self.numbered(Ask::new(opcode::AUTH, format!("auth \"digest\" {}", readable(&user)), body))
+    }
+
     fn auth(&mut self, slot: usize) -> Ask {
         let digest: [&[u8]; 9] =
             [b"u:p", b"u:p", b"bob:secret", b"bob:secret", b"nocolon", b"a:b:c", b"", b":x", b"\xff:x"];
@@ -555,6 +567,7 @@ impl Generator {
         match self.chance.below(12) {
             0 => None,
             1 => Some(Vec::new()),
+            2 if self.chance.below(40) == 0 => Some(vec![b'l'; 300_000]),
             2 => Some(vec![b'd'; 1000]),
             3 => Some(vec![0, 0xff, 0x80]),
             _ => {

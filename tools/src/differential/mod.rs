@@ -77,7 +77,10 @@ pub fn run(options: &Options) -> Result<bool> {
             }
         }
     }
-    println!("{request_count} requests compared, {divergence_count} of {} seeds diverged", options.seeds.clone().count());
+    println!(
+        "{request_count} requests compared, {divergence_count} of {} seeds diverged",
+        options.seeds.clone().count()
+    );
     Ok(divergence_count == 0)
 }
 
@@ -90,7 +93,7 @@ struct Arena {
 
 /// Two servers that have been asked the same so far.
 struct Match {
-    servers: [(Running, Setup); 2],
+    servers: Vec<(Running, Setup)>,
     sides: [Side; 2],
     trace: Vec<Step>,
     request_count: usize,
@@ -125,7 +128,7 @@ impl Arena {
         let servers = [self.reference.start()?, self.ringkeeper.start()?];
         let sides = setups.map(|setup| Side::new(setup.address(), self.session_count));
         let [reference, ringkeeper] = servers;
-        let servers = [(reference, self.reference.clone()), (ringkeeper, self.ringkeeper.clone())];
+        let servers = vec![(reference, self.reference.clone()), (ringkeeper, self.ringkeeper.clone())];
         Ok(Match { servers, sides, trace: Vec::new(), request_count: 0, start: Instant::now() })
     }
 
@@ -143,12 +146,13 @@ impl Arena {
 
 impl Match {
     fn play(&mut self, generator: &mut Generator, step_count: usize) -> Result<Option<Divergence>> {
-        for _ in 0..step_count {
+        for at in 0..step_count {
             if self.start.elapsed() > RUN_TIMEOUT {
                 println!("  out of time after {} steps", self.trace.len());
                 break;
             }
-            let (found, said) = self.step(generator.step())?;
+            let is_half_time = at == step_count / 2;
+            let (found, said) = self.step(if is_half_time { Step::Restart } else { generator.step() })?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -175,6 +179,9 @@ impl Match {
     /// Does one step to both servers; what the reference said comes back with the verdict.
     fn step(&mut self, step: Step) -> Result<(Option<Divergence>, Said)> {
         let mut said = [Said::default(), Said::default()];
+        if step == Step::Restart {
+            self.restart()?;
+        }
         for (side, said) in self.sides.iter_mut().zip(&mut said) {
             side.begin(&step, said)?;
         }
@@ -199,6 +206,14 @@ impl Match {
         }
         let divergence = self.divergence(reference.lines.clone(), ringkeeper.lines);
         Ok((Some(divergence), reference))
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        for (server, setup) in std::mem::take(&mut self.servers) {
+            server.kill()?;
+            self.servers.push((setup.start()?, setup));
+        }
+        Ok(())
     }
 
     fn divergence(&self, reference: Vec<String>, ringkeeper: Vec<String>) -> Divergence {

@@ -30,6 +30,8 @@ pub enum Step {
     WrongPassword { slot: usize },
     /// A new session with such a handshake, closed again at once.
     Handshake(Handshake),
+    /// Both servers are killed and started again on what they wrote.
+    Restart,
 }
 
 /// The parts of a handshake that may vary.
@@ -86,11 +88,13 @@ impl Side {
     /// Does the first half of a step. Both sides begin before either is waited for.
     pub fn begin(&mut self, step: &Step, said: &mut Said) -> Result<()> {
         if let Step::Ask { slot, burst } = step {
-            self.ensure_connected(*slot, said)?;
             let bytes: Vec<u8> = burst.iter().flat_map(Ask::frame).collect();
+            // One request waits for the handshake, several do not: both have to work.
+            let (behind, later) = if burst.len() > 1 { (&bytes[..], &[][..]) } else { (&[][..], &bytes[..]) };
+            let later = if self.ensure_connected(*slot, behind, said)? { later } else { &bytes };
             if let Some(connection) = &mut self.slots[*slot].connection {
                 // A connection that the server has closed shows when it is read.
-                let _ = connection.0.get_mut().write_all(&bytes);
+                let _ = connection.0.get_mut().write_all(later);
             }
         }
         Ok(())
@@ -107,7 +111,7 @@ impl Side {
             Step::TakeOver { slot } => {
                 self.settle(*slot, said)?;
                 let former = self.slots[*slot].connection.take();
-                self.ensure_connected(*slot, said)?;
+                self.ensure_connected(*slot, &[], said)?;
                 if let Some(mut former) = former {
                     said.lines.push(format!("former connection: {}", former.end()));
                 }
@@ -118,12 +122,12 @@ impl Side {
                 if let Some((session_id, password)) = self.slots[*slot].session.clone() {
                     let password = Some(password.iter().map(|byte| !byte).collect());
                     let handshake = Handshake { session_id, password, ..Handshake::standard() };
-                    let (mut connection, line, _) = self.connect(&handshake)?;
+                    let (mut connection, line, _) = self.connect(&handshake, &[])?;
                     said.lines.push(format!("wrong password: {line}, then {}", connection.end()));
                 }
             }
             Step::Handshake(handshake) => {
-                let (mut connection, line, _) = self.connect(handshake)?;
+                let (mut connection, line, _) = self.connect(handshake, &[])?;
                 said.lines.push(line);
                 let close = Ask { xid: 77, ..Ask::new(opcode::CLOSE_SESSION, "", Body::default()) };
                 let _ = connection.0.get_mut().write_all(&close.frame());
@@ -132,6 +136,7 @@ impl Side {
                 }
                 said.lines.push(format!("then {}", connection.end()));
             }
+            Step::Restart => self.slots.iter_mut().for_each(|slot| slot.connection = None),
         }
         Ok(())
     }
@@ -154,27 +159,32 @@ impl Side {
         Ok(())
     }
 
-    fn ensure_connected(&mut self, slot: usize, said: &mut Said) -> Result<()> {
+    /// Connects a slot that has no connection and sends `behind` right behind the handshake; false if it has one.
+    fn ensure_connected(&mut self, slot: usize, behind: &[u8], said: &mut Said) -> Result<bool> {
         if self.slots[slot].connection.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let mut handshake = Handshake::standard();
         if let Some((session_id, password)) = &self.slots[slot].session {
             handshake = Handshake { session_id: *session_id, password: Some(password.clone()), ..handshake };
         }
-        let (connection, line, session) = self.connect(&handshake)?;
+        let (connection, line, session) = self.connect(&handshake, behind)?;
         said.lines.push(format!("slot {slot} {line}"));
         self.slots[slot].connection = session.is_some().then_some(connection);
         self.slots[slot].session = session;
-        Ok(())
+        Ok(true)
     }
 
-    fn connect(&mut self, handshake: &Handshake) -> Result<(Connection, String, Option<(i64, Vec<u8>)>)> {
+    fn connect(
+        &mut self,
+        handshake: &Handshake,
+        behind: &[u8],
+    ) -> Result<(Connection, String, Option<(i64, Vec<u8>)>)> {
         let socket = TcpStream::connect_timeout(&self.address, READ_TIMEOUT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(READ_TIMEOUT))?;
         let mut connection = Connection(BufReader::with_capacity(1 << 16, socket));
-        connection.0.get_mut().write_all(&handshake.frame(self.last_zxid))?;
+        connection.0.get_mut().write_all(&[&handshake.frame(self.last_zxid), behind].concat())?;
         let payload = match connection.frame() {
             Incoming::Frame(payload) => payload,
             Incoming::Closed => return Ok((connection, "no handshake, closed".into(), None)),
