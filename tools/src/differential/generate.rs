@@ -3,8 +3,8 @@
 //!
 //! Steers clear of the intended differences of docs/COMPATIBILITY.md: no TTL request that kills the reference (D-003),
 //! none of the servers' own requests (D-004), no container with other flags (D-005), no wrong password for a session
-//! with a connection (D-001), no text that is no quota where a quota belongs (D-014), no characters beyond U+FFFF where
-//! they are echoed (D-015). Version counters do not get near their end (D-006).
+//! with a connection (D-001), no characters beyond U+FFFF where they are echoed (D-014). Nor is there text that is no
+//! quota where a quota belongs: the reference dies of it (semantics 7.5). Version counters do not get near their end (D-006).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -54,8 +54,8 @@ impl Generator {
                 let auth = (self.chance.below(3) == 0).then(|| self.good_auth());
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
-                // What is sent behind a closeSession may or may not be looked at, and what is sent behind a setACL may
-                // or may not be judged by it (D-018): no promise, no comparison.
+                // What is sent behind a closeSession may or may not be looked at (D-020), and what is sent behind a setACL
+                // may or may not be judged by it (D-017).
                 let is_last = |ask: &Ask| matches!(ask.opcode, opcode::CLOSE_SESSION | opcode::SET_ACL);
                 if let Some(end) = burst.iter().position(is_last) {
                     burst.truncate(end + 1);
@@ -471,7 +471,7 @@ impl Generator {
         let mut body = Body::default().long(relative);
         let mut words = format!("setWatches (opcode {kind}) relative to {relative}");
         for list in 0..if kind == opcode::SET_WATCHES { 3 } else { 5 } {
-            // Only the first: what Java does with the lists before a null one is D-016.
+            // Only the first: what Java does with the lists before a null one is D-015.
             if list == 0 && self.chance.below(30) == 0 {
                 body = body.int(-1);
                 words += &format!(" list {list} null");
@@ -480,7 +480,7 @@ impl Generator {
             let count = self.chance.below(3);
             let mut paths: Vec<Bytes> = (0..count).map(|_| self.echoed_path()).collect();
             if list < 3 {
-                paths.retain(Option::is_some); // D-016 again
+                paths.retain(Option::is_some); // D-015 again
             }
             words += &format!(" [{}]", paths.iter().map(readable).collect::<Vec<_>>().join(", "));
             body = body.paths(&paths);
@@ -635,7 +635,7 @@ impl Generator {
         }
     }
 
-    /// A path that comes back: D-015.
+    /// A path that comes back: D-014.
     fn echoed_path(&mut self) -> Bytes {
         let is_beyond = |path: &Vec<u8>| String::from_utf8_lossy(path).chars().any(|character| character > '\u{ffff}');
         self.path().filter(|path| !is_beyond(path))
@@ -647,7 +647,7 @@ impl Generator {
     }
 
     fn known_path(&mut self) -> Bytes {
-        // Quota nodes only get quotas as their data: D-014.
+        // Quota nodes only get quotas as their data.
         let paths: Vec<&String> = self.known.keys().filter(|path| !path.starts_with("/zookeeper/quota")).collect();
         if paths.is_empty() {
             return text(&self.pool_path());

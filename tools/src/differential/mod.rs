@@ -102,12 +102,7 @@ struct Match {
 
 impl Arena {
     fn new(options: &Options, reference: &Kind, seed: u64) -> Arena {
-        // A property of the whole server can only vary from seed to seed.
-        let extended_types = if seed.is_multiple_of(3) { "false" } else { "true" };
-        let common = [
-            format!("extendedTypesEnabled={extended_types}"),
-            "DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=".into(),
-        ];
+        let common = settings(seed);
         let setup = |kind: Kind, port: u16, own: &[&str]| {
             let directory = target().join(format!("differential/{port}"));
             let own = own.iter().map(|line| (*line).to_owned());
@@ -142,6 +137,22 @@ impl Arena {
         }
         Ok(None)
     }
+}
+
+/// What holds for a whole server varies from seed to seed.
+fn settings(seed: u64) -> Vec<String> {
+    const SUPER: &str = "DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
+    let own: &[&str] = match seed % 16 {
+        1 => &["skipACL=yes"],
+        3 => &["closeSessionTxn.enabled=false"],
+        5 => &["minSessionTimeout=6000", "maxSessionTimeout=50000"],
+        7 => &["enforce.auth.enabled=true", "enforce.auth.schemes=digest"],
+        9 => &["DigestAuthenticationProvider.enabled=false"],
+        11 => &["digest.enabled=false", "globalOutstandingLimit=1"],
+        _ => &[],
+    };
+    let extended_types = format!("extendedTypesEnabled={}", !seed.is_multiple_of(3));
+    own.iter().chain(&[SUPER, extended_types.as_str()]).map(|line| (*line).to_owned()).collect()
 }
 
 impl Match {
@@ -220,7 +231,7 @@ impl Match {
         Divergence { trace: self.trace.clone(), reference, ringkeeper }
     }
 
-    /// What operators can count when all have left has to be equal too; while watches are there, D-020.
+    /// What operators can count when all have left has to be equal too; while watches are there, D-019.
     fn compare_counts(&self) -> Result<Option<Divergence>> {
         let count = |side: usize| -> Result<Vec<String>> {
             let port = self.servers[side].1.port;
