@@ -455,7 +455,10 @@ impl Generator {
     }
 
     fn watch_change(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.echoed_path();
+        let mut path = self.echoed_path();
+        if kind != opcode::ADD_WATCH && path.as_ref().is_none_or(Vec::is_empty) {
+            path = text(&self.pool_path()); // D-012
+        }
         let mode = match kind {
             opcode::ADD_WATCH => self.chance.pick(&[0, 0, 0, 1, 1, 1, 2, -1]),
             _ => self.chance.pick(&[1, 2, 3, 3, 4, 5, 0, 6, -1]),

@@ -30,7 +30,7 @@ use crate::{Result, reference, target};
 
 /// As long as a run may take: behind it lie the reference's removal of containers and the end of sessions.
 const RUN_TIMEOUT: Duration = Duration::from_secs(50);
-const SHRINK_RUNS_MAX: u32 = 40;
+const SHRINK_RUNS_MAX: u32 = 60;
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -249,28 +249,52 @@ impl Match {
     }
 }
 
-/// Delta debugging: leaves out ever smaller parts of a trace as long as some divergence stays.
+/// Delta debugging: leaves out ever smaller parts of a trace, then of its bursts, as long as some divergence stays.
 fn shrink(arena: &Arena, mut trace: Vec<Step>) -> Result<Divergence> {
     let mut best = None;
-    let mut part = trace.len().div_ceil(2);
     let mut run_count = 0;
-    while part > 0 && run_count < SHRINK_RUNS_MAX {
+    let mut diverges = |shorter: &[Step]| -> Result<Option<Vec<Step>>> {
+        run_count += 1;
+        let found = if run_count <= SHRINK_RUNS_MAX { arena.replay(shorter)? } else { None };
+        let shorter = found.as_ref().map(|found| found.trace.clone());
+        best = found.or(best.take());
+        Ok(shorter)
+    };
+    let mut part = trace.len().div_ceil(2);
+    while part > 0 {
         let mut at = 0;
-        while at < trace.len() && run_count < SHRINK_RUNS_MAX {
-            let shorter = [&trace[..at], &trace[(at + part).min(trace.len())..]].concat();
-            run_count += 1;
-            match arena.replay(&shorter)? {
-                Some(divergence) => {
-                    trace = divergence.trace.clone();
-                    best = Some(divergence);
-                }
+        while at < trace.len() {
+            match diverges(&without(&trace, at, part))? {
+                Some(shorter) => trace = shorter,
                 None => at += part,
             }
         }
         part /= 2;
     }
+    // From the end: what was asked last is closest to the cause.
+    for step in (0..trace.len()).rev() {
+        let Some(Step::Ask { slot, mut burst }) = trace.get(step).cloned() else { continue };
+        let mut part = burst.len() / 2;
+        while part > 0 {
+            let mut at = 0;
+            while at < burst.len() && burst.len() > part {
+                let shorter_burst = without(&burst, at, part);
+                let mut shorter = trace.clone();
+                shorter[step] = Step::Ask { slot, burst: shorter_burst.clone() };
+                match diverges(&shorter)? {
+                    Some(shorter) => (trace, burst) = (shorter, shorter_burst),
+                    None => at += part,
+                }
+            }
+            part /= 2;
+        }
+    }
     match best {
         Some(best) => Ok(best),
         None => arena.replay(&trace)?.ok_or("the divergence does not happen again with the same steps".into()),
     }
+}
+
+fn without<T: Clone>(all: &[T], at: usize, count: usize) -> Vec<T> {
+    [&all[..at], &all[(at + count).min(all.len())..]].concat()
 }
