@@ -11,11 +11,16 @@ pub const CLIENT_READ_BYTES: usize = 64 * 1024;
 pub const CLIENT_OUTPUT_SOFT_BYTES: usize = 1024 * 1024;
 
 /// Bytes waiting for one client beyond this close its connection: it stopped reading while notifications kept coming.
-/// One reply to a client that owes nothing may be larger (`getChildren` of a million nodes).
+/// One reply to a client that owes nothing may be larger (`getChildren` of a million nodes), but for a `multiRead`: one
+/// that would be is answered MARSHALLINGERROR.
 pub const CLIENT_OUTPUT_HARD_BYTES: usize = 64 * 1024 * 1024;
 
 /// Requests of one connection that wait for its own earlier writes beyond this stop the reading of more.
 pub const CLIENT_PENDING_REQUESTS: usize = 4096;
+
+/// Bytes of requests of one connection that wait for their answers; beyond this no more of it are read. A disk that stalls
+/// must not make a few clients' large writes fill the memory.
+pub const CLIENT_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ringkeeper::core::metrics::Metrics;
 use ringkeeper::core::{ConnectionId, Input, Now, Output, Zxid};
 use ringkeeper::shell::client_listener::ListenerSettings;
 use ringkeeper::shell::pipeline::{AskedWord, Core};
@@ -47,6 +48,7 @@ struct Echo {
     unsent_bytes: usize,
     connections: usize,
     events: Option<mpsc::Sender<Event>>,
+    metrics: Metrics,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,10 @@ impl Core for Echo {
     fn flush(&mut self, out: &mut Vec<Output>) {
         out.extend(self.replies.drain(..).map(|(connection, bytes)| Output::Send { connection, bytes }));
         out.extend(self.closes.drain(..).map(|connection| Output::Close { connection }));
+    }
+
+    fn metrics(&mut self) -> &mut Metrics {
+        &mut self.metrics
     }
 
     fn word(&mut self, _: Now, asked: AskedWord, _: &Store) -> Vec<u8> {

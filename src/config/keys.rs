@@ -402,7 +402,7 @@ pub const KEYS: &[Key] = &[
     own("ringkeeper.logThread", OneOf(&["auto", "inline", "dedicated"]), "auto", Implemented),
     own("ringkeeper.log.strategy", OneOf(&["dsync", "linked", "o_dsync", "two_step", "buffered", "none"]), "dsync", Implemented),
     own("ringkeeper.log.batchesInFlight", Int { min: 1, max: 2 }, "1", Implemented),
-    own("ringkeeper.minFreeMB", NOT_NEGATIVE, "0", Implemented),
+    own("ringkeeper.minFreeMB", NOT_NEGATIVE, "0", NotYet("writes are refused when the next log segment cannot be made")),
     own("ringkeeper.reportedVersion", Text, "", Implemented),
     own("ringkeeper.logFormat", OneOf(&["java", "json"]), "java", NotYet("the log has one format yet")),
     own("ringkeeper.snapshotMaxMBps", NOT_NEGATIVE, "0", NotYet("snapshots are paced by the requests beside them, not by a rate")),

@@ -32,6 +32,8 @@ pub struct Pending {
     pub xid: i32,
     pub opcode: OpCode,
     pub arrived_us: u64,
+    /// Length of its frame.
+    pub bytes: usize,
     /// Counted against `largeRequestMaxBytes`; 0 for requests below the threshold.
     pub large_bytes: usize,
     pub wait: Wait,
@@ -124,6 +126,8 @@ pub struct Connection {
     /// A set, shared with queued reads: a request sees the identities it was sent with.
     pub identities: Rc<[Identity]>,
     pub pending: VecDeque<Pending>,
+    /// Bytes of the requests in `pending`.
+    pub pending_bytes: usize,
     /// Whole frames not looked at yet, because the connection was blocked.
     pub inbox: Vec<u8>,
     pub inbox_start: usize,
@@ -151,6 +155,7 @@ impl Connection {
             timeout_ms: 0,
             identities: Rc::from([identity]),
             pending: VecDeque::new(),
+            pending_bytes: 0,
             inbox: Vec::new(),
             inbox_start: 0,
             outbox: Vec::new(),
@@ -170,7 +175,10 @@ impl Connection {
 
     /// Whether frames of this connection must wait for something of its own.
     pub fn blocked(&self) -> bool {
-        self.state == State::Connecting || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS || self.owes_too_much()
+        self.state == State::Connecting
+            || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS
+            || self.pending_bytes > limits::CLIENT_PENDING_BYTES
+            || self.owes_too_much()
     }
 
     /// Its client does not take answers as fast as it asks: no more are worked out for now.

@@ -199,6 +199,7 @@ impl Node {
             self.outstanding.requests -= connection.pending.len();
             self.outstanding.large_request_bytes -= std::mem::take(&mut connection.large_request_bytes);
             connection.pending.clear();
+            connection.pending_bytes = 0;
             self.mark_dirty(slot);
         }
     }

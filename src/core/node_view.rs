@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::metrics::Metrics;
 use super::node::Node;
 use super::types::{ConnectionId, Now, SessionId, Zxid};
 use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
@@ -79,6 +80,11 @@ impl Node {
         if let Some(slot) = self.slot(connection) {
             self.connections[slot].stats.packets_received += 1;
         }
+    }
+
+    /// For what the shell measures: disks, refused connections, the start.
+    pub fn metrics_mut(&mut self) -> &mut Metrics {
+        &mut self.metrics
     }
 
     /// `srst`.

@@ -39,6 +39,7 @@ use crate::shell::clock::Clock;
 use crate::shell::io_executor::Uplink;
 use crate::shell::logging::Throttle;
 use crate::shell::pipeline::{AskedWord, PipelineHandle};
+use crate::shell::turn::next_turn;
 use crate::wire::frame::{FirstBytes, FrameAssembler, LENGTH_BYTES, first_bytes, trace_mask};
 use crate::wire::jute::Limits;
 
@@ -48,6 +49,9 @@ const CLOSE_FLUSH_US: u64 = 10_000_000;
 /// After the last byte, wait this long for the client's own FIN. A close with unread bytes in the socket would make the
 /// kernel reset the connection, and the reset can destroy the answer on its way (a word followed by a newline).
 const LINGER_US: u64 = 2_000_000;
+
+/// Reads of one connection before the reactor has its turn; each is up to `CLIENT_READ_BYTES`.
+const READS_A_TURN: usize = 8;
 
 /// Replies up to this size are joined while they wait for the socket, so that one send carries many.
 const JOIN_BYTES: usize = 64 * 1024;
@@ -287,6 +291,8 @@ struct ConnectionOutput {
 /// Why a connection's serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
+    /// Not ended: it has had its turn and has more.
+    Turn,
     /// The client closed, or its socket failed.
     Gone,
     /// Closed by us, everything sent.
@@ -319,7 +325,14 @@ pub async fn serve(accepted: AcceptedSocket, connections: Rc<Connections>, upstr
     connections.enter(&connection);
     upstream.connected(id, peer);
 
-    let serving = poll_fn(|cx| connection.poll_serve(cx, &connections, &upstream));
+    let serving = async {
+        loop {
+            match poll_fn(|cx| connection.poll_serve(cx, &connections, &upstream)).await {
+                End::Turn => next_turn().await,
+                end => return end,
+            }
+        }
+    };
     let end = match AssertUnwindSafe(serving).catch_unwind().await {
         Ok(end) => {
             debug!("/{peer}: closed ({end:?})");
@@ -336,7 +349,12 @@ pub async fn serve(accepted: AcceptedSocket, connections: Rc<Connections>, upstr
         connection.lingering.set(true);
         connections.end_after(&connection, LINGER_US);
         connection.shutdown(Shutdown::Write);
-        let _ = AssertUnwindSafe(poll_fn(|cx| connection.poll_linger(cx, &connections))).catch_unwind().await;
+        let lingering = async {
+            while poll_fn(|cx| connection.poll_linger(cx, &connections)).await == End::Turn {
+                next_turn().await;
+            }
+        };
+        let _ = AssertUnwindSafe(lingering).catch_unwind().await;
     }
     connection.shutdown(Shutdown::Both);
     connections.leave(&connection);
@@ -384,7 +402,7 @@ impl Connection {
 
     fn poll_serve(&self, cx: &mut Context<'_>, connections: &Connections, upstream: &Upstream) -> Poll<End> {
         self.remember(cx.waker());
-        loop {
+        for _ in 0..READS_A_TURN {
             let sent_bytes = self.flush(cx);
             if sent_bytes > 0 {
                 upstream.sent(self.id, sent_bytes);
@@ -410,34 +428,33 @@ impl Connection {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(End::Gone),
                 Poll::Ready(Ok(bytes)) => {
-                    let filled = bytes == scratch.len();
                     if let Err(end) = self.take_input(&scratch[..bytes], connections, upstream) {
                         return Poll::Ready(end);
-                    }
-                    if filled {
-                        // There is more, but the others have waited.
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
                     }
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
             }
         }
+        // There is more, but others and the disk have waited.
+        Poll::Ready(End::Turn)
     }
 
     /// Reads and forgets until the client closes too or its time is up.
-    fn poll_linger(&self, cx: &mut Context<'_>, connections: &Connections) -> Poll<()> {
+    fn poll_linger(&self, cx: &mut Context<'_>, connections: &Connections) -> Poll<End> {
         self.remember(cx.waker());
-        while !self.out_of_time.get() && !connections.stopping.get() {
+        for _ in 0..READS_A_TURN {
+            if self.out_of_time.get() || connections.stopping.get() {
+                return Poll::Ready(End::OutOfTime);
+            }
             let mut scratch = connections.scratch.borrow_mut();
             match Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut scratch) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(bytes)) if bytes > 0 => {}
-                Poll::Ready(_) => break,
+                Poll::Ready(_) => return Poll::Ready(End::Gone),
             }
         }
-        Poll::Ready(())
+        Poll::Ready(End::Turn)
     }
 
     fn take_input(&self, chunk: &[u8], connections: &Connections, upstream: &Upstream) -> Result<(), End> {

@@ -70,6 +70,7 @@ pub struct Admission {
     per_address: u32,
     total: u32,
     counts: Mutex<Counts>,
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -92,12 +93,20 @@ pub struct Permit {
 }
 
 impl Admission {
+    /// A limit of 0 is none.
     pub fn new(per_address: u32, total: u32) -> Arc<Admission> {
-        Arc::new(Admission { per_address, total, counts: Mutex::default() })
+        Arc::new(Admission { per_address, total, counts: Mutex::default(), refused: AtomicU64::new(0) })
     }
 
-    /// A limit of 0 is none.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
+        let admitted = self.count(address);
+        if admitted.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    fn count(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
         let address = address.to_canonical(); // an IPv4 client on a dual-stack socket is the IPv4 client
         let mut counts = self.lock();
         if self.total != 0 && counts.total >= self.total {
@@ -110,6 +119,11 @@ impl Admission {
         counts.by_address.insert(address, from_address + 1);
         counts.total += 1;
         Ok(Permit { admission: self.clone(), address })
+    }
+
+    /// How many were refused since the last call.
+    pub fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
     }
 
     /// Connections open right now.
@@ -223,9 +237,10 @@ impl Chooser {
 // --- handing over ---------------------------------------------------------------------------------------------------
 
 /// The accept thread's end of the way to one executor.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Mailbox {
-    sockets: SyncSender<AcceptedSocket>,
+    /// There until it is dropped.
+    sockets: Option<SyncSender<AcceptedSocket>>,
     waker: Arc<AtomicWaker>,
 }
 
@@ -239,15 +254,23 @@ pub struct Arrivals {
 pub fn mailbox() -> (Mailbox, Arrivals) {
     let (sender, receiver) = sync_channel(HANDOVER_SOCKETS);
     let waker = Arc::new(AtomicWaker::new());
-    (Mailbox { sockets: sender, waker: waker.clone() }, Arrivals { sockets: receiver, waker })
+    (Mailbox { sockets: Some(sender), waker: waker.clone() }, Arrivals { sockets: receiver, waker })
 }
 
 impl Mailbox {
     /// Waits while the executor has too many sockets to take already; `false` when the executor is gone.
     fn deliver(&self, socket: AcceptedSocket) -> bool {
-        let delivered = self.sockets.send(socket).is_ok();
+        let delivered = self.sockets.as_ref().is_some_and(|sockets| sockets.send(socket).is_ok());
         self.waker.wake();
         delivered
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        // First the end, then the word of it.
+        self.sockets = None;
+        self.waker.wake();
     }
 }
 
@@ -497,6 +520,7 @@ mod tests {
         let _again = admission.admit(mapped).unwrap();
         assert_eq!(admission.admit(address(1)).unwrap_err(), Refusal::TooManyFromAddress { max: 2 });
         assert_eq!(admission.connections(), 3);
+        assert_eq!((admission.take_refused(), admission.take_refused()), (3, 0));
     }
 
     #[test]

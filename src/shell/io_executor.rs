@@ -20,13 +20,18 @@ use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::AskedWord;
 use crate::shell::placement::LoadMeter;
+use crate::shell::run::STOP_FLUSH_PATIENCE;
+use crate::shell::turn::Share;
 use crate::wire::jute::Limits;
+
+/// Batches of the pipeline before the reactor has its turn.
+const BATCHES_A_TURN: u32 = 16;
+
+/// Connections begun before the reactor has its turn.
+const ARRIVALS_A_TURN: u32 = 16;
 
 /// Frames waiting in the outbox beyond this stop the reading of sockets until it has left.
 const OUTBOX_BYTES: usize = 1024 * 1024;
-
-/// How long a stopping executor lets its connections take their last bytes.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The connections' way up to the pipeline.
 #[derive(Default)]
@@ -113,7 +118,7 @@ impl IoExecutor {
         take_batches(self.down, &connections, &uplink).await;
         connections.close_all();
         let patience = async {
-            glommio::timer::sleep(STOP_PATIENCE).await;
+            glommio::timer::sleep(STOP_FLUSH_PATIENCE).await;
         };
         futures_lite::future::or(poll_fn(|cx| connections.poll_empty(cx)), patience).await;
         for task in background {
@@ -124,8 +129,10 @@ impl IoExecutor {
 
 /// Turns arriving sockets into connection tasks until the accept thread ends.
 pub async fn take_arrivals(mut arrivals: Arrivals, connections: Rc<Connections>, upstream: Upstream) {
+    let mut share = Share::of(ARRIVALS_A_TURN);
     while let Some(socket) = poll_fn(|cx| arrivals.poll_next(cx)).await {
         glommio::spawn_local(client_connection::serve(socket, connections.clone(), upstream.clone())).detach();
+        share.done_one().await;
     }
 }
 
@@ -148,6 +155,7 @@ async fn send_batches(uplink: Rc<Uplink>, mut sender: Sender<UpBatch>) {
 }
 
 async fn take_batches(mut receiver: Receiver<DownBatch>, connections: &Connections, uplink: &Uplink) {
+    let mut share = Share::of(BATCHES_A_TURN);
     while let Some(batch) = poll_fn(|cx| receiver.poll_receive(cx)).await {
         for event in batch {
             match event {
@@ -163,7 +171,7 @@ async fn take_batches(mut receiver: Receiver<DownBatch>, connections: &Connectio
                 DownEvent::Stop => return,
             }
         }
-        futures_lite::future::yield_now().await;
+        share.done_one().await;
     }
 }
 

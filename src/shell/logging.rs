@@ -52,7 +52,22 @@ pub fn start(level: Option<&str>, my_id: i64) -> Result<LogGuard, LevelError> {
         .fmt_fields(DefaultFields::new())
         .event_format(JavaShape { my_id })
         .init();
+    say_panics_at_once(my_id);
     Ok(LogGuard { _worker: worker })
+}
+
+/// A panic may be the last thing this process does, so its line does not wait for the writing thread.
+fn say_panics_at_once(my_id: i64) {
+    let backtrace = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        eprintln!(
+            "{} [myid:{my_id}] - ERROR [{thread}:panic@0] - Severe unrecoverable error, from thread : {thread}",
+            Timestamp(wall_ms())
+        );
+        backtrace(panic);
+    }));
 }
 
 struct JavaShape {

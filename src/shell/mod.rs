@@ -38,3 +38,4 @@ pub mod signals;
 pub mod snapshot_task;
 pub mod standalone;
 pub mod start;
+pub mod turn;

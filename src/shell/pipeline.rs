@@ -14,9 +14,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use ringkeeper_storage::disk::{DiskEvent, DiskOp};
-use ringkeeper_storage::{Store, StoreEvent};
+use ringkeeper_storage::{SnapshotDone, SnapshotError, Store, StoreEvent};
 use tracing::{error, info, warn};
 
+use crate::core::metrics::Metrics;
 use crate::core::{ConnectionId, Input, LogRoom, Now, Output};
 use crate::shell::bridge::{DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
@@ -38,6 +39,9 @@ pub trait Core {
 
     /// The whole answer to a four-letter word; empty closes without one.
     fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
+
+    /// Where the shell adds what only it can measure.
+    fn metrics(&mut self) -> &mut Metrics;
 }
 
 /// A four-letter word and who sent it.
@@ -81,7 +85,8 @@ pub struct Pipeline {
     /// Raised when the store has something to do.
     disk_work: Rc<Flag>,
     snapshots: SnapshotTrigger,
-    snapshot_running: bool,
+    /// When the running snapshot began.
+    snapshot_began_us: Option<u64>,
     /// For the log line only.
     snapshot_directory: PathBuf,
     slow_flush_us: u64,
@@ -118,7 +123,7 @@ impl Pipeline {
             store_events: Vec::new(),
             disk_work: Rc::default(),
             snapshots: parts.snapshots,
-            snapshot_running: false,
+            snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms * 1000,
             fatal: None,
@@ -233,25 +238,19 @@ impl Pipeline {
             match event {
                 // Durability is a prefix: the last one says it all.
                 StoreEvent::Durable(through) => durable = Some(through),
-                StoreEvent::Flushed { elapsed_us, .. } => self.note_flush(elapsed_us),
+                StoreEvent::Flushed { elapsed_us, records, .. } => self.note_flush(elapsed_us, records),
                 StoreEvent::Room(room) => {
                     let room = core_room(room);
                     self.step(now, Input::LogRoom(room));
                 }
                 StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
                 StoreEvent::SnapshotEnded(ended) => {
-                    match &ended {
-                        Ok(done) => info!("Snapshot taken: {} ({} nodes, {} bytes)", done.zxid, done.nodes, done.bytes),
-                        Err(error) => error!("Snapshot failed, the next one is tried in its turn: {error}"),
-                    }
-                    self.snapshot_running = false;
+                    self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
-                StoreEvent::Failed(error) => {
-                    error!("Severe unrecoverable error, from thread : rk-pipeline: {error}");
-                    self.end_with(Fatal::LogFailed(error.to_string()));
-                }
+                // Told by whoever ends the process.
+                StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),
             }
         }
         self.store_events = events;
@@ -271,12 +270,30 @@ impl Pipeline {
         self.disk_work.raise();
     }
 
+    /// Connections turned away by the listener's limits since the last call.
+    pub fn refused(&mut self, connections: u64) {
+        self.core.metrics().connection_rejected += connections;
+    }
+
     // --- time, beginning and end ---
 
     pub fn tick(&mut self) {
         self.store.retry();
         self.disk_work.raise();
         self.turn(Input::Tick);
+    }
+
+    /// One line for SIGQUIT.
+    pub fn log_state(&self) {
+        let waiting: Vec<usize> = self.downlinks.iter().map(|downlink| downlink.pending.len()).collect();
+        info!(
+            "state: {} connections on this executor, events waiting for the others {waiting:?}, snapshot running {}, \
+             disk at rest {}, {:?}",
+            self.connections.count(),
+            self.snapshot_began_us.is_some(),
+            self.store.is_idle(),
+            self.store.stats()
+        );
     }
 
     /// No more requests are taken; [`Pipeline::is_drained`] turns true when all are answered.
@@ -375,7 +392,7 @@ impl Pipeline {
             }
             Output::SnapshotBegin(header) => {
                 info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
-                self.snapshot_running = true;
+                self.snapshot_began_us = Some(self.clock.mono_us());
                 self.store.begin_snapshot(*header);
                 self.disk_work.raise();
             }
@@ -395,7 +412,7 @@ impl Pipeline {
     }
 
     fn want_snapshot(&mut self, now: Now) {
-        if self.snapshot_running {
+        if self.snapshot_began_us.is_some() {
             warn!("Too busy to snap, skipping: the last snapshot is still being written");
         } else {
             self.core.step(now, Input::SnapshotWanted, &mut self.outputs);
@@ -429,8 +446,27 @@ impl Pipeline {
         }
     }
 
-    fn note_flush(&mut self, elapsed_us: u32) {
+    fn note_snapshot(&mut self, now: Now, ended: &Result<SnapshotDone, SnapshotError>) {
+        let began_us = self.snapshot_began_us.take();
+        match ended {
+            Ok(SnapshotDone { zxid, bytes, nodes }) => {
+                let elapsed_ms = began_us.map_or(0, |began_us| now.mono_us.saturating_sub(began_us) / 1000);
+                info!("Snapshot taken: {zxid} ({nodes} nodes, {bytes} bytes) in {elapsed_ms} ms");
+                self.core.metrics().snapshottime.record(elapsed_ms);
+            }
+            Err(error) => {
+                error!("Snapshot failed, the next one is tried in its turn: {error}");
+                self.core.metrics().snapshot_error_count += 1;
+            }
+        }
+    }
+
+    fn note_flush(&mut self, elapsed_us: u32, records: u32) {
+        let metrics = self.core.metrics();
+        metrics.fsynctime.record(u64::from(elapsed_us) / 1000);
+        metrics.sync_processor_batch_size.record(records.into());
         if u64::from(elapsed_us) > self.slow_flush_us {
+            metrics.fsync_threshold_exceed_count += 1;
             warn!(
                 "fsync-ing the write ahead log in {} took {}ms which will adversely effect operation latency.File size is \
                  {} bytes. See the ZooKeeper troubleshooting guide",

@@ -11,8 +11,8 @@ use glommio::{LocalExecutorBuilder, Placement};
 use crate::config::Pin;
 use crate::shell::client_listener::EXECUTORS_MAX;
 
-/// Long work of one task gives way to timers and sockets this often. The runtime's own default is 100 ms.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// Out of reach on purpose: see `turn.rs`.
+pub const PREEMPT: Duration = Duration::from_secs(3600);
 
 /// Registered with each of an executor's three rings; the default of 10 MiB would not fit a container's memlock limit.
 const IO_MEMORY_BYTES: usize = 1 << 20;

@@ -16,7 +16,7 @@ use tracing::{info, trace, warn};
 use crate::limits::BRIDGE_MESSAGES;
 use crate::shell::bridge::{self, Receiver, UpBatch};
 use crate::shell::client_connection::{Connections, Upstream};
-use crate::shell::client_listener::{self, BoundListener, ClientListener, ExecutorLoad, Mailbox};
+use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::{self, IoExecutor};
 use crate::shell::log_task;
@@ -25,12 +25,23 @@ use crate::shell::placement::LoadMeter;
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_task::{self, SnapshotTrigger};
 use crate::shell::start::{CoreLoader, ServeError, Settings, banner};
+use crate::shell::turn::Share;
 
-/// How long a stop may take to answer and write what is in flight, and then again to flush and close the sockets.
+/// Batches of one io executor before the reactor has its turn.
+const BATCHES_A_TURN: u32 = 16;
+
+/// How long a stop may take to answer and write what is in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// And then to flush and close the sockets: a client that does not read must not make a supervisor lose its patience, which
+/// is ten seconds at times.
+pub const STOP_FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a stop looks whether the disk has come to rest.
 const STOP_LOOK: Duration = Duration::from_millis(2);
+
+/// Without autopurge, more snapshots than this are worth a word at start.
+const SNAPSHOTS_UNPURGED: usize = 10;
 
 /// What is left when the pipeline has ended.
 pub struct Served {
@@ -65,10 +76,19 @@ async fn serve(
     for note in &opened.report().notes {
         warn!("{note}");
     }
-    let core = load(&mut opened, clock.now())?;
+    let mut core = load(&mut opened, clock.now())?;
     let report = opened.report();
-    info!("recovered to {} with {} transactions from the log", report.last_zxid, report.records);
+    let elapsed_ms = clock.mono_us() / 1000;
+    info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
+    core.metrics().dbinittime.record(elapsed_ms);
+    core.metrics().startup_txns_loaded.record(report.records);
     let store = opened.into_store()?;
+    if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {
+        warn!(
+            "{} snapshots are kept and none is ever removed: set autopurge.purgeInterval (hours)",
+            store.stats().snapshots
+        );
+    }
     let ring = Ring::new()?;
 
     let tick = tick_period(settings.tick_ms);
@@ -116,7 +136,6 @@ async fn serve(
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
         glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
-        glommio::spawn_local(run_tick(pipeline.clone(), connections.clone(), own_load, tick)),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
     for (index, uplink) in uplinks.into_iter().enumerate() {
@@ -129,6 +148,15 @@ async fn serve(
 
     let ending = async {
         let listener = listen(listener, mailboxes, loads)?;
+        let admission = listener.as_ref().map(|listener| listener.admission.clone());
+        let _ticking = glommio::spawn_local(run_tick(
+            pipeline.clone(),
+            connections.clone(),
+            admission,
+            stop.clone(),
+            own_load,
+            tick,
+        ));
         ready(listener.as_ref().map(|listener| listener.address));
         serve_until_stopped(&pipeline, &stop).await?;
         stop_serving(&pipeline, &connections, listener).await
@@ -214,19 +242,32 @@ async fn stop_serving(
     connections.close_all();
     let closed = poll_fn(|cx| connections.poll_empty(cx));
     let out_of_patience = async {
-        glommio::timer::sleep(STOP_PATIENCE).await;
+        glommio::timer::sleep(STOP_FLUSH_PATIENCE).await;
     };
     futures_lite::future::or(closed, out_of_patience).await;
     info!("stopped");
     Ok(())
 }
 
-async fn run_tick(pipeline: PipelineHandle, connections: Rc<Connections>, load: Arc<ExecutorLoad>, period: Duration) {
+async fn run_tick(
+    pipeline: PipelineHandle,
+    connections: Rc<Connections>,
+    admission: Option<Arc<Admission>>,
+    stop: StopRequest,
+    load: Arc<ExecutorLoad>,
+    period: Duration,
+) {
     let mut meter = LoadMeter::start();
     loop {
         glommio::timer::sleep(period).await;
         connections.tick();
+        if let Some(admission) = &admission {
+            pipeline.borrow_mut().refused(admission.take_refused());
+        }
         pipeline.borrow_mut().tick();
+        if stop.take_state_wanted() {
+            pipeline.borrow().log_state();
+        }
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
         load.publish(busy_permille, connections.count() as u32);
@@ -234,9 +275,10 @@ async fn run_tick(pipeline: PipelineHandle, connections: Rc<Connections>, load: 
 }
 
 async fn take_batches(pipeline: PipelineHandle, index: usize, mut uplink: Receiver<UpBatch>) {
+    let mut share = Share::of(BATCHES_A_TURN);
     while let Some(batch) = poll_fn(|cx| uplink.poll_receive(cx)).await {
         pipeline.borrow_mut().take_batch(&batch);
-        futures_lite::future::yield_now().await;
+        share.done_one().await;
     }
     pipeline.borrow_mut().executor_lost(index + 1);
 }

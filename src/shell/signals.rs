@@ -1,6 +1,7 @@
 //! Signals, taken by a thread of their own. Spec: operations 1.11.
 //!
-//! SIGTERM and SIGINT end the server cleanly; a second one ends it at once. SIGHUP would otherwise kill a server whose
+//! SIGTERM and SIGINT end the server cleanly; a second one ends it at once. SIGQUIT, which makes a JVM print its threads,
+//! writes a line about queues and disk into the log (within a tick). SIGHUP would otherwise kill a server whose
 //! terminal goes away; there is nothing to re-read yet. SIGXFSZ (a write beyond `ulimit -f`) would kill it without a word,
 //! while the failed write itself ends it with one. Java: `JVM shutdown hooks`.
 
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
@@ -23,6 +24,7 @@ pub struct StopRequest {
 #[derive(Debug, Default)]
 struct Shared {
     requested: AtomicBool,
+    state_wanted: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -34,6 +36,11 @@ impl StopRequest {
         first
     }
 
+    /// Whether somebody wants to see the server's state in its log; true once per SIGQUIT.
+    pub fn take_state_wanted(&self) -> bool {
+        self.shared.state_wanted.swap(false, Ordering::AcqRel)
+    }
+
     /// Ready once asked. One waiter.
     pub fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.waker.register(cx.waker());
@@ -43,11 +50,12 @@ impl StopRequest {
 
 /// Starts the thread that turns signals into a stop request.
 pub fn listen(stop: StopRequest) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGXFSZ])?;
     std::thread::Builder::new().name("rk-signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
                 SIGXFSZ => warn!("a file may not grow any further (ulimit -f)"),
+                SIGQUIT => stop.shared.state_wanted.store(true, Ordering::Release),
                 SIGHUP => info!("SIGHUP: there is nothing to re-read"),
                 _ if stop.ask() => info!("signal {signal}: stopping; a second one stops at once"),
                 _ => {

@@ -8,6 +8,7 @@ use ringkeeper_storage::{Opened, Store};
 use tracing::{error, warn};
 
 use crate::config::Config;
+use crate::core::metrics::Metrics;
 use crate::core::node_view::Wanted;
 use crate::core::replay::{Recovered, Replay, SnapshotReader};
 use crate::core::tree::TreeOptions;
@@ -30,6 +31,10 @@ impl Core for Standalone {
 
     fn flush(&mut self, out: &mut Vec<Output>) {
         self.node.flush(out);
+    }
+
+    fn metrics(&mut self) -> &mut Metrics {
+        self.node.metrics_mut()
     }
 
     fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8> {

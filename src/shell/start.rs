@@ -65,7 +65,10 @@ pub enum ServeError {
     Executor { executor: usize, why: String },
     #[error("executor {0} ended although nobody told it to")]
     ExecutorLost(usize),
-    #[error("the transaction log failed, nothing more was acknowledged: {0}")]
+    /// Begins as Java's line does, for those who have an alert on it.
+    #[error(
+        "Severe unrecoverable error, from thread : rk-pipeline: the transaction log failed, nothing more was acknowledged: {0}"
+    )]
     LogFailed(String),
     #[error("signals cannot be handled: {0}")]
     Signals(std::io::Error),

@@ -19,8 +19,12 @@ pub struct StoreConfig {
     pub batches_in_flight: usize,
     /// A batch is sent at this size at the latest. One record larger than this travels alone.
     pub batch_bytes_max: usize,
-    /// Room is reported `Low` when the current segment has less than this left and the next is not ready.
+    /// Room is reported `Low` when the current segment has less than this left and the next could not be prepared, and
+    /// `None` at a quarter of it.
     pub reserve_bytes: u64,
+    /// How far a segment's mark runs ahead of its batches: about what a restart has to read behind the log's end, and after how
+    /// many bytes one more small write is due.
+    pub mark_bytes: u64,
     /// Chunks of a snapshot on their way to the disk at once.
     pub snapshot_chunks_in_flight: usize,
 }
@@ -34,6 +38,7 @@ impl StoreConfig {
             batches_in_flight: 2,
             batch_bytes_max: 1 << 20,
             reserve_bytes: 8 << 20,
+            mark_bytes: 2 << 20,
             snapshot_chunks_in_flight: 2,
         }
     }
@@ -45,6 +50,7 @@ impl StoreConfig {
         self.batch_bytes_max = self.batch_bytes_max.clamp(BLOCK_BYTES, 16 << 20).next_multiple_of(BLOCK_BYTES);
         self.segment_bytes =
             self.segment_bytes.max(4 * self.batch_bytes_max as u64).next_multiple_of(BLOCK_BYTES as u64);
+        self.mark_bytes = self.mark_bytes.max(BLOCK_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
         self.reserve_bytes = self.reserve_bytes.clamp(BLOCK_BYTES as u64, self.segment_bytes / 2);
         self
     }

@@ -27,6 +27,7 @@ pub struct OpId {
 pub(crate) enum Owner {
     Start,
     LogWrite,
+    LogMark,
     LogFile,
     Prepare,
     Snapshot,

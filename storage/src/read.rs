@@ -50,10 +50,13 @@ impl Reader {
     /// The bytes at `at`, which is a multiple of a block; fewer than asked only where the file ends.
     pub(crate) fn get(&mut self, disk: &mut impl Disk, at: u64, bytes: u64) -> Result<&[u8], StoreError> {
         assert!(at.is_multiple_of(BLOCK_BYTES as u64));
-        let bytes = bytes.min(self.file_bytes.saturating_sub(at));
+        let left = self.file_bytes.saturating_sub(at);
+        let bytes = bytes.min(left);
+        if bytes == 0 {
+            return Ok(&[]);
+        }
         let window_end = self.window_at + self.window.len() as u64;
         if at < self.window_at || at + bytes > window_end {
-            let left = self.file_bytes - at;
             let wanted = bytes.max(self.window_bytes.min(left)).next_multiple_of(BLOCK_BYTES as u64) as usize;
             self.window.clear();
             self.window.resize(wanted);

@@ -50,7 +50,7 @@ pub enum StoreEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogRoom {
     Ample,
-    /// The next segment is not ready and what is left is for sessions and what was already admitted.
+    /// The next segment could not be prepared, and what is left is for sessions and what was already admitted.
     Low,
     /// Admit nothing that needs the log. What was admitted waits for room, unacknowledged.
     None,
@@ -217,7 +217,7 @@ impl<D: Disk> Opened<D> {
         }
         // The name of the snapshot we start from, too, has to survive whatever comes next.
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
-        let start = scan.settle(&mut disk, &mut ids, config.segment_bytes)?;
+        let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (slots, direct) = (config.snapshot_chunks_in_flight, facts.snapshots.direct_io);
         let store = Store {
             log: LogWriter::new(&config, log, facts.log.direct_io, start),
@@ -259,7 +259,7 @@ struct Purge {
     under_way: Option<(OpId, PathBuf)>,
 }
 
-/// The log and the snapshots in service.
+/// The log and the snapshots in service. Holds the directory locks: drop the ring, which waits for what is in flight, before it.
 #[derive(Debug)]
 pub struct Store {
     log: LogWriter,
@@ -323,7 +323,7 @@ impl Store {
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite | Owner::LogFile | Owner::Prepare => {
+            Owner::LogWrite | Owner::LogMark | Owner::LogFile | Owner::Prepare => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
             Owner::Snapshot => {

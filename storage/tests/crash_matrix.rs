@@ -23,9 +23,21 @@ impl History {
     }
 }
 
+/// Behind its mark a segment was never written: that is why a start does not look there.
+fn check_marks(disk: &SharedDisk, tag: &str) {
+    for path in disk.paths(".seg") {
+        let bytes = disk.bytes(&path);
+        let mark = &bytes[4096..];
+        assert!(mark.starts_with(b"rklogmrk"), "{tag}: {}", path.display());
+        let written_below = u64::from_le_bytes(mark[24..32].try_into().unwrap()) as usize;
+        assert!(bytes[written_below..].iter().all(|byte| *byte == 0), "{tag}: {}", path.display());
+    }
+}
+
 /// Opens, checks what is there against the history, and makes it the history.
 fn reopen(disk: &SharedDisk, config: &StoreConfig, history: &mut History, chance: &mut Chance, tag: &str) -> Rig {
     loop {
+        check_marks(disk, tag);
         let mut opened = disk.open(config).unwrap_or_else(|error| panic!("{tag}: {error}"));
         let snapshot = opened.snapshot_header().map_or(0, |header| header.zxid);
         let mut nodes = 0;

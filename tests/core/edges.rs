@@ -1,7 +1,7 @@
 //! What clients may send but should not, and what the disk may do but should not.
 
 use ringkeeper::core::{Input, LogRoom, SessionId, Settings};
-use ringkeeper::wire::client::Request;
+use ringkeeper::wire::client::{MultiReadOp, Request};
 
 use crate::harness::*;
 
@@ -47,7 +47,9 @@ fn a_ping_is_answered_under_its_own_xid_whatever_was_sent() {
     let client = server.client();
     server.slow_disk = true;
     server.send(client, 8, &create("/a", b"", PERSISTENT));
-    [-2, 0, 9].map(|xid| server.send(client, xid, &Request::Ping));
+    for xid in [-2, 0, 9] {
+        server.send(client, xid, &Request::Ping);
+    }
     server.disk_finishes();
     assert_eq!(server.replies(client).iter().map(|reply| reply.xid).collect::<Vec<_>>(), [8, -2, -2, -2]);
 }
@@ -228,5 +230,19 @@ fn sasl_without_a_configuration_ends_with_a_null_token() {
     let client = server.client();
     let reply = server.must(client, &Request::Sasl { token: Some(b"") });
     assert_eq!(reply.body, [0xff; 4]);
+    server.must(client, &exists("/", false));
+}
+
+#[test]
+fn a_multi_read_that_asks_for_gigabytes_is_refused() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/large", &[1; 1 << 20], PERSISTENT));
+    let read = |times| {
+        let op = MultiReadOp::GetData { path: Some("/large".into()), watch: false };
+        Request::MultiRead(vec![op; times])
+    };
+    assert_eq!(server.must(client, &read(10)).body.len() >> 20, 10);
+    assert_eq!(server.err(client, &read(3000)), -5);
     server.must(client, &exists("/", false));
 }

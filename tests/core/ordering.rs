@@ -109,3 +109,89 @@ fn over_the_global_limit_busy_connections_are_not_read() {
     assert!(!server.paused.contains(&busy.connection));
     assert_eq!(server.replies(busy).len(), 5, "nothing was refused");
 }
+
+/// Reads that wait behind a write are answered before the next write of their connection, however much its client owes:
+/// they must not see that write, and it must not be answered before them.
+#[test]
+fn large_reads_between_two_writes_of_one_flush_are_answered_in_their_places() {
+    let mut server = Server::new();
+    let client = server.client();
+    let (before, after) = (vec![1; 1 << 20], vec![2; 1 << 20]);
+    server.must(client, &create("/large", &before, PERSISTENT));
+    server.deaf.insert(client.connection);
+    server.slow_disk = true;
+    server.send(client, 1, &set("/", b"", -1));
+    for xid in 2..=4 {
+        server.send(client, xid, &get("/large", false));
+    }
+    server.send(client, 5, &set("/large", &after, -1));
+    server.send(client, 6, &get("/large", false));
+    server.disk_finishes();
+    server.step(Input::Sent { connection: client.connection, bytes: 10 << 20 });
+    let replies = server.replies(client);
+    assert_eq!(
+        replies.iter().map(|reply| (reply.xid, reply.err)).collect::<Vec<_>>(),
+        (1..=6).map(|xid| (xid, 0)).collect::<Vec<_>>()
+    );
+    for (reply, expected) in [(1, &before), (2, &before), (3, &before), (5, &after)] {
+        assert_eq!(&replies[reply].body[4..][..1 << 20], &expected[..], "{reply}");
+    }
+}
+
+/// What a `sync` waits for and the next write of its connection may come out of the same flush.
+#[test]
+fn a_sync_between_two_writes_of_one_flush_is_answered_in_its_place() {
+    let mut server = Server::new();
+    let (client, other) = (server.client(), server.client());
+    server.slow_disk = true;
+    server.send(other, 1, &set("/", b"theirs", -1));
+    server.send(client, 1, &Request::Sync { path: Some("/".into()) });
+    server.send(client, 2, &get("/", false));
+    server.send(client, 3, &set("/", b"mine", -1));
+    server.disk_finishes();
+    let replies = server.replies(client);
+    assert_eq!(replies.iter().map(|reply| reply.xid).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(matches!(replies[1].response(OpCode::GetData), Response::Data { data: Some(b"theirs"), .. }));
+}
+
+/// Answers that must be worked out before a write, to a client that reads nothing, have a bound all the same.
+#[test]
+fn a_client_that_owes_far_too_much_ahead_of_its_next_write_is_closed_and_the_write_stands() {
+    let mut server = Server::new();
+    let (client, other) = (server.client(), server.client());
+    server.must(other, &create("/large", &[1; 1 << 20], PERSISTENT));
+    server.deaf.insert(client.connection);
+    server.slow_disk = true;
+    server.send(client, 1, &set("/", b"", -1));
+    for xid in 2..100 {
+        server.send(client, xid, &get("/large", false));
+    }
+    server.send(client, 100, &set("/", b"stands", -1));
+    server.disk_finishes();
+    server.slow_disk = false;
+    assert!(server.closed.contains(&client.connection));
+    assert!(server.replies(client).len() < 70, "64 MiB of answers, not 98");
+    let read = server.must(other, &get("/", false));
+    assert!(matches!(read.response(OpCode::GetData), Response::Data { data: Some(b"stands"), .. }));
+}
+
+/// While the disk stalls, large writes wait in their client's socket and not in our memory.
+#[test]
+fn a_client_has_a_few_megabytes_of_requests_under_way_at_most_and_none_is_skipped() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.slow_disk = true;
+    let mut asked = Vec::new();
+    for xid in 1..=40 {
+        set("/", &[xid as u8; 1_000_000], -1).encode(xid, &mut asked);
+    }
+    let logged = server.log.len();
+    server.bytes(client.connection, &asked);
+    assert!(server.paused.contains(&client.connection), "and its socket is not read");
+    assert!((8..=10).contains(&(server.log.len() - logged)), "{} MB admitted", server.log.len() - logged);
+    server.slow_disk = false;
+    server.disk_finishes();
+    assert!(!server.paused.contains(&client.connection));
+    let xids: Vec<i32> = server.replies(client).iter().map(|reply| reply.xid).collect();
+    assert_eq!(xids, (1..=40).collect::<Vec<_>>());
+}

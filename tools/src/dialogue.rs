@@ -81,7 +81,7 @@ impl Flavour {
     fn is_noise(self, line: &str) -> bool {
         match self {
             Flavour::ZkCli => line.is_empty() || line == "WATCHER::" || line.starts_with("SLF4J:"),
-            Flavour::CliMt => line.starts_with("[/marker-"),
+            Flavour::CliMt => line.starts_with("[/marker-") && line.ends_with(": rc = 0"),
         }
     }
 
@@ -281,8 +281,8 @@ impl Session {
     }
 
     fn say(&mut self, line: &str) -> Result<()> {
-        writeln!(self.stdin, "{line}")?;
-        self.stdin.flush()?;
+        // In one write: the C client loses what follows a whole line when it is not a whole line itself.
+        self.stdin.write_all(format!("{line}\n").as_bytes())?;
         Ok(())
     }
 

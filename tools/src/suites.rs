@@ -209,6 +209,20 @@ pub fn node(context: &Context) -> Verdict {
     }
 }
 
+/// A program of ours on the Rust client `zookeeper-client`: a crate of its own, built where its dependencies touch nothing.
+pub fn rust(context: &Context) -> Verdict {
+    let built = target().join("clients/rust");
+    let manifest = root().join("tests/clients/rust/Cargo.toml");
+    let build = run(Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .env("CARGO_TARGET_DIR", &built));
+    match build {
+        Err(why) => skipped(&why.to_string()),
+        Ok(_) => carried_out(compare_program(context, "rust", Command::new(built.join("debug/rust-client-session")))),
+    }
+}
+
 /// Runs `program HOST:PORT` and compares what it prints with `tests/clients/<folder>/expected.txt`.
 fn compare_program(context: &Context, folder: &str, mut program: Command) -> Result<Verdict> {
     let expected = root().join("tests/clients").join(folder).join(EXPECTED);

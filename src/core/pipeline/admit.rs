@@ -20,13 +20,14 @@ pub(super) struct Header {
     pub xid: i32,
     pub opcode: OpCode,
     pub arrived_us: u64,
+    pub bytes: usize,
     pub large_bytes: usize,
 }
 
 impl Header {
     pub fn pending(self, wait: Wait) -> Pending {
-        let Header { xid, opcode, arrived_us, large_bytes } = self;
-        Pending { xid, opcode, arrived_us, large_bytes, wait }
+        let Header { xid, opcode, arrived_us, bytes, large_bytes } = self;
+        Pending { xid, opcode, arrived_us, bytes, large_bytes, wait }
     }
 }
 
@@ -129,7 +130,8 @@ impl Node {
         let Ok(opcode) = OpCode::try_from(header.opcode) else {
             return self.refuse_opcode(slot, header.xid);
         };
-        let mut header = Header { xid: header.xid, opcode, arrived_us: now.mono_us, large_bytes: 0 };
+        let bytes = payload.len();
+        let mut header = Header { xid: header.xid, opcode, arrived_us: now.mono_us, bytes, large_bytes: 0 };
         // Identities are proved at once and out of order; they do not keep a session alive (client-protocol 8.2, 12.11).
         match opcode {
             OpCode::Auth | OpCode::Sasl => return self.on_authenticate(now, slot, header, body),
@@ -226,6 +228,7 @@ impl Node {
         self.outstanding.large_request_bytes += pending.large_bytes;
         let connection = &mut self.connections[slot];
         connection.large_request_bytes += pending.large_bytes;
+        connection.pending_bytes += pending.bytes;
         connection.pending.push_back(pending);
     }
 
@@ -233,6 +236,7 @@ impl Node {
         let connection = &mut self.connections[slot];
         let pending = connection.pending.pop_front()?;
         connection.large_request_bytes -= pending.large_bytes;
+        connection.pending_bytes -= pending.bytes;
         self.outstanding.requests -= 1;
         self.outstanding.large_request_bytes -= pending.large_bytes;
         Some(pending)

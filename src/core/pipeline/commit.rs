@@ -18,6 +18,7 @@ use crate::core::tree::watch::{Happened, WatchTable};
 use crate::core::tree::{Change, ChangeKind, ChangeSink, Identity, acl};
 use crate::core::types::{ConnectionId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::{EventKind, OpCode, Request, WatcherEvent, perms};
 use crate::wire::txn::{DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_txn, encode_txn};
@@ -165,6 +166,7 @@ impl Node {
         self.progress.committed = self.leader.committed();
         let mut waiting = Vec::new();
         while let Some(proposal) = self.leader.pop_committed() {
+            self.answer_ahead_of_next_write(now);
             if let Some(slot) = self.apply(now, proposal) {
                 self.answer_pending(now, slot);
                 if self.connections[slot].paused {
@@ -260,31 +262,52 @@ impl Node {
         answered
     }
 
-    /// Answers everything at the head of a connection's queue that waits for nothing more.
+    /// The write about to be applied must not be seen by what its client asked before: that is answered first, even to a
+    /// client that owes too much already. One that owes far too much ends instead.
+    fn answer_ahead_of_next_write(&mut self, now: Now) {
+        let Some(InFlight { asked: Asked::Request { connection }, .. }) = self.outstanding.proposals.front() else {
+            return;
+        };
+        let Some(slot) = self.slot(*connection) else {
+            return;
+        };
+        while self.is_next_ready(slot) {
+            if self.connections[slot].owed_bytes() > limits::CLIENT_OUTPUT_HARD_BYTES {
+                return self.close(slot);
+            }
+            self.answer_next(now, slot);
+        }
+    }
+
+    /// Answers everything at the head of a connection's queue that waits for nothing more. A client that does not take its
+    /// answers gets no more of them worked out.
     pub(in crate::core) fn answer_pending(&mut self, now: Now, slot: Slot) {
-        while let Some(first) = self.connections[slot].pending.front() {
-            let ready = match &first.wait {
-                Wait::Commit { .. } => false,
-                Wait::Sync { through, .. } => *through <= self.progress.applied,
-                Wait::Turn { .. } | Wait::Refused { .. } => true,
-            };
-            // A client that does not take its answers gets no more of them worked out.
-            if !ready || self.connections[slot].owes_too_much() {
-                return;
+        while self.is_next_ready(slot) && !self.connections[slot].owes_too_much() {
+            self.answer_next(now, slot);
+        }
+    }
+
+    fn is_next_ready(&self, slot: Slot) -> bool {
+        self.connections[slot].pending.front().is_some_and(|next| match &next.wait {
+            Wait::Commit { .. } => false,
+            Wait::Sync { through, .. } => *through <= self.progress.applied,
+            Wait::Turn { .. } | Wait::Refused { .. } => true,
+        })
+    }
+
+    fn answer_next(&mut self, now: Now, slot: Slot) {
+        let Some(pending) = self.pop_pending(slot) else {
+            return;
+        };
+        let header = Header::from(&pending);
+        match pending.wait {
+            Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
+            Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
+            Wait::Refused { error } => {
+                let zxid = self.progress.applied.0 as i64;
+                self.reply_error(now, slot, header, zxid, error);
             }
-            let Some(pending) = self.pop_pending(slot) else {
-                return;
-            };
-            let header = Header::from(&pending);
-            match pending.wait {
-                Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
-                Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
-                Wait::Refused { error } => {
-                    let zxid = self.progress.applied.0 as i64;
-                    self.reply_error(now, slot, header, zxid, error);
-                }
-                Wait::Commit { .. } => unreachable!("not ready"),
-            }
+            Wait::Commit { .. } => unreachable!("not ready"),
         }
     }
 }

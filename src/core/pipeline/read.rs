@@ -9,10 +9,12 @@ use crate::core::node::{Node, Slot};
 use crate::core::tree::watch::WatchMode;
 use crate::core::tree::{Identity, NodeId, acl};
 use crate::core::types::{Now, SessionId};
+use crate::limits;
 use crate::wire::ErrorCode;
+use crate::wire::client::multi::{put_end, put_result};
 use crate::wire::client::reply::{put_acl, put_add_watch, put_bare, put_children2, put_data, put_names, put_who_am_i};
 use crate::wire::client::{
-    AddWatchMode, EventKind, MultiReadOp, MultiResult, ReplyHeader, Request, Response, SetWatches, WatcherEvent, perms,
+    AddWatchMode, EventKind, MultiReadOp, MultiResult, ReplyHeader, Request, SetWatches, WatcherEvent, perms,
 };
 use crate::wire::frame::{begin_frame, end_frame};
 use crate::wire::jute::{put_i32, put_text};
@@ -119,8 +121,15 @@ impl Node {
             }
             Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
             Request::MultiRead(ops) => {
-                let results = ops.iter().map(|op| self.read_item(op, identities)).collect();
-                Response::Multi(results).encode_body(out);
+                // A megabyte of items can ask for gigabytes.
+                let start = out.len();
+                for op in ops {
+                    put_result(out, &self.read_item(op, identities));
+                    if out.len() - start > limits::CLIENT_OUTPUT_HARD_BYTES {
+                        return Err(ErrorCode::MarshallingError);
+                    }
+                }
+                put_end(out);
             }
             Request::WhoAmI => {
                 let users = identities.iter().map(|identity| (identity.scheme.as_str(), user(identity)));

@@ -17,8 +17,8 @@ pub(super) const BARE_REPLY_BYTES: usize = 20;
 
 impl From<&Pending> for Header {
     fn from(pending: &Pending) -> Header {
-        let Pending { xid, opcode, arrived_us, large_bytes, .. } = *pending;
-        Header { xid, opcode, arrived_us, large_bytes }
+        let Pending { xid, opcode, arrived_us, bytes, large_bytes, .. } = *pending;
+        Header { xid, opcode, arrived_us, bytes, large_bytes }
     }
 }
 

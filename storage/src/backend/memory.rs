@@ -111,12 +111,18 @@ impl MemoryDisk {
         }
     }
 
-    /// The bytes behind a name, to damage them.
-    pub fn bytes_mut(&mut self, path: &Path) -> Option<&mut Vec<u8>> {
-        let content = &mut self.contents[*self.names.get(path)?];
-        content.dirty.clear();
+    /// The bytes behind a name, as readers see them.
+    pub fn bytes(&self, path: &Path) -> Option<&[u8]> {
+        Some(&self.contents[*self.names.get(path)?].current)
+    }
+
+    /// Changes what a file holds, behind everybody's back and for good. False when there is no such file.
+    pub fn damage(&mut self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Some(content) = self.names.get(path).map(|content| &mut self.contents[*content]) else { return false };
+        how(&mut content.current);
         content.stable.clone_from(&content.current);
-        Some(&mut content.current)
+        content.dirty.clear();
+        true
     }
 
     pub fn used_bytes(&self) -> u64 {

@@ -271,7 +271,8 @@ impl Ring {
         {
             // SAFETY: the kernel just opened this descriptor for us and nobody else knows it.
             let directory = unsafe { OwnedFd::from_raw_fd(result) };
-            self.directories.insert(path.clone(), directory);
+            // Another flush of it may have been first, and be under way on its descriptor.
+            self.directories.entry(path.clone()).or_insert(directory);
             self.push(index);
             self.enter();
             return;
@@ -443,4 +444,131 @@ fn explain(error: &io::Error) -> RingUnavailable {
         _ => (error.to_string(), "Look for io_uring in the kernel's and the container's settings"),
     };
     RingUnavailable { cause, cure: cure.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Access, Ids, Owner};
+
+    struct Bench {
+        ring: Ring,
+        ids: Ids,
+        directory: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench { ring: Ring::new().unwrap(), ids: Ids::default(), directory: tempfile::tempdir().unwrap() }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        /// All at once; answers in the order of the questions.
+        fn run(&mut self, actions: Vec<Action>) -> Vec<DiskEvent> {
+            let count = actions.len();
+            let mut ops: Vec<_> =
+                actions.into_iter().map(|action| DiskOp { id: self.ids.operation(Owner::Start), action }).collect();
+            self.ring.submit(&mut ops);
+            let mut events = Vec::new();
+            while events.len() < count {
+                self.ring.wait();
+                self.ring.completions(&mut events);
+            }
+            assert_eq!(self.ring.in_flight(), 0);
+            events.sort_by_key(|event| event.id.serial);
+            events
+        }
+
+        fn create(&mut self, name: &str, direct: bool) -> FileId {
+            let (file, path) = (self.ids.file(), self.path(name));
+            let events = self.run(vec![Action::Open { file, path, access: Access::Create, direct }]);
+            assert!(events[0].result.is_ok(), "{events:?}");
+            file
+        }
+    }
+
+    fn buffer(byte: u8, bytes: usize) -> Buffer {
+        let mut buffer = Buffer::with_capacity(bytes);
+        buffer.extend_from_slice(&vec![byte; bytes]);
+        buffer.reused = true;
+        buffer
+    }
+
+    #[test]
+    fn every_operation_does_what_it_says() {
+        let mut bench = Bench::new();
+        let file = bench.create("a", true);
+        let events = bench.run(vec![Action::Allocate { file, offset: 0, bytes: 64 << 10 }]);
+        assert!(events[0].result.is_ok(), "{events:?}");
+        let written = bench.run(vec![
+            Action::Write { file, offset: 0, buffer: buffer(1, 8192), durable: true },
+            Action::Write { file, offset: 8192, buffer: buffer(2, 4096), durable: false },
+            Action::WriteZeroes { file, offset: 12288, bytes: 4096 },
+        ]);
+        let counts: Vec<_> = written.iter().map(|event| event.result.as_ref().unwrap()).collect();
+        assert_eq!(counts, [&8192, &4096, &4096]);
+        let came_back = written[0].buffer.as_ref().unwrap();
+        assert_eq!((came_back.len(), came_back[0]), (8192, 1));
+        assert!(bench.ring.buffer_slots == 0 || came_back.registered.is_some(), "it will be used again");
+        let (from, to, path) = (bench.path("a"), bench.path("b"), bench.directory.path().to_owned());
+        // Two flushes of a directory that is not open yet: both are flushes.
+        let path_too = path.clone();
+        for actions in [
+            vec![Action::Sync { file }, Action::Rename { from, to: to.clone() }],
+            vec![Action::SyncDirectory { path }, Action::SyncDirectory { path: path_too }, Action::Close { file }],
+        ] {
+            let events = bench.run(actions);
+            assert!(events.iter().all(|event| matches!(event.result, Ok(0))), "{events:?}");
+        }
+        let bytes = std::fs::read(&to).unwrap();
+        assert_eq!(bytes.len(), 64 << 10);
+        let runs = [(0..8192, 1), (8192..12288, 2), (12288..64 << 10, 0)];
+        assert!(runs.into_iter().all(|(range, byte)| bytes[range].iter().all(|found| *found == byte)));
+        assert!(bench.run(vec![Action::Unlink { path: to.clone() }])[0].result.is_ok());
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn failures_come_back_as_what_they_are() {
+        let mut bench = Bench::new();
+        let file = bench.ids.file();
+        let nowhere = bench.path("no/where");
+        let events = bench.run(vec![
+            Action::Open { file, path: nowhere.clone(), access: Access::Write, direct: false },
+            Action::Unlink { path: nowhere.clone() },
+            Action::Rename { from: nowhere.clone(), to: bench.path("b") },
+            Action::SyncDirectory { path: nowhere },
+        ]);
+        for event in events {
+            assert_eq!(event.result.unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+        let direct = bench.create("direct", true);
+        let write = Action::Write { file: direct, offset: 100, buffer: buffer(1, 4096), durable: true };
+        let event = bench.run(vec![write]).remove(0);
+        assert_eq!(event.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(event.buffer.unwrap().len(), 4096, "the buffer comes back from a failure, too");
+    }
+
+    #[test]
+    fn dropping_the_ring_waits_for_what_is_in_flight() {
+        let mut bench = Bench::new();
+        let file = bench.create("a", false);
+        let write = Action::Write { file, offset: 0, buffer: buffer(9, 1 << 20), durable: true };
+        bench.ring.submit(&mut vec![DiskOp { id: bench.ids.operation(Owner::Start), action: write }]);
+        let Bench { ring, directory, .. } = bench;
+        drop(ring);
+        assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), vec![9; 1 << 20]);
+    }
+
+    #[test]
+    fn no_ring_comes_with_a_cause_and_a_cure() {
+        for (error, cause) in [(libc::ENOMEM, "locked memory"), (libc::ENOSYS, "kernel"), (libc::EMFILE, "open files")]
+        {
+            let text = explain(&io::Error::from_raw_os_error(error)).to_string();
+            assert!(text.starts_with("io_uring is not available: ") && text.contains(cause), "{text}");
+        }
+    }
 }

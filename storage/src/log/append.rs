@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
-use super::segment::{FIRST_BATCH_AT, SegmentId, SegmentKind};
+use super::segment::{FIRST_BATCH_AT, MARK_AT, SegmentId, SegmentKind, encode_mark};
 use crate::Zxid;
 use crate::config::StoreConfig;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
@@ -32,6 +32,14 @@ pub struct Span {
     pub bytes: u64,
 }
 
+/// A segment that was prepared and not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Empty {
+    pub id: SegmentId,
+    pub capacity: u64,
+    pub mark: u64,
+}
+
 /// Where writing goes on, as recovery left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogStart {
@@ -39,9 +47,10 @@ pub struct LogStart {
     pub capacity: u64,
     /// The next batch goes here; from here on the segment is zeroes.
     pub at: u64,
+    /// Below this the segment's mark lets batches go; 0 when the mark has to be written anew.
+    pub mark: u64,
     pub link: Link,
-    /// Empty segments that follow, with their lengths.
-    pub ready: Vec<(SegmentId, u64)>,
+    pub ready: Vec<Empty>,
     /// Every segment that holds batches, `current` last.
     pub spans: Vec<Span>,
 }
@@ -59,6 +68,8 @@ enum Handle {
 struct Segment {
     id: SegmentId,
     capacity: u64,
+    /// No batch may reach beyond this yet.
+    mark: u64,
     handle: Handle,
 }
 
@@ -81,13 +92,18 @@ pub struct LogWriter {
     batch_bytes_max: usize,
     slots: usize,
     reserve_bytes: u64,
+    mark_bytes: u64,
 
     current: Segment,
     at: u64,
+    /// The mark of the current segment is being raised to this.
+    marking: Option<(OpId, u64)>,
     ready: VecDeque<Segment>,
     preparer: Preparer,
     /// The disk refused the next segment; wait for `retry`.
     prepare_refused: bool,
+    /// It did, and has not given one since.
+    short_of_space: bool,
     /// Files of full segments with writes still in flight.
     retired: Vec<FileId>,
     closing: usize,
@@ -111,24 +127,28 @@ pub struct LogWriter {
 
 impl LogWriter {
     pub fn new(config: &StoreConfig, directory: PathBuf, direct: bool, start: LogStart) -> LogWriter {
-        let closed = |(id, capacity)| Segment { id, capacity, handle: Handle::Closed };
+        let closed = |Empty { id, capacity, mark }| Segment { id, capacity, mark, handle: Handle::Closed };
+        let current = Empty { id: start.current, capacity: start.capacity, mark: start.mark };
         let spare_buffers = (0..=config.batches_in_flight).map(|_| {
             let mut buffer = Buffer::with_capacity(config.batch_bytes_max);
             buffer.reused = true;
             buffer
         });
         LogWriter {
-            preparer: Preparer::new(directory.clone(), direct),
+            preparer: Preparer::new(directory.clone(), direct, config.mark_bytes),
             directory,
             direct,
             segment_bytes: config.segment_bytes,
             batch_bytes_max: config.batch_bytes_max,
             slots: config.batches_in_flight,
             reserve_bytes: config.reserve_bytes,
-            current: closed((start.current, start.capacity)),
+            mark_bytes: config.mark_bytes,
+            current: closed(current),
             at: start.at,
+            marking: None,
             ready: start.ready.into_iter().map(closed).collect(),
             prepare_refused: false,
+            short_of_space: false,
             retired: Vec::new(),
             closing: 0,
             appended: start.link.zxid,
@@ -185,6 +205,7 @@ impl LogWriter {
         }
         self.open_closed(ids, ops);
         while self.in_flight.len() < self.slots && self.send_one(ids, ops) {}
+        self.keep_mark_ahead(ids, ops);
         self.keep_next_coming(ids);
         self.preparer.poll(ids, ops);
     }
@@ -202,6 +223,7 @@ impl LogWriter {
     pub fn on_event(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
             Owner::LogWrite => self.on_written(event, ids, ops, out),
+            Owner::LogMark => self.on_marked(event, out),
             Owner::Prepare => {
                 if let Some(outcome) = self.preparer.on_event(event) {
                     self.on_prepared(outcome, out);
@@ -235,7 +257,8 @@ impl LogWriter {
     pub fn is_idle(&self) -> bool {
         let opening = |segment: &Segment| matches!(segment.handle, Handle::Opening(..));
         let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
-        let at_rest = self.in_flight.is_empty() && files_at_rest && !self.preparer.is_waiting();
+        let writes_at_rest = self.in_flight.is_empty() && self.marking.is_none();
+        let at_rest = writes_at_rest && files_at_rest && !self.preparer.is_waiting();
         at_rest && (self.failed || (self.pending.is_empty() && !self.preparer.is_busy()))
     }
 
@@ -261,6 +284,9 @@ impl LogWriter {
         let Handle::Open(file) = self.current.handle else {
             return false;
         };
+        if self.at + bytes > self.current.mark {
+            return false;
+        }
         let batch = self.pending.pop_front().expect("looked at above");
         let records = batch.records();
         let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.durable);
@@ -283,6 +309,9 @@ impl LogWriter {
         };
         let in_turn = next.id == self.current.id.next(); // not while the one between is being grown
         let large_enough = next.capacity >= FIRST_BATCH_AT + bytes;
+        if self.marking.is_some() {
+            return false; // the file is still being written to
+        }
         let (Handle::Open(file), Handle::Open(_), true) = (self.current.handle, next.handle, in_turn && large_enough)
         else {
             return false;
@@ -293,6 +322,30 @@ impl LogWriter {
         self.at = FIRST_BATCH_AT;
         self.spans.push_back(Span { id: next.id, begins_after: self.sealed.zxid, bytes: next.capacity });
         true
+    }
+
+    /// Raises the mark long before a batch needs it, so that none has to wait.
+    fn keep_mark_ahead(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        let Segment { id: segment, capacity, mark, handle: Handle::Open(file) } = self.current else { return };
+        let next_end = self.at + self.pending.front().map_or(0, OpenBatch::padded_bytes);
+        if self.marking.is_some() || mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2 {
+            return;
+        }
+        let raised = capacity.min(next_end + self.mark_bytes);
+        let id = ids.operation(Owner::LogMark);
+        self.marking = Some((id, raised));
+        let buffer = encode_mark(segment, raised);
+        ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, durable: true } });
+    }
+
+    fn on_marked(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        let (id, raised) = self.marking.take().expect("an answer to a question");
+        assert_eq!(id, event.id, "an answer to this question");
+        match event.result {
+            Ok(bytes) if bytes == BLOCK_BYTES as u64 => self.current.mark = raised,
+            Ok(_) => self.poison(self.current.id, "write", io::ErrorKind::WriteZero.into(), out),
+            Err(source) => self.poison(self.current.id, "write", source, out),
+        }
     }
 
     fn open_closed(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
@@ -320,9 +373,9 @@ impl LogWriter {
                 self.preparer.start(self.current.id.next(), SegmentKind::Next, capacity, ids);
             }
             // One batch larger than a segment: the segment adapts.
-            Some(Segment { id, capacity, handle: Handle::Open(file) }) if capacity < wanted => {
+            Some(Segment { id, capacity, mark, handle: Handle::Open(file) }) if capacity < wanted => {
                 self.ready.pop_front();
-                self.preparer.grow(Prepared { id, file, capacity }, wanted);
+                self.preparer.grow(Prepared { id, file, capacity, mark }, wanted);
             }
             Some(_) => {}
         }
@@ -334,9 +387,10 @@ impl LogWriter {
             Outcome::Failed(error) => (None, Some(error)),
             Outcome::GrowFailed(prepared, error) => (Some(prepared), Some(error)),
         };
-        if let Some(Prepared { id, file, capacity }) = prepared {
-            self.ready.push_front(Segment { id, capacity, handle: Handle::Open(file) });
+        if let Some(Prepared { id, file, capacity, mark }) = prepared {
+            self.ready.push_front(Segment { id, capacity, mark, handle: Handle::Open(file) });
         }
+        self.short_of_space = error.is_some();
         if let Some(error) = error {
             self.prepare_refused = true;
             out.push(StoreEvent::Trouble(format!(
@@ -420,12 +474,12 @@ impl LogWriter {
         }
     }
 
-    /// What is left for writers, seen from now: `Ample` while a next segment is there to go on in.
+    /// What is left for writers. A next segment that is only not ready *yet* is no reason to refuse anybody: batches wait.
     fn room_now(&self) -> LogRoom {
-        let next_ready = self.ready.front().is_some_and(|segment| segment.handle != Handle::Refused);
+        let refused = self.ready.front().is_some_and(|segment| segment.handle == Handle::Refused);
         let left = self.current.capacity.saturating_sub(self.at + self.pending_bytes);
         match left {
-            _ if next_ready && !self.prepare_refused => LogRoom::Ample,
+            _ if !refused && !self.short_of_space => LogRoom::Ample,
             left if left >= self.reserve_bytes => LogRoom::Ample,
             left if left >= self.reserve_bytes / 4 => LogRoom::Low,
             _ => LogRoom::None,
@@ -435,6 +489,7 @@ impl LogWriter {
     fn check_invariants(&self) {
         assert!(self.durable.sequence <= self.sealed.sequence && self.sealed.zxid <= self.appended);
         assert!(self.at <= self.current.capacity && self.in_flight.len() <= self.slots);
+        assert!(self.in_flight.is_empty() || self.at == FIRST_BATCH_AT || self.at <= self.current.mark);
         assert!(
             self.failed || self.in_flight.front().is_none_or(|write| write.link.sequence == self.durable.sequence + 1)
         );

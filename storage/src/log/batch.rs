@@ -196,7 +196,7 @@ impl<'a> Batch<'a> {
     /// What this batch says it follows.
     pub fn link_before(&self) -> Link {
         Link {
-            sequence: self.header.sequence.get() - 1,
+            sequence: self.header.sequence.get().saturating_sub(1),
             checksum: self.header.previous_checksum.get(),
             zxid: Zxid(self.header.previous_zxid.get()),
         }

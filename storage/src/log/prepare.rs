@@ -1,6 +1,6 @@
 //! Making the next segment, in the background, one ahead: so that a commit only ever writes blocks that were written before.
 //!
-//!   open .tmp -> allocate -> zero fill, a piece at a time -> header -> flush -> rename -> directory flush -> ready
+//!   open .tmp -> allocate -> zero fill, a piece at a time -> header and mark -> flush -> rename -> directory flush -> ready
 //!       any step fails (disk full): close, delete the partial file, report; tried again when the caller says so
 //!
 //! One operation is under way at any time, at the lowest weight a disk can be given from here: small pieces, one by one.
@@ -9,7 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::segment::{SegmentId, SegmentKind, encode_header};
+use super::segment::{FIRST_BATCH_AT, SegmentId, SegmentKind, encode_start};
 use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
 use crate::error::LogError;
 
@@ -22,6 +22,7 @@ pub struct Prepared {
     pub id: SegmentId,
     pub file: FileId,
     pub capacity: u64,
+    pub mark: u64,
 }
 
 #[derive(Debug)]
@@ -40,7 +41,7 @@ enum Step {
     Fill {
         at: u64,
     },
-    Header,
+    Start,
     Sync,
     Rename,
     SyncDirectory,
@@ -57,6 +58,7 @@ struct Task {
     /// Blocks before this are written already.
     from: u64,
     capacity: u64,
+    mark: u64,
     step: Step,
     under_way: Option<OpId>,
     error: Option<LogError>,
@@ -67,12 +69,14 @@ struct Task {
 pub struct Preparer {
     directory: PathBuf,
     direct: bool,
+    /// How far a new segment's mark is ahead.
+    mark_bytes: u64,
     task: Option<Task>,
 }
 
 impl Preparer {
-    pub fn new(directory: PathBuf, direct: bool) -> Preparer {
-        Preparer { directory, direct, task: None }
+    pub fn new(directory: PathBuf, direct: bool, mark_bytes: u64) -> Preparer {
+        Preparer { directory, direct, mark_bytes, task: None }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -86,14 +90,16 @@ impl Preparer {
     pub fn start(&mut self, id: SegmentId, kind: SegmentKind, capacity: u64, ids: &mut Ids) {
         assert!(self.task.is_none(), "one segment at a time");
         let file = ids.file();
-        self.task = Some(Task { id, file, kind, from: 0, capacity, step: Step::Open, under_way: None, error: None });
+        let mark = capacity.min(FIRST_BATCH_AT + self.mark_bytes);
+        let (step, under_way, error) = (Step::Open, None, None);
+        self.task = Some(Task { id, file, kind, from: 0, capacity, mark, step, under_way, error });
     }
 
     pub fn grow(&mut self, segment: Prepared, capacity: u64) {
         assert!(self.task.is_none() && capacity > segment.capacity, "one segment at a time, and only upwards");
-        let Prepared { id, file, capacity: from } = segment;
-        let (step, kind) = (Step::Allocate, SegmentKind::Next);
-        self.task = Some(Task { id, file, kind, from, capacity, step, under_way: None, error: None });
+        let Prepared { id, file, capacity: from, mark } = segment;
+        let (kind, step, under_way, error) = (SegmentKind::Next, Step::Allocate, None, None);
+        self.task = Some(Task { id, file, kind, from, capacity, mark, step, under_way, error });
     }
 
     pub fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
@@ -106,8 +112,9 @@ impl Preparer {
             Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
             Step::Allocate => Action::Allocate { file, offset: task.from, bytes: task.capacity - task.from },
             Step::Fill { at } => Action::WriteZeroes { file, offset: at, bytes: PIECE_BYTES.min(task.capacity - at) },
-            Step::Header => {
-                Action::Write { file, offset: 0, buffer: encode_header(task.id, task.kind), durable: false }
+            Step::Start => {
+                let buffer = encode_start(task.id, task.kind, task.mark);
+                Action::Write { file, offset: 0, buffer, durable: false }
             }
             Step::Sync => Action::Sync { file },
             Step::Rename => Action::Rename { from: unfinished, to: task.id.path(&self.directory) },
@@ -125,7 +132,7 @@ impl Preparer {
         assert_eq!(task.under_way.take(), Some(event.id), "an answer to this question");
         let wanted_bytes = match task.step {
             Step::Fill { at } => PIECE_BYTES.min(task.capacity - at),
-            Step::Header => super::segment::FIRST_BATCH_AT,
+            Step::Start => FIRST_BATCH_AT,
             _ => 0,
         };
         let result = match event.result {
@@ -156,13 +163,13 @@ impl Preparer {
             Step::Allocate => Step::Fill { at: task.from },
             Step::Fill { at } if at + wanted_bytes < task.capacity => Step::Fill { at: at + wanted_bytes },
             Step::Fill { .. } if growing => Step::Sync,
-            Step::Fill { .. } => Step::Header,
-            Step::Header => Step::Sync,
+            Step::Fill { .. } => Step::Start,
+            Step::Start => Step::Sync,
             Step::Sync if !growing => Step::Rename,
             Step::Rename => Step::SyncDirectory,
             Step::Sync | Step::SyncDirectory => {
-                let Task { id, file, capacity, .. } = self.task.take().expect("checked above");
-                return Some(Outcome::Ready(Prepared { id, file, capacity }));
+                let Task { id, file, capacity, mark, .. } = self.task.take().expect("checked above");
+                return Some(Outcome::Ready(Prepared { id, file, capacity, mark }));
             }
             Step::Close => Step::Unlink,
             Step::Unlink => return self.end_failed(),
@@ -175,7 +182,9 @@ impl Preparer {
         let error = task.error.expect("a failure has a cause");
         Some(match task.from {
             0 => Outcome::Failed(error),
-            capacity => Outcome::GrowFailed(Prepared { id: task.id, file: task.file, capacity }, error),
+            capacity => {
+                Outcome::GrowFailed(Prepared { id: task.id, file: task.file, capacity, mark: task.mark }, error)
+            }
         })
     }
 }

@@ -23,11 +23,14 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::append::{LogStart, Span};
+use super::append::{Empty, LogStart, Span};
 use super::batch::{Batch, BatchHeader, Durable, HEADER_BYTES, Link};
-use super::prepare::{Outcome, Preparer};
-use super::segment::{FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, SegmentId, SegmentKind, decode_header};
+use super::prepare::{Outcome, Prepared, Preparer};
+use super::segment::{
+    FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, MARK_AT, SegmentId, SegmentKind, decode_header, decode_mark,
+};
 use crate::Zxid;
+use crate::config::StoreConfig;
 use crate::disk::{Access, Action, BLOCK_BYTES, Disk, Ids};
 use crate::error::{Damage, LogError, StoreError};
 use crate::read::{GLANCE_WINDOW_BYTES, Reader, WHOLE_FILE_WINDOW_BYTES, run};
@@ -49,21 +52,30 @@ struct Found {
     id: SegmentId,
     file_bytes: u64,
     kind: Option<SegmentKind>,
-    /// What its first batch follows, when that batch is valid.
-    first: Option<Link>,
+    mark: Option<u64>,
+    /// What its first batch follows, or what is there instead.
+    first: Result<Link, Damage>,
 }
 
 impl Found {
     fn anchor(&self) -> Option<Link> {
         match self.kind {
             Some(SegmentKind::First(base)) => Some(base),
-            _ => self.first,
+            _ => self.first.ok(),
         }
     }
 
     /// Whole blocks only: what a truncated file has left.
     fn capacity(&self) -> u64 {
         self.file_bytes / BLOCK * BLOCK
+    }
+}
+
+impl Found {
+    /// Where there is nothing more to look for behind a log that ends at `end` of this segment. A mark that contradicts what
+    /// was found is as good as none.
+    fn written_below(&self, end: u64) -> u64 {
+        self.mark.filter(|mark| *mark >= end).unwrap_or(u64::MAX).min(self.capacity())
     }
 }
 
@@ -138,7 +150,7 @@ pub fn scan(
     })?;
     scan.records = records;
     scan.end = Some(end);
-    let missing = Missing { file: scan.segments[end.segment].id.file_name(), at: end.at, why };
+    let missing = Missing::behind(&scan, end, why);
     look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
     refuse_if_proven(missing, end.link, proofs)?;
     scan.cut_bytes = scan.dirty.iter().map(|(_, range)| range.end - range.start).sum();
@@ -183,18 +195,14 @@ impl Scan {
         Err(StoreError::Io { path: self.directory.clone(), operation: "read", source })
     }
 
-    /// Makes the end final and stable, and says where to go on. `segment_bytes` is for the first segment of a new log.
-    pub fn settle(mut self, disk: &mut impl Disk, ids: &mut Ids, segment_bytes: u64) -> Result<LogStart, StoreError> {
+    /// Makes the end final and stable, and says where to go on.
+    pub fn settle(mut self, disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig) -> Result<LogStart, StoreError> {
         for name in std::mem::take(&mut self.unfinished) {
             let path = self.directory.join(name);
             run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
         }
-        let first_kept = self.end.map_or(self.segments.len(), |end| end.segment);
-        let ready = self.clear_behind_the_end(disk, ids)?;
-        // The batches of the last slots may have been acknowledged by nobody and flushed by nobody: flush them now.
-        for index in first_kept.saturating_sub(1)..self.segments.len().min(first_kept + 1) {
-            self.rewrite(disk, ids, index, None)?;
-        }
+        self.flush_the_end(disk, ids)?;
+        let ready = self.take_empty_segments(disk, ids)?;
         let directory = self.directory.clone();
         run(disk, ids, &directory, Action::SyncDirectory { path: directory.clone() })?;
         let spans = self.spans();
@@ -205,11 +213,12 @@ impl Scan {
                 // A file cut inside its first block has no room, but a place.
                 capacity: self.segments[end.segment].capacity().max(end.at),
                 at: end.at,
+                mark: self.segments[end.segment].mark.unwrap_or(0),
                 link: end.link,
                 ready,
                 spans,
             }),
-            _ => self.begin(disk, ids, segment_bytes, ready, spans),
+            _ => self.begin(disk, ids, config, ready, spans),
         }
     }
 
@@ -218,18 +227,18 @@ impl Scan {
         &self,
         disk: &mut impl Disk,
         ids: &mut Ids,
-        segment_bytes: u64,
-        ready: Vec<(SegmentId, u64)>,
+        config: &StoreConfig,
+        ready: Vec<Empty>,
         mut spans: Vec<Span>,
     ) -> Result<LogStart, StoreError> {
-        for (id, _) in ready {
+        for Empty { id, .. } in ready {
             let path = id.path(&self.directory);
             run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
         }
         let current = self.segments.last().map_or(SegmentId(1), |last| last.id.next());
         let link = Link { sequence: self.end.map_or(0, |end| end.link.sequence), checksum: 0, zxid: self.snapshot };
-        let mut preparer = Preparer::new(self.directory.clone(), self.direct);
-        preparer.start(current, SegmentKind::First(link), segment_bytes, ids);
+        let mut preparer = Preparer::new(self.directory.clone(), self.direct, config.mark_bytes);
+        preparer.start(current, SegmentKind::First(link), config.segment_bytes, ids);
         let mut ops = Vec::new();
         let prepared = loop {
             preparer.poll(ids, &mut ops);
@@ -244,19 +253,25 @@ impl Scan {
         };
         let path = current.path(&self.directory);
         run(disk, ids, &path, Action::Close { file: prepared.file })?;
-        spans.push(Span { id: current, begins_after: link.zxid, bytes: segment_bytes });
-        Ok(LogStart { current, capacity: prepared.capacity, at: FIRST_BATCH_AT, link, ready: Vec::new(), spans })
+        spans.push(Span { id: current, begins_after: link.zxid, bytes: prepared.capacity });
+        let Prepared { capacity, mark, .. } = prepared;
+        Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, link, ready: Vec::new(), spans })
     }
 
-    /// Zeroes what was cut. Returns the empty segments that can be written next; others are deleted.
-    fn clear_behind_the_end(
-        &mut self,
-        disk: &mut impl Disk,
-        ids: &mut Ids,
-    ) -> Result<Vec<(SegmentId, u64)>, StoreError> {
+    /// Zeroes what was cut, and flushes: batches of the last slots, and marks, may so far be only in a cache.
+    fn flush_the_end(&mut self, disk: &mut impl Disk, ids: &mut Ids) -> Result<(), StoreError> {
         for (index, range) in std::mem::take(&mut self.dirty) {
             self.rewrite(disk, ids, index, Some(range))?;
         }
+        let end = self.end.map_or(self.segments.len(), |end| end.segment);
+        for index in end.saturating_sub(1)..self.segments.len() {
+            self.rewrite(disk, ids, index, None)?;
+        }
+        Ok(())
+    }
+
+    /// The segments behind the end that can be written next; others are deleted.
+    fn take_empty_segments(&mut self, disk: &mut impl Disk, ids: &mut Ids) -> Result<Vec<Empty>, StoreError> {
         let Some(end) = self.end else {
             return Ok(Vec::new());
         };
@@ -264,7 +279,8 @@ impl Scan {
         let mut next = self.segments[end.segment].id.next();
         for found in self.segments.split_off(end.segment + 1) {
             if found.id == next && found.kind == Some(SegmentKind::Next) && found.capacity() > FIRST_BATCH_AT {
-                ready.push((found.id, found.capacity()));
+                let mark = found.mark.unwrap_or(0);
+                ready.push(Empty { id: found.id, capacity: found.capacity(), mark });
                 next = next.next();
             } else {
                 let path = found.id.path(&self.directory);
@@ -320,6 +336,19 @@ struct Missing {
     why: Damage,
 }
 
+impl Missing {
+    /// In the segment where the log ends, or, when there is no trace of it, at the beginning of the next where there is one.
+    fn behind(scan: &Scan, end: Position, why: Damage) -> Missing {
+        let traceless = |damage| matches!(damage, Damage::Zeroes | Damage::Missing);
+        match scan.segments.get(end.segment + 1) {
+            Some(Found { id, first: Err(damage), .. }) if traceless(why) && !traceless(*damage) => {
+                Missing { file: id.file_name(), at: FIRST_BATCH_AT, why: *damage }
+            }
+            _ => Missing { file: scan.segments[end.segment].id.file_name(), at: end.at, why },
+        }
+    }
+}
+
 fn refuse_if_proven(missing: Missing, end: Link, proofs: &[Proof]) -> Result<(), StoreError> {
     match proofs.iter().max_by_key(|proof| proof.durable.sequence) {
         Some(proof) if proof.durable.sequence > end.sequence => Err(refusal(missing, end, proof)),
@@ -349,9 +378,10 @@ fn look_at(
             return Err(LogError::Version { file: id.file_name(), version, supported: FORMAT_VERSION }.into());
         }
     };
-    let first = read_batch(disk, &mut reader, id, FIRST_BATCH_AT)?.ok().map(|batch| batch.link_before());
+    let mark = decode_mark(reader.get(disk, MARK_AT, BLOCK)?, id);
+    let first = read_batch(disk, &mut reader, id, FIRST_BATCH_AT)?.map(|batch| batch.link_before());
     reader.close(disk, ids);
-    Ok(Found { id, file_bytes, kind, first })
+    Ok(Found { id, file_bytes, kind, mark, first })
 }
 
 /// The batch at `at`, or what is there instead. Fails only when reading does.
@@ -417,8 +447,7 @@ fn walk(
             Err(damage) => damage,
         };
         let next = here.segment + 1;
-        let links =
-            scan.segments.get(next).is_some_and(|found| found.id == id.next() && found.first == Some(here.link));
+        let links = scan.segments.get(next).is_some_and(|found| found.id == id.next() && found.first == Ok(here.link));
         reader.close(disk, ids);
         if !links {
             return Ok((here, why));
@@ -438,7 +467,8 @@ fn check_records(batch: &Batch<'_>, segment: SegmentId, here: Position) -> Resul
     Err(refusal(missing, here.link, &Proof { durable, witness: "its right checksum".to_owned() }))
 }
 
-/// Reads everything behind the end: a batch there may prove that something before it was lost; the rest will be zeroed.
+/// Reads everything that was ever written behind the end: a batch there may prove that something before it was lost; the
+/// rest will be zeroed.
 fn look_behind_the_end(
     disk: &mut impl Disk,
     ids: &mut Ids,
@@ -447,11 +477,12 @@ fn look_behind_the_end(
     missing: &Missing,
 ) -> Result<(), StoreError> {
     for index in end.segment..scan.segments.len() {
-        let (id, capacity) = (scan.segments[index].id, scan.segments[index].capacity());
-        let mut reader = scan.reader(disk, ids, index)?;
+        let id = scan.segments[index].id;
         let mut at = if index == end.segment { end.at } else { FIRST_BATCH_AT };
+        let written_below = scan.segments[index].written_below(at);
+        let mut reader = scan.reader(disk, ids, index)?;
         let mut dirty: Option<Range<u64>> = None;
-        while at < capacity {
+        while at < written_below {
             if reader.get(disk, at, BLOCK)? != ZEROES.as_slice() {
                 dirty = Some(dirty.map_or(at, |range| range.start)..at + BLOCK);
                 if let Ok(batch) = read_batch(disk, &mut reader, id, at)? {

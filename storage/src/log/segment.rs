@@ -1,4 +1,8 @@
-//! A segment: a file of already-written blocks, its name and its header.
+//! A segment: a file of already-written blocks, its name, its header and its mark.
+//!
+//! `| header | mark | batch | batch | ... | zeroes |`, the first two a block each. The mark says below which byte anything has ever
+//! been written; it is raised, and stable, before a batch goes beyond it. So a start that looks for what once followed the
+//! end of the log need not read the whole segment to be sure.
 
 use std::mem::{offset_of, size_of};
 use std::path::{Path, PathBuf};
@@ -39,8 +43,10 @@ impl SegmentId {
     }
 }
 
-/// The first batch lies behind the header's block.
-pub const FIRST_BATCH_AT: u64 = BLOCK_BYTES as u64;
+pub const MARK_AT: u64 = BLOCK_BYTES as u64;
+
+/// The first batch lies behind the header's and the mark's block.
+pub const FIRST_BATCH_AT: u64 = 2 * BLOCK_BYTES as u64;
 
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -64,6 +70,24 @@ struct Header {
 const _: () = assert!(size_of::<Header>() == 48);
 const CHECKED_FROM: usize = offset_of!(Header, version);
 
+const MARK_MAGIC: [u8; 8] = *b"rklogmrk";
+
+/// The second block of a segment; the rest of the block is zeroes. The only block that is ever written again: it fits a
+/// sector, and when it cannot be read the whole segment is looked at instead.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Mark {
+    magic: [u8; 8],
+    /// crc32c of everything after this field.
+    checksum: U32,
+    reserved: U32,
+    segment: U64,
+    written_below: U64,
+}
+
+const _: () = assert!(size_of::<Mark>() == 32);
+const MARK_CHECKED_FROM: usize = offset_of!(Mark, reserved);
+
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentKind {
@@ -79,7 +103,38 @@ pub enum HeaderError {
     Version(u32),
 }
 
-pub fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
+/// The first two blocks of a new segment.
+pub fn encode_start(segment: SegmentId, kind: SegmentKind, written_below: u64) -> Buffer {
+    let mut blocks = encode_header(segment, kind);
+    blocks.extend_from_slice(&encode_mark(segment, written_below));
+    blocks
+}
+
+pub fn encode_mark(segment: SegmentId, written_below: u64) -> Buffer {
+    let mut mark = Mark {
+        magic: MARK_MAGIC,
+        checksum: 0.into(),
+        reserved: 0.into(),
+        segment: segment.0.into(),
+        written_below: written_below.into(),
+    };
+    mark.checksum = crc32c::crc32c(&mark.as_bytes()[MARK_CHECKED_FROM..]).into();
+    let mut block = Buffer::with_capacity(BLOCK_BYTES);
+    block.extend_from_slice(mark.as_bytes());
+    block.pad_to_block();
+    block
+}
+
+/// Below which byte anything was ever written. None: the mark is damaged, so it may be anywhere.
+pub fn decode_mark(block: &[u8], segment: SegmentId) -> Option<u64> {
+    let (mark, _) = Mark::ref_from_prefix(block).ok()?;
+    let sound = mark.magic == MARK_MAGIC
+        && mark.checksum.get() == crc32c::crc32c(&mark.as_bytes()[MARK_CHECKED_FROM..])
+        && mark.segment.get() == segment.0;
+    sound.then_some(mark.written_below.get())
+}
+
+fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
     let (starts_log, base) = match kind {
         SegmentKind::First(link) => (1, link),
         SegmentKind::Next => (0, Link::default()),
@@ -143,6 +198,14 @@ mod tests {
             let mut damaged = block.to_vec();
             damaged[at] ^= 4;
             assert_eq!(decode_header(&damaged, SegmentId(5)), Err(HeaderError::Damaged), "byte {at}");
+        }
+        let mark = encode_mark(SegmentId(5), 1 << 20);
+        assert_eq!(decode_mark(&mark, SegmentId(5)), Some(1 << 20));
+        assert_eq!(decode_mark(&mark, SegmentId(6)), None);
+        for at in 0..32 {
+            let mut damaged = mark.to_vec();
+            damaged[at] ^= 4;
+            assert_eq!(decode_mark(&damaged, SegmentId(5)), None, "byte {at}");
         }
         let mut newer = block.to_vec();
         newer[12] = 2;

@@ -220,3 +220,107 @@ pub fn decode_manifest(bytes: &[u8], place: ManifestPlace, zxid: Zxid) -> Result
     }
     Ok(manifest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::memory::Chance;
+    use crate::snapshot::image::AclImage;
+
+    fn node(slot: u32) -> NodeImage {
+        NodeImage {
+            slot,
+            parent: 0,
+            name: format!("name-{slot}"),
+            data: (slot > 2).then(|| vec![slot as u8; 3000]),
+            acl: 1,
+            czxid: i64::MIN,
+            mzxid: i64::MAX,
+            pzxid: 1,
+            ctime: 2,
+            mtime: 3,
+            version: -1,
+            cversion: 4,
+            aversion: 5,
+            ephemeral_owner: -2,
+        }
+    }
+
+    fn manifest(chunks: Vec<ChunkPlace>) -> Manifest {
+        let acl = AclImage { perms: 31, scheme: "world".to_owned(), id: "anyone".to_owned() };
+        let header = SnapshotHeader {
+            zxid: 7,
+            tree_digest: 8,
+            node_count: chunks.iter().map(|chunk| u64::from(chunk.nodes)).sum(),
+            slot_count: 9,
+            acls: vec![(1, vec![acl])],
+            sessions: vec![(-3, 4000)],
+        };
+        Manifest { header, chunks, log_sequence: 5, log_zxid: 6 }
+    }
+
+    #[test]
+    fn a_chunk_passes_only_for_itself() {
+        let nodes: Vec<_> = (0..5).map(node).collect();
+        let mut buffer = Buffer::with_capacity(1);
+        let place = encode_chunk(3, Zxid(7), &nodes, &mut buffer);
+        let bytes = &buffer[..place.bytes as usize];
+        let chunk = Chunk::verify(bytes, 3, Zxid(7), &place).unwrap();
+        let back: Vec<NodeImage> = rkyv::deserialize::<_, rancor::Error>(chunk.nodes).unwrap();
+        assert_eq!(back, nodes);
+        assert!(Chunk::verify(bytes, 4, Zxid(7), &place).is_err());
+        assert!(Chunk::verify(bytes, 3, Zxid(8), &place).is_err());
+        assert!(Chunk::verify(&bytes[..bytes.len() - 1], 3, Zxid(7), &place).is_err());
+        assert!(Chunk::verify(bytes, 3, Zxid(7), &ChunkPlace { nodes: 4, ..place }).is_err());
+    }
+
+    #[test]
+    fn bytes_with_a_right_checksum_and_no_sense_are_an_error_not_a_panic() {
+        // As if a faulty program had written them: the layout check has to hold on its own.
+        let nodes: Vec<_> = (0..5).map(node).collect();
+        let mut buffer = Buffer::with_capacity(1);
+        let whole = encode_chunk(0, Zxid(7), &nodes, &mut buffer);
+        let mut chance = Chance(1);
+        let mut refused = 0;
+        for _ in 0..3000 {
+            let mut bytes = Buffer::with_capacity(1);
+            bytes.extend_from_slice(&buffer[..whole.bytes as usize]);
+            for _ in 0..=chance.below(3) {
+                // Mostly in the archive's own structures, which come last.
+                let reach = bytes.len() as u64 / (1 + chance.below(20));
+                let at = bytes.len() - 1 - chance.below(reach) as usize;
+                bytes[at] = chance.draw() as u8;
+            }
+            let checksum = crc32c::crc32c(&bytes[offset_of!(ChunkHeader, index)..]);
+            bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+            refused += usize::from(Chunk::verify(&bytes, 0, Zxid(7), &ChunkPlace { checksum, ..whole }).is_err());
+        }
+        assert!(refused > 200, "{refused}");
+    }
+
+    #[test]
+    fn the_end_finds_the_manifest_and_nothing_else_does() {
+        let place = ChunkPlace { at: 0, bytes: 4000, nodes: 5, checksum: 1 };
+        let manifest = manifest(vec![place]);
+        let end = encode_end(&manifest, 4096);
+        let file_bytes = 4096 + end.len() as u64;
+        let footer = &end[end.len() - BLOCK_BYTES..];
+        let found = decode_footer(footer, Zxid(7), file_bytes).unwrap();
+        let bytes = &end[..found.bytes as usize];
+        assert_eq!(decode_manifest(bytes, found, Zxid(7)), Ok(manifest));
+        assert!(decode_manifest(bytes, found, Zxid(8)).is_err());
+        assert!(decode_footer(footer, Zxid(8), file_bytes).is_err());
+        assert!(decode_footer(footer, Zxid(7), 4096).is_err(), "points outside of a shorter file");
+        for at in 0..size_of::<Footer>() {
+            let mut damaged = footer.to_vec();
+            damaged[at] ^= 8;
+            assert!(decode_footer(&damaged, Zxid(7), file_bytes).is_err(), "byte {at}");
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = Buffer::with_capacity(bytes.len());
+            damaged.extend_from_slice(bytes);
+            damaged[at] ^= 8;
+            assert!(decode_manifest(&damaged, found, Zxid(7)).is_err(), "byte {at}");
+        }
+    }
+}

@@ -71,11 +71,11 @@ impl SharedDisk {
     }
 
     pub fn bytes(&self, path: &Path) -> Vec<u8> {
-        self.memory.borrow_mut().bytes_mut(path).unwrap().clone()
+        self.memory.borrow().bytes(path).unwrap().to_vec()
     }
 
     pub fn damage(&self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
-        how(self.memory.borrow_mut().bytes_mut(path).unwrap());
+        assert!(self.memory.borrow_mut().damage(path, how));
     }
 }
 
@@ -84,6 +84,7 @@ pub fn small_config() -> StoreConfig {
         segment_bytes: 48 << 10,
         batch_bytes_max: 8 << 10,
         reserve_bytes: 16 << 10,
+        mark_bytes: 12 << 10,
         ..StoreConfig::new("/data", "/data")
     }
 }

@@ -121,6 +121,7 @@ enum Suite {
     C,
     Java,
     Node,
+    Rust,
 }
 
 fn main() -> ExitCode {
@@ -174,7 +175,7 @@ fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
     }
     run_cli_suites(&mut summary, &wanted, &ours);
     // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
-    if [Suite::Cli, Suite::C, Suite::Java, Suite::Node].into_iter().any(wanted) {
+    if [Suite::Cli, Suite::C, Suite::Java, Suite::Node, Suite::Rust].into_iter().any(wanted) {
         match reference::kind() {
             Ok(kind) => run_cli_suites(&mut summary, &wanted, &Context { kind, ..ours }),
             Err(why) => {
@@ -207,13 +208,14 @@ fn cli(server: Server, only: &[Suite], record: bool, place: Place) -> Result<boo
 
 fn run_cli_suites(summary: &mut Summary, wanted: &dyn Fn(Suite) -> bool, context: &Context) {
     type Run = fn(&Context) -> Verdict;
-    let all: [(Suite, &str, Run); 6] = [
+    let all: [(Suite, &str, Run); 7] = [
         (Suite::Cli, "zkCli", suites::zkcli),
         (Suite::C, "C cli", suites::c_cli),
         (Suite::C, "C program", suites::c_program),
         (Suite::Java, "Java program", suites::java),
         (Suite::Java, "Curator program", suites::curator),
         (Suite::Node, "npm program", suites::node),
+        (Suite::Rust, "Rust program", suites::rust),
     ];
     for (suite, name, run) in all {
         if wanted(suite) {

@@ -78,6 +78,9 @@ fn main() -> ExitCode {
          while it started, {stops} asked it to stop; {expiries} expiries checked; slowest restart {restart_max:?}"
     );
     let Err(why) = outcome else {
+        if let Err(why) = crash.setup.wipe() {
+            println!("{}: {why}", crash.setup.directory.display());
+        }
         println!("\n{rounds} passed, 0 failed");
         return ExitCode::SUCCESS;
     };
@@ -129,8 +132,9 @@ impl Crash {
         };
         let mut random = Random::new(seed);
         let directory = target().join(format!("crash/{}", kind.name()));
-        // Snapshots and new log files all the time: the moments that are rare in life are the ones to be killed in.
-        let extra = vec!["snapCount=2000".to_owned()];
+        // Snapshots, new log files and purges all the time: the moments that are rare in life are the ones to be killed in.
+        let extra = ["snapCount=2000", "autopurge.snapRetainCount=3", "autopurge.purgeInterval=1"];
+        let extra = extra.map(str::to_owned).to_vec();
         let setup = Setup { kind, directory, port: arguments.port, tick_ms: TICK_MS, extra };
         setup.wipe()?;
         let actors = (0..arguments.actors).map(|number| Actor::new(number, random.fork())).collect();

@@ -1,0 +1,235 @@
+//! Disks that are full and disks that fail. Each file system is a small one of our own, mounted from a file; that needs
+//! root, and where it cannot be had the test says SKIPPED.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringkeeper::wire::client::Request;
+use rustix::process::{Resource, Rlimit, prlimit};
+use tempfile::TempDir;
+
+use crate::harness::*;
+
+const SYSTEM_ERROR: i32 = -1;
+
+/// A small ext4 in a file, mounted; unmounted and deleted when dropped.
+struct SmallDisk {
+    directory: Arc<TempDir>,
+}
+
+impl SmallDisk {
+    fn mount(mebibytes: u64) -> Result<SmallDisk, String> {
+        let directory = Arc::new(tempfile::tempdir().map_err(|error| error.to_string())?);
+        let (image, root) = (directory.path().join("image"), directory.path().join("mounted"));
+        std::fs::create_dir(&root).map_err(|error| error.to_string())?;
+        run(Command::new("fallocate").arg("-l").arg(format!("{mebibytes}M")).arg(&image))?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&root))?;
+        Ok(SmallDisk { directory })
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("mounted")
+    }
+
+    /// Space somebody else uses.
+    fn ballast(&self, mebibytes: u64) -> PathBuf {
+        let path = self.root().join("ballast");
+        run(Command::new("fallocate").arg("-l").arg(format!("{mebibytes}M")).arg(&path)).unwrap();
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A killed server's last operations may still hold it for a moment.
+        let until = Instant::now() + Duration::from_secs(5);
+        while run(Command::new("umount").arg(self.root())).is_err() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = run(Command::new("umount").args(["-q", "-l"]).arg(self.root()));
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let Output { status, stderr, .. } = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&stderr).trim())),
+    }
+}
+
+/// What was acknowledged: the last number written to each node.
+#[derive(Default)]
+struct Acknowledged {
+    nodes: BTreeMap<String, u32>,
+    writes: u32,
+}
+
+impl Acknowledged {
+    const NODES: u32 = 20;
+    const BYTES: usize = 100_000;
+
+    /// One write; false when it is refused for want of room.
+    fn write(&mut self, client: &mut Client) -> bool {
+        let number = self.writes + 1;
+        let path = format!("/n{}", number % Self::NODES);
+        let mut data = vec![b'.'; Self::BYTES];
+        data[..4].copy_from_slice(&number.to_be_bytes());
+        let request = if self.nodes.contains_key(&path) { set(&path, &data) } else { create(&path, &data) };
+        match client.err(&request) {
+            0 => {
+                self.writes = number;
+                self.nodes.insert(path, number);
+                true
+            }
+            SYSTEM_ERROR => false,
+            other => panic!("error {other}"),
+        }
+    }
+
+    fn verify(&self, client: &mut Client) {
+        for (path, number) in &self.nodes {
+            let reply = client.must(&get(path));
+            assert_eq!(&reply.data()[..4], number.to_be_bytes(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_keeps_reads_and_sessions_and_recovers_by_itself() {
+    each_layout(|executors| {
+        let disk = match SmallDisk::mount(64) {
+            Ok(disk) => disk,
+            Err(why) => return println!("SKIPPED: no small disk to fill: {why}"),
+        };
+        full_disk(executors, &disk);
+    });
+}
+
+fn full_disk(executors: usize, disk: &SmallDisk) {
+    let ballast = disk.ballast(24);
+    let data = disk.root().join("data");
+    let elsewhere = Arc::new(tempfile::tempdir().unwrap());
+    let setup = Setup::new(executors).with("tickTime=400");
+    let server = setup.clone().start_on(elsewhere.clone(), &data);
+    let mut acknowledged = Acknowledged::default();
+    let mut client = server.client();
+    let mut leaving = server.client();
+    while acknowledged.write(&mut client) {
+        assert!(acknowledged.writes < 2000, "64 MiB are never full");
+    }
+    let full_after = acknowledged.writes;
+    assert!(full_after > 100, "it takes what there is room for, not {full_after} writes");
+
+    // Refused, not hung, and nobody is thrown out. Longer than a session lives without being kept alive.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        acknowledged.verify(&mut client);
+        client.must(&Request::Ping);
+        assert!(!acknowledged.write(&mut client), "the disk is still full");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(server.gauge("ringkeeper_writes_refused_disk_full") > 0);
+    assert_eq!(server.word("ruok"), "imok");
+    // Ending a session frees things and is let in for as long as there is any room.
+    leaving.send(&Request::CloseSession);
+    leaving.receive();
+
+    std::fs::remove_file(&ballast).unwrap();
+    eventually("writes are taken again", || acknowledged.write(&mut client));
+    (0..50).for_each(|_| assert!(acknowledged.write(&mut client), "and go on"));
+    let log = server.process.log();
+    assert!(!log.contains("ERROR"), "{log}");
+    server.stop();
+
+    let server = setup.start_on(elsewhere, &data);
+    acknowledged.verify(&mut server.client());
+    assert!(server.resume(client.session, &client.password).is_some(), "its session lives on");
+    println!("{executors} executors: full after {full_after} writes, {} in the end", acknowledged.writes);
+}
+
+/// With purging a small disk takes any number of writes, and snapshots that do not fit harm nobody.
+#[test]
+fn a_small_disk_that_is_purged_takes_more_than_it_holds() {
+    let disk = match SmallDisk::mount(64) {
+        Ok(disk) => disk,
+        Err(why) => return println!("SKIPPED: no small disk: {why}"),
+    };
+    let elsewhere = Arc::new(tempfile::tempdir().unwrap());
+    let setup = Setup::new(2).with("snapCount=60").with("autopurge.purgeInterval=1s");
+    let server = setup.clone().start_on(elsewhere.clone(), &disk.root().join("data"));
+    let mut acknowledged = Acknowledged::default();
+    let mut client = server.client();
+    while acknowledged.writes < 1500 {
+        // Faster than the purge it may be full for a moment; that is over by itself.
+        eventually("there is room again", || acknowledged.write(&mut client));
+    }
+    let snapshots = server.process.lines_with(&["Snapshot taken"]).len();
+    assert!(snapshots > 5, "{snapshots}");
+    server.stop();
+    let server = setup.start_on(elsewhere, &disk.root().join("data"));
+    acknowledged.verify(&mut server.client());
+}
+
+/// A disk so full from the beginning that there is no room for a log is a start that fails, with a reason.
+#[test]
+fn a_start_without_room_for_a_log_fails_with_a_reason() {
+    let disk = match SmallDisk::mount(16) {
+        Ok(disk) => disk,
+        Err(why) => return println!("SKIPPED: no small disk to fill: {why}"),
+    };
+    fill(&disk.root());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = Setup::new(1).write_config(elsewhere.path(), &disk.root().join("data"), free_port());
+    let mut process = Process::spawn(&[config.to_str().unwrap()]);
+    let status = process.wait();
+    assert_eq!(status.code(), Some(1), "{}", process.log());
+    assert!(process.log().to_lowercase().contains("space"), "{}", process.log());
+}
+
+fn fill(directory: &Path) {
+    let file = std::fs::File::create(directory.join("ballast")).unwrap();
+    let zeroes = vec![0; 1 << 20];
+    while std::io::Write::write_all(&mut &file, &zeroes).is_ok() {}
+    let _ = file.sync_all();
+}
+
+/// A log write that fails: nothing after it may be acknowledged, and the process ends with a reason.
+#[test]
+fn after_a_failed_log_write_nothing_is_acknowledged_and_the_process_ends() {
+    each_layout(|executors| {
+        let mut server = Setup::new(executors).start();
+        let mut acknowledged = Acknowledged::default();
+        let mut client = server.client();
+        let mut reader = server.client();
+        (0..40).for_each(|_| assert!(acknowledged.write(&mut client)));
+        let nothing_more = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Some(server.process.pid()), Resource::Fsize, nothing_more).unwrap();
+        for number in 0..20 {
+            // The end may come in the middle of these.
+            let _ = client.try_send(&set("/n1", format!("unacknowledged {number}").as_bytes()));
+        }
+        let told = client.try_receive();
+        assert!(told.as_ref().is_err_and(is_gone), "{told:?}");
+        assert_eq!(server.process.wait().code(), Some(1), "{}", server.process.log());
+        let ended = reader.try_receive();
+        assert!(ended.as_ref().is_err_and(is_gone), "{ended:?}");
+        let errors = server.process.lines_with(&["ERROR"]);
+        assert_eq!(errors.len(), 1, "{}", server.process.log());
+        assert!(errors[0].contains("nothing more was acknowledged") && errors[0].contains("File too large"));
+
+        let server = Setup::new(executors).start_in(server.directory.clone());
+        let mut client = server.client();
+        let after = client.must(&get("/n1")).data().to_vec();
+        if after.starts_with(b"unacknowledged") {
+            // Unknown is not lost: such a write may stand.
+            acknowledged.nodes.remove("/n1");
+        }
+        acknowledged.verify(&mut client);
+        assert!(acknowledged.write(&mut client));
+    });
+}

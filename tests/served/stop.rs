@@ -1,0 +1,159 @@
+//! Ends on request: clean, bounded, and with everything that was acknowledged. Spec: operations 1.11.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ringkeeper::wire::client::Request;
+use rustix::process::Signal;
+
+use crate::harness::*;
+
+/// A supervisor's patience is ten seconds at times (`docker stop`); nobody's last bytes are worth a SIGKILL.
+const STOP_BOUND: Duration = Duration::from_secs(9);
+
+const WRITERS: usize = 8;
+/// Requests a writer has in flight.
+const WINDOW: usize = 32;
+
+/// Creates nodes until the server ends; returns those that were acknowledged.
+fn write_until_the_end(mut client: Client, writer: usize, acknowledged: &AtomicUsize) -> BTreeSet<String> {
+    let (mut stands, mut sent, mut answered) = (BTreeSet::new(), 0, 0);
+    let name = |index: usize| format!("w{writer}-{index:06}");
+    loop {
+        while sent < answered + WINDOW {
+            if client.try_send(&create(&format!("/{}", name(sent)), b"some data")).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        match client.try_receive() {
+            Ok(reply) => {
+                assert_eq!(reply.header.err, 0);
+                stands.insert(name(answered));
+                answered += 1;
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                assert!(is_gone(&error), "{error}");
+                return stands;
+            }
+        }
+    }
+}
+
+fn end_while_writing(executors: usize, signal: Signal, exit_code: Option<i32>) {
+    let mut server = Setup::new(executors).start();
+    let clients: Vec<Client> = (0..WRITERS).map(|_| server.client()).collect();
+    let acknowledged = AtomicUsize::new(0);
+    let (asked, stands) = std::thread::scope(|scope| {
+        let acknowledged = &acknowledged;
+        let writers: Vec<_> = (clients.into_iter().enumerate())
+            .map(|(writer, client)| scope.spawn(move || write_until_the_end(client, writer, acknowledged)))
+            .collect();
+        eventually("writes are under way", || acknowledged.load(Ordering::Relaxed) > 2000);
+        server.signal(signal);
+        let asked = Instant::now();
+        let stands: BTreeSet<String> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+        (asked, stands)
+    });
+    let status = server.process.wait();
+    assert!(asked.elapsed() < STOP_BOUND, "{:?}", asked.elapsed());
+    assert_eq!(status.code(), exit_code, "{}", server.process.log());
+    let server = Setup::new(executors).start_in(server.directory.clone());
+    let there: BTreeSet<String> = server.client().must(&children("/")).names().into_iter().collect();
+    let lost: Vec<&String> = stands.difference(&there).collect();
+    assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), stands.len());
+    // Each writer's nodes are a prefix of what it asked for: nothing overtook anything.
+    for writer in 0..WRITERS {
+        let mine: Vec<&String> = there.iter().filter(|name| name.starts_with(&format!("w{writer}-"))).collect();
+        let last = mine.last().map_or(0, |name| name[3..].parse::<usize>().unwrap() + 1);
+        assert_eq!(last, mine.len(), "a gap among the writes of writer {writer}");
+    }
+}
+
+#[test]
+fn a_stop_in_the_middle_of_writes_keeps_every_acknowledged_one_and_exits_with_0() {
+    each_layout(|executors| {
+        end_while_writing(executors, Signal::TERM, Some(0));
+        end_while_writing(executors, Signal::INT, Some(0));
+    });
+}
+
+#[test]
+fn a_kill_in_the_middle_of_writes_keeps_every_acknowledged_one() {
+    each_layout(|executors| end_while_writing(executors, Signal::KILL, None));
+}
+
+#[test]
+fn a_stop_does_not_wait_long_for_a_client_that_does_not_read() {
+    each_layout(|executors| {
+        let mut server = Setup::new(executors).start();
+        let mut bad = server.client();
+        bad.must(&create("/large", &[1; 1_000_000]));
+        for _ in 0..20 {
+            bad.send(&get("/large"));
+        }
+        let mut good = server.client();
+        good.must(&Request::Ping);
+        server.signal(Signal::TERM);
+        let asked = Instant::now();
+        good.assert_closed();
+        assert!(asked.elapsed() < Duration::from_secs(2), "one that reads is closed at once: {:?}", asked.elapsed());
+        assert_eq!(server.process.wait().code(), Some(0), "{}", server.process.log());
+        assert!(asked.elapsed() < STOP_BOUND, "{:?}", asked.elapsed());
+        println!("{executors} executors: stopped after {:?}", asked.elapsed());
+    });
+}
+
+#[test]
+fn an_idle_server_with_clients_stops_at_once_and_their_sessions_wait_for_the_next() {
+    each_layout(|executors| {
+        let mut server = Setup::new(executors).start();
+        let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(server.socket_anywhere(), 30_000)).collect();
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.must(&ephemeral(&format!("/of-{index}")));
+        }
+        server.signal(Signal::TERM);
+        let asked = Instant::now();
+        assert_eq!(server.process.wait().code(), Some(0), "{}", server.process.log());
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        let sessions: Vec<(i64, [u8; 16])> = clients.iter().map(|client| (client.session, client.password)).collect();
+        clients.into_iter().for_each(Client::assert_closed);
+        let server = Setup::new(executors).start_in(server.directory.clone());
+        for (index, (session, password)) in sessions.iter().enumerate() {
+            let mut client = server.resume(*session, password).expect("its session lives on");
+            client.must(&exists(&format!("/of-{index}"), false));
+        }
+    });
+}
+
+#[test]
+fn a_hangup_does_not_end_it() {
+    let server = Setup::new(1).start();
+    let mut client = server.client();
+    server.signal(Signal::HUP);
+    client.must(&create("/still", b""));
+    eventually("it says so", || server.process.log().contains("SIGHUP"));
+    client.must(&exists("/still", false));
+    server.stop();
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    each_layout(|executors| {
+        let mut server = Setup::new(executors).start();
+        let mut bad = server.client();
+        bad.must(&create("/large", &[1; 1_000_000]));
+        for _ in 0..20 {
+            bad.send(&get("/large"));
+        }
+        server.client().must(&Request::Ping);
+        server.signal(Signal::TERM);
+        eventually("the first is heard", || server.process.log().contains("stopping"));
+        let asked = Instant::now();
+        server.signal(Signal::TERM);
+        assert_eq!(server.process.wait().code(), Some(1), "{}", server.process.log());
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    });
+}
