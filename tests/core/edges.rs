@@ -116,6 +116,17 @@ fn a_sasl_exchange_without_a_token_closes_without_a_word() {
 }
 
 #[test]
+fn without_digest_authentication_digest_is_no_scheme() {
+    let server = |digest_auth_enabled| Server::with(Settings { digest_auth_enabled, ..Settings::default() });
+    for (mut server, expected) in [(server(true), 0), (server(false), -114)] {
+        let client = server.client();
+        let acl = Some(acl(31, "digest", "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ="));
+        let request = Request::SetAcl { path: Some("/".into()), acl, version: -1 };
+        assert_eq!(server.err(client, &request), expected);
+    }
+}
+
+#[test]
 fn enforced_authentication_closes_everybody_else() {
     let settings = Settings { enforce_auth_schemes: vec!["digest".into()], ..Settings::default() };
     let mut server = Server::with(settings);
@@ -124,6 +135,10 @@ fn enforced_authentication_closes_everybody_else() {
     let replies = server.replies(client);
     assert_eq!((replies[0].zxid, replies[0].err), (0, -124));
     assert!(server.closed.contains(&client.connection));
+    let client = server.client();
+    server.bytes(client.connection, &raw(5, 23, b""));
+    let replies = server.replies(client);
+    assert_eq!((replies[0].zxid, replies[0].err), (0, -124), "whatever is wanted");
     let client = server.client();
     server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"u:p") });
     server.must(client, &exists("/", false));

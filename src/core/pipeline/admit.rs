@@ -261,7 +261,12 @@ impl Node {
 
     /// An opcode nobody may send: said at once, and that ends the connection, not the session (client-protocol 8.1).
     fn refuse_opcode(&mut self, slot: Slot, xid: i32) {
-        self.reply_unknown_opcode(slot, xid);
+        // Java asks who somebody is before it looks at what is wanted.
+        if self.lacks_enforced_identity(slot) {
+            self.reply_unlooked(slot, xid, 0, ErrorCode::SessionClosedRequireSaslAuth);
+        } else {
+            self.reply_unlooked(slot, xid, -1, ErrorCode::Unimplemented);
+        }
         self.close(slot);
     }
 

@@ -12,7 +12,7 @@ use crate::core::settings::Settings;
 use crate::core::tree::{AclRef, DataTree, Identity, OwnerKind, RawStat, acl, digest, path};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::ErrorCode;
-use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request, perms};
+use crate::wire::client::{Acl, CreateRequest, MultiOp, OpCode, Request, perms};
 use crate::wire::txn::{AclList, CONTAINER_OWNER, CreateKind, TTL_OWNER_MASK, Txn};
 
 /// Longest TTL of a node, milliseconds (40 bits).
@@ -340,7 +340,13 @@ impl Prep<'_> {
     }
 
     fn fix_up(&self, list: Option<&AclList<'_>>) -> Result<AclList<'static>, ErrorCode> {
-        acl::fix_up(list.map_or(&[], |list| list), self.asker.identities)
+        let list = list.map_or(&[][..], |list| list);
+        let is_digest = |entry: &Acl<'_>| entry.scheme.as_deref() == Some("digest");
+        // Java: `ProviderRegistry` does not know a scheme whose provider is turned off.
+        if !self.settings.digest_auth_enabled && list.iter().any(is_digest) {
+            return Err(ErrorCode::InvalidAcl);
+        }
+        acl::fix_up(list, self.asker.identities)
     }
 
     fn owner_kind(&self, node: &PendingNode) -> OwnerKind {

@@ -42,9 +42,8 @@ impl Node {
     }
 
     /// The answer to an opcode nobody may send: not counted, and its zxid says that nothing was looked at.
-    pub(super) fn reply_unknown_opcode(&mut self, slot: Slot, xid: i32) {
-        let header = ReplyHeader { xid, zxid: -1, err: ErrorCode::Unimplemented.number() };
-        put_bare(&mut self.connections[slot].outbox, header);
+    pub(super) fn reply_unlooked(&mut self, slot: Slot, xid: i32, zxid: i64, error: ErrorCode) {
+        put_bare(&mut self.connections[slot].outbox, ReplyHeader { xid, zxid, err: error.number() });
         self.mark_dirty(slot);
     }
 

@@ -121,7 +121,7 @@ pub(super) fn decode_ops<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, Dec
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
                 let create = decode_create(r)?;
                 match (kind, create.flags) {
-                    (_, 0..=4) if create.acl.is_none() => return Err(NULL_ACL),
+                    (_, 0..=6) if create.acl.is_none() => return Err(NULL_ACL),
                     (OpCode::Create, 0..=3) => MultiOp::Create(create),
                     (OpCode::Create2, 0..=3) => MultiOp::Create2(create),
                     (_, 0..=4) => MultiOp::CreateContainer(create),

@@ -3,8 +3,8 @@
 //!
 //! Steers clear of the intended differences of docs/COMPATIBILITY.md: no TTL request that kills the reference (D-003),
 //! none of the servers' own requests (D-004), no container with other flags (D-005), no wrong password for a session
-//! with a connection (D-001), no text that is no quota where a quota belongs (D-014), no characters beyond U+FFFF where
-//! they are echoed (D-015). Version counters do not get near their end (D-006).
+//! with a connection (D-001), no characters beyond U+FFFF where they are echoed (D-014). Nor is there text that is no
+//! quota where a quota belongs: the reference dies of it (semantics 7.5). Version counters do not get near their end (D-006).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,14 +50,17 @@ impl Generator {
             6 | 7 => Step::Handshake(self.handshake()),
             8..=27 => {
                 let count = 2 + self.chance.below(BURST_MAX);
+                // As clients do who come back: identities, then everything else.
+                let auth = (self.chance.below(3) == 0).then(|| self.good_auth());
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
-                // What is sent behind a closeSession may or may not be looked at, and what is sent behind a setACL may
-                // or may not be judged by it (D-018): no promise, no comparison.
+                // What is sent behind a closeSession may or may not be looked at (D-020), and what is sent behind a setACL
+                // may or may not be judged by it (D-017).
                 let is_last = |ask: &Ask| matches!(ask.opcode, opcode::CLOSE_SESSION | opcode::SET_ACL);
                 if let Some(end) = burst.iter().position(is_last) {
                     burst.truncate(end + 1);
                 }
+                burst.splice(0..0, auth);
                 if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
             }
             _ => Step::Ask { slot, burst: vec![self.ask(slot)] },
@@ -247,11 +250,11 @@ impl Generator {
             _ => opcode::CREATE_TTL,
         };
         let path = self.path();
-        let (record, words) = self.create_record(kind, &path);
+        let (record, words) = self.create_record(kind, &path, false);
         Ask::new(kind, words, record).about(&path)
     }
 
-    fn create_record(&mut self, kind: i32, path: &Bytes) -> (Body, String) {
+    fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: bool) -> (Body, String) {
         const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
         let flags = match (kind, self.chance.below(100)) {
             (_, 0..=2) => self.chance.pick(&NO_MODE),
@@ -267,7 +270,10 @@ impl Generator {
             Some(path) if matches!(flags, 2 | 3 | 6) && self.chance.below(2) == 0 => Some([path, &b"-"[..]].concat()),
             path => path.clone(),
         };
-        let (data, acl) = (self.data(), self.acl());
+        let (data, mut acl) = (self.data(), self.acl());
+        if in_multi {
+            acl = acl.or(Some(Vec::new())); // D-002: whether a null one is noticed depends on what else is wrong
+        }
         let record = Body::default().bytes(&path_of_sequence).bytes(&data).acl(&acl).int(flags);
         let words = format!(
             "create (opcode {kind}) {} data {} acl {} flags {flags}",
@@ -404,7 +410,7 @@ impl Generator {
             0..=44 => {
                 let kinds = [1, 1, 15, 15, opcode::CREATE_CONTAINER, opcode::CREATE_TTL];
                 let kind = self.chance.pick(&kinds);
-                let (record, words) = self.create_record(kind, path);
+                let (record, words) = self.create_record(kind, path, true);
                 (kind, record, words)
             }
             45..=64 => {
@@ -449,7 +455,10 @@ impl Generator {
     }
 
     fn watch_change(&mut self, kind: i32, name: &str) -> Ask {
-        let path = self.echoed_path();
+        let mut path = self.echoed_path();
+        if kind != opcode::ADD_WATCH && path.as_ref().is_none_or(Vec::is_empty) {
+            path = text(&self.pool_path()); // D-012
+        }
         let mode = match kind {
             opcode::ADD_WATCH => self.chance.pick(&[0, 0, 0, 1, 1, 1, 2, -1]),
             _ => self.chance.pick(&[1, 2, 3, 3, 4, 5, 0, 6, -1]),
@@ -465,7 +474,7 @@ impl Generator {
         let mut body = Body::default().long(relative);
         let mut words = format!("setWatches (opcode {kind}) relative to {relative}");
         for list in 0..if kind == opcode::SET_WATCHES { 3 } else { 5 } {
-            // Only the first: what Java does with the lists before a null one is D-016.
+            // Only the first: what Java does with the lists before a null one is D-015.
             if list == 0 && self.chance.below(30) == 0 {
                 body = body.int(-1);
                 words += &format!(" list {list} null");
@@ -474,12 +483,18 @@ impl Generator {
             let count = self.chance.below(3);
             let mut paths: Vec<Bytes> = (0..count).map(|_| self.echoed_path()).collect();
             if list < 3 {
-                paths.retain(Option::is_some); // D-016 again
+                paths.retain(Option::is_some); // D-015 again
             }
             words += &format!(" [{}]", paths.iter().map(readable).collect::<Vec<_>>().join(", "));
             body = body.paths(&paths);
         }
         Ask::new(kind, words, body)
+    }
+
+    fn good_auth(&mut self) -> Ask {
+        let user = text(self.chance.pick(&["u:p", "bob:secret", "super:admin"]));
+        let body = Body::default().int(0).bytes(&text("digest")).bytes(&user);
+        self.numbered(Ask::new(opcode::AUTH, format!("auth \"digest\" {}", readable(&user)), body))
     }
 
     fn auth(&mut self, slot: usize) -> Ask {
@@ -555,6 +570,7 @@ impl Generator {
         match self.chance.below(12) {
             0 => None,
             1 => Some(Vec::new()),
+            2 if self.chance.below(40) == 0 => Some(vec![b'l'; 300_000]),
             2 => Some(vec![b'd'; 1000]),
             3 => Some(vec![0, 0xff, 0x80]),
             _ => {
@@ -622,7 +638,7 @@ impl Generator {
         }
     }
 
-    /// A path that comes back: D-015.
+    /// A path that comes back: D-014.
     fn echoed_path(&mut self) -> Bytes {
         let is_beyond = |path: &Vec<u8>| String::from_utf8_lossy(path).chars().any(|character| character > '\u{ffff}');
         self.path().filter(|path| !is_beyond(path))
@@ -634,7 +650,7 @@ impl Generator {
     }
 
     fn known_path(&mut self) -> Bytes {
-        // Quota nodes only get quotas as their data: D-014.
+        // Quota nodes only get quotas as their data.
         let paths: Vec<&String> = self.known.keys().filter(|path| !path.starts_with("/zookeeper/quota")).collect();
         if paths.is_empty() {
             return text(&self.pool_path());

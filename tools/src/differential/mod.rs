@@ -30,7 +30,7 @@ use crate::{Result, reference, target};
 
 /// As long as a run may take: behind it lie the reference's removal of containers and the end of sessions.
 const RUN_TIMEOUT: Duration = Duration::from_secs(50);
-const SHRINK_RUNS_MAX: u32 = 40;
+const SHRINK_RUNS_MAX: u32 = 60;
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ struct Arena {
 
 /// Two servers that have been asked the same so far.
 struct Match {
-    servers: [(Running, Setup); 2],
+    servers: Vec<(Running, Setup)>,
     sides: [Side; 2],
     trace: Vec<Step>,
     request_count: usize,
@@ -102,12 +102,7 @@ struct Match {
 
 impl Arena {
     fn new(options: &Options, reference: &Kind, seed: u64) -> Arena {
-        // A property of the whole server can only vary from seed to seed.
-        let extended_types = if seed.is_multiple_of(3) { "false" } else { "true" };
-        let common = [
-            format!("extendedTypesEnabled={extended_types}"),
-            "DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=".into(),
-        ];
+        let common = settings(seed);
         let setup = |kind: Kind, port: u16, own: &[&str]| {
             let directory = target().join(format!("differential/{port}"));
             let own = own.iter().map(|line| (*line).to_owned());
@@ -128,7 +123,7 @@ impl Arena {
         let servers = [self.reference.start()?, self.ringkeeper.start()?];
         let sides = setups.map(|setup| Side::new(setup.address(), self.session_count));
         let [reference, ringkeeper] = servers;
-        let servers = [(reference, self.reference.clone()), (ringkeeper, self.ringkeeper.clone())];
+        let servers = vec![(reference, self.reference.clone()), (ringkeeper, self.ringkeeper.clone())];
         Ok(Match { servers, sides, trace: Vec::new(), request_count: 0, start: Instant::now() })
     }
 
@@ -144,14 +139,31 @@ impl Arena {
     }
 }
 
+/// What holds for a whole server varies from seed to seed.
+fn settings(seed: u64) -> Vec<String> {
+    const SUPER: &str = "DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
+    let own: &[&str] = match seed % 16 {
+        1 => &["skipACL=yes"],
+        3 => &["closeSessionTxn.enabled=false"],
+        5 => &["minSessionTimeout=6000", "maxSessionTimeout=50000"],
+        7 => &["enforce.auth.enabled=true", "enforce.auth.schemes=digest"],
+        9 => &["DigestAuthenticationProvider.enabled=false"],
+        11 => &["digest.enabled=false", "globalOutstandingLimit=1"],
+        _ => &[],
+    };
+    let extended_types = format!("extendedTypesEnabled={}", !seed.is_multiple_of(3));
+    own.iter().chain(&[SUPER, extended_types.as_str()]).map(|line| (*line).to_owned()).collect()
+}
+
 impl Match {
     fn play(&mut self, generator: &mut Generator, step_count: usize) -> Result<Option<Divergence>> {
-        for _ in 0..step_count {
+        for at in 0..step_count {
             if self.start.elapsed() > RUN_TIMEOUT {
                 println!("  out of time after {} steps", self.trace.len());
                 break;
             }
-            let (found, said) = self.step(generator.step())?;
+            let is_half_time = at == step_count / 2;
+            let (found, said) = self.step(if is_half_time { Step::Restart } else { generator.step() })?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -178,6 +190,9 @@ impl Match {
     /// Does one step to both servers; what the reference said comes back with the verdict.
     fn step(&mut self, step: Step) -> Result<(Option<Divergence>, Said)> {
         let mut said = [Said::default(), Said::default()];
+        if step == Step::Restart {
+            self.restart()?;
+        }
         for (side, said) in self.sides.iter_mut().zip(&mut said) {
             side.begin(&step, said)?;
         }
@@ -204,11 +219,19 @@ impl Match {
         Ok((Some(divergence), reference))
     }
 
+    fn restart(&mut self) -> Result<()> {
+        for (server, setup) in std::mem::take(&mut self.servers) {
+            server.kill()?;
+            self.servers.push((setup.start()?, setup));
+        }
+        Ok(())
+    }
+
     fn divergence(&self, reference: Vec<String>, ringkeeper: Vec<String>) -> Divergence {
         Divergence { trace: self.trace.clone(), reference, ringkeeper }
     }
 
-    /// What operators can count when all have left has to be equal too; while watches are there, D-020.
+    /// What operators can count when all have left has to be equal too; while watches are there, D-019.
     fn compare_counts(&self) -> Result<Option<Divergence>> {
         let count = |side: usize| -> Result<Vec<String>> {
             let port = self.servers[side].1.port;
@@ -226,28 +249,52 @@ impl Match {
     }
 }
 
-/// Delta debugging: leaves out ever smaller parts of a trace as long as some divergence stays.
+/// Delta debugging: leaves out ever smaller parts of a trace, then of its bursts, as long as some divergence stays.
 fn shrink(arena: &Arena, mut trace: Vec<Step>) -> Result<Divergence> {
     let mut best = None;
-    let mut part = trace.len().div_ceil(2);
     let mut run_count = 0;
-    while part > 0 && run_count < SHRINK_RUNS_MAX {
+    let mut diverges = |shorter: &[Step]| -> Result<Option<Vec<Step>>> {
+        run_count += 1;
+        let found = if run_count <= SHRINK_RUNS_MAX { arena.replay(shorter)? } else { None };
+        let shorter = found.as_ref().map(|found| found.trace.clone());
+        best = found.or(best.take());
+        Ok(shorter)
+    };
+    let mut part = trace.len().div_ceil(2);
+    while part > 0 {
         let mut at = 0;
-        while at < trace.len() && run_count < SHRINK_RUNS_MAX {
-            let shorter = [&trace[..at], &trace[(at + part).min(trace.len())..]].concat();
-            run_count += 1;
-            match arena.replay(&shorter)? {
-                Some(divergence) => {
-                    trace = divergence.trace.clone();
-                    best = Some(divergence);
-                }
+        while at < trace.len() {
+            match diverges(&without(&trace, at, part))? {
+                Some(shorter) => trace = shorter,
                 None => at += part,
             }
         }
         part /= 2;
     }
+    // From the end: what was asked last is closest to the cause.
+    for step in (0..trace.len()).rev() {
+        let Some(Step::Ask { slot, mut burst }) = trace.get(step).cloned() else { continue };
+        let mut part = burst.len() / 2;
+        while part > 0 {
+            let mut at = 0;
+            while at < burst.len() && burst.len() > part {
+                let shorter_burst = without(&burst, at, part);
+                let mut shorter = trace.clone();
+                shorter[step] = Step::Ask { slot, burst: shorter_burst.clone() };
+                match diverges(&shorter)? {
+                    Some(shorter) => (trace, burst) = (shorter, shorter_burst),
+                    None => at += part,
+                }
+            }
+            part /= 2;
+        }
+    }
     match best {
         Some(best) => Ok(best),
         None => arena.replay(&trace)?.ok_or("the divergence does not happen again with the same steps".into()),
     }
+}
+
+fn without<T: Clone>(all: &[T], at: usize, count: usize) -> Vec<T> {
+    [&all[..at], &all[(at + count).min(all.len())..]].concat()
 }

@@ -21,10 +21,10 @@ pub fn divergence(seed: u64, found: &Divergence) -> String {
     let earlier: Vec<(usize, &Step)> = found.trace[..recent].iter().enumerate().collect();
     let related: Vec<_> = earlier.iter().filter(is_related).collect();
     for (at, step) in &related[related.len().saturating_sub(RELATED_MAX)..] {
-        text += &words(*at, step);
+        text += &words(*at, step, &path);
     }
     for (at, step) in found.trace.iter().enumerate().skip(recent) {
-        text += &words(at, step);
+        text += &words(at, step, "");
     }
     text + &culprit(found) + &answers(found)
 }
@@ -42,7 +42,7 @@ fn culprit(found: &Divergence) -> String {
 pub fn shrunk(found: &Divergence) -> String {
     let mut text = "shrunk to:\n".to_owned();
     for (at, step) in found.trace.iter().enumerate() {
-        text += &words(at, step);
+        text += &words(at, step, "");
     }
     text + &culprit(found) + &answers(found)
 }
@@ -68,11 +68,14 @@ fn asks(step: Option<&Step>) -> &[Ask] {
     }
 }
 
-fn words(at: usize, step: &Step) -> String {
+/// A step's requests, those that mention `path`.
+fn words(at: usize, step: &Step, path: &str) -> String {
     match step {
-        Step::Ask { slot, burst } => {
-            burst.iter().map(|ask| format!("  {at:5} slot {slot} xid {} {}\n", ask.xid, ask.text)).collect()
-        }
+        Step::Ask { slot, burst } => burst
+            .iter()
+            .filter(|ask| ask.path == path || ask.text.contains(path))
+            .map(|ask| format!("  {at:5} slot {slot} xid {} {}\n", ask.xid, ask.text))
+            .collect(),
         other => format!("  {at:5} {other:?}\n"),
     }
 }

@@ -71,7 +71,7 @@ impl Eyes<'_> {
             opcode::GET_ACL => {
                 let entry = |f: &mut Fields<'_>| Some(format!("{}:{}:{}", f.int()?, f.text()?, f.text()?));
                 let mut entries = fields.list(entry)?;
-                // The identities that `auth` stood for come in no promised order: D-019.
+                // The identities that `auth` stood for come in no promised order: D-018.
                 let group = |entry: &String| entry.split_once(':').map(|(perms, _)| perms.to_owned());
                 for entries in entries.chunk_by_mut(|one, other| group(one) == group(other)) {
                     entries.sort();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::ask::{Ask, Body, opcode};
 use super::show::{self, Eyes, Fields};
 use crate::Result;
+use crate::wire::Ticket;
 
 /// Sessions take turns often enough that none of them ever comes near this.
 pub const SESSION_TIMEOUT_MS: i32 = 40_000;
@@ -30,6 +31,8 @@ pub enum Step {
     WrongPassword { slot: usize },
     /// A new session with such a handshake, closed again at once.
     Handshake(Handshake),
+    /// Both servers are killed and started again on what they wrote.
+    Restart,
 }
 
 /// The parts of a handshake that may vary.
@@ -65,7 +68,7 @@ pub struct Side {
 #[derive(Debug, Default)]
 struct Slot {
     connection: Option<Connection>,
-    session: Option<(i64, Vec<u8>)>,
+    session: Option<Ticket>,
 }
 
 #[derive(Debug)]
@@ -86,11 +89,13 @@ impl Side {
     /// Does the first half of a step. Both sides begin before either is waited for.
     pub fn begin(&mut self, step: &Step, said: &mut Said) -> Result<()> {
         if let Step::Ask { slot, burst } = step {
-            self.ensure_connected(*slot, said)?;
             let bytes: Vec<u8> = burst.iter().flat_map(Ask::frame).collect();
+            // One request waits for the handshake, several do not: both have to work.
+            let (behind, later) = if burst.len() > 1 { (&bytes[..], &[][..]) } else { (&[][..], &bytes[..]) };
+            let later = if self.ensure_connected(*slot, behind, said)? { later } else { &bytes };
             if let Some(connection) = &mut self.slots[*slot].connection {
                 // A connection that the server has closed shows when it is read.
-                let _ = connection.0.get_mut().write_all(&bytes);
+                let _ = connection.0.get_mut().write_all(later);
             }
         }
         Ok(())
@@ -107,7 +112,7 @@ impl Side {
             Step::TakeOver { slot } => {
                 self.settle(*slot, said)?;
                 let former = self.slots[*slot].connection.take();
-                self.ensure_connected(*slot, said)?;
+                self.ensure_connected(*slot, &[], said)?;
                 if let Some(mut former) = former {
                     said.lines.push(format!("former connection: {}", former.end()));
                 }
@@ -115,15 +120,15 @@ impl Side {
             Step::WrongPassword { slot } => {
                 self.settle(*slot, said)?;
                 self.slots[*slot].connection = None;
-                if let Some((session_id, password)) = self.slots[*slot].session.clone() {
-                    let password = Some(password.iter().map(|byte| !byte).collect());
-                    let handshake = Handshake { session_id, password, ..Handshake::standard() };
-                    let (mut connection, line, _) = self.connect(&handshake)?;
+                if let Some(Ticket { id, password }) = self.slots[*slot].session {
+                    let password = Some(password.map(|byte| !byte).to_vec());
+                    let handshake = Handshake { session_id: id, password, ..Handshake::standard() };
+                    let (mut connection, line, _) = self.connect(&handshake, &[])?;
                     said.lines.push(format!("wrong password: {line}, then {}", connection.end()));
                 }
             }
             Step::Handshake(handshake) => {
-                let (mut connection, line, _) = self.connect(handshake)?;
+                let (mut connection, line, _) = self.connect(handshake, &[])?;
                 said.lines.push(line);
                 let close = Ask { xid: 77, ..Ask::new(opcode::CLOSE_SESSION, "", Body::default()) };
                 let _ = connection.0.get_mut().write_all(&close.frame());
@@ -132,11 +137,12 @@ impl Side {
                 }
                 said.lines.push(format!("then {}", connection.end()));
             }
+            Step::Restart => self.slots.iter_mut().for_each(|slot| slot.connection = None),
         }
         Ok(())
     }
 
-    /// The end of a session removes its ephemerals in no promised order, and notifications tell of it: D-017.
+    /// The end of a session removes its ephemerals in no promised order, and notifications tell of it: D-016.
     pub fn settle_order(&self, lines: &mut [String]) {
         let ending = |line: &String| self.endings.iter().find(|zxid| line.starts_with(&format!("event zxid {zxid} ")));
         for group in lines.chunk_by_mut(|one, other| ending(one).is_some() && ending(one) == ending(other)) {
@@ -154,34 +160,38 @@ impl Side {
         Ok(())
     }
 
-    fn ensure_connected(&mut self, slot: usize, said: &mut Said) -> Result<()> {
+    /// Connects a slot that has no connection and sends `behind` right behind the handshake; false if it has one.
+    fn ensure_connected(&mut self, slot: usize, behind: &[u8], said: &mut Said) -> Result<bool> {
         if self.slots[slot].connection.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let mut handshake = Handshake::standard();
-        if let Some((session_id, password)) = &self.slots[slot].session {
-            handshake = Handshake { session_id: *session_id, password: Some(password.clone()), ..handshake };
+        if let Some(Ticket { id, password }) = self.slots[slot].session {
+            handshake = Handshake { session_id: id, password: Some(password.to_vec()), ..handshake };
         }
-        let (connection, line, session) = self.connect(&handshake)?;
+        let (connection, line, session) = self.connect(&handshake, behind)?;
         said.lines.push(format!("slot {slot} {line}"));
         self.slots[slot].connection = session.is_some().then_some(connection);
         self.slots[slot].session = session;
-        Ok(())
+        Ok(true)
     }
 
-    fn connect(&mut self, handshake: &Handshake) -> Result<(Connection, String, Option<(i64, Vec<u8>)>)> {
+    fn connect(&mut self, handshake: &Handshake, behind: &[u8]) -> Result<(Connection, String, Option<Ticket>)> {
         let socket = TcpStream::connect_timeout(&self.address, READ_TIMEOUT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(READ_TIMEOUT))?;
         let mut connection = Connection(BufReader::with_capacity(1 << 16, socket));
-        connection.0.get_mut().write_all(&handshake.frame(self.last_zxid))?;
+        connection.0.get_mut().write_all(&[&handshake.frame(self.last_zxid), behind].concat())?;
         let payload = match connection.frame() {
             Incoming::Frame(payload) => payload,
             Incoming::Closed => return Ok((connection, "no handshake, closed".into(), None)),
             Incoming::Silence => return Ok((connection, "no handshake, silence".into(), None)),
         };
         let mut fields = Fields(&payload);
-        let decoded = (|| Some((fields.int()?, fields.int()?, fields.long()?, fields.bytes()??.to_vec())))();
+        let decoded = (|| {
+            let (version, timeout_ms, id) = (fields.int()?, fields.int()?, fields.long()?);
+            Some((version, timeout_ms, id, <[u8; 16]>::try_from(fields.bytes()??).ok()?))
+        })();
         let Some((version, timeout_ms, id, password)) = decoded else {
             return Ok((connection, format!("undecodable handshake {}", show::hex(&payload)), None));
         };
@@ -198,7 +208,7 @@ impl Side {
         let who = Eyes { sessions: &self.sessions }.session(id);
         let line =
             format!("handshake version {version} timeout {timeout_ms} {who} {verdict} rest {}", show::hex(fields.0));
-        Ok((connection, line, (id != 0).then_some((id, password))))
+        Ok((connection, line, (id != 0).then_some(Ticket { id, password })))
     }
 
     fn read_replies(&mut self, slot: usize, burst: &[Ask], said: &mut Said) {
@@ -234,7 +244,7 @@ impl Side {
     fn expect_end(&mut self, slot: usize, ask: &Ask, code: i32, said: &mut Said) {
         let closes_session = ask.opcode == opcode::CLOSE_SESSION && code == 0;
         let is_refused = matches!(ask.opcode, opcode::AUTH | opcode::SASL) && code != 0;
-        if closes_session || is_refused || (code == -6 && ask.is_answered_at_once()) {
+        if closes_session || is_refused || code == -124 || (code == -6 && ask.is_answered_at_once()) {
             let slot = &mut self.slots[slot];
             let end = slot.connection.take().map(|mut connection| connection.end());
             said.lines.push(format!("then {}", end.unwrap_or_default()));
