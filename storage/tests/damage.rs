@@ -434,6 +434,34 @@ fn purging_keeps_what_the_oldest_kept_snapshot_needs() {
 }
 
 #[test]
+fn a_start_looks_at_what_it_needs_however_much_is_kept() {
+    let mut rig = Rig::fresh(&one_at_a_time());
+    let mut looked_at = Vec::new();
+    for snapshots in 1..=20 {
+        rig.append_and_drain(snapshots * 20 - 19..=snapshots * 20);
+        rig.snapshot(snapshots * 20);
+        let disk = rig.disk.fork();
+        disk.open(&one_at_a_time()).unwrap();
+        looked_at.push(disk.looked_at.borrow().len());
+    }
+    assert_eq!(looked_at[6], looked_at[18], "{looked_at:?}"); // the same place in a segment
+    // A purge right after a start, with the number that was announced, leaves what these need and nothing else.
+    let disk = rig.crash(&mut Chance(0));
+    let mut rig = Rig::start(&disk, disk.open(&one_at_a_time()).unwrap()).unwrap();
+    assert_eq!(rig.store.stats().log_segments + 1, disk.paths(".seg").len());
+    rig.store.purge(3);
+    rig.drain();
+    assert_eq!(disk.paths("snapshot-"), [snapshot(360), snapshot(380), snapshot(400)]);
+    let first: u64 = (1..).find(|id| disk.paths("log-").contains(&segment(*id))).unwrap();
+    assert!(first > 20 && disk.paths(".seg").len() < 10, "{:?}", disk.paths("log-"));
+    for zxid in [380, 400] {
+        disk.damage(&snapshot(zxid), |bytes| bytes[70] ^= 1);
+    }
+    let mut opened = disk.fork().open(&one_at_a_time()).unwrap();
+    assert_eq!((opened.snapshot_header().unwrap().zxid, replayed(&mut opened).len()), (360, 40));
+}
+
+#[test]
 fn purging_leaves_the_end_of_the_chain_that_an_unfinished_segment_hangs_on() {
     let mut rig = Rig::fresh(&one_at_a_time());
     rig.append_and_drain(1..=10);

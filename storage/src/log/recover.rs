@@ -93,7 +93,10 @@ struct Position {
 pub struct Scan {
     directory: PathBuf,
     direct: bool,
+    /// From the first on that a kept snapshot needs.
     segments: Vec<Found>,
+    /// The ones before, not looked into: a start does not take longer because there are many.
+    older: Vec<(SegmentId, u64)>,
     start: Option<Position>,
     end: Option<Position>,
     /// Behind the end, per segment index: the blocks that are not zero.
@@ -106,13 +109,15 @@ pub struct Scan {
     snapshot: Zxid,
 }
 
-/// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used.
+/// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used. Looks back as far as
+/// `oldest_kept` needs, so that purging knows what it does not.
 pub fn scan(
     disk: &mut impl Disk,
     ids: &mut Ids,
     directory: &Path,
     direct: bool,
     snapshot: Zxid,
+    oldest_kept: Zxid,
     proofs: &[Proof],
 ) -> Result<Scan, StoreError> {
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
@@ -125,6 +130,7 @@ pub fn scan(
         directory: directory.to_owned(),
         direct,
         segments: Vec::new(),
+        older: files,
         start: None,
         end: None,
         dirty: Vec::new(),
@@ -134,10 +140,14 @@ pub fn scan(
         notes: Vec::new(),
         snapshot,
     };
-    for (id, file_bytes) in files {
+    while let Some((id, file_bytes)) = scan.older.pop() {
         let found = look_at(disk, ids, &scan, id, file_bytes)?;
         scan.segments.push(found);
+        if found.anchor().is_some_and(|link| link.zxid <= oldest_kept) {
+            break;
+        }
     }
+    scan.segments.reverse();
     scan.start = find_start(&scan.segments, snapshot)?;
     let Some(start) = scan.start else {
         let missing = Missing { file: directory.display().to_string(), at: 0, why: Damage::Missing };
@@ -253,7 +263,7 @@ impl Scan {
         };
         let path = current.path(&self.directory);
         run(disk, ids, &path, Action::Close { file: prepared.file })?;
-        spans.push(Span { id: current, begins_after: link.zxid, bytes: prepared.capacity });
+        spans.push(Span { id: current, begins_after: Some(link.zxid), bytes: prepared.capacity });
         let Prepared { capacity, mark, .. } = prepared;
         Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, link, ready: Vec::new(), spans })
     }
@@ -310,17 +320,11 @@ impl Scan {
     }
 
     fn spans(&self) -> Vec<Span> {
+        let older = self.older.iter().map(|(id, bytes)| Span { id: *id, begins_after: None, bytes: *bytes });
         let last = self.end.map_or(0, |end| end.segment + 1);
-        let begins = |found: &Found| found.anchor().map(|link| link.zxid);
-        let span = |found: &Found| Some(Span { id: found.id, begins_after: begins(found)?, bytes: found.file_bytes });
-        let mut spans: Vec<_> = self.segments[..last].iter().filter_map(span).collect();
-        if let Some(end) = self.end {
-            let found = &self.segments[end.segment];
-            if spans.last().map(|span| span.id) != Some(found.id) {
-                spans.push(Span { id: found.id, begins_after: end.link.zxid, bytes: found.file_bytes });
-            }
-        }
-        spans
+        let begins_after = |found: &Found| found.anchor().map(|link| link.zxid);
+        let span = |found: &Found| Span { id: found.id, begins_after: begins_after(found), bytes: found.file_bytes };
+        older.chain(self.segments[..last].iter().map(span)).collect()
     }
 
     fn reader(&self, disk: &mut impl Disk, ids: &mut Ids, index: usize) -> Result<Reader, StoreError> {
