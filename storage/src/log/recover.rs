@@ -99,6 +99,8 @@ pub struct Scan {
     older: Vec<(SegmentId, u64)>,
     start: Option<Position>,
     end: Option<Position>,
+    /// Up to this batch the log is known to be on stable storage, not only in a cache.
+    stable_sequence: u64,
     /// Behind the end, per segment index: the blocks that are not zero.
     dirty: Vec<(usize, Range<u64>)>,
     unfinished: Vec<String>,
@@ -133,6 +135,7 @@ pub fn scan(
         older: files,
         start: None,
         end: None,
+        stable_sequence: 0,
         dirty: Vec::new(),
         unfinished: unfinished.into_iter().map(|(name, _)| name).collect(),
         records: 0,
@@ -154,11 +157,12 @@ pub fn scan(
         refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs)?;
         return Ok(scan);
     };
-    let mut records = 0;
+    let (mut records, mut stable_sequence) = (0, start.link.sequence);
     let (end, why) = walk(disk, ids, &scan, start, |batch| {
         records += batch.records().filter(|(zxid, _)| *zxid > snapshot).count() as u64;
+        stable_sequence = stable_sequence.max(batch.durable().sequence);
     })?;
-    scan.records = records;
+    (scan.records, scan.stable_sequence) = (records, stable_sequence);
     scan.end = Some(end);
     let missing = Missing::behind(&scan, end, why);
     look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
@@ -273,11 +277,19 @@ impl Scan {
         for (index, range) in std::mem::take(&mut self.dirty) {
             self.rewrite(disk, ids, index, Some(range))?;
         }
-        let end = self.end.map_or(self.segments.len(), |end| end.segment);
-        for index in end.saturating_sub(1)..self.segments.len() {
+        // Also what has nothing to cut: an earlier start may have zeroed it, and been killed before its flush.
+        for index in self.first_unflushed()..self.segments.len() {
             self.rewrite(disk, ids, index, None)?;
         }
         Ok(())
+    }
+
+    /// Index of the segment with the first batch that may so far be only in a cache: when batches are as large as segments,
+    /// those of the last slots lie in several.
+    fn first_unflushed(&self) -> usize {
+        let Some(end) = self.end else { return self.segments.len() };
+        let stable = |found: &Found| found.anchor().is_some_and(|link| link.sequence <= self.stable_sequence);
+        self.segments[..=end.segment].iter().rposition(stable).unwrap_or(0)
     }
 
     /// The segments behind the end that can be written next; others are deleted.
