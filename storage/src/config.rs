@@ -27,6 +27,10 @@ pub struct StoreConfig {
     pub mark_bytes: u64,
     /// Chunks of a snapshot on their way to the disk at once.
     pub snapshot_chunks_in_flight: usize,
+    /// How many snapshots `Store::purge` will be asked to keep: the start looks back over the log as far as the oldest of
+    /// them needs. A purge that keeps more leaves older segments alone until snapshots of this life have replaced them.
+    /// Java: `autopurge.snapRetainCount`.
+    pub snapshots_kept: usize,
 }
 
 impl StoreConfig {
@@ -40,12 +44,14 @@ impl StoreConfig {
             reserve_bytes: 8 << 20,
             mark_bytes: 2 << 20,
             snapshot_chunks_in_flight: 2,
+            snapshots_kept: 3,
         }
     }
 
     /// The same with every number inside its bounds.
     pub(crate) fn clamped(mut self) -> StoreConfig {
         self.batches_in_flight = self.batches_in_flight.clamp(1, 8);
+        self.snapshots_kept = self.snapshots_kept.max(1);
         self.snapshot_chunks_in_flight = self.snapshot_chunks_in_flight.clamp(1, 8);
         self.batch_bytes_max = self.batch_bytes_max.clamp(BLOCK_BYTES, 16 << 20).next_multiple_of(BLOCK_BYTES);
         self.segment_bytes =

@@ -143,8 +143,10 @@ impl<D: Disk> Opened<D> {
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         let found = load::find(&mut disk, &mut ids, &snapshots)?;
         let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
+        let oldest_kept =
+            found.kept.iter().rev().take(config.snapshots_kept).last().map_or(Zxid::ZERO, |kept| kept.zxid);
         let proofs: Vec<_> = found.newest.iter().map(proof_of).collect();
-        let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, &proofs);
+        let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
         let mut notes = Vec::new();
         let mut passed_over = found.passed_over.into_iter();
         let scan = match (scanned, passed_over.next()) {

@@ -202,6 +202,62 @@ fn a_batch_that_overtook_a_lost_one_never_comes_back() {
 }
 
 #[test]
+fn a_cut_that_a_kill_left_unflushed_is_flushed_by_the_next_start() {
+    let config = StoreConfig { batches_in_flight: 2, mark_bytes: 1 << 20, ..small_config() };
+    let mut rig = Rig::fresh(&config);
+    rig.append_and_drain(1..=9);
+    for zxid in [10, 11] {
+        rig.store.append(Zxid(zxid), &payload(zxid, 0));
+        rig.poll();
+    }
+    rig.complete(1);
+    rig.held.clear(); // the last batch of the first segment is lost, the first of the second is there
+    let disk = rig.crash(&mut Chance(0));
+    assert_eq!((batches(&disk, 1).len(), batches(&disk, 2).len()), (9, 1));
+    let mut zeroed = 0;
+    for seed in 0..300 {
+        let mut chance = Chance(seed);
+        let disk = disk.fork();
+        let opened = disk.open(&config).unwrap();
+        disk.fuse.replace(Some(seed as usize % 10));
+        let _ = opened.into_store(); // killed on the way; the machine stays up
+        let disk = disk.fork();
+        zeroed += usize::from(batches(&disk, 2).is_empty());
+        // The very same batch again, in the place of the lost one.
+        let mut rig = Rig::start(&disk, disk.open(&config).unwrap()).unwrap();
+        rig.append_and_drain(10..=10);
+        let mut opened = rig.crash(&mut chance).open(&config).unwrap();
+        assert_eq!(replayed(&mut opened).len(), 10, "seed {seed}: what was cut came back");
+    }
+    assert!(zeroed > 100, "{zeroed}");
+}
+
+#[test]
+fn whatever_a_kill_left_in_a_cache_is_stable_once_it_was_recovered() {
+    // Batches as large as segments: those in flight lie in as many files.
+    let config = StoreConfig { batches_in_flight: 4, mark_bytes: 1 << 20, ..small_config() };
+    let mut rig = Rig::fresh(&config);
+    rig.drain();
+    for zxid in 1..=4u64 {
+        rig.store.append(Zxid(zxid), &[zxid as u8; 39 << 10]);
+        rig.poll();
+        while rig.held.len() as u64 > zxid {
+            rig.complete(zxid as usize); // all but the batches
+            rig.poll();
+        }
+    }
+    assert_eq!((rig.held.len(), rig.disk.paths(".seg").len()), (4, 5));
+    for op in &rig.held {
+        rig.disk.memory.borrow_mut().leave_unflushed(op);
+    }
+    let disk = rig.disk.fork();
+    let rig = Rig::start(&disk, disk.open(&config).unwrap()).unwrap();
+    assert_eq!(rig.durable, Zxid(4));
+    rig.disk.crash(&mut Chance(0));
+    assert_eq!(disk.open(&config).unwrap().report().last_zxid, Zxid(4));
+}
+
+#[test]
 fn a_failed_or_short_write_ends_the_log_for_good() {
     for short in [false, true] {
         let config = StoreConfig { batches_in_flight: 2, ..small_config() };
@@ -431,6 +487,34 @@ fn purging_keeps_what_the_oldest_kept_snapshot_needs() {
     let mut opened = disk.open(&one_at_a_time()).unwrap();
     assert_eq!(opened.snapshot_header().unwrap().zxid, 10);
     assert_eq!(replayed(&mut opened).len(), 20);
+}
+
+#[test]
+fn a_start_looks_at_what_it_needs_however_much_is_kept() {
+    let mut rig = Rig::fresh(&one_at_a_time());
+    let mut looked_at = Vec::new();
+    for snapshots in 1..=20 {
+        rig.append_and_drain(snapshots * 20 - 19..=snapshots * 20);
+        rig.snapshot(snapshots * 20);
+        let disk = rig.disk.fork();
+        disk.open(&one_at_a_time()).unwrap();
+        looked_at.push(disk.looked_at.borrow().len());
+    }
+    assert_eq!(looked_at[6], looked_at[18], "{looked_at:?}"); // the same place in a segment
+    // A purge right after a start, with the number that was announced, leaves what these need and nothing else.
+    let disk = rig.crash(&mut Chance(0));
+    let mut rig = Rig::start(&disk, disk.open(&one_at_a_time()).unwrap()).unwrap();
+    assert_eq!(rig.store.stats().log_segments + 1, disk.paths(".seg").len());
+    rig.store.purge(3);
+    rig.drain();
+    assert_eq!(disk.paths("snapshot-"), [snapshot(360), snapshot(380), snapshot(400)]);
+    let first: u64 = (1..).find(|id| disk.paths("log-").contains(&segment(*id))).unwrap();
+    assert!(first > 20 && disk.paths(".seg").len() < 10, "{:?}", disk.paths("log-"));
+    for zxid in [380, 400] {
+        disk.damage(&snapshot(zxid), |bytes| bytes[70] ^= 1);
+    }
+    let mut opened = disk.fork().open(&one_at_a_time()).unwrap();
+    assert_eq!((opened.snapshot_header().unwrap().zxid, replayed(&mut opened).len()), (360, 40));
 }
 
 #[test]

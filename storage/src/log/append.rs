@@ -27,8 +27,8 @@ use crate::store::{LogRoom, StoreEvent, StoreStats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub id: SegmentId,
-    /// The last zxid before its first batch.
-    pub begins_after: Zxid,
+    /// The last zxid before its first batch. None: older than what the start had to look at.
+    pub begins_after: Option<Zxid>,
     pub bytes: u64,
 }
 
@@ -241,16 +241,11 @@ impl LogWriter {
 
     /// Segments that nobody needs who starts from `oldest_kept`. They leave the books; the caller deletes the files, in order.
     pub fn purge(&mut self, oldest_kept: Zxid) -> Vec<PathBuf> {
-        let mut paths = Vec::new();
         // The segment of the last durable batch stays, and all after it: recovery must find where the chain hangs.
-        while self.spans.len() > 1
-            && self.spans[1].begins_after <= oldest_kept
-            && self.spans[0].id < self.durable_segment
-        {
-            let span = self.spans.pop_front().expect("counted above");
-            paths.push(span.id.path(&self.directory));
-        }
-        paths
+        let covers =
+            |span: &Span| span.begins_after.is_some_and(|zxid| zxid <= oldest_kept) && span.id <= self.durable_segment;
+        let first_needed = self.spans.iter().rposition(covers).unwrap_or(0);
+        self.spans.drain(..first_needed).map(|span| span.id.path(&self.directory)).collect()
     }
 
     /// Nothing buffered and nothing in flight (after a failure: nothing in flight).
@@ -320,7 +315,7 @@ impl LogWriter {
         self.current = next;
         self.retired.push(file);
         self.at = FIRST_BATCH_AT;
-        self.spans.push_back(Span { id: next.id, begins_after: self.sealed.zxid, bytes: next.capacity });
+        self.spans.push_back(Span { id: next.id, begins_after: Some(self.sealed.zxid), bytes: next.capacity });
         true
     }
 

@@ -93,9 +93,14 @@ struct Position {
 pub struct Scan {
     directory: PathBuf,
     direct: bool,
+    /// From the first on that a kept snapshot needs.
     segments: Vec<Found>,
+    /// The ones before, not looked into: a start does not take longer because there are many.
+    older: Vec<(SegmentId, u64)>,
     start: Option<Position>,
     end: Option<Position>,
+    /// Up to this batch the log is known to be on stable storage, not only in a cache.
+    stable_sequence: u64,
     /// Behind the end, per segment index: the blocks that are not zero.
     dirty: Vec<(usize, Range<u64>)>,
     unfinished: Vec<String>,
@@ -106,13 +111,15 @@ pub struct Scan {
     snapshot: Zxid,
 }
 
-/// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used.
+/// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used. Looks back as far as
+/// `oldest_kept` needs, so that purging knows what it does not.
 pub fn scan(
     disk: &mut impl Disk,
     ids: &mut Ids,
     directory: &Path,
     direct: bool,
     snapshot: Zxid,
+    oldest_kept: Zxid,
     proofs: &[Proof],
 ) -> Result<Scan, StoreError> {
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
@@ -125,8 +132,10 @@ pub fn scan(
         directory: directory.to_owned(),
         direct,
         segments: Vec::new(),
+        older: files,
         start: None,
         end: None,
+        stable_sequence: 0,
         dirty: Vec::new(),
         unfinished: unfinished.into_iter().map(|(name, _)| name).collect(),
         records: 0,
@@ -134,21 +143,26 @@ pub fn scan(
         notes: Vec::new(),
         snapshot,
     };
-    for (id, file_bytes) in files {
+    while let Some((id, file_bytes)) = scan.older.pop() {
         let found = look_at(disk, ids, &scan, id, file_bytes)?;
         scan.segments.push(found);
+        if found.anchor().is_some_and(|link| link.zxid <= oldest_kept) {
+            break;
+        }
     }
+    scan.segments.reverse();
     scan.start = find_start(&scan.segments, snapshot)?;
     let Some(start) = scan.start else {
         let missing = Missing { file: directory.display().to_string(), at: 0, why: Damage::Missing };
         refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs)?;
         return Ok(scan);
     };
-    let mut records = 0;
+    let (mut records, mut stable_sequence) = (0, start.link.sequence);
     let (end, why) = walk(disk, ids, &scan, start, |batch| {
         records += batch.records().filter(|(zxid, _)| *zxid > snapshot).count() as u64;
+        stable_sequence = stable_sequence.max(batch.durable().sequence);
     })?;
-    scan.records = records;
+    (scan.records, scan.stable_sequence) = (records, stable_sequence);
     scan.end = Some(end);
     let missing = Missing::behind(&scan, end, why);
     look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
@@ -253,7 +267,7 @@ impl Scan {
         };
         let path = current.path(&self.directory);
         run(disk, ids, &path, Action::Close { file: prepared.file })?;
-        spans.push(Span { id: current, begins_after: link.zxid, bytes: prepared.capacity });
+        spans.push(Span { id: current, begins_after: Some(link.zxid), bytes: prepared.capacity });
         let Prepared { capacity, mark, .. } = prepared;
         Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, link, ready: Vec::new(), spans })
     }
@@ -263,11 +277,19 @@ impl Scan {
         for (index, range) in std::mem::take(&mut self.dirty) {
             self.rewrite(disk, ids, index, Some(range))?;
         }
-        let end = self.end.map_or(self.segments.len(), |end| end.segment);
-        for index in end.saturating_sub(1)..self.segments.len() {
+        // Also what has nothing to cut: an earlier start may have zeroed it, and been killed before its flush.
+        for index in self.first_unflushed()..self.segments.len() {
             self.rewrite(disk, ids, index, None)?;
         }
         Ok(())
+    }
+
+    /// Index of the segment with the first batch that may so far be only in a cache: when batches are as large as segments,
+    /// those of the last slots lie in several.
+    fn first_unflushed(&self) -> usize {
+        let Some(end) = self.end else { return self.segments.len() };
+        let stable = |found: &Found| found.anchor().is_some_and(|link| link.sequence <= self.stable_sequence);
+        self.segments[..=end.segment].iter().rposition(stable).unwrap_or(0)
     }
 
     /// The segments behind the end that can be written next; others are deleted.
@@ -310,17 +332,11 @@ impl Scan {
     }
 
     fn spans(&self) -> Vec<Span> {
+        let older = self.older.iter().map(|(id, bytes)| Span { id: *id, begins_after: None, bytes: *bytes });
         let last = self.end.map_or(0, |end| end.segment + 1);
-        let begins = |found: &Found| found.anchor().map(|link| link.zxid);
-        let span = |found: &Found| Some(Span { id: found.id, begins_after: begins(found)?, bytes: found.file_bytes });
-        let mut spans: Vec<_> = self.segments[..last].iter().filter_map(span).collect();
-        if let Some(end) = self.end {
-            let found = &self.segments[end.segment];
-            if spans.last().map(|span| span.id) != Some(found.id) {
-                spans.push(Span { id: found.id, begins_after: end.link.zxid, bytes: found.file_bytes });
-            }
-        }
-        spans
+        let begins_after = |found: &Found| found.anchor().map(|link| link.zxid);
+        let span = |found: &Found| Span { id: found.id, begins_after: begins_after(found), bytes: found.file_bytes };
+        older.chain(self.segments[..last].iter().map(span)).collect()
     }
 
     fn reader(&self, disk: &mut impl Disk, ids: &mut Ids, index: usize) -> Result<Reader, StoreError> {

@@ -1,5 +1,6 @@
-//! Finding and reading snapshots: the newest that is whole, and what is wrong with the others.
+//! Finding and reading snapshots: the newest that is whole, and what is wrong with those newer than it.
 //!
+//! Older ones are only counted: a start does not take longer because many are kept.
 //! A snapshot is chosen only after every byte of it was checked; reading it out checks each chunk again, in the memory it
 //! is then read from.
 
@@ -36,7 +37,7 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Found {
     pub newest: Option<Loaded>,
-    /// Whole as far as their ends tell, in order of zxid.
+    /// `newest` and all that are older, in order of zxid. The older ones were not looked into.
     pub kept: Vec<Kept>,
     /// Newer than `newest` and not usable, the newest first.
     pub passed_over: Vec<(Zxid, SnapshotError)>,
@@ -53,22 +54,21 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Fou
     files.sort_unstable_by(|a, b| b.cmp(a));
     let mut found = Found { newest: None, kept: Vec::new(), passed_over: Vec::new(), unfinished };
     for (zxid, bytes) in files {
-        let mut reader = Reader::open(disk, ids, path(directory, zxid), bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
-        let checked = match found.newest {
-            None => check_all(disk, &mut reader, zxid)?,
-            Some(_) => check_end(disk, &mut reader, zxid)?,
-        };
-        reader.close(disk, ids);
-        match checked {
-            Ok(manifest) => {
-                found.kept.push(Kept { zxid, bytes });
-                let path = path(directory, zxid);
-                found.newest.get_or_insert(Loaded { zxid, manifest, path, file_bytes: bytes });
+        if found.newest.is_none() {
+            let path = path(directory, zxid);
+            let mut reader = Reader::open(disk, ids, path.clone(), bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
+            let checked = check_all(disk, &mut reader, zxid)?;
+            reader.close(disk, ids);
+            match checked {
+                Ok(manifest) => found.newest = Some(Loaded { zxid, manifest, path, file_bytes: bytes }),
+                Err(error @ SnapshotError::Version { .. }) => return Err(error.into()),
+                Err(error) => {
+                    found.passed_over.push((zxid, error));
+                    continue;
+                }
             }
-            Err(error @ SnapshotError::Version { .. }) => return Err(error.into()),
-            Err(error) if found.newest.is_none() => found.passed_over.push((zxid, error)),
-            Err(_) => {} // older and damaged: not kept, not counted, not touched
         }
+        found.kept.push(Kept { zxid, bytes });
     }
     found.kept.reverse();
     Ok(found)

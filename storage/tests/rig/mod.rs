@@ -20,6 +20,8 @@ pub struct SharedDisk {
     pub memory: Rc<RefCell<MemoryDisk>>,
     /// Operations until the power goes.
     pub fuse: Rc<RefCell<Option<usize>>>,
+    /// What was opened by starts.
+    pub looked_at: Rc<RefCell<Vec<PathBuf>>>,
 }
 
 impl std::fmt::Debug for SharedDisk {
@@ -35,6 +37,9 @@ impl Disk for SharedDisk {
                 return DiskEvent { id: op.id, result: Err(io::Error::other("no power")), buffer: None, elapsed_us: 0 };
             }
             *left -= 1;
+        }
+        if let Action::Open { path, .. } = &op.action {
+            self.looked_at.borrow_mut().push(path.clone());
         }
         self.memory.borrow_mut().run(op)
     }
@@ -62,7 +67,7 @@ impl SharedDisk {
     pub fn fork(&self) -> SharedDisk {
         let mut memory = self.memory.borrow().clone();
         memory.end_process();
-        SharedDisk { memory: Rc::new(RefCell::new(memory)), fuse: Rc::default() }
+        SharedDisk { memory: Rc::new(RefCell::new(memory)), ..SharedDisk::default() }
     }
 
     pub fn paths(&self, part: &str) -> Vec<PathBuf> {
