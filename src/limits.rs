@@ -17,6 +17,13 @@ pub const CLIENT_OUTPUT_HARD_BYTES: usize = 64 * 1024 * 1024;
 /// Requests of one connection that wait for its own earlier writes beyond this stop the reading of more.
 pub const CLIENT_PENDING_REQUESTS: usize = 4096;
 
+/// Bytes that requests of one connection keep while they wait, beyond which no more of them are read. One more may exceed it.
+pub const CLIENT_PENDING_BYTES: usize = 16 * 1024 * 1024;
+
+/// Reads of one connection that wait before its next write beyond this keep that write waiting. All of them are answered in
+/// the moment in which it is applied, so together they should not owe more than `CLIENT_OUTPUT_HARD_BYTES`.
+pub const CLIENT_READS_BEFORE_WRITE: usize = 60;
+
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
 
@@ -29,3 +36,7 @@ pub const BRIDGE_MESSAGES: usize = 1024;
 const _: () = assert!(CLIENT_READ_BYTES < CLIENT_OUTPUT_SOFT_BYTES);
 const _: () = assert!(CLIENT_OUTPUT_SOFT_BYTES < CLIENT_OUTPUT_HARD_BYTES);
 const _: () = assert!(JUTE_MAX_BUFFER_DEFAULT_BYTES < CLIENT_OUTPUT_HARD_BYTES);
+const _: () = assert!(
+    CLIENT_READS_BEFORE_WRITE * JUTE_MAX_BUFFER_DEFAULT_BYTES + CLIENT_OUTPUT_SOFT_BYTES < CLIENT_OUTPUT_HARD_BYTES
+);
+const _: () = assert!(JUTE_MAX_BUFFER_DEFAULT_BYTES < CLIENT_PENDING_BYTES);

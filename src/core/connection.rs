@@ -37,11 +37,27 @@ pub struct Pending {
     pub wait: Wait,
 }
 
+impl Pending {
+    /// Whether it is answered from the tree, which it has to find as the writes before it left it.
+    pub fn is_read(&self) -> bool {
+        matches!(self.wait, Wait::Turn { .. } | Wait::Sync { .. })
+    }
+
+    /// Bytes it keeps in memory until it is answered, beyond itself.
+    pub fn kept_bytes(&self) -> usize {
+        match &self.wait {
+            Wait::Turn { body, .. } | Wait::Sync { body, .. } => body.len(),
+            Wait::Commit { txn_bytes, .. } => *txn_bytes,
+            Wait::Refused { .. } => 0,
+        }
+    }
+}
+
 /// What a pending request waits for.
 #[derive(Debug)]
 pub enum Wait {
     /// A write: its own commit.
-    Commit { zxid: Zxid },
+    Commit { zxid: Zxid, txn_bytes: usize },
     /// A read: everything before it on its connection. It sees the identities it was sent with.
     Turn { body: Box<[u8]>, identities: Rc<[Identity]> },
     /// A `sync`: everything proposed before it arrived, and its turn.
@@ -124,9 +140,12 @@ pub struct Connection {
     /// A set, shared with queued reads: a request sees the identities it was sent with.
     pub identities: Rc<[Identity]>,
     pub pending: VecDeque<Pending>,
+    /// How many of `pending` are reads.
+    pub pending_reads: usize,
+    /// What `pending` keeps in memory.
+    pub pending_bytes: usize,
     /// Whole frames not looked at yet, because the connection was blocked.
     pub inbox: Vec<u8>,
-    pub inbox_start: usize,
     pub outbox: Vec<u8>,
     /// In the list of connections with something in `outbox`.
     pub dirty: bool,
@@ -151,8 +170,9 @@ impl Connection {
             timeout_ms: 0,
             identities: Rc::from([identity]),
             pending: VecDeque::new(),
+            pending_reads: 0,
+            pending_bytes: 0,
             inbox: Vec::new(),
-            inbox_start: 0,
             outbox: Vec::new(),
             dirty: false,
             unsent: 0,
@@ -170,7 +190,16 @@ impl Connection {
 
     /// Whether frames of this connection must wait for something of its own.
     pub fn blocked(&self) -> bool {
-        self.state == State::Connecting || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS || self.owes_too_much()
+        self.state == State::Connecting
+            || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS
+            || self.pending_bytes > limits::CLIENT_PENDING_BYTES
+            || self.owes_too_much()
+    }
+
+    /// Whether a write must wait: when it commits, every read before it is answered first, whatever the client owes by
+    /// then, because afterwards the tree is not the one they have to see. So there may not be too many of them.
+    pub fn blocked_for_writes(&self) -> bool {
+        self.pending_reads >= limits::CLIENT_READS_BEFORE_WRITE
     }
 
     /// Its client does not take answers as fast as it asks: no more are worked out for now.

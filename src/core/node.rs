@@ -10,6 +10,8 @@
 //! change stands in a connection's outbox before any reply that shows the change.
 //! Not here, on purpose: clocks, sockets, files, threads, chance.
 
+use std::collections::VecDeque;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
@@ -198,7 +200,8 @@ impl Node {
             connection.inbox = Vec::new();
             self.outstanding.requests -= connection.pending.len();
             self.outstanding.large_request_bytes -= std::mem::take(&mut connection.large_request_bytes);
-            connection.pending.clear();
+            connection.pending = VecDeque::new();
+            (connection.pending_reads, connection.pending_bytes) = (0, 0);
             self.mark_dirty(slot);
         }
     }

@@ -109,3 +109,72 @@ fn over_the_global_limit_busy_connections_are_not_read() {
     assert!(!server.paused.contains(&busy.connection));
     assert_eq!(server.replies(busy).len(), 5, "nothing was refused");
 }
+
+/// A write's own commit must not find reads before it that were held back for a client that owes too much: they are
+/// answered with the state before the write, and in their turn.
+#[test]
+fn reads_held_back_are_answered_before_the_next_write_of_their_session_is_applied() {
+    for deaf in [false, true] {
+        let mut server = Server::new();
+        let client = server.client();
+        let old = vec![b'o'; 900_000];
+        server.must(client, &create("/big", &old, PERSISTENT));
+        server.slow_disk = true;
+        if deaf {
+            server.deaf.insert(client.connection);
+        }
+        let mut bytes = Vec::new();
+        set("/", b"", -1).encode(0, &mut bytes);
+        (1..6).for_each(|xid| get("/big", false).encode(xid, &mut bytes));
+        set("/big", b"new", -1).encode(6, &mut bytes);
+        get("/big", false).encode(7, &mut bytes);
+        server.bytes(client.connection, &bytes);
+        server.disk_finishes();
+        server.step(Input::Sent { connection: client.connection, bytes: usize::MAX / 2 });
+        let replies = server.replies(client);
+        assert_eq!(replies.iter().map(|reply| reply.xid).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+        for reply in &replies[1..6] {
+            assert!(matches!(reply.response(OpCode::GetData), Response::Data { data: Some(data), .. } if data == old));
+        }
+        assert!(matches!(replies[7].response(OpCode::GetData), Response::Data { data: Some(b"new"), .. }));
+    }
+}
+
+#[test]
+fn many_reads_before_a_write_keep_the_write_waiting() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/big", &vec![b'x'; 900_000], PERSISTENT));
+    server.slow_disk = true;
+    let mut bytes = Vec::new();
+    for xid in 0..200 {
+        set("/", b"", -1).encode(2 * xid, &mut bytes);
+        get("/big", false).encode(2 * xid + 1, &mut bytes);
+    }
+    let logged = server.log.len();
+    server.bytes(client.connection, &bytes);
+    assert!((50..100).contains(&(server.log.len() - logged)), "{} at once", server.log.len() - logged);
+    let mut xids = Vec::new();
+    for _ in 0..20 {
+        server.disk_finishes();
+        xids.extend(server.replies(client).iter().map(|reply| reply.xid));
+    }
+    assert_eq!(xids, (0..400).collect::<Vec<_>>());
+    assert!(!server.paused.contains(&client.connection));
+}
+
+#[test]
+fn requests_that_keep_much_memory_while_they_wait_stop_the_reading_of_more() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.slow_disk = true;
+    let mut bytes = Vec::new();
+    (0..40).for_each(|xid| set("/", &vec![0; 900_000], -1).encode(xid, &mut bytes));
+    let logged = server.log.len();
+    server.bytes(client.connection, &bytes);
+    assert!((15..25).contains(&(server.log.len() - logged)), "{} at once", server.log.len() - logged);
+    assert!(server.paused.contains(&client.connection));
+    (0..3).for_each(|_| server.disk_finishes());
+    assert_eq!(server.replies(client).len(), 40);
+    assert!(!server.paused.contains(&client.connection));
+}

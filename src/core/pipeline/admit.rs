@@ -106,7 +106,11 @@ impl Node {
             if connection.blocked() {
                 break;
             }
+            let before = frames.rest();
             let Some(payload) = frames.next() else { break };
+            if connection.blocked_for_writes() && is_write_frame(payload) {
+                return bytes.len() - before.len();
+            }
             match connection.state {
                 State::New => self.on_connect(now, slot, payload, out),
                 State::Open => self.on_request(now, slot, payload, out),
@@ -188,8 +192,8 @@ impl Node {
             self.metrics.writes_refused_disk_full += 1;
             return self.refuse(now, slot, header, ErrorCode::SystemError);
         }
-        let zxid = self.propose_request(now, slot, header, request, out);
-        self.push_pending(slot, header.pending(Wait::Commit { zxid }));
+        let (zxid, txn_bytes) = self.propose_request(now, slot, header, request, out);
+        self.push_pending(slot, header.pending(Wait::Commit { zxid, txn_bytes }));
     }
 
     fn admit_read(&mut self, now: Now, slot: Slot, header: Header, body: &[u8], alive: bool) {
@@ -226,6 +230,8 @@ impl Node {
         self.outstanding.large_request_bytes += pending.large_bytes;
         let connection = &mut self.connections[slot];
         connection.large_request_bytes += pending.large_bytes;
+        connection.pending_reads += usize::from(pending.is_read());
+        connection.pending_bytes += pending.kept_bytes();
         connection.pending.push_back(pending);
     }
 
@@ -233,6 +239,8 @@ impl Node {
         let connection = &mut self.connections[slot];
         let pending = connection.pending.pop_front()?;
         connection.large_request_bytes -= pending.large_bytes;
+        connection.pending_reads -= usize::from(pending.is_read());
+        connection.pending_bytes -= pending.kept_bytes();
         self.outstanding.requests -= 1;
         self.outstanding.large_request_bytes -= pending.large_bytes;
         Some(pending)
@@ -255,6 +263,12 @@ impl Node {
             Authenticated::Malformed => self.close(slot),
         }
     }
+}
+
+/// A look ahead at a frame that has not been taken.
+fn is_write_frame(payload: &[u8]) -> bool {
+    let opcode = payload.get(4..).and_then(<[u8]>::first_chunk).map(|opcode| i32::from_be_bytes(*opcode));
+    opcode.is_some_and(|opcode| OpCode::try_from(opcode).is_ok_and(is_write))
 }
 
 /// Goes through the replicated write pipeline and consumes a zxid even when it is refused (client-protocol 8).

@@ -18,6 +18,7 @@ use crate::core::tree::watch::{Happened, WatchTable};
 use crate::core::tree::{Change, ChangeKind, ChangeSink, Identity, acl};
 use crate::core::types::{ConnectionId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
+use crate::limits::CLIENT_OUTPUT_HARD_BYTES;
 use crate::wire::ErrorCode;
 use crate::wire::client::{EventKind, OpCode, Request, WatcherEvent, perms};
 use crate::wire::txn::{DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_txn, encode_txn};
@@ -74,7 +75,8 @@ impl Outstanding {
 }
 
 impl Node {
-    /// A client's write, or why it can be none, becomes a transaction with the next zxid and goes to the log.
+    /// A client's write, or why it can be none, becomes a transaction with the next zxid and goes to the log. Gives the zxid
+    /// and the transaction's length.
     pub(super) fn propose_request(
         &mut self,
         now: Now,
@@ -82,7 +84,7 @@ impl Node {
         header: Header,
         request: Result<Request<'_>, ErrorCode>,
         out: &mut Vec<Output>,
-    ) -> Zxid {
+    ) -> (Zxid, usize) {
         let connection = &self.connections[slot];
         let (session, identities) = (connection.session, connection.identities.clone());
         let asked = Asked::Request { connection: connection.id };
@@ -124,14 +126,14 @@ impl Node {
         }
     }
 
-    /// Makes a transaction, gives it the next zxid and sends it to the log.
+    /// Makes a transaction, gives it the next zxid and sends it to the log. Gives the zxid and the transaction's length.
     pub(super) fn propose<'r>(
         &mut self,
         now: Now,
         origin: Origin<'_>,
         make: impl FnOnce(&mut Prep<'_>) -> Txn<'r>,
         out: &mut Vec<Output>,
-    ) -> Zxid {
+    ) -> (Zxid, usize) {
         let Origin { asked, session, cxid, identities } = origin;
         let zxid = self.leader.next_zxid();
         self.pending.begin(zxid);
@@ -153,9 +155,10 @@ impl Node {
         self.leader.propose(zxid, txn.clone());
         self.progress.logged = zxid;
         self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
-        self.metrics.proposed(txn.len());
+        let txn_bytes = txn.len();
+        self.metrics.proposed(txn_bytes);
         out.push(Output::Log { zxid, txn });
-        zxid
+        (zxid, txn_bytes)
     }
 
     /// Our disk has everything through this zxid: our own vote. What a quorum has is applied and answered.
@@ -180,6 +183,7 @@ impl Node {
                 waiting.push(slot);
             }
         }
+        waiting.sort_unstable();
         waiting.dedup();
         for slot in waiting {
             if self.connections.contains(slot) {
@@ -193,6 +197,9 @@ impl Node {
         let (header, txn, digest) = decode_txn(&proposal.txn).expect("we wrote these bytes");
         let in_flight = self.outstanding.proposals.pop_front().expect("every proposal is outstanding");
         assert_eq!(in_flight.zxid, proposal.zxid, "commits come in the order of proposals");
+        if let Asked::Request { connection } = in_flight.asked {
+            self.answer_before_write(now, connection);
+        }
         let mut overflowed = Vec::new();
         let mut sink = WatchSink {
             watches: &mut self.watches,
@@ -245,7 +252,7 @@ impl Node {
                 if let Some(slot) = slot {
                     let pending = self.pop_pending(slot).expect("its write is pending");
                     assert!(
-                        matches!(pending.wait, Wait::Commit { zxid } if zxid == proposal.zxid),
+                        matches!(pending.wait, Wait::Commit { zxid, .. } if zxid == proposal.zxid),
                         "answers come in request order: {pending:?} at the commit of {}",
                         proposal.zxid
                     );
@@ -260,31 +267,46 @@ impl Node {
         answered
     }
 
+    /// A write of this connection is about to be applied: the last moment at which the reads before it see what they must.
+    /// Most were answered long before; the rest was held back because the client owes too much already.
+    fn answer_before_write(&mut self, now: Now, connection: ConnectionId) {
+        let Some(slot) = self.slot(connection) else { return };
+        while self.first_is_ready(slot) {
+            if self.connections[slot].owed_bytes() > CLIENT_OUTPUT_HARD_BYTES {
+                return self.close(slot);
+            }
+            self.answer_first(now, slot);
+        }
+    }
+
     /// Answers everything at the head of a connection's queue that waits for nothing more.
     pub(in crate::core) fn answer_pending(&mut self, now: Now, slot: Slot) {
-        while let Some(first) = self.connections[slot].pending.front() {
-            let ready = match &first.wait {
-                Wait::Commit { .. } => false,
-                Wait::Sync { through, .. } => *through <= self.progress.applied,
-                Wait::Turn { .. } | Wait::Refused { .. } => true,
-            };
-            // A client that does not take its answers gets no more of them worked out.
-            if !ready || self.connections[slot].owes_too_much() {
-                return;
+        // A client that does not take its answers gets no more of them worked out.
+        while self.first_is_ready(slot) && !self.connections[slot].owes_too_much() {
+            self.answer_first(now, slot);
+        }
+    }
+
+    /// Whether the head of a connection's queue waits for nothing but being answered.
+    fn first_is_ready(&self, slot: Slot) -> bool {
+        self.connections[slot].pending.front().is_some_and(|first| match &first.wait {
+            Wait::Commit { .. } => false,
+            Wait::Sync { through, .. } => *through <= self.progress.applied,
+            Wait::Turn { .. } | Wait::Refused { .. } => true,
+        })
+    }
+
+    fn answer_first(&mut self, now: Now, slot: Slot) {
+        let pending = self.pop_pending(slot).expect("looked at by the caller");
+        let header = Header::from(&pending);
+        match pending.wait {
+            Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
+            Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
+            Wait::Refused { error } => {
+                let zxid = self.progress.applied.0 as i64;
+                self.reply_error(now, slot, header, zxid, error);
             }
-            let Some(pending) = self.pop_pending(slot) else {
-                return;
-            };
-            let header = Header::from(&pending);
-            match pending.wait {
-                Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
-                Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
-                Wait::Refused { error } => {
-                    let zxid = self.progress.applied.0 as i64;
-                    self.reply_error(now, slot, header, zxid, error);
-                }
-                Wait::Commit { .. } => unreachable!("not ready"),
-            }
+            Wait::Commit { .. } => unreachable!("answered when it is applied"),
         }
     }
 }
