@@ -47,7 +47,7 @@ fn a_ping_is_answered_under_its_own_xid_whatever_was_sent() {
     let client = server.client();
     server.slow_disk = true;
     server.send(client, 8, &create("/a", b"", PERSISTENT));
-    [-2, 0, 9].map(|xid| server.send(client, xid, &Request::Ping));
+    [-2, 0, 9].iter().for_each(|&xid| server.send(client, xid, &Request::Ping));
     server.disk_finishes();
     assert_eq!(server.replies(client).iter().map(|reply| reply.xid).collect::<Vec<_>>(), [8, -2, -2, -2]);
 }
