@@ -130,7 +130,6 @@ pub struct Connection {
     pub pending_bytes: usize,
     /// Whole frames not looked at yet, because the connection was blocked.
     pub inbox: Vec<u8>,
-    pub inbox_start: usize,
     pub outbox: Vec<u8>,
     /// In the list of connections with something in `outbox`.
     pub dirty: bool,
@@ -157,7 +156,6 @@ impl Connection {
             pending: VecDeque::new(),
             pending_bytes: 0,
             inbox: Vec::new(),
-            inbox_start: 0,
             outbox: Vec::new(),
             dirty: false,
             unsent: 0,

@@ -144,7 +144,7 @@ impl<D: Disk> Opened<D> {
         let found = load::find(&mut disk, &mut ids, &snapshots)?;
         let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
         let oldest_kept =
-            found.kept.iter().rev().take(config.snapshots_kept).last().map_or(Zxid::ZERO, |kept| kept.zxid);
+            found.kept.iter().rev().take(config.snapshots_kept).next_back().map_or(Zxid::ZERO, |kept| kept.zxid);
         let proofs: Vec<_> = found.newest.iter().map(proof_of).collect();
         let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
         let mut notes = Vec::new();

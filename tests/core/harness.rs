@@ -117,6 +117,26 @@ impl Server {
         }
     }
 
+    /// The disk has `records` more of the log.
+    pub fn disk_finishes_some(&mut self, records: usize) {
+        let durable = (self.durable + records).min(self.log.len());
+        if durable == self.durable {
+            return;
+        }
+        self.durable = durable;
+        let mut out = Vec::new();
+        self.node.step(self.now, Input::LogDurable { through: self.log[durable - 1].0 }, &mut out);
+        self.node.flush(&mut out);
+        self.carry_out(out);
+    }
+
+    /// A client that was deaf takes everything it was sent.
+    pub fn hears_again(&mut self, connection: ConnectionId) {
+        if self.deaf.remove(&connection) {
+            self.step(Input::Sent { connection, bytes: usize::MAX / 2 });
+        }
+    }
+
     fn carry_out(&mut self, mut out: Vec<Output>) {
         while !out.is_empty() {
             let mut more = Vec::new();

@@ -2,6 +2,7 @@
 
 mod edges;
 mod harness;
+mod interleavings;
 mod ordering;
 mod recovery;
 mod sessions;

@@ -75,7 +75,8 @@ impl Outstanding {
 }
 
 impl Node {
-    /// A client's write, or why it can be none, becomes a transaction with the next zxid and goes to the log.
+    /// A client's write, or why it can be none, becomes a transaction with the next zxid and goes to the log. Gives the zxid
+    /// and the transaction's length.
     pub(super) fn propose_request(
         &mut self,
         now: Now,
@@ -125,7 +126,7 @@ impl Node {
         }
     }
 
-    /// Makes a transaction, gives it the next zxid and sends it to the log.
+    /// Makes a transaction, gives it the next zxid and sends it to the log. Gives the zxid and the transaction's length.
     pub(super) fn propose<'r>(
         &mut self,
         now: Now,
@@ -182,6 +183,7 @@ impl Node {
                 waiting.push(slot);
             }
         }
+        waiting.sort_unstable();
         waiting.dedup();
         for slot in waiting {
             if self.connections.contains(slot) {
