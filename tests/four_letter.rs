@@ -120,7 +120,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         node_count: 158,
         ephemerals_count: 1,
         approximate_data_size: 4565,
-        watches: WatchCounts { connections: 2, paths: 2, total: 3 },
+        watches: WatchCounts { connections: 2, paths: 2, total: 3, in_both_tables: 5 },
         connections: connections(36242),
         sessions_by_expiry: Buckets(vec![
             (EXPIRY_MS, vec![]),
