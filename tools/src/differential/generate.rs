@@ -730,3 +730,41 @@ fn text(text: &str) -> Bytes {
 fn entry(perms: i32, scheme: &str, id: &str) -> Acl {
     Acl { perms, scheme: text(scheme), id: text(id) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(seed: u64) -> Vec<Step> {
+        let mut generator = Generator::new(seed, 4, true);
+        (0..3000).map(|_| generator.step()).collect()
+    }
+
+    #[test]
+    fn the_same_seed_asks_the_same_questions() {
+        assert_eq!(steps(7), steps(7));
+        assert_ne!(steps(7), steps(8));
+    }
+
+    #[test]
+    fn nothing_is_asked_that_kills_the_reference_or_is_meant_to_differ() {
+        let asks = (0..5).flat_map(steps).filter_map(|step| match step {
+            Step::Ask { burst, .. } => Some(burst),
+            _ => None,
+        });
+        let mut ttl_count = 0;
+        for ask in asks.flatten().filter(|ask| ask.raw.is_none()) {
+            assert!(!matches!(ask.opcode, 20 | -10), "D-004: {ask:?}");
+            if let Some((_, flags)) = ask.text.split_once(" flags ").filter(|_| ask.opcode == opcode::CREATE_CONTAINER)
+            {
+                assert!(!matches!(flags.split(' ').next(), Some("0" | "1" | "2" | "3")), "D-005: {ask:?}");
+            }
+            if ask.opcode == opcode::CREATE_TTL {
+                ttl_count += 1;
+                let is_ttl_mode = ask.text.contains(" flags 5 ") || ask.text.contains(" flags 6 ");
+                assert!(is_ttl_mode || !ask.text.contains(" ttl -"), "D-003: {ask:?}");
+            }
+        }
+        assert!(ttl_count > 100);
+    }
+}

@@ -277,7 +277,8 @@ fn shrink(arena: &Arena, mut trace: Vec<Step>) -> Result<Divergence> {
         let mut part = burst.len() / 2;
         while part > 0 {
             let mut at = 0;
-            while at < burst.len() && burst.len() > part {
+            // A shorter trace may end before this step.
+            while step < trace.len() && at < burst.len() && burst.len() > part {
                 let shorter_burst = without(&burst, at, part);
                 let mut shorter = trace.clone();
                 shorter[step] = Step::Ask { slot, burst: shorter_burst.clone() };
