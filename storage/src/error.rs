@@ -15,6 +15,11 @@ pub enum StoreError {
          is not done yet: point dataDir (and dataLogDir) at an empty directory, the Java files are left untouched"
     )]
     JavaDirectory { path: PathBuf },
+    #[error(
+        "{found} lies in {path}, and {expected} has nothing of its kind: were dataDir and dataLogDir changed without moving the \
+         files? Move them, or put the directories back. Nothing was changed"
+    )]
+    Misplaced { found: String, path: PathBuf, expected: PathBuf },
     #[error("{path}: {operation} failed: {source}")]
     Io {
         path: PathBuf,

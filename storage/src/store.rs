@@ -18,6 +18,7 @@ use crate::error::{LogError, SnapshotError, StoreError};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
 use crate::log::recover::{Proof, Scan, scan};
+use crate::log::segment::SegmentId;
 use crate::read::run;
 use crate::snapshot::image::{NodeImage, SnapshotHeader};
 use crate::snapshot::load::{self, Kept, Loaded};
@@ -141,6 +142,8 @@ impl<D: Disk> Opened<D> {
         let config = config.clamped();
         let mut ids = Ids::default();
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+        refuse_misplaced(&mut disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
+        refuse_misplaced(&mut disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
         let found = load::find(&mut disk, &mut ids, &snapshots)?;
         let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
         let oldest_kept =
@@ -239,6 +242,27 @@ fn proof_of(snapshot: &Loaded) -> Proof {
     let manifest = &snapshot.manifest;
     let durable = Durable { sequence: manifest.log_sequence, zxid: Zxid(manifest.log_zxid) };
     Proof { durable, witness: crate::snapshot::file_name(snapshot.zxid) }
+}
+
+/// A log or snapshots in the other of the two directories: to start without them would forget them silently.
+/// Java: `LogDirContentCheckException`, `SnapDirContentCheckException`.
+fn refuse_misplaced(
+    disk: &mut impl Disk,
+    other: &Path,
+    expected: &Path,
+    of_its_kind: impl Fn(&str) -> bool,
+) -> Result<(), StoreError> {
+    let mut find = |directory: &Path| -> Result<Option<String>, StoreError> {
+        let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
+        Ok(disk.list(directory).map_err(io)?.into_iter().map(|(name, _)| name).find(|name| of_its_kind(name)))
+    };
+    if other == expected || find(expected)?.is_some() {
+        return Ok(());
+    }
+    match find(other)? {
+        Some(found) => Err(StoreError::Misplaced { found, path: other.to_owned(), expected: expected.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// Java's data must not be forgotten silently by starting with an empty tree beside it.

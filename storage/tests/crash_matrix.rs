@@ -57,7 +57,7 @@ fn reopen(disk: &SharedDisk, config: &StoreConfig, history: &mut History, chance
         assert_eq!(opened.report().last_zxid, Zxid(last), "{tag}");
         assert!(last >= history.promised, "{tag}: {last} came back, {} was acknowledged", history.promised);
         assert!(last <= history.last(), "{tag}");
-        // Sometimes the power fails again while the tail is being made final.
+        // Sometimes the power fails again, or the process is killed, while the tail is being made final.
         if chance.below(3) == 0 {
             disk.fuse.replace(Some(chance.below(12) as usize));
         }
@@ -70,7 +70,12 @@ fn reopen(disk: &SharedDisk, config: &StoreConfig, history: &mut History, chance
             }
             Err(error) => {
                 assert!(error.to_string().contains("no power"), "{tag}: {error}");
-                disk.crash(chance);
+                if chance.coin() {
+                    disk.crash(chance);
+                } else {
+                    disk.fuse.replace(None);
+                    disk.memory.borrow_mut().end_process();
+                }
             }
         }
     }

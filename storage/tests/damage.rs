@@ -534,6 +534,38 @@ fn purging_leaves_the_end_of_the_chain_that_an_unfinished_segment_hangs_on() {
 }
 
 #[test]
+fn data_in_the_other_of_the_two_directories_is_not_forgotten() {
+    let logged = written(3);
+    let split = StoreConfig { data_log_dir: PathBuf::from("/log"), ..one_at_a_time() };
+    let text = logged.fork().open(&split).unwrap_err().to_string();
+    assert!(text.contains("log-0000000000000001.seg lies in /data/ringkeeper-1, and /log/ringkeeper-1 has"), "{text}");
+    // The log is where it should be and reaches to the beginning, the snapshots are beside it instead of in dataDir.
+    let disk = with_snapshots().crash(&mut Chance(0));
+    let moved = StoreConfig { data_dir: PathBuf::from("/elsewhere"), ..one_at_a_time() };
+    let text = disk.open(&moved).unwrap_err().to_string();
+    assert!(text.contains(".rks lies in /data/ringkeeper-1, and /elsewhere/ringkeeper-1 has"), "{text}");
+    // Two directories from the beginning are fine.
+    let disk = SharedDisk::default();
+    let mut rig = Rig::start(&disk, disk.open(&split).unwrap()).unwrap();
+    rig.append_and_drain(1..=3);
+    rig.snapshot(3);
+    assert_eq!(rig.crash(&mut Chance(0)).open(&split).unwrap().report().last_zxid, Zxid(3));
+}
+
+#[test]
+fn a_restart_on_a_full_disk_serves_and_tells() {
+    let mut rig = Rig::fresh(&one_at_a_time());
+    rig.disk.memory.borrow_mut().capacity_bytes = Some(70 << 10);
+    rig.append_and_drain(1..=5);
+    let disk = rig.crash(&mut Chance(0));
+    let mut rig = Rig::start(&disk, disk.open(&one_at_a_time()).unwrap()).unwrap();
+    rig.drain();
+    assert_eq!((rig.durable, rig.troubles.len()), (Zxid(5), 1));
+    rig.append_and_drain(6..=6);
+    assert_eq!(rig.durable, Zxid(6), "into blocks that were written before");
+}
+
+#[test]
 fn a_newer_format_is_left_alone() {
     let disk = written(3);
     disk.damage(&segment(1), |bytes| {

@@ -135,18 +135,23 @@ impl Disk for BlockingDisk {
     }
 }
 
-/// Makes a directory and everything above it, each entry stable before the next is made.
+/// Makes a directory and everything above it, each entry stable before the next is made. One that is there may have been
+/// made by a start that was killed before its entry was stable: so flush it again, and what lies above was stable before.
 pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_directory(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => other?,
+    let missing = !path.is_dir();
+    if missing {
+        create_directory(parent)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
     }
-    File::open(parent)?.sync_all()
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // Somebody else's directory, which we may pass through and not read: they made ours, and long ago.
+        Err(error) if !missing && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether direct IO works in a directory: by doing it. Some file systems accept the flag and refuse the write.
@@ -164,9 +169,38 @@ pub(crate) fn try_direct_io(directory: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other?,
     }
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(false),
-        Err(error) => Err(error),
+    direct_io_verdict(result)
+}
+
+/// A full disk refuses the attempt and not the alignment: a server has to come up on it, to read, purge and tell.
+fn direct_io_verdict(attempt: io::Result<()>) -> io::Result<bool> {
+    let Err(error) = attempt else { return Ok(true) };
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => Ok(true),
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_nothing_against_direct_io() {
+        let verdict = |error| direct_io_verdict(Err(io::Error::from_raw_os_error(error)));
+        assert!(verdict(libc::ENOSPC).unwrap() && verdict(libc::EDQUOT).unwrap());
+        assert!(!verdict(libc::EINVAL).unwrap());
+        assert!(verdict(libc::EIO).is_err());
+    }
+
+    #[test]
+    fn directories_are_made_from_the_top() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/c");
+        for _ in 0..2 {
+            create_directory(&path).unwrap();
+            assert!(path.is_dir());
+        }
     }
 }

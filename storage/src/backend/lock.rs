@@ -31,7 +31,8 @@ impl DirectoryLock {
             Err(error) => return Err(io(error.into())),
         }
         let pid = std::process::id();
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}")).map_err(io)?;
+        // The lock is what counts. On a full disk there is no room for the pid, and the server has to come up all the same.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}"));
         Ok(DirectoryLock { _file: file })
     }
 }

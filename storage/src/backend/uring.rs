@@ -62,6 +62,18 @@ struct Pending {
     started: Instant,
 }
 
+impl Pending {
+    /// Not a close: its descriptor is gone whatever it answered, and may be somebody else's by now. Not a flush: the second
+    /// can be told that all is well after the first took the error with it.
+    fn may_be_repeated(&self) -> bool {
+        match self.action {
+            Action::Close { .. } | Action::Sync { .. } => false,
+            Action::SyncDirectory { .. } => self.opening_directory,
+            _ => true,
+        }
+    }
+}
+
 pub struct Ring {
     ring: IoUring,
     /// Tells registrations of this ring from those of another.
@@ -259,8 +271,9 @@ impl Ring {
 
     fn complete(&mut self, index: usize, result: i32, out: &mut Vec<DiskEvent>) {
         let pending = self.pending[index].as_mut().expect("an operation completes once");
-        if (result == -libc::EAGAIN || result == -libc::EINTR) && pending.retries_left > 0 {
-            pending.retries_left -= 1; // nothing was done, and not for a reason of the file's
+        let interrupted = result == -libc::EAGAIN || result == -libc::EINTR;
+        if interrupted && pending.retries_left > 0 && pending.may_be_repeated() {
+            pending.retries_left -= 1; // nothing was done, or only what will now be done over
             self.push(index);
             self.enter();
             return;
@@ -550,6 +563,36 @@ mod tests {
         let event = bench.run(vec![write]).remove(0);
         assert_eq!(event.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
         assert_eq!(event.buffer.unwrap().len(), 4096, "the buffer comes back from a failure, too");
+    }
+
+    #[test]
+    fn an_interrupted_close_or_flush_is_not_repeated_and_a_write_is() {
+        let mut bench = Bench::new();
+        let file = bench.create("a", false);
+        let elsewhere = std::fs::File::create(bench.path("b")).unwrap(); // took over the number of the closed one
+        let closed = bench.ids.file();
+        for (action, repeated) in [
+            (Action::Close { file: closed }, false),
+            (Action::Sync { file }, false),
+            (Action::Write { file, offset: 0, buffer: buffer(1, 4096), durable: true }, true),
+        ] {
+            let id = bench.ids.operation(Owner::Start);
+            let (paths, closing, started) = (Vec::new(), elsewhere.as_raw_fd(), Instant::now());
+            let retries_left = RETRIES;
+            let pending = Pending { id, action, paths, closing, opening_directory: false, retries_left, started };
+            let index = bench.ring.pending.len();
+            bench.ring.pending.push(Some(pending));
+            bench.ring.in_flight += 1;
+            let mut events = Vec::new();
+            bench.ring.complete(index, -libc::EINTR, &mut events);
+            assert_eq!(bench.ring.in_flight, usize::from(repeated));
+            while bench.ring.in_flight() > 0 {
+                bench.ring.wait();
+                bench.ring.completions(&mut events);
+            }
+            assert_eq!(events[0].result.is_ok(), repeated);
+        }
+        elsewhere.sync_all().unwrap();
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn unfinished_path(directory: &Path, zxid: Zxid) -> PathBuf {
     directory.join(format!("snapshot-{:016x}.tmp", zxid.0))
 }
 
-fn parse(name: &str) -> Option<Zxid> {
+pub fn parse(name: &str) -> Option<Zxid> {
     let digits = name.strip_prefix("snapshot-")?.strip_suffix(".rks")?;
     let zxid = Zxid(u64::from_str_radix(digits, 16).ok()?);
     (file_name(zxid) == name).then_some(zxid)
