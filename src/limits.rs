@@ -24,6 +24,10 @@ pub const CLIENT_PENDING_BYTES: usize = 16 * 1024 * 1024;
 /// the moment in which it is applied, so together they should not owe more than `CLIENT_OUTPUT_HARD_BYTES`.
 pub const CLIENT_READS_BEFORE_WRITE: usize = 60;
 
+/// Old images of nodes that changed while a snapshot was written and that the disk has not taken yet, bytes. At the bound
+/// the snapshot is given up; the next one is tried in its turn.
+pub const SNAPSHOT_BACKLOG_BYTES: usize = 512 * 1024 * 1024;
+
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
 
