@@ -1,7 +1,7 @@
 //! What clients may send but should not, and what the disk may do but should not.
 
 use ringkeeper::core::{Input, LogRoom, SessionId, Settings};
-use ringkeeper::wire::client::Request;
+use ringkeeper::wire::client::{MultiReadOp, Request};
 
 use crate::harness::*;
 
@@ -163,6 +163,22 @@ fn large_requests_have_a_budget() {
     for _ in 0..3 {
         server.must(other, &set("/", &[0; 2000], -1));
     }
+}
+
+#[test]
+fn a_multi_read_that_would_fill_the_memory_is_refused() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/big", &vec![b'x'; 900_000], PERSISTENT));
+    let read = |times: usize| {
+        Request::MultiRead(
+            (0..times).map(|_| MultiReadOp::GetData { path: Some("/big".into()), watch: false }).collect(),
+        )
+    };
+    let reply = server.must(client, &read(60));
+    assert!(reply.body.len() > 54_000_000);
+    assert_eq!(server.err(client, &read(10_000)), -5);
+    server.must(client, &exists("/big", false));
 }
 
 #[test]

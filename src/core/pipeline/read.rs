@@ -9,6 +9,7 @@ use crate::core::node::{Node, Slot};
 use crate::core::tree::watch::WatchMode;
 use crate::core::tree::{Identity, NodeId, acl};
 use crate::core::types::{Now, SessionId};
+use crate::limits::CLIENT_OUTPUT_HARD_BYTES;
 use crate::wire::ErrorCode;
 use crate::wire::client::reply::{put_acl, put_add_watch, put_bare, put_children2, put_data, put_names, put_who_am_i};
 use crate::wire::client::{
@@ -117,7 +118,17 @@ impl Node {
             }
             Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
             Request::MultiRead(ops) => {
-                let results = ops.iter().map(|op| self.read_item(op, identities)).collect();
+                let mut results = Vec::with_capacity(ops.len());
+                let mut bytes = 0;
+                for op in ops {
+                    let result = self.read_item(op, identities);
+                    bytes += size_of_val(&result) + result_bytes(&result);
+                    // A short request can name a large node ten thousand times.
+                    if bytes > CLIENT_OUTPUT_HARD_BYTES {
+                        return Err(ErrorCode::MarshallingError);
+                    }
+                    results.push(result);
+                }
                 Response::Multi(results).encode_body(out);
             }
             Request::WhoAmI => {
@@ -245,6 +256,15 @@ impl Node {
         WatcherEvent { kind, path: path.into() }.encode(NO_ZXID, &mut connection.outbox);
         connection.stats.packets_sent += 1;
         self.mark_dirty(slot);
+    }
+}
+
+/// What a result of `multiRead` brings along.
+fn result_bytes(result: &MultiResult<'_>) -> usize {
+    match result {
+        MultiResult::GetData { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+        MultiResult::GetChildren { children } => children.iter().map(|name| size_of_val(name) + name.len()).sum(),
+        _ => 0,
     }
 }
 
