@@ -23,6 +23,10 @@ pub const CLIENT_PENDING_REQUESTS: usize = 4096;
 /// the memory, nor a flush give a client more to read at once than it can take.
 pub const CLIENT_PENDING_BYTES: usize = 8 * 1024 * 1024;
 
+/// Old images of nodes that changed while a snapshot was written and that the disk has not taken yet, bytes. At the bound
+/// the snapshot is given up; the next one is tried in its turn.
+pub const SNAPSHOT_BACKLOG_BYTES: usize = 512 * 1024 * 1024;
+
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
 

@@ -544,6 +544,26 @@ fn a_stop_closes_every_client_and_frees_the_port() {
     });
 }
 
+/// Sockets that were accepted before the stop reach their executor after everybody was told to close.
+#[test]
+fn a_stop_amid_a_burst_of_connects_does_not_wait_for_the_late_ones() {
+    each_layout(|executors| {
+        for _ in 0..4 {
+            let server = Server::start(executors);
+            let address = server.address;
+            let connecting = std::thread::spawn(move || {
+                let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok();
+                (0..2000).map_while(connect).collect::<Vec<_>>()
+            });
+            drop(server.connect());
+            let asked = Instant::now();
+            server.stop().unwrap();
+            assert!(asked.elapsed() < Duration::from_secs(4), "the stop took {:?}", asked.elapsed());
+            drop(connecting.join().unwrap());
+        }
+    });
+}
+
 #[test]
 fn what_goes_through_the_log_is_answered_when_durable_and_found_again() {
     each_layout(|executors| {

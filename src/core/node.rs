@@ -125,11 +125,15 @@ impl Node {
             Input::Disconnected { connection } => self.on_disconnected(connection),
             Input::LogDurable { through } => self.on_log_durable(now, through, out),
             Input::LogRoom(room) => self.room = room,
+            Input::SnapshotWanted if self.shutting_down => {}
             Input::SnapshotWanted => self.begin_snapshot(out),
             Input::SnapshotRoom { chunks } => self.on_snapshot_room(chunks, out),
             Input::SnapshotEnded { ok } => self.on_snapshot_ended(ok),
             Input::Tick => self.on_tick(now, out),
-            Input::Shutdown => self.shutting_down = true,
+            Input::Shutdown => {
+                self.shutting_down = true;
+                self.abandon_snapshot("the server stops", out);
+            }
         }
         if self.shutting_down && !self.drained && self.leader.in_flight() == 0 {
             self.drained = true;
@@ -229,7 +233,10 @@ impl Node {
             for session in self.sessions.expire(now.mono_us) {
                 self.expire_session(now, session, out);
             }
-            self.reap_containers(now, out);
+            // Nobody misses what is reaped later; the room that is left is for the ends of sessions.
+            if self.room == LogRoom::Ample {
+                self.reap_containers(now, out);
+            }
         }
     }
 }

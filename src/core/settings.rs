@@ -45,6 +45,8 @@ pub struct Settings {
     pub container_check_interval_ms: u64,
     pub container_max_per_minute: u32,
     pub container_max_never_used_ms: i64,
+    /// Not a key: `limits::SNAPSHOT_BACKLOG_BYTES`, and less in tests.
+    pub snapshot_backlog_max_bytes: usize,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             container_check_interval_ms: 60_000,
             container_max_per_minute: 10_000,
             container_max_never_used_ms: 0,
+            snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Snapshots while writes go on: the tree is walked in slices, as fast as the disk takes them.
-//! What changes before the walk has reached it is handed over first by the tree itself (`tree/snapshot.rs`).
+//! What changes before the walk has reached it is handed over first by the tree itself (`tree/snapshot.rs`). When such old
+//! images pile up because the disk does not take them, or when the server stops, the snapshot is given up.
 
 use super::node::Node;
 use super::types::Output;
@@ -11,8 +12,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub struct SnapshotWalk {
     /// From `SnapshotBegin` until the store says it is done with it.
     running: bool,
-    /// Everything has been handed over.
-    walked: bool,
+    /// Everything has been handed over, or it was given up: no more chunks.
+    over: bool,
 }
 
 impl Node {
@@ -21,7 +22,7 @@ impl Node {
         if self.snapshot.running {
             return;
         }
-        self.snapshot = SnapshotWalk { running: true, walked: false };
+        self.snapshot = SnapshotWalk { running: true, over: false };
         let mut header = self.tree.begin_snapshot();
         header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
@@ -29,18 +30,34 @@ impl Node {
     }
 
     pub(super) fn on_snapshot_room(&mut self, chunks: usize, out: &mut Vec<Output>) {
-        if !self.snapshot.running || self.snapshot.walked {
+        if !self.snapshot.running || self.snapshot.over {
             return;
         }
         for _ in 0..chunks {
             match self.tree.snapshot_slice(CHUNK_BYTES) {
                 Some(images) => out.push(Output::SnapshotChunk(images)),
                 None => {
-                    self.snapshot.walked = true;
+                    self.snapshot.over = true;
                     out.push(Output::SnapshotFinish);
                     return;
                 }
             }
+        }
+    }
+
+    /// After changes of the tree.
+    pub(super) fn bound_snapshot_backlog(&mut self, out: &mut Vec<Output>) {
+        if self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes {
+            self.abandon_snapshot("what changed meanwhile filled the memory set aside for it", out);
+        }
+    }
+
+    /// Unless everything has been handed over: then it is as good as done.
+    pub(super) fn abandon_snapshot(&mut self, why: &'static str, out: &mut Vec<Output>) {
+        if self.snapshot.running && !self.snapshot.over {
+            self.snapshot.over = true;
+            self.tree.abandon_snapshot();
+            out.push(Output::SnapshotAbandon { why });
         }
     }
 

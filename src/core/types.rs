@@ -108,6 +108,10 @@ pub enum Output {
     SnapshotBegin(Box<ringkeeper_storage::SnapshotHeader>),
     SnapshotChunk(Vec<ringkeeper_storage::NodeImage>),
     SnapshotFinish,
+    /// Give the snapshot up: no more chunks come. `Input::SnapshotEnded` follows all the same.
+    SnapshotAbandon {
+        why: &'static str,
+    },
     /// After `Input::Shutdown`: nothing is in flight any more.
     Drained,
 }

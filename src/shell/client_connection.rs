@@ -56,6 +56,10 @@ const READS_A_TURN: usize = 8;
 /// Replies up to this size are joined while they wait for the socket, so that one send carries many.
 const JOIN_BYTES: usize = 64 * 1024;
 
+/// Replies longer than this are sent by the connection's own task, which gives the reactor its turn after each such piece.
+/// Else a client that asks for a thousand large nodes at once, and reads as fast as we send, has the pipeline to itself.
+const SEND_AT_ONCE_BYTES: usize = 128 * 1024;
+
 /// Where a connection's events go.
 #[derive(Clone)]
 pub enum Upstream {
@@ -225,6 +229,9 @@ impl Connections {
         let earlier = self.by_id.borrow_mut().insert(connection.id, connection.clone());
         assert!(earlier.is_none(), "connection ids are never reused");
         self.end_after(connection, self.sessionless_timeout_us);
+        if self.stopping.get() {
+            self.begin_close(connection); // accepted before the stop, and come here after `close_all`
+        }
     }
 
     fn leave(&self, connection: &Connection) {
@@ -291,7 +298,7 @@ struct ConnectionOutput {
 /// Why a connection's serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Not ended: it has had its turn and has more.
+    /// Not ended: there may be more, but others and the disk have waited.
     Turn,
     /// The client closed, or its socket failed.
     Gone,
@@ -367,9 +374,14 @@ impl Connection {
             return 0;
         }
         let idle = self.output.borrow().waiting.is_empty();
+        let long = bytes.len() > SEND_AT_ONCE_BYTES;
         self.output.borrow_mut().push(bytes);
         if !idle {
-            return 0; // the socket is full; the task is told when it is not
+            return 0; // the task is at it, or is told when the socket takes more
+        }
+        if long {
+            self.wake();
+            return 0;
         }
         // A write that has to wait leaves the task's waker with the socket.
         let waker = self.waker.borrow().clone();
@@ -416,6 +428,9 @@ impl Connection {
             if self.closing.get() {
                 return if self.output.borrow().waiting.is_empty() { Poll::Ready(End::Flushed) } else { Poll::Pending };
             }
+            if sent_bytes > SEND_AT_ONCE_BYTES {
+                return Poll::Ready(End::Turn);
+            }
             if self.paused.get() || matches!(self.input.borrow().stage, Stage::Answering) {
                 return Poll::Pending;
             }
@@ -436,7 +451,6 @@ impl Connection {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
             }
         }
-        // There is more, but others and the disk have waited.
         Poll::Ready(End::Turn)
     }
 

@@ -11,6 +11,11 @@ use std::task::Poll;
 use ringkeeper_storage::Ring;
 
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::turn::Share;
+
+/// Batches before the reactor has its turn: a disk that is done at once (memory) would otherwise keep everybody busy
+/// with what is here already, while sockets and timers wait.
+const BATCHES_A_TURN: u32 = 64;
 
 enum Woken {
     /// The store has something to do.
@@ -25,6 +30,7 @@ pub async fn run(pipeline: PipelineHandle, mut ring: Ring) {
     let readiness = ring.readiness();
     let mut ops = Vec::new();
     let mut events = Vec::new();
+    let mut share = Share::of(BATCHES_A_TURN);
     loop {
         // One wait lives until it is over. A wait given up in favour of work could still take the signal of a completion
         // with it, and nobody would look at the ring again.
@@ -41,7 +47,7 @@ pub async fn run(pipeline: PipelineHandle, mut ring: Ring) {
             .await;
             match woken {
                 Woken::Completion => waiting = false,
-                Woken::Work => futures_lite::future::yield_now().await,
+                Woken::Work => share.done_one().await,
             }
             if ring.completions(&mut events) > 0 {
                 pipeline.borrow_mut().take_disk_events(&mut events);

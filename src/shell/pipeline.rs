@@ -404,6 +404,10 @@ impl Pipeline {
                 self.store.finish_snapshot();
                 self.disk_work.raise();
             }
+            Output::SnapshotAbandon { why } => {
+                self.store.abandon_snapshot(why);
+                self.disk_work.raise();
+            }
             Output::Drained => {
                 self.drained = true;
                 self.changed.raise();

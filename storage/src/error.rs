@@ -96,6 +96,8 @@ pub enum SnapshotError {
          from a backup or another server of the ensemble, or move the directory away to start without its data"
     )]
     NoneUsable { newest: Box<SnapshotError> },
+    #[error("{file}: given up: {why}")]
+    Abandoned { file: String, why: &'static str },
     #[error("{file}: {operation} failed: {source}")]
     Io {
         file: String,

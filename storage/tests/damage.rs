@@ -450,6 +450,31 @@ fn a_snapshot_that_finds_the_disk_full_leaves_nothing_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_snapshot_that_is_given_up_leaves_nothing_whenever_that_is() {
+    for moment in 0..3 {
+        let mut rig = Rig::fresh(&one_at_a_time());
+        rig.append_and_drain(1..=5);
+        rig.store.begin_snapshot(rig::header(5, 20));
+        if moment > 0 {
+            rig.drain();
+            rig.store.snapshot_chunk((0..10).map(rig::node).collect());
+        }
+        if moment > 1 {
+            rig.poll(); // the chunk is on its way
+            rig.store.snapshot_chunk((10..20).map(rig::node).collect());
+        }
+        rig.store.abandon_snapshot("told to");
+        rig.drain();
+        let error = rig.snapshot_ended.take().unwrap().unwrap_err();
+        assert!(error.contains("snapshot-0000000000000005.rks: given up: told to"), "{error}");
+        assert!(rig.disk.paths("snapshot").is_empty() && rig.store.is_idle());
+        rig.snapshot(5);
+        rig.store.abandon_snapshot("too late");
+        assert_eq!(rig.snapshot_ended, Some(Ok(Zxid(5))));
+    }
+}
+
+#[test]
 fn a_snapshot_with_nodes_missing_is_not_a_snapshot() {
     let mut rig = Rig::fresh(&one_at_a_time());
     rig.append_and_drain(1..=1);

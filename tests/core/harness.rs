@@ -158,6 +158,7 @@ impl Server {
                     Output::Log { zxid, txn } => self.log.push((zxid, txn)),
                     Output::Drained => self.drained = true,
                     Output::SnapshotBegin(_) | Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
+                    Output::SnapshotAbandon { .. } => {}
                 }
             }
             self.node.flush(&mut more);

@@ -1,7 +1,7 @@
 //! What the log holds makes the same tree again, and a snapshot is exactly the tree at one zxid.
 
 use ringkeeper::core::tree::{DataTree, TreeLoader, TreeOptions, Unwatched};
-use ringkeeper::core::{Input, Output, SessionId};
+use ringkeeper::core::{Input, Output, SessionId, Settings};
 use ringkeeper::wire::client::{MultiOp, Request};
 use ringkeeper::wire::txn::decode_txn;
 
@@ -99,6 +99,33 @@ fn a_snapshot_is_the_tree_at_its_zxid_whatever_is_written_meanwhile() {
     assert_ne!(server.node.tree().digest(), digest, "the live tree went on");
     server.step(Input::SnapshotEnded { ok: true });
     assert!(!server.node.snapshot_running());
+}
+
+#[test]
+fn a_snapshot_that_cannot_keep_up_or_outlives_the_server_is_given_up() {
+    let mut server = Server::with(Settings { snapshot_backlog_max_bytes: 100_000, ..Settings::default() });
+    let client = server.client();
+    for number in 0..20 {
+        server.must(client, &create(&format!("/n{number}"), &[b'x'; 10_000], PERSISTENT));
+    }
+    let abandoned = |out: &[Output]| out.iter().any(|output| matches!(output, Output::SnapshotAbandon { .. }));
+    server.node.step(server.now, Input::SnapshotWanted, &mut Vec::new());
+    server.slow_disk = true;
+    (0..20).for_each(|number| server.send(client, number, &set(&format!("/n{number}"), b"", -1)));
+    let mut out = Vec::new();
+    let through = server.log.last().unwrap().0;
+    server.node.step(server.now, Input::LogDurable { through }, &mut out);
+    assert!(abandoned(&out), "nobody took 200 kB of old images");
+    assert_eq!(server.node.tree().snapshot_backlog_bytes(), 0);
+    let mut out = Vec::new();
+    server.node.step(server.now, Input::SnapshotRoom { chunks: 3 }, &mut out);
+    server.node.step(server.now, Input::SnapshotWanted, &mut out);
+    assert!(out.is_empty(), "neither chunks nor a second one before the store has let go: {out:?}");
+    server.node.step(server.now, Input::SnapshotEnded { ok: false }, &mut out);
+    server.node.step(server.now, Input::SnapshotWanted, &mut out);
+    assert!(matches!(out[..], [Output::SnapshotBegin(_)]));
+    server.node.step(server.now, Input::Shutdown, &mut out);
+    assert!(abandoned(&out), "a stop does not wait for a snapshot");
 }
 
 #[test]

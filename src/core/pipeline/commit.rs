@@ -175,6 +175,7 @@ impl Node {
                 }
             }
         }
+        self.bound_snapshot_backlog(out);
         while let Some((_, connection)) =
             self.outstanding.syncs.pop_front_if(|(through, _)| *through <= self.progress.applied)
         {

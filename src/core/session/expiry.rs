@@ -14,7 +14,7 @@ pub fn deadline_us(now_us: u64, timeout_ms: i32, tick_ms: u32) -> u64 {
     (end_us / tick_us) * tick_us + tick_us
 }
 
-/// Sessions by the bucket they were last filed under: never later than their true deadline.
+/// Sessions by the buckets they were filed under. The session knows which one counts; older entries are stale.
 #[derive(Debug, Default)]
 pub struct ExpiryBuckets {
     by_deadline_us: BTreeMap<u64, Vec<SessionId>>,
@@ -25,13 +25,19 @@ impl ExpiryBuckets {
         self.by_deadline_us.entry(deadline_us).or_default().push(session);
     }
 
-    /// Sessions whose filed bucket is due. The caller expires them or files them again under their true deadline.
-    pub fn due(&mut self, now_us: u64) -> Vec<SessionId> {
+    /// Buckets that are due, session by session. The caller expires them or files them again under their true deadline.
+    pub fn due(&mut self, now_us: u64) -> Vec<(u64, SessionId)> {
         let mut due = Vec::new();
         while let Some(entry) = self.by_deadline_us.first_entry().filter(|entry| *entry.key() <= now_us) {
-            due.append(&mut entry.remove());
+            let (filed_us, sessions) = entry.remove_entry();
+            due.extend(sessions.into_iter().map(|session| (filed_us, session)));
         }
         due
+    }
+
+    #[cfg(test)]
+    pub fn filed(&self) -> usize {
+        self.by_deadline_us.values().map(Vec::len).sum()
     }
 }
 
@@ -54,8 +60,8 @@ mod tests {
         buckets.file(SessionId(2), 4_000_000);
         buckets.file(SessionId(3), 2_000_000);
         assert!(buckets.due(1_999_999).is_empty());
-        assert_eq!(buckets.due(2_000_000), [SessionId(1), SessionId(3)]);
-        assert_eq!(buckets.due(9_000_000), [SessionId(2)]);
+        assert_eq!(buckets.due(2_000_000), [(2_000_000, SessionId(1)), (2_000_000, SessionId(3))]);
+        assert_eq!(buckets.due(9_000_000), [(4_000_000, SessionId(2))]);
         assert!(buckets.due(u64::MAX).is_empty());
     }
 }

@@ -14,6 +14,8 @@ pub struct Session {
     /// As negotiated by the latest connect: what expiry uses.
     pub timeout_ms: i32,
     deadline_us: u64,
+    /// The bucket it is looked at in next. Never later than the deadline.
+    filed_us: u64,
     /// A `closeSession` is on its way; nothing more is accepted.
     pub closing: bool,
     /// Where its client is connected now.
@@ -45,8 +47,14 @@ impl SessionTable {
             session.table_timeout_ms = timeout_ms;
             return;
         }
-        let session =
-            Session { table_timeout_ms: timeout_ms, timeout_ms, deadline_us, closing: false, connection: None };
+        let session = Session {
+            table_timeout_ms: timeout_ms,
+            timeout_ms,
+            deadline_us,
+            filed_us: deadline_us,
+            closing: false,
+            connection: None,
+        };
         self.sessions.insert(id, session);
         self.buckets.file(id, deadline_us);
     }
@@ -94,8 +102,9 @@ impl SessionTable {
         };
         session.timeout_ms = timeout_ms;
         let deadline = deadline_us(now_us, timeout_ms, self.tick_ms);
-        // A shorter timeout moves the deadline forward: file it there too, the old entry is found stale later.
-        if deadline < session.deadline_us {
+        // A shorter timeout moves the deadline forward: file it there, the old entry is found stale later.
+        if deadline < session.filed_us {
+            session.filed_us = deadline;
             self.buckets.file(id, deadline);
         }
         session.deadline_us = deadline;
@@ -105,17 +114,18 @@ impl SessionTable {
     /// Sessions whose deadline has passed, marked closing. They stay in the table until their `closeSession` commits.
     pub fn expire(&mut self, now_us: u64) -> Vec<SessionId> {
         let mut expired = Vec::new();
-        for id in self.buckets.due(now_us) {
+        for (filed_us, id) in self.buckets.due(now_us) {
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;
             };
-            if session.closing {
+            if session.closing || session.filed_us != filed_us {
                 continue;
             }
             if session.deadline_us <= now_us {
                 session.closing = true;
                 expired.push(id);
             } else {
+                session.filed_us = session.deadline_us;
                 self.buckets.file(id, session.deadline_us);
             }
         }
@@ -128,6 +138,7 @@ impl SessionTable {
         for (id, session) in &mut self.sessions {
             session.timeout_ms = session.table_timeout_ms;
             session.deadline_us = deadline_us(now_us, session.timeout_ms, self.tick_ms);
+            session.filed_us = session.deadline_us;
             self.buckets.file(*id, session.deadline_us);
         }
     }
@@ -172,6 +183,20 @@ mod tests {
         assert!(table.resume(ONE, 4000, SECOND_US));
         assert!(table.expire(5 * SECOND_US).is_empty());
         assert_eq!(table.expire(6 * SECOND_US), [ONE]);
+    }
+
+    #[test]
+    fn a_session_is_filed_once_however_often_its_timeout_changes() {
+        let mut table = SessionTable::new(1000);
+        table.create(ONE, 40_000, 0);
+        for second in 1..=100 {
+            table.resume(ONE, 40_000, second * SECOND_US);
+            table.resume(ONE, 4000, second * SECOND_US);
+            assert!(table.expire(second * SECOND_US).is_empty());
+            assert!(table.buckets.filed() < 50, "{} entries for one session", table.buckets.filed());
+        }
+        assert_eq!(table.expire(105 * SECOND_US), [ONE]);
+        assert_eq!(table.buckets.filed(), 0);
     }
 
     #[test]

@@ -100,6 +100,15 @@ impl SnapshotWriter {
         }
     }
 
+    /// Unless everything is there already, it fails at the next step, as if the disk had failed it.
+    pub fn abandon(&mut self, why: &'static str) {
+        if let Some(active) = self.active.as_mut().filter(|active| !active.all_chunks_given) {
+            let file = file_name(Zxid(active.header.zxid));
+            active.error.get_or_insert(SnapshotError::Abandoned { file, why });
+            active.waiting.clear();
+        }
+    }
+
     pub fn poll(&mut self, ids: &mut Ids, log: Durable, ops: &mut Vec<DiskOp>) {
         let Some(active) = self.active.as_mut() else {
             return;
