@@ -146,8 +146,8 @@ impl<D: Disk> Opened<D> {
         refuse_misplaced(&mut disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
         let found = load::find(&mut disk, &mut ids, &snapshots)?;
         let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
-        let oldest_kept =
-            found.kept.iter().rev().take(config.snapshots_kept).last().map_or(Zxid::ZERO, |kept| kept.zxid);
+        let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
+        let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
         let proofs: Vec<_> = found.newest.iter().map(proof_of).collect();
         let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
         let mut notes = Vec::new();
