@@ -42,6 +42,12 @@ pub enum LogError {
     )]
     Damaged { file: String, at: u64, why: Damage, last_good: Zxid, durable: Zxid, proof: String },
     #[error(
+        "{file}: {bytes} bytes long, and was once at least {once_bytes}: its end is gone, and with it perhaps acknowledged \
+         transactions after {last_good}. Nothing was changed. Restore the file from a backup, or extend it with zeroes to \
+         accept what is left"
+    )]
+    CutShort { file: String, bytes: u64, once_bytes: u64, last_good: Zxid },
+    #[error(
         "the log does not reach back to snapshot {snapshot}: its first transaction follows {log_begins_after}. Restore the \
          missing log files (or a newer snapshot) from a backup, or move both directories away to start without data"
     )]

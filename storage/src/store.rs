@@ -146,8 +146,8 @@ impl<D: Disk> Opened<D> {
         refuse_misplaced(&mut disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
         let found = load::find(&mut disk, &mut ids, &snapshots)?;
         let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
-        let oldest_kept =
-            found.kept.iter().rev().take(config.snapshots_kept).next_back().map_or(Zxid::ZERO, |kept| kept.zxid);
+        let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
+        let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
         let proofs: Vec<_> = found.newest.iter().map(proof_of).collect();
         let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
         let mut notes = Vec::new();
@@ -316,11 +316,6 @@ impl Store {
 
     pub fn finish_snapshot(&mut self) {
         self.snapshot.finish();
-    }
-
-    /// Gives up the snapshot begun last, unless all its chunks are there already. It ends with `SnapshotEnded` as any other.
-    pub fn abandon_snapshot(&mut self, why: &'static str) {
-        self.snapshot.abandon(why);
     }
 
     /// Keeps the newest `retain` snapshots (at least one) and the log that the oldest of them needs; the rest is deleted in

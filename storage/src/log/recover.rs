@@ -10,6 +10,7 @@
 //! | anything else           | none | a torn tail: nobody was ever promised these bytes, they are zeroed |
 //! | zeroes, anything else   | some | refuse to start, change nothing |
 //! | records that contradict a right checksum | - | refuse to start, change nothing |
+//! | a file shorter than its mark says it was  | - | refuse to start, change nothing |
 //!
 //! Proof is a valid batch further on that says what was stable when it was sealed, or a snapshot that says how far the log
 //! was stable when it was taken. (With several batches in flight a valid batch behind a hole is no proof by itself.) Reading
@@ -72,6 +73,11 @@ impl Found {
 }
 
 impl Found {
+    /// What its length was at least when it got its name: no crash makes it shorter.
+    fn once_bytes(&self) -> u64 {
+        self.mark.unwrap_or(0).max(FIRST_BATCH_AT)
+    }
+
     /// Where there is nothing more to look for behind a log that ends at `end` of this segment. A mark that contradicts what
     /// was found is as good as none.
     fn written_below(&self, end: u64) -> u64 {
@@ -167,6 +173,10 @@ pub fn scan(
     let missing = Missing::behind(&scan, end, why);
     look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
     refuse_if_proven(missing, end.link, proofs)?;
+    if let Some(found) = scan.segments[start.segment..].iter().find(|found| found.file_bytes < found.once_bytes()) {
+        let (file, bytes, once_bytes) = (found.id.file_name(), found.file_bytes, found.once_bytes());
+        return Err(LogError::CutShort { file, bytes, once_bytes, last_good: end.link.zxid }.into());
+    }
     scan.cut_bytes = scan.dirty.iter().map(|(_, range)| range.end - range.start).sum();
     for (segment, range) in &scan.dirty {
         let file = scan.segments[*segment].id.file_name();
@@ -224,8 +234,7 @@ impl Scan {
             // A snapshot from beyond the log's end (a learner's): the log begins anew behind it.
             Some(end) if end.link.zxid >= self.snapshot => Ok(LogStart {
                 current: self.segments[end.segment].id,
-                // A file cut inside its first block has no room, but a place.
-                capacity: self.segments[end.segment].capacity().max(end.at),
+                capacity: self.segments[end.segment].capacity(),
                 at: end.at,
                 mark: self.segments[end.segment].mark.unwrap_or(0),
                 link: end.link,
