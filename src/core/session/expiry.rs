@@ -36,7 +36,7 @@ impl ExpiryBuckets {
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.by_deadline_us.values().map(Vec::len).sum()
     }
 }

@@ -193,10 +193,10 @@ mod tests {
             table.resume(ONE, 40_000, second * SECOND_US);
             table.resume(ONE, 4000, second * SECOND_US);
             assert!(table.expire(second * SECOND_US).is_empty());
-            assert!(table.buckets.len() < 50, "{} entries for one session", table.buckets.len());
+            assert!(table.buckets.entries() < 50, "{} entries for one session", table.buckets.entries());
         }
         assert_eq!(table.expire(105 * SECOND_US), [ONE]);
-        assert_eq!(table.buckets.len(), 0);
+        assert_eq!(table.buckets.entries(), 0);
     }
 
     #[test]
