@@ -309,6 +309,12 @@ impl Pipeline {
         self.push_downlinks();
     }
 
+    /// The last of a stop: whoever could not be told for want of room in its queue sees the queue's end. A connection task
+    /// that outlived the stop's patience still holds the pipeline, so that end would not come by itself.
+    pub fn let_executors_go(&mut self) {
+        self.downlinks.clear();
+    }
+
     pub fn is_drained(&self) -> bool {
         self.drained
     }
@@ -434,7 +440,10 @@ impl Pipeline {
     }
 
     fn tell_executor(&mut self, executor: usize, event: DownEvent) {
-        self.downlinks[executor - 1].pending.push(event);
+        // Let go, an executor has nothing more to hear.
+        if let Some(downlink) = self.downlinks.get_mut(executor - 1) {
+            downlink.pending.push(event);
+        }
     }
 
     fn push_downlinks(&mut self) {

@@ -169,6 +169,7 @@ async fn serve(
         for task in tasks {
             task.cancel().await;
         }
+        pipeline.borrow_mut().let_executors_go();
     }
     ending
 }

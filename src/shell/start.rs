@@ -110,6 +110,7 @@ impl Settings {
         let mut store = StoreConfig::new(&config.directories.data, &config.directories.log);
         store.segment_bytes = config.log.segment_bytes;
         store.batches_in_flight = config.log.batches_in_flight as usize;
+        store.snapshots_kept = config.snapshots.retain_count as usize;
         let purge_interval = config.snapshots.purge_interval_ms.map(Duration::from_millis);
         Ok(Settings {
             plan,
