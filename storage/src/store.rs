@@ -318,6 +318,11 @@ impl Store {
         self.snapshot.finish();
     }
 
+    /// Gives up the snapshot begun last, unless all its chunks are there already. It ends with `SnapshotEnded` as any other.
+    pub fn abandon_snapshot(&mut self, why: &'static str) {
+        self.snapshot.abandon(why);
+    }
+
     /// Keeps the newest `retain` snapshots (at least one) and the log that the oldest of them needs; the rest is deleted in
     /// the background. Java: `PurgeTxnLog`.
     pub fn purge(&mut self, retain: usize) {

@@ -36,11 +36,7 @@ impl ExpiryBuckets {
     }
 
     #[cfg(test)]
-<<<<<<< HEAD
-    pub fn filed(&self) -> usize {
-=======
     pub fn entries(&self) -> usize {
->>>>>>> review2
         self.by_deadline_us.values().map(Vec::len).sum()
     }
 }

@@ -193,17 +193,10 @@ mod tests {
             table.resume(ONE, 40_000, second * SECOND_US);
             table.resume(ONE, 4000, second * SECOND_US);
             assert!(table.expire(second * SECOND_US).is_empty());
-<<<<<<< HEAD
-            assert!(table.buckets.filed() < 50, "{} entries for one session", table.buckets.filed());
-        }
-        assert_eq!(table.expire(105 * SECOND_US), [ONE]);
-        assert_eq!(table.buckets.filed(), 0);
-=======
             assert!(table.buckets.entries() < 50, "{} entries for one session", table.buckets.entries());
         }
         assert_eq!(table.expire(105 * SECOND_US), [ONE]);
         assert_eq!(table.buckets.entries(), 0);
->>>>>>> review2
     }
 
     #[test]
