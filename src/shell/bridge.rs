@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 
 use crate::core::ConnectionId;
-use crate::shell::pipeline::AskedWord;
+use crate::wire::frame::FourLetterWord;
 
 /// What an io executor tells the pipeline, in the order in which it happened.
 #[derive(Debug, Default)]
@@ -22,6 +22,15 @@ pub struct UpBatch {
     pub events: Vec<UpEvent>,
     /// The frames of all `Received` events, one after the other.
     pub frames: Vec<u8>,
+}
+
+/// A four-letter word and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedWord {
+    pub connection: ConnectionId,
+    pub word: FourLetterWord,
+    /// What came along with `stmk`.
+    pub trace_mask: Option<i64>,
 }
 
 #[derive(Debug)]

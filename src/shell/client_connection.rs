@@ -34,11 +34,12 @@ use tracing::{debug, error, warn};
 
 use crate::core::ConnectionId;
 use crate::limits::CLIENT_READ_BYTES;
+use crate::shell::bridge::AskedWord;
 use crate::shell::client_listener::{AcceptedSocket, Permit};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::Uplink;
 use crate::shell::logging::Throttle;
-use crate::shell::pipeline::{AskedWord, PipelineHandle};
+use crate::shell::pipeline::PipelineHandle;
 use crate::shell::turn::next_turn;
 use crate::wire::frame::{FirstBytes, FrameAssembler, LENGTH_BYTES, first_bytes, trace_mask};
 use crate::wire::jute::Limits;

@@ -13,12 +13,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::core::ConnectionId;
-use crate::shell::bridge::{DownBatch, DownEvent, Receiver, Sender, UpBatch, UpEvent};
+use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Receiver, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::{self, Connections, Upstream};
 use crate::shell::client_listener::{Arrivals, ExecutorLoad};
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
-use crate::shell::pipeline::AskedWord;
 use crate::shell::placement::LoadMeter;
 use crate::shell::run::STOP_FLUSH_PATIENCE;
 use crate::shell::turn::Share;

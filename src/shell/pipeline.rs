@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::core::metrics::Metrics;
 use crate::core::{ConnectionId, Input, LogRoom, Now, Output};
-use crate::shell::bridge::{DownBatch, DownEvent, Sender, UpBatch, UpEvent};
+use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
 use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
@@ -42,15 +42,6 @@ pub trait Core {
 
     /// Where the shell adds what only it can measure.
     fn metrics(&mut self) -> &mut Metrics;
-}
-
-/// A four-letter word and who sent it.
-#[derive(Clone, Copy, Debug)]
-pub struct AskedWord {
-    pub connection: ConnectionId,
-    pub word: FourLetterWord,
-    /// What came along with `stmk`.
-    pub trace_mask: Option<i64>,
 }
 
 /// Why a pipeline stops serving by itself.

@@ -13,9 +13,10 @@ use crate::core::node_view::Wanted;
 use crate::core::replay::{Recovered, Replay, SnapshotReader};
 use crate::core::tree::TreeOptions;
 use crate::core::{self, Input, Node, Now, Output, ServerId};
+use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
-use crate::shell::pipeline::{AskedWord, Core};
+use crate::shell::pipeline::Core;
 use crate::shell::start::{CoreLoader, ServeError};
 
 struct Standalone {

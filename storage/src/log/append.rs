@@ -21,7 +21,7 @@ use crate::Zxid;
 use crate::config::StoreConfig;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
 use crate::error::LogError;
-use crate::store::{LogRoom, StoreEvent, StoreStats};
+use crate::event::{LogRoom, StoreEvent, StoreStats};
 
 /// A segment that holds batches or will: for purging and for the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use super::{file_name, path, unfinished_path};
 use crate::Zxid;
 use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
 use crate::error::SnapshotError;
+use crate::event::{SnapshotDone, StoreEvent};
 use crate::log::batch::Durable;
-use crate::store::{SnapshotDone, StoreEvent};
 
 const CHUNK_BUFFER_BYTES: usize = 512 << 10;
 

@@ -1,0 +1,70 @@
+//! What the store tells its server: events while it serves, a report after recovery, figures when asked.
+
+use crate::Zxid;
+use crate::error::{LogError, SnapshotError};
+
+/// What the store tells the server.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// Everything up to here is on stable storage. Strictly increasing.
+    Durable(Zxid),
+    /// One batch made it: for the flush latency histogram.
+    Flushed {
+        batch_bytes: u64,
+        records: u32,
+        elapsed_us: u32,
+    },
+    /// Changed room in the log; `Ample` until told otherwise.
+    Room(LogRoom),
+    /// The running snapshot can take this many more chunks right now.
+    SnapshotRoom {
+        chunks: usize,
+    },
+    SnapshotEnded(Result<SnapshotDone, SnapshotError>),
+    /// For the server's log: something went wrong that does not hurt yet.
+    Trouble(String),
+    /// The log is over: nothing more will ever be acknowledged. Leave the ensemble and exit non-zero.
+    Failed(LogError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRoom {
+    Ample,
+    /// The next segment could not be prepared, and what is left is for sessions and what was already admitted.
+    Low,
+    /// Admit nothing that needs the log. What was admitted waits for room, unacknowledged.
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotDone {
+    pub zxid: Zxid,
+    pub bytes: u64,
+    pub nodes: u64,
+}
+
+/// What recovery found and did, for the server's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// One sentence each: torn tails cut, snapshots passed over.
+    pub notes: Vec<String>,
+    pub last_zxid: Zxid,
+    /// Log records after the snapshot.
+    pub records: u64,
+    pub cut_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub log_bytes: u64,
+    pub log_segments: usize,
+    pub snapshots: usize,
+    pub snapshot_bytes: u64,
+    pub last_snapshot_zxid: Zxid,
+    pub batches: u64,
+    pub records: u64,
+    pub record_bytes: u64,
+    pub written_bytes: u64,
+    pub last_zxid: Zxid,
+    pub durable_zxid: Zxid,
+}
