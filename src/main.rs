@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringkeeper::config::{self, Config, ConfigError, LogLevel, Mode, Notice, Source};
+use ringkeeper::shell::settings::{ServeError, Settings};
 use ringkeeper::shell::{logging, signals, standalone, start};
 use tracing::{error, info, warn};
 
@@ -112,9 +113,9 @@ fn level_of(config: &Config) -> Option<String> {
     Some(level.to_owned())
 }
 
-fn start_server(config: &Config) -> Result<(), start::ServeError> {
-    let settings = start::Settings::from_config(config)?;
+fn start_server(config: &Config) -> Result<(), ServeError> {
+    let settings = Settings::from_config(config)?;
     let stop = signals::StopRequest::default();
-    signals::listen(stop.clone()).map_err(start::ServeError::Signals)?;
+    signals::listen(stop.clone()).map_err(ServeError::Signals)?;
     start::serve(settings, standalone::load(config), stop, |_| {})
 }

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use ringkeeper::core::metrics::Metrics;
 use ringkeeper::core::{ConnectionId, Input, Now, Output, Zxid};
+use ringkeeper::shell::bridge::AskedWord;
 use ringkeeper::shell::client_listener::ListenerSettings;
-use ringkeeper::shell::pipeline::{AskedWord, Core};
+use ringkeeper::shell::pipeline::Core;
 use ringkeeper::shell::placement::Plan;
+use ringkeeper::shell::settings::{ServeError, Settings};
 use ringkeeper::shell::signals::{self, StopRequest};
-use ringkeeper::shell::start::{ServeError, Settings, serve};
+use ringkeeper::shell::start::serve;
 use ringkeeper::wire::frame::{FourLetterWord, Frames};
 use ringkeeper::wire::jute::Limits;
 use ringkeeper_storage::{Opened, Store, StoreConfig};

@@ -16,14 +16,13 @@ use slab::Slab;
 
 use super::connection::{Connection, State};
 use super::metrics::Metrics;
-use super::node_view::DigestHistory;
 use super::pipeline::{ConnectThrottle, Outstanding, PendingView};
-use super::progress::Progress;
+use super::progress::{Progress, SnapshotWalk};
 use super::replay::Recovered;
 use super::session::SessionTable;
 use super::session::identity::SessionIds;
 use super::settings::Settings;
-use super::snapshot::SnapshotWalk;
+use super::tree::digest_history::DigestHistory;
 use super::tree::watch::WatchSummary;
 use super::tree::{DataTree, WatchTable, acl};
 use super::types::{ConnectionId, Input, LogRoom, Now, Output, Zxid};

@@ -3,11 +3,9 @@
 //! Nothing here is kept between questions except the digest history. Lists are gathered only when wanted: on a large server
 //! they are large. Java: the getters of `ZooKeeperServerBean`, `ServerStats`, `DataTree` and `SessionTracker`.
 
-use std::collections::VecDeque;
-
 use super::metrics::Metrics;
 use super::node::Node;
-use super::types::{ConnectionId, Now, SessionId, Zxid};
+use super::types::{ConnectionId, Now, SessionId};
 use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
 
 /// Which of a view's lists to gather.
@@ -22,26 +20,6 @@ pub struct Wanted {
 
 /// Connections are shown by the moment they would be closed, in steps of this. Java: `NIOServerCnxnFactory`'s expiry queue.
 const CONNECTION_EXPIRY_STEP_MS: i64 = 10_000;
-
-/// The tree's digest after every so manieth transaction, the newest. Java: `DataTree.digestLog`.
-#[derive(Debug, Default)]
-pub(super) struct DigestHistory {
-    digests: VecDeque<(Zxid, u64)>,
-}
-
-impl DigestHistory {
-    const INTERVAL: u64 = 128;
-    const LENGTH: usize = 1024;
-
-    pub(super) fn note(&mut self, zxid: Zxid, digest: u64) {
-        if zxid.0.is_multiple_of(DigestHistory::INTERVAL) {
-            if self.digests.len() == DigestHistory::LENGTH {
-                self.digests.pop_front();
-            }
-            self.digests.push_back((zxid, digest));
-        }
-    }
-}
 
 impl Node {
     /// `asks`: the connection that wants to know.
@@ -70,7 +48,7 @@ impl Node {
             connections_by_expiry: gathered(wanted.expiry, || self.connections_by_expiry(now)),
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
             watch_list: gathered(wanted.watches, || self.watch_list()),
-            digests: gathered(wanted.digests, || self.digests.digests.iter().copied().collect()),
+            digests: gathered(wanted.digests, || self.digests.iter().collect()),
         }
     }
 
@@ -148,20 +126,4 @@ fn gathered<T: Default>(wanted: bool, gather: impl FnOnce() -> T) -> T {
 /// The wall-clock moment of a monotonic one.
 fn wall_ms(now: Now, mono_us: u64) -> i64 {
     now.wall_ms + (mono_us as i64 - now.mono_us as i64) / 1000
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_history_keeps_the_newest_of_every_128th_transaction() {
-        let mut history = DigestHistory::default();
-        for zxid in 1..=200_000 {
-            history.note(Zxid(zxid), zxid * 3);
-        }
-        assert_eq!(history.digests.len(), 1024);
-        assert_eq!(history.digests.back(), Some(&(Zxid(199_936), 199_936 * 3)));
-        assert_eq!(history.digests.front(), Some(&(Zxid(199_936 - 1023 * 128), (199_936 - 1023 * 128) * 3)));
-    }
 }

@@ -1,4 +1,4 @@
-//! The watermarks of one server, together and in their order.
+//! The watermarks of one server, together and in their order; and how far its snapshot is.
 
 use super::types::Zxid;
 
@@ -27,4 +27,13 @@ impl Progress {
         assert!(self.committed <= self.logged, "{self:?}");
         assert!(self.durable <= self.logged, "{self:?}");
     }
+}
+
+/// How far the running snapshot is (`snapshot.rs`).
+#[derive(Debug, Default)]
+pub struct SnapshotWalk {
+    /// From `SnapshotBegin` until the store says it is done with it.
+    pub running: bool,
+    /// Everything has been handed over, or it was given up: no more chunks.
+    pub over: bool,
 }

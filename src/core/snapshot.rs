@@ -3,18 +3,11 @@
 //! images pile up because the disk does not take them, or when the server stops, the snapshot is given up.
 
 use super::node::Node;
+use super::progress::SnapshotWalk;
 use super::types::Output;
 
 /// Bytes of node images in one chunk: long enough for the disk, short enough not to be felt (about 0.3 ms to gather).
 const CHUNK_BYTES: usize = 256 * 1024;
-
-#[derive(Debug, Default)]
-pub struct SnapshotWalk {
-    /// From `SnapshotBegin` until the store says it is done with it.
-    running: bool,
-    /// Everything has been handed over, or it was given up: no more chunks.
-    over: bool,
-}
 
 impl Node {
     /// Begins a snapshot of exactly the present state, unless one is running.

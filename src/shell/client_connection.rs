@@ -24,6 +24,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_util::FutureExt;
@@ -53,6 +54,10 @@ const LINGER_US: u64 = 2_000_000;
 
 /// Reads of one connection before the reactor has its turn; each is up to `CLIENT_READ_BYTES`.
 const READS_A_TURN: usize = 8;
+
+/// And then to flush and close the sockets: a client that does not read must not make a supervisor lose its patience, which
+/// is ten seconds at times.
+pub const STOP_FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Replies up to this size are joined while they wait for the socket, so that one send carries many.
 const JOIN_BYTES: usize = 64 * 1024;

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use crate::core::ConnectionId;
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Receiver, Sender, UpBatch, UpEvent};
+use crate::shell::client_connection::STOP_FLUSH_PATIENCE;
 use crate::shell::client_connection::{self, Connections, Upstream};
 use crate::shell::client_listener::{Arrivals, ExecutorLoad};
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
 use crate::shell::placement::LoadMeter;
-use crate::shell::run::STOP_FLUSH_PATIENCE;
 use crate::shell::turn::Share;
 use crate::wire::jute::Limits;
 

@@ -8,9 +8,10 @@
 //!                             executors 1..n: connections              (io_executor.rs)
 //! ```
 //!
-//! * [`standalone`]: the core of a standalone server. * [`start`]: from settings to a serving process; [`run`]: executor 0 from its first task to its last.
+//! * [`standalone`]: the core of a standalone server. * [`settings`]: what the shell has to know. * [`start`]: from settings
+//!   to a serving process; [`run`]: executor 0 from its first task to its last. * [`turn`]: the reactor gets its turn.
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
-//!   completion wakes. * [`snapshot_task`]: when a snapshot is due and when old ones go.
+//!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due.
 //! * [`client_listener`]: the accept thread, limits per address, which executor. * [`client_connection`]: one client's socket.
 //! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
 //! * [`bridge`]: bounded queues between executors. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
@@ -34,8 +35,9 @@ pub mod logging;
 pub mod pipeline;
 pub mod placement;
 pub mod run;
+pub mod settings;
 pub mod signals;
-pub mod snapshot_task;
+pub mod snapshot_trigger;
 pub mod standalone;
 pub mod start;
 pub mod turn;

@@ -24,8 +24,7 @@ use crate::shell::client_connection::Connections;
 use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
-use crate::shell::snapshot_task::SnapshotTrigger;
-use crate::wire::frame::FourLetterWord;
+use crate::shell::snapshot_trigger::SnapshotTrigger;
 
 pub type PipelineHandle = Rc<RefCell<Pipeline>>;
 

@@ -15,16 +15,16 @@ use tracing::{info, trace, warn};
 
 use crate::limits::BRIDGE_MESSAGES;
 use crate::shell::bridge::{self, Receiver, UpBatch};
-use crate::shell::client_connection::{Connections, Upstream};
+use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream};
 use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::{self, IoExecutor};
 use crate::shell::log_task;
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
+use crate::shell::settings::{CoreLoader, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
-use crate::shell::snapshot_task::{self, SnapshotTrigger};
-use crate::shell::start::{CoreLoader, ServeError, Settings, banner};
+use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
 use crate::shell::turn::Share;
 
 /// Batches of one io executor before the reactor has its turn.
@@ -32,10 +32,6 @@ const BATCHES_A_TURN: u32 = 16;
 
 /// How long a stop may take to answer and write what is in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// And then to flush and close the sockets: a client that does not read must not make a supervisor lose its patience, which
-/// is ten seconds at times.
-pub const STOP_FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a stop looks whether the disk has come to rest.
 const STOP_LOOK: Duration = Duration::from_millis(2);
@@ -143,7 +139,7 @@ async fn serve(
         tasks.push(glommio::spawn_local(push_downlink(pipeline.clone(), index)));
     }
     if let Some(purge) = settings.purge {
-        tasks.push(glommio::spawn_local(snapshot_task::purge(pipeline.clone(), purge)));
+        tasks.push(glommio::spawn_local(run_purge(pipeline.clone(), purge)));
     }
 
     let ending = async {
@@ -272,6 +268,14 @@ async fn run_tick(
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
         load.publish(busy_permille, connections.count() as u32);
+    }
+}
+
+/// Once at start, then every interval, until the executor ends.
+async fn run_purge(pipeline: PipelineHandle, settings: PurgeSettings) {
+    loop {
+        pipeline.borrow_mut().purge(settings.retain);
+        glommio::timer::sleep(settings.every).await;
     }
 }
 

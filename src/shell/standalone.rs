@@ -17,7 +17,7 @@ use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
 use crate::shell::pipeline::Core;
-use crate::shell::start::{CoreLoader, ServeError};
+use crate::shell::settings::{CoreLoader, ServeError};
 
 struct Standalone {
     node: Node,

@@ -13,6 +13,7 @@ pub mod acl;
 pub mod apply;
 pub mod data_tree;
 pub mod digest;
+pub mod digest_history;
 mod ephemeral;
 pub mod load;
 pub mod node;

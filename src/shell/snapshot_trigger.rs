@@ -6,8 +6,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use crate::shell::pipeline::PipelineHandle;
-
 /// Decides after each logged transaction. Counts from the start of the process: replayed transactions do not count.
 #[derive(Debug)]
 pub struct SnapshotTrigger {
@@ -95,14 +93,6 @@ impl Random {
 pub struct PurgeSettings {
     pub retain: usize,
     pub every: Duration,
-}
-
-/// Once at start, then every interval, until the executor ends.
-pub async fn purge(pipeline: PipelineHandle, settings: PurgeSettings) {
-    loop {
-        pipeline.borrow_mut().purge(settings.retain);
-        glommio::timer::sleep(settings.every).await;
-    }
 }
 
 #[cfg(test)]

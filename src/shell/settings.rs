@@ -1,0 +1,183 @@
+//! What the shell has to know of a configuration, why serving may end, and what an operator sees first.
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringkeeper_storage::{LogError, Opened, RingUnavailable, StorageFacts, StoreConfig, StoreError};
+use tracing::{info, warn};
+
+use crate::config::{Config, Directories};
+use crate::core::Now;
+use crate::shell::client_listener::{ListenError, ListenerSettings};
+use crate::shell::pipeline::{Core, Fatal};
+use crate::shell::placement::{CpuNotAllowed, Plan};
+use crate::shell::snapshot_trigger::PurgeSettings;
+use crate::wire::jute::Limits;
+
+/// What the shell itself has to know. The core's settings travel with its loader.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub plan: Plan,
+    /// `None`: no client port.
+    pub listener: Option<ListenerSettings>,
+    pub store: StoreConfig,
+    pub limits: Limits,
+    pub tick_ms: u32,
+    pub sessionless_timeout_ms: u64,
+    pub snap_count: u64,
+    pub snap_size_limit_bytes: Option<u64>,
+    pub purge: Option<PurgeSettings>,
+    pub slow_flush_ms: u64,
+}
+
+/// Builds the core from what the disk had. Runs on the pipeline's own thread.
+pub type CoreLoader = Box<dyn FnOnce(&mut Opened, Now) -> Result<Box<dyn Core>, ServeError> + Send>;
+
+/// Why the server did not start, or stopped serving by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("clientPortAddress: {address}: {why}; write an address of this machine, or a name that has one")]
+    UnknownAddress { address: String, why: String },
+    #[error("{path}: the directory is missing and datadir.autocreate is off; create it, or take the switch away")]
+    DirectoryMissing { path: PathBuf },
+    #[error("Unable to load database on disk: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ring(#[from] RingUnavailable),
+    #[error(transparent)]
+    Cpu(#[from] CpuNotAllowed),
+    #[error(
+        "memory that may be locked (memlock) is limited to {limit_bytes} bytes and io_uring needs {needed_bytes}; raise it: \
+         `ulimit -l`, `LimitMEMLOCK=` of the systemd unit, or `--ulimit memlock=` of the container"
+    )]
+    Memlock { limit_bytes: u64, needed_bytes: u64 },
+    #[error("executor {executor} did not start: {why}")]
+    Executor { executor: usize, why: String },
+    #[error("executor {0} ended although nobody told it to")]
+    ExecutorLost(usize),
+    /// Begins as Java's line does, for those who have an alert on it.
+    #[error(
+        "Severe unrecoverable error, from thread : rk-pipeline: the transaction log failed, nothing more was acknowledged: {0}"
+    )]
+    LogFailed(String),
+    #[error("signals cannot be handled: {0}")]
+    Signals(std::io::Error),
+    #[error("snapshot or log content: {0}")]
+    Content(String),
+}
+
+impl ServeError {
+    /// Operations 1.11.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::DirectoryMissing { .. } => 3,
+            ServeError::Cpu(_) | ServeError::UnknownAddress { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl From<Fatal> for ServeError {
+    fn from(fatal: Fatal) -> ServeError {
+        match fatal {
+            Fatal::LogFailed(why) => ServeError::LogFailed(why),
+            Fatal::ExecutorLost(executor) => ServeError::ExecutorLost(executor),
+        }
+    }
+}
+
+impl From<LogError> for ServeError {
+    fn from(error: LogError) -> ServeError {
+        ServeError::Store(error.into())
+    }
+}
+
+impl Settings {
+    pub fn from_config(config: &Config) -> Result<Settings, ServeError> {
+        check_directories(&config.directories)?;
+        let spin = config.runtime.spin_us.map(|us| Duration::from_micros(us.into()));
+        let plan = Plan::new(config.runtime.cpus.as_deref(), config.runtime.pin, spin)?;
+        let mut store = StoreConfig::new(&config.directories.data, &config.directories.log);
+        store.segment_bytes = config.log.segment_bytes;
+        store.batches_in_flight = config.log.batches_in_flight as usize;
+        store.snapshots_kept = config.snapshots.retain_count as usize;
+        let purge_interval = config.snapshots.purge_interval_ms.map(Duration::from_millis);
+        Ok(Settings {
+            plan,
+            listener: listener_settings(config)?,
+            store,
+            limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
+            tick_ms: config.sessions.tick_time_ms,
+            sessionless_timeout_ms: config.client.sessionless_timeout_ms.into(),
+            snap_count: config.snapshots.transactions_max.into(),
+            snap_size_limit_bytes: config.snapshots.log_bytes_max,
+            purge: purge_interval.map(|every| PurgeSettings { retain: config.snapshots.retain_count as usize, every }),
+            slow_flush_ms: config.log.flush_warning_ms,
+        })
+    }
+}
+
+fn check_directories(directories: &Directories) -> Result<(), ServeError> {
+    let missing = |path: &&PathBuf| !directories.autocreate && !path.is_dir();
+    match [&directories.data, &directories.log].into_iter().find(missing) {
+        Some(path) => Err(ServeError::DirectoryMissing { path: path.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn listener_settings(config: &Config) -> Result<Option<ListenerSettings>, ServeError> {
+    let client = &config.client;
+    let Some(port) = client.port else { return Ok(None) };
+    let address = match &client.address {
+        None => None,
+        Some(name) => {
+            let unknown = |why: String| ServeError::UnknownAddress { address: name.clone(), why };
+            let mut found = (name.as_str(), port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
+            Some(found.next().ok_or_else(|| unknown("has no address".into()))?.ip())
+        }
+    };
+    Ok(Some(ListenerSettings {
+        address,
+        port,
+        backlog: client.backlog,
+        keep_alive: client.tcp_keep_alive,
+        connections_per_address: client.per_address_max.unwrap_or(0),
+        connections_total: client.total_max.unwrap_or(0),
+    }))
+}
+
+/// What an operator wants to see first in a log.
+pub fn banner(settings: &Settings, facts: &StorageFacts) {
+    info!("ringkeeper {}, {}", env!("CARGO_PKG_VERSION"), settings.plan.describe());
+    for (what, disk) in [("transaction log", &facts.log), ("snapshots", &facts.snapshots)] {
+        let device = if disk.device.is_empty() { "unknown device" } else { &disk.device };
+        info!(
+            "{what}: {} on {device} ({}, mounted at {}), direct IO {}",
+            disk.directory.display(),
+            disk.file_system,
+            disk.mount_point.display(),
+            if disk.direct_io { "on" } else { "off" }
+        );
+    }
+    info!(
+        "log strategy: dsync, segments of {} MiB, {} batch(es) in flight",
+        settings.store.segment_bytes >> 20,
+        settings.store.batches_in_flight
+    );
+    if facts.log.volatile {
+        warn!(
+            "UNSAFE: the transaction log lies in memory ({}): acknowledged writes are lost with it",
+            facts.log.file_system
+        );
+    } else if facts.log.network {
+        warn!(
+            "the transaction log lies on a network file system ({}): how durable a write is, is up to it",
+            facts.log.file_system
+        );
+    } else if !facts.log.direct_io {
+        warn!("{}: no direct IO here, the log goes through the page cache", facts.log.directory.display());
+    }
+}
