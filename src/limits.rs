@@ -27,6 +27,10 @@ pub const CLIENT_PENDING_BYTES: usize = 8 * 1024 * 1024;
 /// the snapshot is given up; the next one is tried in its turn.
 pub const SNAPSHOT_BACKLOG_BYTES: usize = 512 * 1024 * 1024;
 
+/// Bytes of transactions on their way to a quorum's disks, over all clients, those included that are gone again. At the bound
+/// writes wait in their sockets until some are committed; reads go on.
+pub const PROPOSALS_BYTES: usize = 64 * 1024 * 1024;
+
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
 
@@ -36,6 +40,7 @@ pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;
 /// Messages in one direction between an io executor and the pipeline executor. At the bound the sender stops reading.
 pub const BRIDGE_MESSAGES: usize = 1024;
 
+const _: () = assert!(CLIENT_PENDING_BYTES < PROPOSALS_BYTES);
 const _: () = assert!(CLIENT_READ_BYTES < CLIENT_OUTPUT_SOFT_BYTES);
 const _: () = assert!(CLIENT_OUTPUT_SOFT_BYTES < CLIENT_OUTPUT_HARD_BYTES);
 const _: () = assert!(JUTE_MAX_BUFFER_DEFAULT_BYTES < CLIENT_OUTPUT_HARD_BYTES);

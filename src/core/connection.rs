@@ -136,6 +136,8 @@ pub struct Connection {
     pub unsent: usize,
     /// Bytes of its unanswered requests above `largeRequestThreshold`.
     pub large_request_bytes: usize,
+    /// Its next frame is a write that waits until the log has caught up.
+    pub stalled: bool,
     /// The shell was told to stop reading.
     pub paused: bool,
     /// `Output::Close` follows the outbox at the next flush.
@@ -160,6 +162,7 @@ impl Connection {
             dirty: false,
             unsent: 0,
             large_request_bytes: 0,
+            stalled: false,
             paused: false,
             close_after_flush: false,
             stats: Stats::new(established_ms),

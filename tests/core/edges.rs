@@ -246,3 +246,29 @@ fn a_multi_read_that_asks_for_gigabytes_is_refused() {
     assert_eq!(server.err(client, &read(3000)), -5);
     server.must(client, &exists("/", false));
 }
+
+/// A client that comes back, writes and leaves again, over and over while the disk stalls, fills a bounded part of the memory.
+#[test]
+fn writes_of_clients_that_are_gone_count_until_they_are_on_disk() {
+    let mut server = Server::new();
+    let reader = server.client();
+    let clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
+    server.slow_disk = true;
+    let mut asked = Vec::new();
+    (0..7).for_each(|xid| set("/", &[xid as u8; 1_000_000], -1).encode(xid, &mut asked));
+    let logged = server.log.len();
+    for client in &clients[1..] {
+        server.bytes(client.connection, &asked);
+        server.step(Input::Disconnected { connection: client.connection });
+    }
+    let last = clients[0];
+    server.bytes(last.connection, &asked);
+    let admitted = server.log.len() - logged;
+    assert!((60..80).contains(&admitted), "{admitted} MB admitted of {}", 20 * 7);
+    assert!(server.paused.contains(&last.connection));
+    server.must(reader, &exists("/", false));
+    server.disk_finishes();
+    server.disk_finishes();
+    assert_eq!(server.replies(last).iter().map(|reply| reply.xid).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
+    assert!(!server.paused.contains(&last.connection));
+}

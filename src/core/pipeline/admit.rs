@@ -8,6 +8,7 @@ use super::identity::Authenticated;
 use crate::core::connection::{Pending, State, Wait};
 use crate::core::node::{Node, Slot};
 use crate::core::types::{LogRoom, Now, Output};
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::multi::NULL_ACL;
 use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
@@ -107,7 +108,13 @@ impl Node {
             if connection.blocked() {
                 break;
             }
+            let waiting = frames.rest();
             let Some(payload) = frames.next() else { break };
+            let log_is_behind = self.leader.in_flight_bytes() > limits::PROPOSALS_BYTES;
+            if log_is_behind && connection.state == State::Open && is_write_frame(payload) {
+                self.outstanding.await_log(&mut self.connections[slot]);
+                return bytes.len() - waiting.len();
+            }
             match connection.state {
                 State::New => self.on_connect(now, slot, payload, out),
                 State::Open => self.on_request(now, slot, payload, out),
@@ -281,6 +288,12 @@ impl Node {
             Authenticated::Malformed => self.close(slot),
         }
     }
+}
+
+/// Looks ahead at a frame that has not been taken.
+fn is_write_frame(payload: &[u8]) -> bool {
+    let opcode = payload.get(4..).and_then(<[u8]>::first_chunk).map(|opcode| i32::from_be_bytes(*opcode));
+    opcode.is_some_and(|opcode| OpCode::try_from(opcode).is_ok_and(is_write))
 }
 
 /// Goes through the replicated write pipeline and consumes a zxid even when it is refused (client-protocol 8).

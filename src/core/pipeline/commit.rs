@@ -66,11 +66,19 @@ pub(in crate::core) struct Outstanding {
     proposals: VecDeque<InFlight>,
     /// `sync`s in the order of what they wait for.
     syncs: VecDeque<(Zxid, ConnectionId)>,
+    /// Connections whose next frame is a write that waits for the log to catch up.
+    stalled: Vec<ConnectionId>,
 }
 
 impl Outstanding {
     pub fn await_sync(&mut self, through: Zxid, connection: ConnectionId) {
         self.syncs.push_back((through, connection));
+    }
+
+    pub fn await_log(&mut self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.stalled, true) {
+            self.stalled.push(connection.id);
+        }
     }
 }
 
@@ -182,6 +190,14 @@ impl Node {
             if let Some(slot) = self.slot(connection) {
                 self.answer_pending(now, slot);
                 waiting.push(slot);
+            }
+        }
+        if self.leader.in_flight_bytes() <= limits::PROPOSALS_BYTES {
+            for connection in std::mem::take(&mut self.outstanding.stalled) {
+                if let Some(slot) = self.slot(connection) {
+                    self.connections[slot].stalled = false;
+                    waiting.push(slot);
+                }
             }
         }
         waiting.sort_unstable();

@@ -27,6 +27,7 @@ pub struct Leader {
     proposed: Zxid,
     committed: Zxid,
     in_flight: VecDeque<Proposal>,
+    in_flight_bytes: usize,
 }
 
 impl Leader {
@@ -40,6 +41,7 @@ impl Leader {
             proposed: last,
             committed: last,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
         }
     }
 
@@ -57,6 +59,11 @@ impl Leader {
         self.in_flight.len()
     }
 
+    /// Their transactions, together.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
     /// The zxid the next proposal must carry. Plain counting: the epoch of a standalone server rolls over with its
     /// counter, as Java's does.
     pub fn next_zxid(&self) -> Zxid {
@@ -67,6 +74,7 @@ impl Leader {
     pub fn propose(&mut self, zxid: Zxid, txn: Bytes) {
         assert_eq!(zxid, self.next_zxid(), "a zxid is proposed once and in order");
         self.proposed = zxid;
+        self.in_flight_bytes += txn.len();
         self.in_flight.push_back(Proposal { zxid, txn });
     }
 
@@ -84,7 +92,9 @@ impl Leader {
 
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
-        self.in_flight.pop_front_if(|proposal| proposal.zxid <= self.committed)
+        let proposal = self.in_flight.pop_front_if(|proposal| proposal.zxid <= self.committed)?;
+        self.in_flight_bytes -= proposal.txn.len();
+        Some(proposal)
     }
 }
 
