@@ -26,9 +26,9 @@ pub enum State {
     Closing,
 }
 
-/// A request whose turn to be answered has not come.
-#[derive(Debug)]
-pub struct Pending {
+/// What has to be known of a request until it is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
     pub xid: i32,
     pub opcode: OpCode,
     pub arrived_us: u64,
@@ -36,6 +36,12 @@ pub struct Pending {
     pub bytes: usize,
     /// Counted against `largeRequestMaxBytes`; 0 for requests below the threshold.
     pub large_bytes: usize,
+}
+
+/// A request whose turn to be answered has not come.
+#[derive(Debug)]
+pub struct Pending {
+    pub header: Header,
     pub wait: Wait,
 }
 

@@ -5,7 +5,7 @@
 //! that is what keeps the order. Spec: client-protocol 1, 8, 13; semantics 11.4. Java: `ZooKeeperServer.processPacket`.
 
 use super::identity::Authenticated;
-use crate::core::connection::{Pending, State, Wait};
+use crate::core::connection::{Header, Pending, State, Wait};
 use crate::core::node::{Node, Slot};
 use crate::core::types::{LogRoom, Now, Output};
 use crate::limits;
@@ -14,23 +14,6 @@ use crate::wire::client::multi::NULL_ACL;
 use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
 use crate::wire::frame::{Frames, LENGTH_BYTES};
 use crate::wire::jute::Reader;
-
-/// One request on its way through a step.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    pub xid: i32,
-    pub opcode: OpCode,
-    pub arrived_us: u64,
-    pub bytes: usize,
-    pub large_bytes: usize,
-}
-
-impl Header {
-    pub fn pending(self, wait: Wait) -> Pending {
-        let Header { xid, opcode, arrived_us, bytes, large_bytes } = self;
-        Pending { xid, opcode, arrived_us, bytes, large_bytes, wait }
-    }
-}
 
 impl Node {
     /// Complete frames from a client. What cannot be looked at yet is kept.
@@ -198,7 +181,7 @@ impl Node {
             return self.refuse(now, slot, header, ErrorCode::SystemError);
         }
         let zxid = self.propose_request(now, slot, header, request, out);
-        self.push_pending(slot, header.pending(Wait::Commit { zxid }));
+        self.push_pending(slot, Pending { header, wait: Wait::Commit { zxid } });
     }
 
     fn admit_read(&mut self, now: Now, slot: Slot, mut header: Header, body: &[u8], alive: bool) {
@@ -219,7 +202,7 @@ impl Node {
         } else {
             Wait::Turn { body: body.into(), identities: connection.identities.clone() }
         };
-        self.push_pending(slot, header.pending(wait));
+        self.push_pending(slot, Pending { header, wait });
     }
 
     /// What a read that waits is going to cost when its turn comes. A write behind it makes its answer due whether the
@@ -244,25 +227,25 @@ impl Node {
             let zxid = self.progress.applied.0 as i64;
             return self.reply_error(now, slot, header, zxid, error);
         }
-        self.push_pending(slot, header.pending(Wait::Refused { error }));
+        self.push_pending(slot, Pending { header, wait: Wait::Refused { error } });
     }
 
     fn push_pending(&mut self, slot: Slot, pending: Pending) {
         self.outstanding.requests += 1;
-        self.outstanding.large_request_bytes += pending.large_bytes;
+        self.outstanding.large_request_bytes += pending.header.large_bytes;
         let connection = &mut self.connections[slot];
-        connection.large_request_bytes += pending.large_bytes;
-        connection.pending_bytes += pending.bytes;
+        connection.large_request_bytes += pending.header.large_bytes;
+        connection.pending_bytes += pending.header.bytes;
         connection.pending.push_back(pending);
     }
 
     pub(super) fn pop_pending(&mut self, slot: Slot) -> Option<Pending> {
         let connection = &mut self.connections[slot];
         let pending = connection.pending.pop_front()?;
-        connection.large_request_bytes -= pending.large_bytes;
-        connection.pending_bytes -= pending.bytes;
+        connection.large_request_bytes -= pending.header.large_bytes;
+        connection.pending_bytes -= pending.header.bytes;
         self.outstanding.requests -= 1;
-        self.outstanding.large_request_bytes -= pending.large_bytes;
+        self.outstanding.large_request_bytes -= pending.header.large_bytes;
         Some(pending)
     }
 

@@ -8,10 +8,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::admit::Header;
 use super::pending_view::Touched;
 use super::prep::{Asker, Prep};
-use crate::core::connection::{Connection, State, Wait};
+use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::metrics::Metrics;
 use crate::core::node::{Node, Slot};
 use crate::core::tree::watch::{Happened, WatchTable};
@@ -134,7 +133,7 @@ impl Node {
         }
     }
 
-    /// Makes a transaction, gives it the next zxid and sends it to the log. Gives the zxid and the transaction's length.
+    /// Makes a transaction, gives it the next zxid and sends it to the log.
     pub(super) fn propose<'r>(
         &mut self,
         now: Now,
@@ -270,7 +269,7 @@ impl Node {
                         "answers come in request order: {pending:?} at the commit of {}",
                         proposal.zxid
                     );
-                    self.reply_to_write(now, slot, Header::from(&pending), &txn, &applied);
+                    self.reply_to_write(now, slot, pending.header, &txn, &applied);
                 }
                 slot
             }
@@ -315,11 +314,10 @@ impl Node {
     }
 
     fn answer_next(&mut self, now: Now, slot: Slot) {
-        let Some(pending) = self.pop_pending(slot) else {
+        let Some(Pending { header, wait }) = self.pop_pending(slot) else {
             return;
         };
-        let header = Header::from(&pending);
-        match pending.wait {
+        match wait {
             Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
             Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
             Wait::Refused { error } => {

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::admit::Header;
 use super::reply::BARE_REPLY_BYTES;
+use crate::core::connection::Header;
 use crate::core::node::{Node, Slot};
 use crate::core::tree::watch::WatchMode;
 use crate::core::tree::{Identity, NodeId, acl};

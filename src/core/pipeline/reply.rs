@@ -1,7 +1,6 @@
 //! Answers: encoded straight into the connection's outbox, in request order, with the zxid of client-protocol 7.
 
-use super::admit::Header;
-use crate::core::connection::Pending;
+use crate::core::connection::Header;
 use crate::core::node::{Node, Slot};
 use crate::core::tree::{Applied, ItemOutcome};
 use crate::core::types::Now;
@@ -14,13 +13,6 @@ use crate::wire::txn::{CreateKind, Txn};
 
 /// A reply that is nothing but its header, the length included.
 pub(super) const BARE_REPLY_BYTES: usize = 20;
-
-impl From<&Pending> for Header {
-    fn from(pending: &Pending) -> Header {
-        let Pending { xid, opcode, arrived_us, bytes, large_bytes, .. } = *pending;
-        Header { xid, opcode, arrived_us, bytes, large_bytes }
-    }
-}
 
 impl Node {
     /// A success whose body `body` appends.
