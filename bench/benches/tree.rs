@@ -91,7 +91,7 @@ fn snapshot(tree: &mut DataTree, count: usize) {
         total += began.elapsed();
         worst = worst.max(began.elapsed());
         match slice {
-            Some(slice) => images.extend(slice),
+            Some(slice) => images.extend(slice.nodes),
             None => break,
         }
     }

@@ -28,7 +28,7 @@ impl Node {
         }
         for _ in 0..chunks {
             match self.tree.snapshot_slice(CHUNK_BYTES) {
-                Some(images) => out.push(Output::SnapshotChunk(images)),
+                Some(chunk) => out.push(Output::SnapshotChunk(chunk)),
                 None => {
                     self.snapshot.over = true;
                     out.push(Output::SnapshotFinish);

@@ -106,7 +106,7 @@ pub enum Output {
     },
     /// Begin a snapshot of exactly the state at `zxid`; chunks follow as room is given.
     SnapshotBegin(Box<ringkeeper_storage::SnapshotHeader>),
-    SnapshotChunk(Vec<ringkeeper_storage::NodeImage>),
+    SnapshotChunk(ringkeeper_storage::SnapshotChunk),
     SnapshotFinish,
     /// Give the snapshot up: no more chunks come. `Input::SnapshotEnded` follows all the same.
     SnapshotAbandon {

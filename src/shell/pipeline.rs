@@ -392,8 +392,8 @@ impl Pipeline {
                 self.store.begin_snapshot(*header);
                 self.disk_work.raise();
             }
-            Output::SnapshotChunk(nodes) => {
-                self.store.snapshot_chunk(nodes);
+            Output::SnapshotChunk(chunk) => {
+                self.store.snapshot_chunk(chunk);
                 self.disk_work.raise();
             }
             Output::SnapshotFinish => {

@@ -41,6 +41,7 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
-pub use snapshot::image::{AclImage, NodeImage, SnapshotHeader};
+pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
+pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
 pub use store::{Opened, Store, open, open_on};
 pub use zxid::Zxid;

@@ -21,7 +21,7 @@ use crate::log::batch::Durable;
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::read::run;
-use crate::snapshot::image::{NodeImage, SnapshotHeader};
+use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
 use crate::snapshot::load::{self, Kept, Loaded};
 use crate::snapshot::write::SnapshotWriter;
 
@@ -245,8 +245,8 @@ impl Store {
         self.snapshot.begin(header, &mut self.ids);
     }
 
-    pub fn snapshot_chunk(&mut self, nodes: Vec<NodeImage>) {
-        self.snapshot.chunk(nodes);
+    pub fn snapshot_chunk(&mut self, chunk: SnapshotChunk) {
+        self.snapshot.chunk(chunk);
     }
 
     pub fn finish_snapshot(&mut self) {

@@ -465,11 +465,11 @@ fn a_snapshot_that_is_given_up_leaves_nothing_whenever_that_is() {
         rig.store.begin_snapshot(rig::header(5, 20));
         if moment > 0 {
             rig.drain();
-            rig.store.snapshot_chunk((0..10).map(rig::node).collect());
+            rig.store.snapshot_chunk(rig::chunk_of(0..10));
         }
         if moment > 1 {
             rig.poll(); // the chunk is on its way
-            rig.store.snapshot_chunk((10..20).map(rig::node).collect());
+            rig.store.snapshot_chunk(rig::chunk_of(10..20));
         }
         rig.store.abandon_snapshot("told to");
         rig.drain();
@@ -488,7 +488,7 @@ fn a_snapshot_with_nodes_missing_is_not_a_snapshot() {
     rig.append_and_drain(1..=1);
     rig.store.begin_snapshot(rig::header(1, 11));
     rig.drain();
-    rig.store.snapshot_chunk((0..10).map(rig::node).collect());
+    rig.store.snapshot_chunk(rig::chunk_of(0..10));
     rig.store.finish_snapshot();
     rig.drain();
     let error = rig.snapshot_ended.take().unwrap().unwrap_err();

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ringkeeper_storage::{
-    NodeImage, Opened, Ring, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent, Zxid, open,
+    NO_SLOT, NodeImage, Opened, Ring, SnapshotChunk, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent, Zxid,
+    open,
 };
 
 struct Server {
@@ -76,6 +77,11 @@ fn node(slot: u32) -> NodeImage {
     NodeImage {
         slot,
         parent: slot / 2,
+        first_child: NO_SLOT,
+        next_sibling: NO_SLOT,
+        prev_sibling: NO_SLOT,
+        child_count: 0,
+        content_crc: 0,
         name: format!("node-{slot}"),
         data: (!slot.is_multiple_of(3)).then(|| vec![slot as u8; slot as usize % 5000]),
         acl: slot % 4,
@@ -97,6 +103,7 @@ fn header(zxid: u64, nodes: u32) -> SnapshotHeader {
         tree_digest: 99,
         node_count: nodes.into(),
         slot_count: nodes,
+        data_bytes: 0,
         acls: Vec::new(),
         sessions: vec![(7, 30_000)],
     }
@@ -114,7 +121,10 @@ fn take_snapshot(server: &mut Server, zxid: u64, nodes: u32) {
                     for _ in 0..chunks {
                         if next < nodes {
                             let end = nodes.min(next + 100);
-                            server.store.snapshot_chunk((next..end).map(node).collect());
+                            server.store.snapshot_chunk(SnapshotChunk {
+                                slots: Some(next..end),
+                                nodes: (next..end).map(node).collect(),
+                            });
                             next = end;
                         }
                     }

@@ -86,8 +86,8 @@ fn a_snapshot_is_the_tree_at_its_zxid_whatever_is_written_meanwhile() {
         server.node.step(server.now, Input::SnapshotRoom { chunks: 1 }, &mut out);
         for output in out {
             match output {
-                Output::SnapshotChunk(images) => {
-                    images.into_iter().for_each(|image| loader.add(image).unwrap());
+                Output::SnapshotChunk(chunk) => {
+                    chunk.nodes.into_iter().for_each(|image| loader.add(image).unwrap());
                 }
                 Output::SnapshotFinish => break 'walk,
                 other => panic!("{other:?}"),

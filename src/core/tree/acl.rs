@@ -323,6 +323,11 @@ impl AclTable {
         if acl == AclRef::OPEN { &OPEN_LIST } else { &self.places[acl.0 as usize].list }
     }
 
+    /// How many use this list; 0 for the open one, which is not counted.
+    pub fn uses(&self, acl: AclRef) -> u64 {
+        if acl == AclRef::OPEN { 0 } else { self.places[acl.0 as usize].users }
+    }
+
     /// Distinct lists in use, the open one aside.
     pub fn len(&self) -> usize {
         self.index.len()

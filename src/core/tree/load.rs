@@ -9,7 +9,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use ringkeeper_storage::{AclImage, NodeImage, SnapshotHeader};
+use ringkeeper_storage::{AclImage, AclListImage, NodeImage, SnapshotHeader};
 
 use super::acl::AclRef;
 use super::data_tree::{DataTree, TreeOptions};
@@ -75,7 +75,7 @@ impl TreeLoader {
         let mut tree = DataTree::with_nodes(options, Nodes::new(blank_root));
         tree.last_processed = Zxid(header.zxid);
         let mut acls = HashMap::default();
-        for (number, entries) in &header.acls {
+        for AclListImage { number, entries, .. } in &header.acls {
             let list: Vec<Acl<'static>> = entries.iter().map(acl_of_image).collect();
             let twice = acls.insert(*number, tree.acls.intern(&list));
             if twice.is_some() || *number == AclRef::OPEN.0 {

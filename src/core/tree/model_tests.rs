@@ -230,7 +230,7 @@ proptest! {
                         .unwrap_or_else(|| (tree.begin_snapshot(), vec![], model.clone()));
                     match tree.snapshot_slice(*max_bytes) {
                         Some(slice) => {
-                            images.extend(slice);
+                            images.extend(slice.nodes);
                             snapshot = Some((begun, images, then));
                         }
                         None => {
@@ -246,7 +246,7 @@ proptest! {
                     snapshot = None;
                     let begun = tree.begin_snapshot();
                     let slices: Vec<_> = std::iter::from_fn(|| tree.snapshot_slice(300)).collect();
-                    let images = slices.into_iter().rev().flatten().collect();
+                    let images = slices.into_iter().rev().flat_map(|chunk| chunk.nodes).collect();
                     tree = load(&begun, images, OPTIONS).expect("a whole snapshot");
                     assert_is_model(&tree, &model);
                 }
@@ -257,7 +257,7 @@ proptest! {
         }
         assert_is_model(&tree, &model);
         if let Some((begun, mut images, then)) = snapshot {
-            images.extend(std::iter::from_fn(|| tree.snapshot_slice(1)).flatten());
+            images.extend(std::iter::from_fn(|| tree.snapshot_slice(1)).flat_map(|chunk| chunk.nodes));
             prop_assert_eq!(tree.snapshot_backlog_bytes(), 0);
             assert_is_model(&load(&begun, images, OPTIONS).expect("a whole snapshot"), &then);
         }
@@ -300,7 +300,7 @@ fn small_snapshot() -> (SnapshotHeader, Vec<NodeImage>) {
         tree.apply(&header(zxid), &super::tests::create(path, CreateKind::Persistent, -1), &mut Unwatched);
     }
     let begun = tree.begin_snapshot();
-    let images = std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flatten().collect();
+    let images = std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
     (begun, images)
 }
 
@@ -350,7 +350,7 @@ fn each_kind_of_damage_has_its_name() {
     let found = load(&header, images, OPTIONS).err();
     assert!(matches!(found, Some(LoadError::Digest { expected, .. }) if expected == header.tree_digest));
     // The open list's number cannot be given to another list.
-    header.acls[0].0 = u32::MAX;
+    header.acls[0].number = u32::MAX;
     assert_eq!(load(&header, vec![], OPTIONS).err(), Some(LoadError::BadAclNumber { acl: u32::MAX }));
 }
 

@@ -5,7 +5,7 @@
 //! exactly the tree at the moment of [`DataTree::begin_snapshot`], in no particular order, and no second tree is kept:
 //! only the old images not yet taken ([`DataTree::snapshot_backlog_bytes`]).
 
-use ringkeeper_storage::{AclImage, NodeImage, SnapshotHeader};
+use ringkeeper_storage::{AclImage, AclListImage, NodeImage, SnapshotChunk, SnapshotHeader};
 
 use super::DataTree;
 use super::node::NodeId;
@@ -62,13 +62,14 @@ impl DataTree {
                 scheme: acl.scheme.as_deref().unwrap_or_default().to_owned(),
                 id: acl.id.as_deref().unwrap_or_default().to_owned(),
             };
-            (acl.0, list.iter().map(entry).collect())
+            AclListImage { number: acl.0, uses: self.acls.uses(acl), entries: list.iter().map(entry).collect() }
         });
         SnapshotHeader {
             zxid: self.last_processed.0,
             tree_digest: self.digest,
             node_count: self.node_count(),
             slot_count: end_slot,
+            data_bytes: self.data_bytes,
             acls: acls.collect(),
             sessions: vec![],
         }
@@ -80,34 +81,41 @@ impl DataTree {
 
     /// The next images, about `max_bytes` of them, at least one slot's worth of progress. May be empty where many slots
     /// are free. `None` once all were handed over: the snapshot is then over.
-    pub fn snapshot_slice(&mut self, max_bytes: usize) -> Option<Vec<NodeImage>> {
+    pub fn snapshot_slice(&mut self, max_bytes: usize) -> Option<SnapshotChunk> {
         let mut walk = self.walk.take()?;
         if walk.saved.is_empty() && walk.next_slot == walk.end_slot {
             return None;
         }
-        let mut slice = vec![];
+        let mut nodes = vec![];
         let mut bytes = 0;
         while let Some(image) = walk.saved.pop() {
             walk.saved_bytes -= image_bytes(&image);
             bytes += image_bytes(&image);
-            slice.push(image);
+            nodes.push(image);
             if bytes >= max_bytes {
                 break;
             }
         }
+        if !nodes.is_empty() {
+            nodes.sort_unstable_by_key(|image| image.slot);
+            self.walk = Some(walk);
+            return Some(SnapshotChunk { slots: None, nodes });
+        }
+        let from = walk.next_slot;
         while bytes < max_bytes && walk.next_slot < walk.end_slot {
             let id = NodeId(walk.next_slot);
             if walk.is_ahead(id) && self.nodes.get(id).is_some() {
                 let image = self.image(id);
                 bytes += image_bytes(&image);
-                slice.push(image);
+                nodes.push(image);
             } else {
                 bytes += SKIPPED_SLOT_BYTES;
             }
             walk.next_slot += 1;
         }
+        let slots = Some(from..walk.next_slot);
         self.walk = Some(walk);
-        Some(slice)
+        Some(SnapshotChunk { slots, nodes })
     }
 
     /// Bytes of old images waiting to be taken: what changed since the snapshot began and was not yet walked. The caller
@@ -144,6 +152,11 @@ impl DataTree {
         NodeImage {
             slot: id.0,
             parent: node.parent.0,
+            first_child: node.first_child.0,
+            next_sibling: node.next_sibling.0,
+            prev_sibling: node.prev_sibling.0,
+            child_count: node.child_count(),
+            content_crc: node.content_crc,
             name: node.name.to_string(),
             data: node.data.as_ref().map(|data| data.to_vec()),
             acl: node.acl.0,

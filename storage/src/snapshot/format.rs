@@ -225,12 +225,17 @@ pub fn decode_manifest(bytes: &[u8], place: ManifestPlace, zxid: Zxid) -> Result
 mod tests {
     use super::*;
     use crate::backend::memory::Chance;
-    use crate::snapshot::image::AclImage;
+    use crate::snapshot::image::{AclImage, AclListImage, NO_SLOT};
 
     fn node(slot: u32) -> NodeImage {
         NodeImage {
             slot,
             parent: 0,
+            first_child: NO_SLOT,
+            next_sibling: NO_SLOT,
+            prev_sibling: NO_SLOT,
+            child_count: 0,
+            content_crc: 0,
             name: format!("name-{slot}"),
             data: (slot > 2).then(|| vec![slot as u8; 3000]),
             acl: 1,
@@ -253,7 +258,8 @@ mod tests {
             tree_digest: 8,
             node_count: chunks.iter().map(|chunk| u64::from(chunk.nodes)).sum(),
             slot_count: 9,
-            acls: vec![(1, vec![acl])],
+            data_bytes: 10,
+            acls: vec![AclListImage { number: 1, uses: 2, entries: vec![acl] }],
             sessions: vec![(-3, 4000)],
         };
         Manifest { header, chunks, log_sequence: 5, log_zxid: 6 }

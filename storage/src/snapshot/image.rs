@@ -1,12 +1,24 @@
 //! What a snapshot says about a tree, in the types the core fills in and reads back. The tree's own node type stays free
 //! to change; one function on the core's side converts.
 
-/// One node as a snapshot keeps it. `slot` is its place in the tree's node table; `parent` names the parent's slot.
+use std::ops::Range;
+
+/// No slot: the end of a list.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// One node as a snapshot keeps it. `slot` is its place in the tree's node table; links name the slots of other nodes.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct NodeImage {
     pub slot: u32,
     /// The parent's slot; the root is its own parent.
     pub parent: u32,
+    pub first_child: u32,
+    pub next_sibling: u32,
+    /// Of the first child: the last one.
+    pub prev_sibling: u32,
+    pub child_count: u32,
+    /// CRC-32 of path and data, which the node's digest continues from.
+    pub content_crc: u32,
     pub name: String,
     pub data: Option<Vec<u8>>,
     pub acl: u32,
@@ -30,6 +42,25 @@ pub struct AclImage {
     pub id: String,
 }
 
+/// A part of a snapshot, as the core hands it over: a stretch of the walk, or nodes ahead of it that were about to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// The slots this chunk settles, following those of the chunk of the walk before it. A slot without a node here was free
+    /// when the snapshot began, or its node has gone ahead in an extra chunk. `None`: this is an extra chunk.
+    pub slots: Option<Range<u32>>,
+    /// In the order of slots.
+    pub nodes: Vec<NodeImage>,
+}
+
+/// One list of permissions in use.
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct AclListImage {
+    pub number: u32,
+    /// Nodes with this list.
+    pub uses: u64,
+    pub entries: Vec<AclImage>,
+}
+
 /// Everything of a snapshot but its nodes: known at the moment it begins.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct SnapshotHeader {
@@ -39,8 +70,9 @@ pub struct SnapshotHeader {
     pub node_count: u64,
     /// One more than the highest slot in use.
     pub slot_count: u32,
-    /// (reference number, entries) of every ACL in use.
-    pub acls: Vec<(u32, Vec<AclImage>)>,
+    /// Bytes of all paths and data.
+    pub data_bytes: u64,
+    pub acls: Vec<AclListImage>,
     /// (session id, timeout in milliseconds).
     pub sessions: Vec<(i64, i32)>,
 }

@@ -11,6 +11,7 @@
 pub mod format;
 pub mod image;
 pub mod load;
+pub mod source;
 pub mod write;
 
 use std::path::{Path, PathBuf};

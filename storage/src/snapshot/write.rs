@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::format::{ChunkPlace, Manifest, encode_chunk, encode_end};
-use super::image::{NodeImage, SnapshotHeader};
+use super::image::{NodeImage, SnapshotChunk, SnapshotHeader};
 use super::{file_name, path, unfinished_path};
 use crate::Zxid;
 use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
@@ -86,7 +86,7 @@ impl SnapshotWriter {
     }
 
     /// Without a snapshot, or after it failed, the chunk is dropped: its sender has yet to hear of the end.
-    pub fn chunk(&mut self, nodes: Vec<NodeImage>) {
+    pub fn chunk(&mut self, SnapshotChunk { nodes, .. }: SnapshotChunk) {
         if let Some(active) = self.active.as_mut().filter(|active| active.error.is_none()) {
             assert!(!active.all_chunks_given, "a chunk after the last one");
             active.nodes += nodes.len() as u64;

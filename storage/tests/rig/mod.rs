@@ -3,13 +3,15 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
-    LogRoom, NodeImage, Opened, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent, Zxid, open_on,
+    LogRoom, NO_SLOT, NodeImage, Opened, SnapshotChunk, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent,
+    Zxid, open_on,
 };
 
 pub const DIRECTORY: &str = "/data/ringkeeper-1";
@@ -183,7 +185,7 @@ impl Rig {
         self.store.begin_snapshot(header(zxid, 30));
         for chunk in 0..3 {
             self.drain();
-            self.store.snapshot_chunk((chunk * 10..chunk * 10 + 10).map(node).collect());
+            self.store.snapshot_chunk(chunk_of(chunk * 10..chunk * 10 + 10));
         }
         self.store.finish_snapshot();
         self.drain();
@@ -226,6 +228,10 @@ pub fn payload(zxid: u64, life: u64) -> Vec<u8> {
     bytes
 }
 
+pub fn chunk_of(slots: Range<u32>) -> SnapshotChunk {
+    SnapshotChunk { nodes: slots.clone().map(node).collect(), slots: Some(slots) }
+}
+
 pub fn node(slot: u32) -> NodeImage {
     let data = (!slot.is_multiple_of(3)).then(|| vec![slot as u8; slot as usize]);
     let (name, parent) = (format!("node-{slot}"), slot / 2);
@@ -234,6 +240,11 @@ pub fn node(slot: u32) -> NodeImage {
     NodeImage {
         slot,
         parent,
+        first_child: NO_SLOT,
+        next_sibling: NO_SLOT,
+        prev_sibling: NO_SLOT,
+        child_count: 0,
+        content_crc: 0,
         name,
         data,
         acl: 1,
@@ -255,6 +266,7 @@ pub fn header(zxid: u64, nodes: u32) -> SnapshotHeader {
         tree_digest: zxid * 3,
         node_count: nodes.into(),
         slot_count: nodes,
+        data_bytes: 0,
         acls: Vec::new(),
         sessions: vec![(7, 30_000), (8, 4_000)],
     }
