@@ -40,6 +40,11 @@ impl Client {
         Ok(client)
     }
 
+    /// For servers that may be silent for longer.
+    pub fn set_reply_timeout(&mut self, limit: Duration) -> Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(limit)).doing("SO_RCVTIMEO")
+    }
+
     /// Sends a request and returns its xid; [`Client::receive`] takes the replies in the same order.
     pub fn send(&mut self, mut request: Vec<u8>) -> Result<i32> {
         self.xid += 1;
