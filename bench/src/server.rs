@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::{BenchError, Doing, Result, Target};
 
 const STOP_LIMIT: Duration = Duration::from_secs(120);
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// What to start, and where.
@@ -124,12 +125,18 @@ impl Server {
     /// Until a session is granted.
     pub fn wait_until_serving(&self, limit: Duration) -> Result<()> {
         loop {
-            match Client::connect(self.address()) {
+            match Client::connect_within(self.address(), self.patience()) {
                 Ok(client) => return client.close(),
                 Err(cause) => self.may_still_come(limit, &cause)?,
             }
             std::thread::sleep(POLL_EVERY);
         }
+    }
+
+    /// How long to wait for an answer of a server that may be coming up. A server that listens before it serves (Java does)
+    /// leaves connections that came too early without an answer for good; so they are given up, and tried again at once.
+    pub fn patience(&self) -> Duration {
+        (self.began.elapsed() / 20).max(PATIENCE_MIN)
     }
 
     /// After a failed attempt: an error when there is no use in another one.

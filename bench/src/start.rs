@@ -3,7 +3,8 @@
 //!   prepared directory -> copy -> page cache warm or cold -> exec -> first read -> first write -> in memory -> check -> kill
 //!
 //! The first read is a TCP connection, a session and a getData of a znode in the middle of the tree, tried again until it
-//! works; the first write is a setData on the same session. Times count from before the fork, so they include some 2 ms of
+//! works; the first write is a setData on the same session. An attempt is given up after 50 ms or 5 % of the time so far, which
+//! is how much too late the answer of a server can be noticed that ignores those who come early. Times count from before the fork, so they include some 2 ms of
 //! pinning and `sh`. Afterwards random znodes are compared with what was put there, and the last write of a tail.
 //!
 //! Estimates, 1,000,000 znodes of 100 bytes, one core: ringkeeper's first read 0.1 s and in memory after 1.5 s; Java 5 s.
@@ -17,7 +18,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::big_tree::BigTree;
-use crate::client::{Client, server_version};
+use crate::client::{Client, REPLY_TIMEOUT, server_version};
 use crate::contestants::{Contestants, Kind};
 use crate::prepared::{Cache, Variant, Workshop, remove, tail_path};
 use crate::report::{Machine, Spread, append_json, figure, utc_now};
@@ -201,8 +202,9 @@ fn measure(arguments: &Arguments, tree: BigTree, kind: Kind, variant: Variant, l
 }
 
 fn first_read(server: &Server, tree: BigTree, number: u64) -> Result<Client> {
-    let mut client = Client::connect(server.address())?;
+    let mut client = Client::connect_within(server.address(), server.patience())?;
     tree.check(&mut client, number)?;
+    client.set_reply_timeout(REPLY_TIMEOUT)?;
     Ok(client)
 }
 
