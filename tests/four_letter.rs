@@ -377,7 +377,12 @@ fn every_line_of_mntr() {
     assert_eq!(java.difference(&ours_lines).collect::<Vec<_>>(), Vec::<&String>::new(), "Java has these");
     assert_eq!(
         ours_lines.difference(&java).collect::<Vec<_>>(),
-        ["zk_fsync_threshold_exceed_count\t0", "zk_ringkeeper_writes_refused_disk_full\t0"]
+        [
+            "zk_fsync_threshold_exceed_count\t0",
+            "zk_ringkeeper_writes_refused_disk_full\t0",
+            "zk_ringkeeper_force_sync_disabled\t0",
+            "zk_ringkeeper_log_write_in_flight_ms\t0"
+        ]
     );
     assert!(ours.starts_with(&format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n")));
 }

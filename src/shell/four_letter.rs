@@ -328,7 +328,9 @@ fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
     }
     // No longer Java's, but collectors written for older servers ask for it.
     writeln!(out, "zk_fsync_threshold_exceed_count\t{}", node.metrics.fsync_threshold_exceed_count)?;
-    writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)
+    writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)?;
+    writeln!(out, "zk_ringkeeper_force_sync_disabled\t{}", node.metrics.force_sync_disabled)?;
+    writeln!(out, "zk_ringkeeper_log_write_in_flight_ms\t{}", node.metrics.log_write_in_flight_ms)
 }
 
 fn shown_by(roles: Roles, mode: Mode) -> bool {
