@@ -214,6 +214,20 @@ impl<'a> Batch<'a> {
         Durable { sequence: self.header.durable_sequence.get(), zxid: Zxid(self.header.durable_zxid.get()) }
     }
 
+    /// Header and records, without the padding.
+    pub fn filled_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.records.len()) as u64
+    }
+
+    pub fn first_zxid(&self) -> Zxid {
+        Zxid(self.header.first_zxid.get())
+    }
+
+    /// As its header tells.
+    pub fn record_count(&self) -> u32 {
+        self.header.record_count.get()
+    }
+
     pub fn padded_bytes(&self) -> u64 {
         (HEADER_BYTES + self.records.len()).next_multiple_of(BLOCK_BYTES) as u64
     }

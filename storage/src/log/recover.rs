@@ -410,7 +410,7 @@ fn look_at(
 }
 
 /// The batch at `at`, or what is there instead. Fails only when reading does.
-fn read_batch<'a>(
+pub(crate) fn read_batch<'a>(
     disk: &mut impl Disk,
     reader: &'a mut Reader,
     segment: SegmentId,
