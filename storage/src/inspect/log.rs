@@ -4,12 +4,13 @@
 //! neither. Behind damage the next batch is looked for block by block, so that a broken length hides nothing. Memory: one
 //! batch, or one window.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Disk, Ids};
 use crate::error::{Damage, StoreError};
 use crate::log::batch::Batch;
-use crate::log::recover::read_batch;
+use crate::log::recover::{Scan, read_batch, scan};
 use crate::log::segment::{
     FIRST_BATCH_AT, HeaderError, MARK_AT, SegmentId, SegmentKind, claimed_segment, decode_header, decode_mark,
 };
@@ -117,6 +118,27 @@ impl<D: Disk> SegmentReader<D> {
             why => Piece::Damaged { at, bytes, why },
         }))
     }
+}
+
+/// What a start would make of a log that is served from its first transaction on, whatever snapshots say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    pub last_zxid: Zxid,
+    /// The segment with the last batch, and the byte behind it. None: there is no log at all.
+    pub place: Option<(SegmentId, u64)>,
+    pub records: u64,
+    /// What it would zero, because nobody was promised it.
+    pub cut_bytes: u64,
+    pub notes: Vec<String>,
+}
+
+/// Asks recovery itself. Changes nothing; the error is what a start would say. `begins_after`: the last transaction before the
+/// first of the log.
+pub fn log_end(mut disk: impl Disk, directory: &Path, begins_after: Zxid) -> Result<LogEnd, StoreError> {
+    let scan = scan(&mut disk, &mut Ids::default(), directory, false, begins_after, begins_after, &[])?;
+    let (last_zxid, place) = (scan.last_zxid(), scan.end_place());
+    let Scan { records, cut_bytes, notes, .. } = scan;
+    Ok(LogEnd { last_zxid, place, records, cut_bytes, notes })
 }
 
 fn is_zeroes(block: &[u8]) -> bool {

@@ -6,7 +6,7 @@
 
 mod log;
 
-pub use log::{Piece, SegmentReader, SegmentStart};
+pub use log::{LogEnd, Piece, SegmentReader, SegmentStart, log_end};
 
 pub use crate::log::batch::{Batch, Durable, Link};
-pub use crate::log::segment::{HeaderError, SegmentId, SegmentKind};
+pub use crate::log::segment::{FIRST_BATCH_AT, HeaderError, SegmentId, SegmentKind, claimed_segment};

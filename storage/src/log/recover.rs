@@ -199,6 +199,11 @@ impl Scan {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
     }
 
+    /// The segment with the last batch, and the byte behind it.
+    pub fn end_place(&self) -> Option<(SegmentId, u64)> {
+        self.end.map(|end| (self.segments[end.segment].id, end.at))
+    }
+
     /// Hands over every record above the snapshot, in order.
     pub fn replay(
         &self,

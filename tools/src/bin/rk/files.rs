@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::DIRECTORY;
-use ringkeeper_storage::inspect::SegmentId;
+use ringkeeper_storage::inspect::{SegmentId, claimed_segment};
 
 use crate::console::{Failure, Result};
 
@@ -24,6 +24,17 @@ pub enum LogKind {
 }
 
 impl LogFile {
+    /// The name that a start would look for: a copy may be called otherwise.
+    pub fn segment_name(&self) -> String {
+        let name = self.name();
+        match SegmentId::parse(&name) {
+            Some(_) => name,
+            None => {
+                first_bytes(&self.path).ok().and_then(|bytes| claimed_segment(&bytes)).map_or(name, |id| id.file_name())
+            }
+        }
+    }
+
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
     }
@@ -53,10 +64,15 @@ pub fn logs(path: &Path) -> Result<Vec<LogFile>> {
 }
 
 fn log_kind(path: &Path) -> Result<Option<LogKind>> {
-    let mut magic = Vec::new();
-    File::open(path).and_then(|file| file.take(8).read_to_end(&mut magic)).map_err(Failure::file(path))?;
+    let bytes = first_bytes(path)?;
     let named = path.file_name().is_some_and(|name| SegmentId::parse(&name.to_string_lossy()).is_some());
-    Ok((named || magic == *b"rklogseg").then_some(LogKind::Segment))
+    Ok((named || claimed_segment(&bytes).is_some()).then_some(LogKind::Segment))
+}
+
+fn first_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(64).read_to_end(&mut bytes)).map_err(Failure::file(path))?;
+    Ok(bytes)
 }
 
 /// Names, paths and sizes; nothing where there is no such directory.

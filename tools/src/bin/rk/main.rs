@@ -3,6 +3,7 @@
 //! A file per command; each has its `Arguments` and a `run` that says what it found to the [`Console`]. What is found
 //! wrong is an answer, not a failure: damage is shown with its place, and reading goes on behind it.
 
+mod chosen;
 mod console;
 mod files;
 mod log;
@@ -40,10 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut console = Console::stdout(arguments.json);
-    let result = match arguments.command {
-        Command::Log(command) => log::run(command, &mut console),
-    };
-    match result.and_then(|verdict| console.finish().map(|()| verdict)) {
+    match run(arguments.command, &mut console).and_then(|verdict| console.finish().map(|()| verdict)) {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Found) => ExitCode::from(1),
         Err(failure) => {
@@ -52,5 +50,11 @@ fn main() -> ExitCode {
             }
             ExitCode::from(2)
         }
+    }
+}
+
+fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
+    match command {
+        Command::Log(command) => log::run(command, console),
     }
 }

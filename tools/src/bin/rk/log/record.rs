@@ -13,8 +13,13 @@ use crate::show::{Hex, Time, quoted};
 /// A record of a log, as far as it can be understood.
 #[derive(Serialize)]
 pub struct Record {
-    pub zxid: Hex,
+    /// Its first byte in the file.
+    pub at: u64,
+    /// Of its batch.
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    pub zxid: Hex,
+    #[serde(flatten)]
     pub header: Option<Header>,
     #[serde(rename = "type")]
     pub kind: String,
@@ -42,12 +47,14 @@ pub struct Header {
 
 impl Record {
     /// `zxid` is what the log says in front of the payload.
-    pub fn decode(zxid: Zxid, payload: &[u8], whole: bool) -> Record {
+    pub fn decode(at: u64, sequence: Option<u64>, zxid: Zxid, payload: &[u8], whole: bool) -> Record {
         let (header, claimed) = match decode_header(payload) {
             Ok((header, kind)) => (Some(header), Some((header.zxid, kind))),
             Err(_) => (None, None),
         };
         let mut record = Record {
+            at,
+            sequence,
             zxid: zxid.into(),
             header: header.map(|header| Header {
                 session: header.client_id.into(),
@@ -67,12 +74,12 @@ impl Record {
                 record.kind = txn.opcode().name().to_owned();
                 record.path = path_of(&txn).map(str::to_owned);
                 record.digest = digest.map(|digest| digest.tree_digest.into());
-                record.decoded = whole.then(|| Details(&txn).to_string());
+                record.decoded = whole.then(|| Details(&txn).to_string().trim_start().to_owned());
             }
             Err(error) => record.damage = Some(format!("not a transaction: {error}")),
         }
         if let Some((own, _)) = claimed.filter(|(own, _)| *own as u64 != zxid.0) {
-            record.damage.get_or_insert_with(|| format!("the transaction itself says zxid {:#x}", own));
+            record.damage.get_or_insert_with(|| format!("the transaction itself says zxid {own:#x}"));
         }
         record
     }
@@ -80,12 +87,13 @@ impl Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} ", self.at)?;
         if let Some(header) = &self.header {
             write!(f, "{} session {} cxid {} ", header.time, header.session, header.cxid)?;
         }
         write!(f, "zxid {} {}", self.zxid, self.kind)?;
         match (&self.decoded, &self.path) {
-            (Some(decoded), _) => write!(f, "{decoded}")?,
+            (Some(decoded), _) => write!(f, " {decoded}")?,
             (None, Some(path)) => write!(f, " {path}")?,
             (None, None) => {}
         }
