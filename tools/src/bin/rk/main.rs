@@ -9,6 +9,8 @@ mod files;
 mod log;
 mod progress;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
