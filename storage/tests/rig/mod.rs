@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringkeeper_storage::backend::faulty::FaultyDisk;
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
@@ -19,7 +20,7 @@ pub const DIRECTORY: &str = "/data/ringkeeper-1";
 /// The disk outlives its stores. May lose power in the middle of a start.
 #[derive(Clone, Default)]
 pub struct SharedDisk {
-    pub memory: Rc<RefCell<MemoryDisk>>,
+    pub memory: Rc<RefCell<FaultyDisk<MemoryDisk>>>,
     /// Operations until the power goes.
     pub fuse: Rc<RefCell<Option<usize>>>,
     /// What was opened by starts.
@@ -101,6 +102,8 @@ pub struct Rig {
     pub store: Store,
     /// Submitted and not completed.
     pub held: Vec<DiskOp>,
+    /// In the hands of a disk that does not answer.
+    pub hung: Vec<DiskOp>,
     pub durable: Zxid,
     pub room: LogRoom,
     pub failed: Option<String>,
@@ -116,6 +119,7 @@ impl Rig {
             disk: disk.clone(),
             store: opened.into_store()?,
             held: Vec::new(),
+            hung: Vec::new(),
             durable,
             room: LogRoom::Ample,
             failed: None,
@@ -137,7 +141,22 @@ impl Rig {
     /// The operation happens and is answered.
     pub fn complete(&mut self, index: usize) {
         let op = self.held.remove(index);
-        let event = self.disk.memory.borrow_mut().run(op);
+        let answer = self.disk.memory.borrow_mut().submit(op);
+        match answer {
+            Ok(event) => self.take_in(event),
+            Err(op) => self.hung.push(op),
+        }
+    }
+
+    /// The disk answers what it kept back.
+    pub fn release_hung(&mut self) {
+        for op in std::mem::take(&mut self.hung) {
+            let event = self.disk.memory.borrow_mut().release(op);
+            self.take_in(event);
+        }
+    }
+
+    fn take_in(&mut self, event: DiskEvent) {
         let mut out = Vec::new();
         self.store.on_event(event, &mut out);
         for event in out {
@@ -210,7 +229,7 @@ impl Rig {
         let Rig { disk, held, .. } = self;
         for op in held {
             match &op.action {
-                Action::Write { .. } => disk.memory.borrow_mut().tear(&op, chance),
+                Action::Write { .. } => disk.memory.borrow_mut().leave_unflushed(&op),
                 _ if chance.coin() => drop(disk.memory.borrow_mut().run(op)),
                 _ => {}
             }
