@@ -1,6 +1,10 @@
 //! A store on a disk in memory, driven one operation at a time, with every operation in the test's hands.
 #![allow(dead_code)] // each test file uses its own half
 
+pub mod bytes;
+pub mod history;
+pub mod power;
+
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
@@ -59,6 +63,11 @@ impl Disk for SharedDisk {
 impl SharedDisk {
     pub fn open(&self, config: &StoreConfig) -> Result<Opened<SharedDisk>, StoreError> {
         open_on(self.clone(), config.clone())
+    }
+
+    /// As it is, for another process or none: power cuts of the copy do not harm this one.
+    pub fn running_copy(&self) -> SharedDisk {
+        SharedDisk { memory: Rc::new(RefCell::new(self.memory.borrow().clone())), ..SharedDisk::default() }
     }
 
     pub fn crash(&self, chance: &mut Chance) {
