@@ -23,7 +23,7 @@
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
-//! | `backend/memory.rs` | a disk that forgets what was not flushed |
+//! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
 //!
 //! Not here, on purpose: what a record or a node means (the server's core), Java's formats. `unsafe` is in `backend/` only.
 

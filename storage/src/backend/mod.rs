@@ -2,6 +2,7 @@
 
 pub mod blocking;
 pub mod facts;
+pub mod faulty;
 mod glommio;
 pub mod lock;
 pub mod memory;
