@@ -21,6 +21,7 @@
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/memory.rs` | a disk that forgets what was not flushed |
 //!
@@ -37,7 +38,9 @@ mod snapshot;
 mod store;
 mod zxid;
 
+pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
 pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
