@@ -20,11 +20,12 @@
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
+//! | `java/` | directories of Java servers, to read and to write |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/memory.rs` | a disk that forgets what was not flushed |
 //!
-//! Not here, on purpose: what a record or a node means (the server's core), Java's formats. `unsafe` is in `backend/` only.
+//! Not here, on purpose: what a record or a node means (the server's core). `unsafe` is in `backend/` only.
 
 pub mod backend;
 mod config;
@@ -32,6 +33,7 @@ pub mod disk;
 mod error;
 mod event;
 pub mod inspect;
+pub mod java;
 mod log;
 mod read;
 mod snapshot;
