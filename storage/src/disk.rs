@@ -30,6 +30,7 @@ pub(crate) enum Owner {
     LogMark,
     LogFile,
     Prepare,
+    LogDelete,
     Snapshot,
     Purge,
 }
