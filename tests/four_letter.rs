@@ -120,6 +120,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         node_count: 158,
         ephemerals_count: 1,
         approximate_data_size: 4565,
+        unmoved_slots: 0,
         watches: WatchCounts { connections: 2, paths: 2, total: 3, in_both_tables: 4 },
         connections: connections(36242),
         sessions_by_expiry: Buckets(vec![
@@ -377,7 +378,11 @@ fn every_line_of_mntr() {
     assert_eq!(java.difference(&ours_lines).collect::<Vec<_>>(), Vec::<&String>::new(), "Java has these");
     assert_eq!(
         ours_lines.difference(&java).collect::<Vec<_>>(),
-        ["zk_fsync_threshold_exceed_count\t0", "zk_ringkeeper_writes_refused_disk_full\t0"]
+        [
+            "zk_fsync_threshold_exceed_count\t0",
+            "zk_ringkeeper_unmoved_slots\t0",
+            "zk_ringkeeper_writes_refused_disk_full\t0"
+        ]
     );
     assert!(ours.starts_with(&format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n")));
 }

@@ -79,6 +79,10 @@ impl Echo {
 }
 
 impl Core for Echo {
+    fn is_moving(&self) -> bool {
+        false
+    }
+
     fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         assert!(now.wall_ms > 0);
         match input {

@@ -328,7 +328,8 @@ fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
     }
     // No longer Java's, but collectors written for older servers ask for it.
     writeln!(out, "zk_fsync_threshold_exceed_count\t{}", node.metrics.fsync_threshold_exceed_count)?;
-    writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)
+    writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)?;
+    writeln!(out, "zk_ringkeeper_unmoved_slots\t{}", node.unmoved_slots)
 }
 
 fn shown_by(roles: Roles, mode: Mode) -> bool {
