@@ -652,6 +652,16 @@ fn a_panic_in_the_core_ends_the_process() {
 }
 
 #[test]
+fn a_panic_while_loading_ends_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = Box::new(|_: &mut _, _| panic!("a damaged snapshot"));
+    let refused = serve(settings(1, directory.path()), load, StopRequest::default(), |_| panic!("must not be ready"));
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, ServeError::ExecutorLost(0)), "{refused}");
+    assert_eq!(refused.exit_code(), 1);
+}
+
+#[test]
 fn a_port_in_use_ends_the_start() {
     let server = Server::start(1);
     let directory = tempfile::tempdir().unwrap();

@@ -154,6 +154,7 @@ async fn serve(
             own_load,
             tick,
         ));
+        info!("serving, {} ms after the start", clock.mono_us() / 1000);
         ready(listener.as_ref().map(|listener| listener.address));
         serve_until_stopped(&pipeline, &stop).await?;
         stop_serving(&pipeline, &connections, listener).await
