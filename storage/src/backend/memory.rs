@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId};
+use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
 
 /// What a disk writes as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -58,6 +58,8 @@ pub struct MemoryDisk {
     stable_names: BTreeMap<PathBuf, usize>,
     unflushed_names: Vec<NameChange>,
     open: BTreeMap<FileId, usize>,
+    /// Of the open ones: opened with `Access::WriteDsync`.
+    dsync: BTreeSet<FileId>,
     /// Bytes the whole disk may hold. None: without end.
     pub capacity_bytes: Option<u64>,
     /// The next operation of this name (`Action::name`) fails with this error number.
@@ -134,9 +136,7 @@ impl MemoryDisk {
     }
 
     fn perform(&mut self, action: &Action) -> io::Result<u64> {
-        if let Some((_, error)) = self.fail_next.take_if(|(name, _)| *name == action.name()) {
-            return Err(io::Error::from_raw_os_error(error));
-        }
+        self.fail_if_asked(action.name())?;
         match action {
             Action::Open { file, path, access, .. } => self.open(*file, path, *access),
             Action::Close { file } => self.open.remove(file).map(|_| 0).ok_or_else(bad_file),
@@ -150,17 +150,18 @@ impl MemoryDisk {
                 }
                 Ok(0)
             }
-            Action::Write { file, offset, buffer, durable } => {
+            Action::Write { file, offset, buffer, sync } => {
                 let taken = self.short_write_next.take().unwrap_or(buffer.len()).min(buffer.len());
-                self.write(*file, *offset, &buffer[..taken], *durable)
+                let durable = *sync == WriteSync::Dsync || self.dsync.contains(file);
+                let written = self.write(*file, *offset, &buffer[..taken], durable)?;
+                if *sync != WriteSync::Linked || taken < buffer.len() {
+                    return Ok(written);
+                }
+                let flushed = self.fail_if_asked("flush").and_then(|()| self.sync(*file));
+                linked_outcome(Ok(written), buffer.len() as u64, flushed)
             }
             Action::WriteZeroes { file, offset, bytes } => self.write(*file, *offset, &vec![0; *bytes as usize], false),
-            Action::Sync { file } => {
-                let content = self.content(*file)?;
-                content.stable.clone_from(&content.current);
-                content.dirty.clear();
-                Ok(0)
-            }
+            Action::Sync { file } | Action::SyncData { file } => self.sync(*file),
             Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
@@ -186,6 +187,23 @@ impl MemoryDisk {
             (_, None) => return Err(io::ErrorKind::NotFound.into()),
         };
         assert!(self.open.insert(file, content).is_none(), "a file number is used once");
+        if access == Access::WriteDsync {
+            self.dsync.insert(file);
+        }
+        Ok(0)
+    }
+
+    fn fail_if_asked(&mut self, operation: &str) -> io::Result<()> {
+        match self.fail_next.take_if(|(name, _)| *name == operation) {
+            Some((_, error)) => Err(io::Error::from_raw_os_error(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn sync(&mut self, file: FileId) -> io::Result<u64> {
+        let content = self.content(file)?;
+        content.stable.clone_from(&content.current);
+        content.dirty.clear();
         Ok(0)
     }
 
