@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
 use super::segment::{FIRST_BATCH_AT, MARK_AT, Mark, SegmentId, SegmentKind, encode_mark};
-use super::span::{Place, Span};
+use super::span::{self, Place, Span};
 use super::sync_strategy::{Failure, Flights, LogStrategy};
 use crate::Zxid;
 use crate::config::StoreConfig;
@@ -319,9 +319,15 @@ impl LogWriter {
         self.roll_wanted = self.at > self.current.capacity / 2;
     }
 
-    #[allow(dead_code)] // reading ranges is next
-    pub fn spans(&self) -> &VecDeque<Span> {
-        &self.spans
+    /// Where the records above `zxid` begin, if the log still has them.
+    pub fn find(&self, zxid: Zxid) -> Result<(SegmentId, Place), LogError> {
+        let oldest = self.spans.iter().find_map(Span::begins_after);
+        span::find(&self.spans, zxid).ok_or(LogError::NotCovered { wanted: zxid, oldest })
+    }
+
+    /// Past the page cache?
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// Nothing buffered and nothing in flight, no segment half made or half deleted (after a failure: nothing in flight).
