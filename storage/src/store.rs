@@ -18,6 +18,7 @@ use crate::error::{LogError, SnapshotError, StoreError};
 use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
+use crate::log::range::{LogWindow, RangeId, Ranges};
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::read::run;
@@ -159,8 +160,10 @@ impl<D: Disk> Opened<D> {
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (slots, direct) = (config.snapshot_chunks_in_flight, facts.snapshots.direct_io);
+        let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
         let store = Store {
-            log: LogWriter::new(&config, log, facts.log.direct_io, start),
+            ranges: Ranges::new(log, writer.is_direct()),
+            log: writer,
             snapshot: SnapshotWriter::new(snapshots.clone(), direct, slots),
             snapshot_directory: snapshots,
             kept,
@@ -232,6 +235,7 @@ enum PurgeStep {
 #[derive(Debug)]
 pub struct Store {
     log: LogWriter,
+    ranges: Ranges,
     snapshot: SnapshotWriter,
     snapshot_directory: PathBuf,
     kept: Vec<Kept>,
@@ -277,6 +281,23 @@ impl Store {
         self.purge.log_through = self.kept.first().map(|oldest| oldest.zxid);
     }
 
+    /// Reads the records above `after` up to `through`, as far as they are stable now: a window at a time, as `RangeRead`, and
+    /// at last `RangeEnded`. Until then none of it is purged.
+    pub fn read_range(&mut self, after: Zxid, through: Zxid) -> Result<RangeId, LogError> {
+        let begin = self.log.find(after)?;
+        Ok(self.ranges.begin(after, through.min(self.log.durable().zxid), begin, &mut self.ids))
+    }
+
+    /// A window was used up; the next one may come.
+    pub fn read_on(&mut self, range: RangeId, window: LogWindow) {
+        self.ranges.go_on(range, window);
+    }
+
+    /// Whoever read a range is gone. Nothing more comes of it.
+    pub fn end_range(&mut self, range: RangeId) {
+        self.ranges.give_up(range);
+    }
+
     /// What should be submitted now; seals a batch when a slot is free.
     pub fn poll_ops(&mut self, ops: &mut Vec<DiskOp>) {
         ops.append(&mut self.queued);
@@ -284,6 +305,7 @@ impl Store {
         if self.log.has_failed() {
             return;
         }
+        self.ranges.poll(&mut self.ids, ops);
         self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
         if self.purge.under_way.is_none() {
             let (step, action) = if let Some(path) = self.purge.files.pop_front() {
@@ -304,6 +326,7 @@ impl Store {
             Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
+            Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
                 if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
@@ -320,7 +343,7 @@ impl Store {
                     (PurgeStep::Delete(path), Err(error)) => {
                         out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
                     }
-                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, None),
+                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, self.ranges.pinned()),
                     (PurgeStep::Flush { .. }, Err(error)) => {
                         let path = self.snapshot_directory.display();
                         out.push(StoreEvent::Trouble(format!(
@@ -353,6 +376,7 @@ impl Store {
     pub fn is_idle(&self) -> bool {
         let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
         let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
-        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest
+        let ranges_at_rest = self.ranges.is_idle() || self.log.has_failed();
+        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest && ranges_at_rest
     }
 }
