@@ -20,6 +20,7 @@
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
 //! | `java/` | directories of Java servers, to read and to write |
+//! | `set_aside.rs` | making room without deleting |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/memory.rs` | a disk that forgets what was not flushed |
@@ -34,6 +35,7 @@ mod event;
 pub mod java;
 mod log;
 mod read;
+mod set_aside;
 mod snapshot;
 mod store;
 mod zxid;
@@ -43,6 +45,7 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+pub use set_aside::set_aside;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
 pub use store::{Opened, Store, open, open_on};
