@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
-use ringkeeper_storage::Ring;
+use ringkeeper_storage::DiskDriver;
 use tracing::{info, trace, warn};
 
 use crate::limits::BRIDGE_MESSAGES;
@@ -79,6 +79,7 @@ async fn serve(
     let elapsed_ms = clock.mono_us() / 1000;
     info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
     core.metrics().dbinittime.record(elapsed_ms);
+    core.metrics().force_sync_disabled = u64::from(!settings.store.strategy.is_durable());
     core.metrics().startup_txns_loaded.record(report.records);
     let store = opened.into_store()?;
     if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {
@@ -87,7 +88,7 @@ async fn serve(
             store.stats().snapshots
         );
     }
-    let ring = Ring::new()?;
+    let disk = DiskDriver::new(settings.disk_driver, &settings.plan.disk_cpus())?;
 
     let tick = tick_period(settings.tick_ms);
     let connections = Connections::new(settings.limits, settings.sessionless_timeout_ms, clock);
@@ -130,10 +131,11 @@ async fn serve(
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         slow_flush_ms: settings.slow_flush_ms,
+        log_thread: settings.disk_driver.thread_name(),
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
-        glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
+        glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
     for (index, uplink) in uplinks.into_iter().enumerate() {

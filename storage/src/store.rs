@@ -157,12 +157,13 @@ impl<D: Disk> Opened<D> {
     ) -> Result<Opened<D>, StoreError> {
         assert!(self.is_fresh(), "a state from elsewhere is installed where there is none");
         let directory = self.config.data_dir.join(DIRECTORY);
-        let vouched = Durable { sequence: 0, zxid: Zxid(header.zxid) };
+        let zxid = Zxid(header.zxid);
+        let proven = Durable { sequence: 0, zxid };
         let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, 1);
         writer.begin(header, &mut self.ids);
         let (mut ops, mut events) = (Vec::new(), Vec::new());
         loop {
-            writer.poll(&mut self.ids, vouched, &mut ops);
+            writer.poll(&mut self.ids, zxid, proven, &mut ops);
             if ops.is_empty() {
                 match next_chunk() {
                     Some(chunk) => writer.chunk(chunk),
@@ -303,7 +304,7 @@ impl Store {
         if self.log.has_failed() {
             return;
         }
-        self.snapshot.poll(&mut self.ids, self.log.durable(), ops);
+        self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
         if self.purge.under_way.is_none()
             && let Some(path) = self.purge.files.pop_front()
         {
@@ -315,7 +316,7 @@ impl Store {
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite | Owner::LogMark | Owner::LogFile | Owner::Prepare => {
+            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
             Owner::Snapshot => {
