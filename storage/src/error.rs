@@ -11,11 +11,6 @@ pub enum StoreError {
     #[error("{path}: locked by another server (pid {holder}): two servers must not share a data directory")]
     Locked { path: PathBuf, holder: String },
     #[error(
-        "{path}: this is a data directory of Java ZooKeeper, and ringkeeper has no data of its own beside it; importing \
-         is not done yet: point dataDir (and dataLogDir) at an empty directory, the Java files are left untouched"
-    )]
-    JavaDirectory { path: PathBuf },
-    #[error(
         "{found} lies in {path}, and {expected} has nothing of its kind: were dataDir and dataLogDir changed without moving the \
          files? Move them, or put the directories back. Nothing was changed"
     )]

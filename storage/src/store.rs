@@ -109,9 +109,6 @@ impl<D: Disk> Opened<D> {
             }
             (Err(error), _) => return Err(error),
         };
-        if scan.is_empty() && found.newest.is_none() {
-            refuse_java_directory(&mut disk, &config)?;
-        }
         notes.extend(scan.notes.iter().cloned());
         let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
         let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
@@ -142,6 +139,49 @@ impl<D: Disk> Opened<D> {
     /// Every log record above the snapshot, in order.
     pub fn replay(&mut self, f: impl FnMut(Zxid, &[u8])) -> Result<(), StoreError> {
         self.scan.replay(&mut self.disk, &mut self.ids, f)
+    }
+
+    /// Nothing was ever stored here: neither a snapshot nor a transaction.
+    pub fn is_fresh(&self) -> bool {
+        self.snapshot.is_none() && self.report.last_zxid == Zxid::ZERO
+    }
+
+    /// Makes a state that came from elsewhere the first thing that is stored here: as a snapshot, there as a whole or not at
+    /// all, and behind which the log begins. `next_chunk` is asked until it has no more. Recovers what was written.
+    ///
+    /// # Panics
+    /// When something is stored here already.
+    pub fn install(
+        mut self,
+        header: SnapshotHeader,
+        mut next_chunk: impl FnMut() -> Option<SnapshotChunk>,
+    ) -> Result<Opened<D>, StoreError> {
+        assert!(self.is_fresh(), "a state from elsewhere is installed where there is none");
+        let directory = self.config.data_dir.join(DIRECTORY);
+        let zxid = Zxid(header.zxid);
+        let proven = Durable { sequence: 0, zxid };
+        let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, 1);
+        writer.begin(header, &mut self.ids);
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        loop {
+            writer.poll(&mut self.ids, zxid, proven, &mut ops);
+            if ops.is_empty() {
+                match next_chunk() {
+                    Some(chunk) => writer.chunk(chunk),
+                    None => writer.finish(),
+                }
+            }
+            for op in ops.drain(..) {
+                writer.on_event(self.disk.run(op), &mut events);
+            }
+            for event in events.drain(..) {
+                if let StoreEvent::SnapshotEnded(ended) = event {
+                    ended?;
+                    let Opened { disk, config, facts, locks, .. } = self;
+                    return Opened::recover(disk, config, facts, locks);
+                }
+            }
+        }
     }
 
     /// Makes what was recovered final and stable. Only then may anybody be told about it.
@@ -201,19 +241,6 @@ fn refuse_misplaced(
         Some(found) => Err(StoreError::Misplaced { found, path: other.to_owned(), expected: expected.to_owned() }),
         None => Ok(()),
     }
-}
-
-/// Java's data must not be forgotten silently by starting with an empty tree beside it.
-fn refuse_java_directory(disk: &mut impl Disk, config: &StoreConfig) -> Result<(), StoreError> {
-    for directory in [&config.data_dir, &config.data_log_dir] {
-        let path = directory.join("version-2");
-        let files =
-            disk.list(&path).map_err(|source| StoreError::Io { path: path.clone(), operation: "list", source })?;
-        if files.iter().any(|(name, _)| name.starts_with("snapshot.") || name.starts_with("log.")) {
-            return Err(StoreError::JavaDirectory { path });
-        }
-    }
-    Ok(())
 }
 
 /// Snapshots to delete, one at a time; when their names are gone for good, the log up to `log_through` goes too. So no
