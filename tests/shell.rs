@@ -79,6 +79,10 @@ impl Echo {
 }
 
 impl Core for Echo {
+    fn snapshot_is_pressing(&self) -> bool {
+        false
+    }
+
     fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         assert!(now.wall_ms > 0);
         match input {
@@ -272,6 +276,7 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
         sessionless_timeout_ms: 600_000,
         snap_count: 100_000,
         snap_size_limit_bytes: None,
+        snapshot_bytes_per_second: None,
         purge: None,
         slow_flush_ms: 1000,
     }

@@ -24,6 +24,7 @@ use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
 use crate::shell::settings::{CoreLoader, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
+use crate::shell::snapshot_task;
 use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
 use crate::shell::turn::Share;
 
@@ -127,11 +128,13 @@ async fn serve(
         store,
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
+        snapshot_bytes_per_second: settings.snapshot_bytes_per_second,
         slow_flush_ms: settings.slow_flush_ms,
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
         glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
+        glommio::spawn_local(snapshot_task::run(pipeline.clone())),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
     for (index, uplink) in uplinks.into_iter().enumerate() {

@@ -34,6 +34,10 @@ impl Core for Standalone {
         self.node.flush(out);
     }
 
+    fn snapshot_is_pressing(&self) -> bool {
+        self.node.snapshot_is_pressing()
+    }
+
     fn metrics(&mut self) -> &mut Metrics {
         self.node.metrics_mut()
     }
