@@ -10,6 +10,7 @@ use std::time::Instant;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::view::FileView;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId};
 
 const ZEROES_BYTES: usize = 1 << 20;
@@ -132,6 +133,10 @@ impl Disk for BlockingDisk {
             }
         }
         Ok(filled)
+    }
+
+    fn view(&mut self, file: FileId, path: &Path, _bytes: u64) -> io::Result<FileView> {
+        FileView::map(self.file(file), path)
     }
 }
 

@@ -6,3 +6,4 @@ mod glommio;
 pub mod lock;
 pub mod memory;
 pub mod uring;
+pub mod view;

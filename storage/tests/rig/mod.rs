@@ -130,7 +130,11 @@ impl Rig {
         Rig::start(&disk, disk.open(config).unwrap()).unwrap()
     }
 
+    /// With a turn for the running snapshot.
     pub fn poll(&mut self) {
+        let mut out = Vec::new();
+        self.store.give_snapshot_turn(&mut out);
+        self.take_in(out);
         self.store.poll_ops(&mut self.held);
     }
 
@@ -140,7 +144,11 @@ impl Rig {
         let event = self.disk.memory.borrow_mut().run(op);
         let mut out = Vec::new();
         self.store.on_event(event, &mut out);
-        for event in out {
+        self.take_in(out);
+    }
+
+    fn take_in(&mut self, events: Vec<StoreEvent>) {
+        for event in events {
             match event {
                 StoreEvent::Durable(zxid) => {
                     assert!(self.failed.is_none(), "{zxid} acknowledged after the log failed");
@@ -148,7 +156,7 @@ impl Rig {
                     self.durable = zxid;
                 }
                 StoreEvent::Room(room) => self.room = room,
-                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room = chunks,
+                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room += chunks,
                 StoreEvent::SnapshotEnded(result) => {
                     self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
