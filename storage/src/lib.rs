@@ -44,5 +44,5 @@ pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
-pub use store::{Opened, Store, open, open_on};
+pub use store::{Opened, Store, open, open_on, open_snapshot};
 pub use zxid::Zxid;
