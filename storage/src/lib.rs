@@ -57,5 +57,5 @@ pub use set_aside::set_aside;
 pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
-pub use store::{Opened, Store, open, open_on};
+pub use store::{Opened, Store, open, open_on, open_snapshot};
 pub use zxid::Zxid;

@@ -56,6 +56,11 @@ pub fn open_on<D: Disk>(disk: D, config: StoreConfig) -> Result<Opened<D>, Store
     Opened::recover(disk, config, StorageFacts::default(), Vec::new())
 }
 
+/// One snapshot, to be looked into: for tools. Nothing is locked and nothing changed.
+pub fn open_snapshot(path: &Path) -> Result<SnapshotFile, StoreError> {
+    load::open_by_path(&mut BlockingDisk::default(), path)
+}
+
 /// A recovered directory, unchanged so far: read it, then turn it into a `Store`.
 #[derive(Debug)]
 pub struct Opened<D: Disk = BlockingDisk> {
