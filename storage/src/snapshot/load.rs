@@ -55,12 +55,8 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Fou
     let mut found = Found { newest: None, kept: Vec::new(), passed_over: Vec::new(), unfinished };
     for (zxid, bytes) in files {
         if found.newest.is_none() {
-            let path = path(directory, zxid);
-            let mut reader = Reader::open(disk, ids, path.clone(), bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
-            let checked = check_all(disk, &mut reader, zxid)?;
-            reader.close(disk, ids);
-            match checked {
-                Ok(manifest) => found.newest = Some(Loaded { zxid, manifest, path, file_bytes: bytes }),
+            match check(disk, ids, directory, Kept { zxid, bytes })? {
+                Ok(loaded) => found.newest = Some(loaded),
                 Err(error @ SnapshotError::Version { .. }) => return Err(error.into()),
                 Err(error) => {
                     found.passed_over.push((zxid, error));
@@ -72,6 +68,16 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Fou
     }
     found.kept.reverse();
     Ok(found)
+}
+
+/// One snapshot, from end to end.
+pub fn check(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, kept: Kept) -> Checked<Loaded> {
+    let Kept { zxid, bytes } = kept;
+    let path = path(directory, zxid);
+    let mut reader = Reader::open(disk, ids, path.clone(), bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
+    let checked = check_all(disk, &mut reader, zxid)?;
+    reader.close(disk, ids);
+    Ok(checked.map(|manifest| Loaded { zxid, manifest, path, file_bytes: bytes }))
 }
 
 impl Loaded {
@@ -95,7 +101,7 @@ impl Loaded {
 }
 
 /// The outer result is about reading, the inner about what was read.
-type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
+pub(crate) type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
 
 fn check_end(disk: &mut impl Disk, reader: &mut Reader, zxid: Zxid) -> Checked<Manifest> {
     let file = || file_name(zxid);
