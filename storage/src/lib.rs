@@ -22,24 +22,31 @@
 //! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
+//! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
+//! | `java/` | directories of Java servers, to read and to write |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
-//! | `backend/memory.rs` | a disk that forgets what was not flushed |
+//! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
 //!
-//! Not here, on purpose: what a record or a node means (the server's core), Java's formats. `unsafe` is in `backend/` only.
+//! Not here, on purpose: what a record or a node means (the server's core). `unsafe` is in `backend/` only.
 
 pub mod backend;
 mod config;
 pub mod disk;
 mod error;
 mod event;
+pub mod inspect;
+pub mod java;
 mod log;
 mod read;
 mod snapshot;
 mod store;
 mod zxid;
 
+pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
 pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
