@@ -74,6 +74,11 @@ impl Replay {
         &self.tree
     }
 
+    /// Open sessions and their timeouts in milliseconds.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> {
+        self.sessions.iter().map(|(id, timeout_ms)| (*id, *timeout_ms))
+    }
+
     /// Applies one transaction of the log. Says whether the tree then has the digest its leader foresaw.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<DigestCheck, DecodeError> {
         let (header, txn, digest) = decode_txn(bytes)?;

@@ -1,0 +1,55 @@
+//! Our own directory as a state, for tools: the newest snapshot into memory, then every transaction behind it.
+
+use ringkeeper_storage::{Opened, StoreError, Zxid};
+
+use crate::core::replay::{Replay, SnapshotReader};
+use crate::core::tree::TreeOptions;
+
+/// Owners that look like TTL nodes are TTL nodes, whatever the server is configured to: no session has such an id.
+pub(super) const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
+
+#[derive(Debug, thiserror::Error)]
+pub enum OursError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("snapshot {zxid}: {why}")]
+    Snapshot { zxid: Zxid, why: String },
+    #[error("transaction {zxid} of the log cannot be read: {why}")]
+    Transaction { zxid: Zxid, why: String },
+}
+
+/// The newest snapshot; a fresh tree where there is none.
+pub fn snapshot(opened: &mut Opened) -> Result<Replay, OursError> {
+    let Some(header) = opened.snapshot_header() else { return Ok(Replay::empty(OPTIONS)) };
+    let zxid = Zxid(header.zxid);
+    let refused = |error: crate::core::tree::LoadError| OursError::Snapshot { zxid, why: error.to_string() };
+    let mut reader = SnapshotReader::new(header, OPTIONS).map_err(refused)?;
+    let mut failure = None;
+    opened.for_each_node(|image| {
+        if failure.is_none() {
+            failure = reader.add(image).err();
+        }
+    })?;
+    match failure {
+        Some(error) => Err(refused(error)),
+        None => reader.finish().map_err(refused),
+    }
+}
+
+/// Applies every transaction behind the snapshot, showing each to `seen` when it has been applied. `seen` may end it.
+pub fn replay<E: From<OursError>>(
+    opened: &mut Opened,
+    replay: &mut Replay,
+    mut seen: impl FnMut(Zxid, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut failure = None;
+    let read = opened.replay(|zxid, record| {
+        if failure.is_some() {
+            return;
+        }
+        let applied = replay.apply(record).map_err(|error| OursError::Transaction { zxid, why: error.to_string() });
+        failure = applied.map_err(E::from).and_then(|_| seen(zxid, record)).err();
+    });
+    read.map_err(|error| E::from(OursError::Store(error)))?;
+    failure.map_or(Ok(()), Err)
+}
