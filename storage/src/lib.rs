@@ -3,9 +3,9 @@
 //! ```text
 //! <dataDir>/ringkeeper-1/               <dataLogDir>/ringkeeper-1/     (the same directory unless configured apart)
 //!   lock                                  lock
-//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then zeroes: being written
-//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header and zeroes: ready, one ahead
-//!                                         log-0000000000000009.tmp   being zero-filled
+//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then a former life's: being written
+//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header, no batch of its own: ready, one ahead
+//!                                         log-0000000000000009.tmp   being made, from nothing or from a purged one
 //! ```
 //!
 //! A start reads the newest whole snapshot and the log behind it (`open`, `Opened`). In service a `Store` takes records and
@@ -15,7 +15,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `store.rs` | the two lives of a store: opened, in service |
-//! | `log/batch.rs`, `log/segment.rs` | the log's bytes |
+//! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
@@ -51,6 +51,7 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+pub use log::range::{LogWindow, RangeId};
 pub use log::sync_strategy::LogStrategy;
 pub use set_aside::set_aside;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};

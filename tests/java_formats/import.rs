@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ringkeeper::core::replay::{Recovered, SnapshotReader};
-use ringkeeper::core::tree::TreeOptions;
+use ringkeeper::core::replay::{Recovered, Replay};
+use ringkeeper::core::tree::{MemorySnapshot, TreeOptions};
 use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
@@ -29,9 +29,11 @@ fn import(from: &Path, to: &Path) -> Result<(Opened, Imported), ImportError> {
 
 fn recover(opened: &mut Opened) -> Recovered {
     let options = TreeOptions { extended_types: true, emulate_353_ttl: false };
-    let mut reader = SnapshotReader::new(opened.snapshot_header().unwrap(), options).unwrap();
-    opened.for_each_node(|image| reader.add(image).unwrap()).unwrap();
-    let mut replay = reader.finish().unwrap();
+    let header = opened.snapshot_header().unwrap().clone();
+    let mut images = Vec::new();
+    opened.for_each_node(|image| images.push(image)).unwrap();
+    let source = Box::new(MemorySnapshot::new(header, images));
+    let mut replay = Replay::from_snapshot(source, options).unwrap();
     opened.replay(|_, entry| assert!(replay.apply(entry).is_ok())).unwrap();
     replay.finish()
 }
