@@ -2,8 +2,8 @@
 
 use ringkeeper_storage::{Opened, StoreError, Zxid};
 
-use crate::core::replay::{Replay, SnapshotReader};
-use crate::core::tree::TreeOptions;
+use crate::core::replay::Replay;
+use crate::core::tree::{MemorySnapshot, TreeOptions};
 
 /// Owners that look like TTL nodes are TTL nodes, whatever the server is configured to: no session has such an id.
 pub(super) const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
@@ -20,20 +20,13 @@ pub enum OursError {
 
 /// The newest snapshot; a fresh tree where there is none.
 pub fn snapshot(opened: &mut Opened) -> Result<Replay, OursError> {
-    let Some(header) = opened.snapshot_header() else { return Ok(Replay::empty(OPTIONS)) };
+    let Some(header) = opened.snapshot_header().cloned() else { return Ok(Replay::empty(OPTIONS)) };
     let zxid = Zxid(header.zxid);
-    let refused = |error: crate::core::tree::LoadError| OursError::Snapshot { zxid, why: error.to_string() };
-    let mut reader = SnapshotReader::new(header, OPTIONS).map_err(refused)?;
-    let mut failure = None;
-    opened.for_each_node(|image| {
-        if failure.is_none() {
-            failure = reader.add(image).err();
-        }
-    })?;
-    match failure {
-        Some(error) => Err(refused(error)),
-        None => reader.finish().map_err(refused),
-    }
+    let mut images = Vec::new();
+    opened.for_each_node(|image| images.push(image))?;
+    let replay = Replay::from_snapshot(Box::new(MemorySnapshot::new(header, images)), OPTIONS);
+    let checked = replay.and_then(|mut replay| replay.move_all().map(|()| replay));
+    checked.map_err(|error| OursError::Snapshot { zxid, why: error.to_string() })
 }
 
 /// Applies every transaction behind the snapshot, showing each to `seen` when it has been applied. `seen` may end it.
