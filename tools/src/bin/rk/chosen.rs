@@ -18,8 +18,8 @@ pub struct ChosenFiles {
 }
 
 impl ChosenFiles {
-    pub fn segments(files: &[LogFile]) -> ChosenFiles {
-        let named = files.iter().map(|file| (file.segment_name(), (file.path.clone(), file.bytes)));
+    pub fn new<'a>(files: impl IntoIterator<Item = &'a LogFile>) -> ChosenFiles {
+        let named = files.into_iter().map(|file| (file.proper_name(), (file.path.clone(), file.bytes)));
         ChosenFiles { disk: BlockingDisk::default(), directory: PathBuf::from("chosen"), files: named.collect() }
     }
 
