@@ -49,6 +49,8 @@ pub struct NodeView<'a> {
     pub ephemerals_count: u64,
     /// Bytes of paths and data.
     pub approximate_data_size: u64,
+    /// Places of the snapshot the server started from that are still to be moved into memory.
+    pub unmoved_slots: u64,
     pub watches: WatchCounts,
     /// `stat`, `cons`.
     pub connections: Vec<ConnectionView>,
@@ -225,6 +227,8 @@ pub struct EnvironmentView<'a> {
     pub memory_total_mb: u64,
     /// Our own version and commit.
     pub ringkeeper_version: &'a str,
+    /// What an acknowledged write rests on.
+    pub log_strategy: &'a str,
 }
 
 /// The four letters `cons` has for an operation. Java: `Request.op2String`, `ServerCnxn`.

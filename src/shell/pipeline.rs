@@ -12,12 +12,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ringkeeper_storage::disk::{DiskEvent, DiskOp};
-use ringkeeper_storage::{SnapshotDone, SnapshotError, Store, StoreEvent};
+use ringkeeper_storage::{DiskThreadEnded, SnapshotDone, SnapshotError, Store, StoreEvent};
 use tracing::{error, info, warn};
 
 use crate::core::metrics::Metrics;
+use crate::core::tree::Moved;
 use crate::core::{ConnectionId, Input, LogRoom, Now, Output};
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
@@ -25,6 +27,7 @@ use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
 use crate::shell::snapshot_trigger::SnapshotTrigger;
+use crate::shell::stall::{Stall, StallWatch};
 
 pub type PipelineHandle = Rc<RefCell<Pipeline>>;
 
@@ -35,6 +38,9 @@ pub trait Core {
 
     /// Hands out the replies collected since the last call.
     fn flush(&mut self, out: &mut Vec<Output>);
+
+    /// Whether `Input::MoveNodes` has something to do.
+    fn is_moving(&self) -> bool;
 
     /// The whole answer to a four-letter word; empty closes without one.
     fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
@@ -80,6 +86,9 @@ pub struct Pipeline {
     /// For the log line only.
     snapshot_directory: PathBuf,
     slow_flush_us: u64,
+    /// For the log line only; None: this thread.
+    log_thread: Option<&'static str>,
+    stall: StallWatch,
     fatal: Option<Fatal>,
     drained: bool,
     /// Raised when `fatal` or `drained` changes.
@@ -97,6 +106,8 @@ pub struct PipelineParts {
     pub snapshot_directory: PathBuf,
     /// Java: `fsync.warningthresholdms`.
     pub slow_flush_ms: u64,
+    /// The thread that writes the log, if it is not the pipeline's.
+    pub log_thread: Option<&'static str>,
 }
 
 impl Pipeline {
@@ -116,6 +127,8 @@ impl Pipeline {
             snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms * 1000,
+            log_thread: parts.log_thread,
+            stall: StallWatch::new(Duration::from_millis(parts.slow_flush_ms)),
             fatal: None,
             drained: false,
             changed: Rc::default(),
@@ -250,6 +263,24 @@ impl Pipeline {
         self.end_turn(now);
     }
 
+    /// The disk will not answer any more.
+    pub fn disk_lost(&mut self, ended: &DiskThreadEnded) {
+        self.end_with(Fatal::LogFailed(ended.to_string()));
+    }
+
+    /// For how long the oldest write of the log is under way; the log task says so whenever it looks, at least every tick.
+    pub fn note_log_wait(&mut self, waiting: Option<Duration>) {
+        let age = waiting.unwrap_or_default();
+        self.core.metrics().log_write_in_flight_ms = age.as_millis() as u64;
+        match self.stall.look(age) {
+            None => {}
+            Some(Stall::Goes { seconds }) => error!(
+                "the disk of the transaction log has not answered a write for {seconds} s: nothing is acknowledged until it does"
+            ),
+            Some(Stall::Over { seconds }) => info!("the disk of the transaction log answers again, after {seconds} s"),
+        }
+    }
+
     pub fn disk_is_idle(&self) -> bool {
         self.store.is_idle()
     }
@@ -263,6 +294,14 @@ impl Pipeline {
     /// Connections turned away by the listener's limits since the last call.
     pub fn refused(&mut self, connections: u64) {
         self.core.metrics().connection_rejected += connections;
+    }
+
+    /// Moves a slice of the snapshot we started from into memory. False when there is nothing more to move.
+    pub fn move_nodes(&mut self) -> bool {
+        if self.core.is_moving() {
+            self.turn(Input::MoveNodes);
+        }
+        self.core.is_moving()
     }
 
     // --- time, beginning and end ---
@@ -404,6 +443,16 @@ impl Pipeline {
                 self.store.abandon_snapshot(why);
                 self.disk_work.raise();
             }
+            Output::Moved(Moved { zxid, nodes, contradiction }) => {
+                let elapsed_ms = self.clock.mono_us() / 1000;
+                info!("{nodes} nodes of snapshot {zxid} are in memory, {elapsed_ms} ms after the start");
+                if let Some(why) = contradiction {
+                    error!(
+                        "snapshot {zxid} is not what its head says: {why}. Service goes on; compare this server's data with \
+                         the others' or with a backup"
+                    );
+                }
+            }
             Output::Drained => {
                 self.drained = true;
                 self.changed.raise();
@@ -473,7 +522,7 @@ impl Pipeline {
             warn!(
                 "fsync-ing the write ahead log in {} took {}ms which will adversely effect operation latency.File size is \
                  {} bytes. See the ZooKeeper troubleshooting guide",
-                std::thread::current().name().unwrap_or("rk-pipeline"),
+                self.log_thread.unwrap_or("rk-pipeline"),
                 elapsed_us / 1000,
                 self.store.stats().log_bytes
             );

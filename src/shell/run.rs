@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
-use ringkeeper_storage::Ring;
+use ringkeeper_storage::DiskDriver;
 use tracing::{info, trace, warn};
 
 use crate::limits::BRIDGE_MESSAGES;
@@ -25,7 +25,7 @@ use crate::shell::placement::LoadMeter;
 use crate::shell::settings::{CoreLoader, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
-use crate::shell::turn::Share;
+use crate::shell::turn::{Share, next_turn};
 
 /// Batches of one io executor before the reactor has its turn.
 const BATCHES_A_TURN: u32 = 16;
@@ -77,6 +77,7 @@ async fn serve(
     let elapsed_ms = clock.mono_us() / 1000;
     info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
     core.metrics().dbinittime.record(elapsed_ms);
+    core.metrics().force_sync_disabled = u64::from(!settings.store.strategy.is_durable());
     core.metrics().startup_txns_loaded.record(report.records);
     let store = opened.into_store()?;
     if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {
@@ -85,7 +86,7 @@ async fn serve(
             store.stats().snapshots
         );
     }
-    let ring = Ring::new()?;
+    let disk = DiskDriver::new(settings.disk_driver, &settings.plan.disk_cpus())?;
 
     let tick = tick_period(settings.tick_ms);
     let connections = Connections::new(settings.limits, settings.sessionless_timeout_ms, clock);
@@ -128,12 +129,14 @@ async fn serve(
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         slow_flush_ms: settings.slow_flush_ms,
+        log_thread: settings.disk_driver.thread_name(),
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
-        glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
+        glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
+    tasks.push(glommio::spawn_local(move_nodes(pipeline.clone())));
     for (index, uplink) in uplinks.into_iter().enumerate() {
         tasks.push(glommio::spawn_local(take_batches(pipeline.clone(), index, uplink)));
         tasks.push(glommio::spawn_local(push_downlink(pipeline.clone(), index)));
@@ -153,6 +156,7 @@ async fn serve(
             own_load,
             tick,
         ));
+        info!("serving, {} ms after the start", clock.mono_us() / 1000);
         ready(listener.as_ref().map(|listener| listener.address));
         serve_until_stopped(&pipeline, &stop).await?;
         stop_serving(&pipeline, &connections, listener).await
@@ -268,6 +272,13 @@ async fn run_tick(
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
         load.publish(busy_permille, connections.count() as u32);
+    }
+}
+
+/// Behind the traffic, into memory: whoever has something to say is heard between any two slices.
+async fn move_nodes(pipeline: PipelineHandle) {
+    while pipeline.borrow_mut().move_nodes() {
+        next_turn().await;
     }
 }
 

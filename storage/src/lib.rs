@@ -17,13 +17,15 @@
 //! | `store.rs` | the two lives of a store: opened, in service |
 //! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
+//! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `java/` | directories of Java servers, to read and to write |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
-//! | `backend/memory.rs` | a disk that forgets what was not flushed |
+//! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
 //!
 //! Not here, on purpose: what a record or a node means (the server's core). `unsafe` is in `backend/` only.
 
@@ -40,11 +42,14 @@ mod snapshot;
 mod store;
 mod zxid;
 
+pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
 pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+pub use log::sync_strategy::LogStrategy;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
 pub use store::{Opened, Store, open, open_on};

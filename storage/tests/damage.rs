@@ -6,6 +6,7 @@ mod rig;
 use std::path::PathBuf;
 
 use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{LogError, LogRoom, SnapshotError, StoreConfig, StoreError, Zxid};
 
@@ -280,11 +281,8 @@ fn a_failed_or_short_write_ends_the_log_for_good() {
         rig.store.append(Zxid(5), &payload(5, 0));
         rig.poll();
         rig.store.append(Zxid(6), &payload(6, 0));
-        if short {
-            rig.disk.memory.borrow_mut().short_write_next = Some(512);
-        } else {
-            rig.disk.memory.borrow_mut().fail_next = Some(("write", 5));
-        }
+        let fault = if short { Fault::Short(512) } else { Fault::Error(5) };
+        rig.disk.memory.borrow_mut().fail_next(|call| call.operation == "write", fault);
         rig.complete(0);
         let text = rig.failed.clone().expect("told at once");
         assert!(text.contains("takes no more writes"), "{text}");

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, Disk, DiskOp, FileId, Ids, Owner};
+use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, Disk, DiskOp, FileId, Ids, Owner, WriteSync};
 use crate::error::StoreError;
 use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES, run};
 
@@ -119,7 +119,7 @@ impl<D: Disk> Write for Sink<'_, D> {
             self.buffer = Some(buffer);
             return Ok(());
         }
-        let action = Action::Write { file: self.file, offset: self.at, buffer, durable: false };
+        let action = Action::Write { file: self.file, offset: self.at, buffer, sync: WriteSync::None };
         let event = self.disk.run(DiskOp { id: self.ids.operation(Owner::Start), action });
         let mut buffer = event.buffer.unwrap_or_else(|| Buffer::with_capacity(SINK_BUFFER_BYTES));
         buffer.clear();

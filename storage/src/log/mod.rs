@@ -26,3 +26,4 @@ pub mod prepare;
 pub mod recover;
 pub mod segment;
 pub mod span;
+pub mod sync_strategy;

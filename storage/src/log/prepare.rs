@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use super::batch::Durable;
 use super::segment::{FIRST_BATCH_AT, Mark, SegmentId, SegmentKind, encode_start};
-use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::LogError;
 
 /// Zeroes written at once. A commit may wait behind one of these in the device's queue.
@@ -154,7 +154,7 @@ impl Preparer {
                 let mark = Mark { written_below: task.mark, durable: Durable::default() };
                 let kind = if let Origin::New(kind) = task.origin { kind } else { SegmentKind::Next };
                 let buffer = encode_start(task.id, kind, mark);
-                Action::Write { file, offset: 0, buffer, durable: false }
+                Action::Write { file, offset: 0, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },
             Step::Rename => Action::Rename { from: unfinished, to: task.id.path(&self.directory) },
