@@ -59,6 +59,15 @@ pub fn logs(path: &Path) -> Result<Vec<LogFile>> {
         let kind = kind.ok_or_else(|| Failure::usage(format!("{}: not a transaction log", path.display())))?;
         return Ok(vec![LogFile { path: path.to_owned(), bytes: metadata.len(), kind }]);
     }
+    let found = logs_in(path)?;
+    if found.is_empty() {
+        return Err(Failure::usage(format!("{}: no transaction log in this directory", path.display())));
+    }
+    Ok(found)
+}
+
+/// The log files in a directory and in those that servers have inside of it.
+pub fn logs_in(path: &Path) -> Result<Vec<LogFile>> {
     let mut found = Vec::new();
     for directory in [path.to_owned(), path.join(DIRECTORY), path.join(java::DIRECTORY)] {
         for (name, path, bytes) in plain_files(&directory)? {
@@ -66,9 +75,6 @@ pub fn logs(path: &Path) -> Result<Vec<LogFile>> {
                 found.push(LogFile { path, bytes, kind });
             }
         }
-    }
-    if found.is_empty() {
-        return Err(Failure::usage(format!("{}: no transaction log in this directory", path.display())));
     }
     found.sort_by_cached_key(|file| (file.kind, order(&file.name()), file.path.clone()));
     Ok(found)

@@ -11,6 +11,7 @@ mod progress;
 mod show;
 #[cfg(test)]
 mod tests;
+mod verify_dir;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
     /// Transaction logs
     #[command(subcommand)]
     Log(log::Command),
+    /// A whole data directory: every file, and what a start would do
+    VerifyDir(verify_dir::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +61,6 @@ fn main() -> ExitCode {
 fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
     match command {
         Command::Log(command) => log::run(command, console),
+        Command::VerifyDir(arguments) => verify_dir::run(&arguments, console),
     }
 }
