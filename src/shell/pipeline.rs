@@ -251,6 +251,7 @@ impl Pipeline {
                     self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
+                StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 // Told by whoever ends the process.
                 StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),

@@ -19,6 +19,7 @@ use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream
 use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::{self, IoExecutor};
+use crate::shell::java_data;
 use crate::shell::log_task;
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
@@ -67,11 +68,12 @@ async fn serve(
     io_executors: &mut Vec<ExecutorJoinHandle<()>>,
 ) -> Result<(), ServeError> {
     let clock = Clock::start();
-    let mut opened = ringkeeper_storage::open(settings.store.clone())?;
+    let opened = ringkeeper_storage::open(settings.store.clone())?;
     banner(&settings, opened.facts());
     for note in &opened.report().notes {
         warn!("{note}");
     }
+    let mut opened = java_data::take_over(opened, &settings.store)?;
     let mut core = load(&mut opened, clock.now())?;
     let report = opened.report();
     let elapsed_ms = clock.mono_us() / 1000;
