@@ -9,6 +9,7 @@ mod files;
 mod log;
 mod progress;
 mod show;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod verify_dir;
@@ -39,6 +40,9 @@ enum Command {
     /// Transaction logs
     #[command(subcommand)]
     Log(log::Command),
+    /// Snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     /// A whole data directory: every file, and what a start would do
     VerifyDir(verify_dir::Arguments),
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
 fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
     match command {
         Command::Log(command) => log::run(command, console),
+        Command::Snapshot(command) => snapshot::run(command, console),
         Command::VerifyDir(arguments) => verify_dir::run(&arguments, console),
     }
 }

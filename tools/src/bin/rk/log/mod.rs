@@ -4,7 +4,7 @@ pub mod decide;
 mod dump;
 mod heavy;
 mod read;
-mod record;
+pub mod record;
 mod stats;
 pub mod verify;
 
