@@ -19,7 +19,7 @@
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
-//! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
+//! | `snapshot/` | `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing; `load.rs`, `file.rs`: finding, reading |
 //! | `java/` | directories of Java servers, to read and to write |
 //! | `set_aside.rs` | making room without deleting |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
@@ -54,7 +54,8 @@ pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 pub use log::range::{LogWindow, RangeId};
 pub use log::sync_strategy::LogStrategy;
 pub use set_aside::set_aside;
+pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
-pub use store::{Opened, Store, open, open_on};
+pub use store::{Opened, Store, open, open_on, open_snapshot};
 pub use zxid::Zxid;
