@@ -209,6 +209,11 @@ impl Scan {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
     }
 
+    /// The segment and byte where reading behind the snapshot begins.
+    pub fn start_place(&self) -> Option<(SegmentId, u64)> {
+        self.start.map(|start| (self.segments[start.segment].id, start.at))
+    }
+
     /// The segment with the last batch, and the byte behind it.
     pub fn end_place(&self) -> Option<(SegmentId, u64)> {
         self.end.map(|end| (self.segments[end.segment].id, end.at))
