@@ -31,6 +31,7 @@ pub(crate) enum Owner {
     LogFlush,
     LogFile,
     Prepare,
+    LogDelete,
     Snapshot,
     Purge,
 }

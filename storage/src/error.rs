@@ -73,6 +73,12 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    #[error("{file}: could not be made from an older segment: {source}")]
+    NotRecycled {
+        file: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("{file}: {operation} failed: {source}; this log takes no more writes until reopened and rescanned")]
     Poisoned {
         file: String,

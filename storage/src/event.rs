@@ -58,6 +58,16 @@ pub struct RecoveryReport {
 pub struct StoreStats {
     pub log_bytes: u64,
     pub log_segments: usize,
+    /// Prepared and not begun, and their length.
+    pub spare_segments: usize,
+    pub spare_bytes: u64,
+    /// Segments of this life: made by zero-filling, made from old ones, and attempts that the disk refused.
+    pub segments_filled: u64,
+    pub segments_recycled: u64,
+    pub segments_refused: u64,
+    /// How often the log went on in the next segment, and how often that was not ready when it was needed.
+    pub rolls: u64,
+    pub rolls_that_waited: u64,
     pub snapshots: usize,
     pub snapshot_bytes: u64,
     pub last_snapshot_zxid: Zxid,

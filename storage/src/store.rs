@@ -213,11 +213,19 @@ fn refuse_java_directory(disk: &mut impl Disk, config: &StoreConfig) -> Result<(
     Ok(())
 }
 
-/// Files to delete, one at a time.
+/// Snapshots to delete, one at a time; when their names are gone for good, the log up to `log_through` goes too. So no
+/// power failure brings a snapshot back whose log is missing.
 #[derive(Debug, Default)]
 struct Purge {
     files: VecDeque<PathBuf>,
-    under_way: Option<(OpId, PathBuf)>,
+    log_through: Option<Zxid>,
+    under_way: Option<(OpId, PurgeStep)>,
+}
+
+#[derive(Debug)]
+enum PurgeStep {
+    Delete(PathBuf),
+    Flush { log_through: Zxid },
 }
 
 /// The log and the snapshots in service. Holds the directory locks: drop the ring, which waits for what is in flight, before it.
@@ -242,6 +250,7 @@ impl Store {
 
     /// One at a time; ends with `SnapshotEnded`. Chunks of a snapshot that has failed meanwhile are dropped.
     pub fn begin_snapshot(&mut self, header: SnapshotHeader) {
+        self.log.roll_when_free();
         self.snapshot.begin(header, &mut self.ids);
     }
 
@@ -265,9 +274,7 @@ impl Store {
         for kept in self.kept.drain(..surplus) {
             self.purge.files.push_back(crate::snapshot::path(&self.snapshot_directory, kept.zxid));
         }
-        if let Some(oldest) = self.kept.first() {
-            self.purge.files.extend(self.log.purge(oldest.zxid));
-        }
+        self.purge.log_through = self.kept.first().map(|oldest| oldest.zxid);
     }
 
     /// What should be submitted now; seals a batch when a slot is free.
@@ -278,18 +285,23 @@ impl Store {
             return;
         }
         self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
-        if self.purge.under_way.is_none()
-            && let Some(path) = self.purge.files.pop_front()
-        {
+        if self.purge.under_way.is_none() {
+            let (step, action) = if let Some(path) = self.purge.files.pop_front() {
+                (PurgeStep::Delete(path.clone()), Action::Unlink { path })
+            } else if let Some(log_through) = self.purge.log_through.take() {
+                (PurgeStep::Flush { log_through }, Action::SyncDirectory { path: self.snapshot_directory.clone() })
+            } else {
+                return;
+            };
             let id = self.ids.operation(Owner::Purge);
-            self.purge.under_way = Some((id, path.clone()));
-            ops.push(DiskOp { id, action: Action::Unlink { path } });
+            self.purge.under_way = Some((id, step));
+            ops.push(DiskOp { id, action });
         }
     }
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare => {
+            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
             Owner::Snapshot => {
@@ -300,11 +312,21 @@ impl Store {
                 }
             }
             Owner::Purge => {
-                let (id, path) = self.purge.under_way.take().expect("an answer to a question");
+                let (id, step) = self.purge.under_way.take().expect("an answer to a question");
                 assert_eq!(id, event.id, "an answer to this question");
-                // A file that cannot be deleted costs space, nothing else; the next start counts it again.
-                if let Err(error) = event.result {
-                    out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                match (step, event.result) {
+                    (PurgeStep::Delete(_), Ok(_)) => {}
+                    // A file that cannot be deleted costs space, nothing else; the next start counts it again.
+                    (PurgeStep::Delete(path), Err(error)) => {
+                        out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                    }
+                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, None),
+                    (PurgeStep::Flush { .. }, Err(error)) => {
+                        let path = self.snapshot_directory.display();
+                        out.push(StoreEvent::Trouble(format!(
+                            "{path}: directory flush failed, nothing purged: {error}"
+                        )));
+                    }
                 }
             }
             Owner::Start => unreachable!("operations of the start are answered at once"),
@@ -327,8 +349,10 @@ impl Store {
         stats
     }
 
-    /// Every record is durable and no operation is under way: the moment to leave.
+    /// Every record is durable and no operation is under way or waiting: the moment to leave.
     pub fn is_idle(&self) -> bool {
-        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && self.purge.under_way.is_none()
+        let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
+        let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
+        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest
     }
 }

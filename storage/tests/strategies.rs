@@ -5,6 +5,7 @@ mod rig;
 use std::path::Path;
 
 use rig::{Rig, SharedDisk, payload, replayed, small_config};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::disk::Action;
 use ringkeeper_storage::{LogStrategy, Opened, Ring, Store, StoreConfig, StoreEvent, Zxid, open};
@@ -134,8 +135,9 @@ fn a_failed_or_short_write_or_flush_ends_the_log() {
                 work(&mut rig, &mut chance, &mut next, after as usize * 7);
                 let mut memory = rig.disk.memory.borrow_mut();
                 match fault {
-                    "short" => memory.short_write_next = Some(512),
-                    operation => memory.fail_next = Some((operation, EIO)),
+                    "short" => memory.fail_next(|call| call.operation == "write", Fault::Short(512)),
+                    "write" => memory.fail_next(|call| call.operation == "write", Fault::Error(EIO)),
+                    _ => memory.fail_next(|call| call.operation == "flush", Fault::Error(EIO)),
                 }
                 drop(memory);
                 for _ in 0..4 {

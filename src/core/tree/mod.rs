@@ -4,6 +4,7 @@
 //! * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
 //! * [`data_tree`]: the tree as readers see it. * [`apply`]: the only way it changes. * [`ephemeral`]: who owns what.
 //! * [`snapshot`], [`load`]: the tree as it was at one zxid, walked out in slices and built up again.
+//! * [`build`]: a tree from a list of paths, as Java's snapshots are.
 //! * [`watch`]: who wants to hear of which path.
 //!
 //! Not here, on purpose: checks of a request (prep does them), sessions and their timeouts, replies.
@@ -11,6 +12,7 @@
 
 pub mod acl;
 pub mod apply;
+pub mod build;
 pub mod data_tree;
 pub mod digest;
 pub mod digest_history;
@@ -24,6 +26,7 @@ pub mod watch;
 
 pub use acl::{AclRef, AclTable, Identity};
 pub use apply::{Applied, Change, ChangeKind, ChangeSink, ItemOutcome, Unwatched};
+pub use build::{BuildError, TreeBuilder};
 pub use data_tree::{DataTree, TreeOptions};
 pub use digest::RawStat;
 pub use load::{LoadError, TreeLoader};

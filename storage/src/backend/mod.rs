@@ -3,6 +3,7 @@
 pub mod blocking;
 pub mod driver;
 pub mod facts;
+pub mod faulty;
 mod glommio;
 pub mod lock;
 pub mod memory;

@@ -1,12 +1,17 @@
 //! A store on a disk in memory, driven one operation at a time, with every operation in the test's hands.
 #![allow(dead_code)] // each test file uses its own half
 
+pub mod bytes;
+pub mod history;
+pub mod power;
+
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringkeeper_storage::backend::faulty::FaultyDisk;
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
@@ -19,7 +24,7 @@ pub const DIRECTORY: &str = "/data/ringkeeper-1";
 /// The disk outlives its stores. May lose power in the middle of a start.
 #[derive(Clone, Default)]
 pub struct SharedDisk {
-    pub memory: Rc<RefCell<MemoryDisk>>,
+    pub memory: Rc<RefCell<FaultyDisk<MemoryDisk>>>,
     /// Operations until the power goes.
     pub fuse: Rc<RefCell<Option<usize>>>,
     /// What was opened by starts.
@@ -58,6 +63,11 @@ impl Disk for SharedDisk {
 impl SharedDisk {
     pub fn open(&self, config: &StoreConfig) -> Result<Opened<SharedDisk>, StoreError> {
         open_on(self.clone(), config.clone())
+    }
+
+    /// As it is, for another process or none: power cuts of the copy do not harm this one.
+    pub fn running_copy(&self) -> SharedDisk {
+        SharedDisk { memory: Rc::new(RefCell::new(self.memory.borrow().clone())), ..SharedDisk::default() }
     }
 
     pub fn crash(&self, chance: &mut Chance) {
@@ -101,6 +111,8 @@ pub struct Rig {
     pub store: Store,
     /// Submitted and not completed.
     pub held: Vec<DiskOp>,
+    /// In the hands of a disk that does not answer.
+    pub hung: Vec<DiskOp>,
     pub durable: Zxid,
     pub room: LogRoom,
     pub failed: Option<String>,
@@ -116,6 +128,7 @@ impl Rig {
             disk: disk.clone(),
             store: opened.into_store()?,
             held: Vec::new(),
+            hung: Vec::new(),
             durable,
             room: LogRoom::Ample,
             failed: None,
@@ -137,7 +150,22 @@ impl Rig {
     /// The operation happens and is answered.
     pub fn complete(&mut self, index: usize) {
         let op = self.held.remove(index);
-        let event = self.disk.memory.borrow_mut().run(op);
+        let answer = self.disk.memory.borrow_mut().submit(op);
+        match answer {
+            Ok(event) => self.take_in(event),
+            Err(op) => self.hung.push(op),
+        }
+    }
+
+    /// The disk answers what it kept back.
+    pub fn release_hung(&mut self) {
+        for op in std::mem::take(&mut self.hung) {
+            let event = self.disk.memory.borrow_mut().release(op);
+            self.take_in(event);
+        }
+    }
+
+    fn take_in(&mut self, event: DiskEvent) {
         let mut out = Vec::new();
         self.store.on_event(event, &mut out);
         for event in out {
@@ -210,7 +238,7 @@ impl Rig {
         let Rig { disk, held, .. } = self;
         for op in held {
             match &op.action {
-                Action::Write { .. } => disk.memory.borrow_mut().tear(&op, chance),
+                Action::Write { .. } => disk.memory.borrow_mut().leave_unflushed(&op),
                 _ if chance.coin() => drop(disk.memory.borrow_mut().run(op)),
                 _ => {}
             }
