@@ -1,36 +1,15 @@
-//! From what a disk had to a state one can serve: the newest snapshot, then every transaction behind it.
+//! From what a disk had to a state one can serve: the newest snapshot, then every transaction behind it. The snapshot is not
+//! read for that (`tree/load.rs`).
 //! Java: `FileTxnSnapLog.restore`, `ZKDatabase.loadDataBase`. Spec: semantics 17.
 
 use std::collections::BTreeMap;
 
-use ringkeeper_storage::{NodeImage, SnapshotHeader};
+use ringkeeper_storage::SnapshotSource;
 
-use super::tree::{DataTree, LoadError, TreeLoader, TreeOptions, Unwatched};
+use super::tree::{DataTree, LoadError, TreeOptions, Unwatched};
 use super::types::{SessionId, Zxid};
 use crate::wire::jute::DecodeError;
 use crate::wire::txn::{DIGEST_VERSION, Txn, decode_txn};
-
-/// Takes a snapshot's images in any order.
-#[derive(Debug)]
-pub struct SnapshotReader {
-    loader: TreeLoader,
-    sessions: BTreeMap<SessionId, i32>,
-}
-
-impl SnapshotReader {
-    pub fn new(header: &SnapshotHeader, options: TreeOptions) -> Result<SnapshotReader, LoadError> {
-        let sessions = header.sessions.iter().map(|(id, timeout_ms)| (SessionId(*id), *timeout_ms)).collect();
-        Ok(SnapshotReader { loader: TreeLoader::new(header, options)?, sessions })
-    }
-
-    pub fn add(&mut self, image: NodeImage) -> Result<(), LoadError> {
-        self.loader.add(image)
-    }
-
-    pub fn finish(self) -> Result<Replay, LoadError> {
-        Ok(Replay { tree: self.loader.finish()?, sessions: self.sessions, mismatches: Vec::new() })
-    }
-}
 
 /// The state so far, on which committed transactions are applied in order.
 #[derive(Debug)]
@@ -63,6 +42,13 @@ impl Replay {
     /// A server without a snapshot begins with a fresh tree.
     pub fn empty(options: TreeOptions) -> Replay {
         Replay { tree: DataTree::new(options), sessions: BTreeMap::new(), mismatches: Vec::new() }
+    }
+
+    /// Begins with a snapshot, of which only what the transactions touch is read.
+    pub fn from_snapshot(source: Box<dyn SnapshotSource>, options: TreeOptions) -> Result<Replay, LoadError> {
+        let sessions = source.header().sessions.iter();
+        let sessions = sessions.map(|(id, timeout_ms)| (SessionId(*id), *timeout_ms)).collect();
+        Ok(Replay { tree: DataTree::load(source, options)?, sessions, mismatches: Vec::new() })
     }
 
     /// A tree that came from elsewhere, with its sessions.

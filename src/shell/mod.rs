@@ -30,6 +30,7 @@ pub mod flag;
 pub mod four_letter;
 pub mod host;
 pub mod io_executor;
+pub mod java_data;
 pub mod log_task;
 pub mod logging;
 pub mod pipeline;

@@ -12,6 +12,8 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Directories};
 use crate::core::Now;
+use crate::java::import::ImportError;
+use crate::java::seen::SeenError;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
 use crate::shell::pipeline::{Core, Fatal};
 use crate::shell::placement::{CpuNotAllowed, Plan};
@@ -49,6 +51,17 @@ pub enum ServeError {
     DirectoryMissing { path: PathBuf },
     #[error("Unable to load database on disk: {0}")]
     Store(#[from] StoreError),
+    #[error(
+        "{data}: this is the directory of a Java server, and importing it failed: {source}. Java's files are as they were. To \
+         take what can be read: `rk import --force`. To start without its data: point dataDir and dataLogDir elsewhere"
+    )]
+    Import {
+        data: PathBuf,
+        #[source]
+        source: Box<ImportError>,
+    },
+    #[error(transparent)]
+    JavaRan(#[from] SeenError),
     #[error(transparent)]
     Ring(#[from] RingUnavailable),
     #[error(transparent)]

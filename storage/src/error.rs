@@ -11,11 +11,6 @@ pub enum StoreError {
     #[error("{path}: locked by another server (pid {holder}): two servers must not share a data directory")]
     Locked { path: PathBuf, holder: String },
     #[error(
-        "{path}: this is a data directory of Java ZooKeeper, and ringkeeper has no data of its own beside it; importing \
-         is not done yet: point dataDir (and dataLogDir) at an empty directory, the Java files are left untouched"
-    )]
-    JavaDirectory { path: PathBuf },
-    #[error(
         "{found} lies in {path}, and {expected} has nothing of its kind: were dataDir and dataLogDir changed without moving the \
          files? Move them, or put the directories back. Nothing was changed"
     )]
@@ -70,6 +65,16 @@ pub enum LogError {
     Full {
         file: String,
         wanted_bytes: u64,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the log does not reach back to {wanted}; {}", oldest.map_or("nothing is known of what it holds".to_owned(), |zxid| format!("it begins after {zxid}")))]
+    NotCovered { wanted: Zxid, oldest: Option<Zxid> },
+    #[error("{file}: damaged at byte {at} ({why}): what follows {last_good} cannot be read")]
+    RangeDamaged { file: String, at: u64, why: Damage, last_good: Zxid },
+    #[error("{file}: could not be read: {source}")]
+    Unreadable {
+        file: String,
         #[source]
         source: io::Error,
     },

@@ -2,6 +2,7 @@
 
 use crate::Zxid;
 use crate::error::{LogError, SnapshotError};
+use crate::log::range::{LogWindow, RangeId};
 
 /// What the store tells the server.
 #[derive(Debug)]
@@ -21,6 +22,16 @@ pub enum StoreEvent {
         chunks: usize,
     },
     SnapshotEnded(Result<SnapshotDone, SnapshotError>),
+    /// A piece of a range (`Store::read_range`). Hand it back with `Store::read_on` for the next.
+    RangeRead {
+        range: RangeId,
+        window: LogWindow,
+    },
+    /// A range was read to its end, which is where the log was stable when it was asked for, if that is earlier.
+    RangeEnded {
+        range: RangeId,
+        result: Result<Zxid, LogError>,
+    },
     /// For the server's log: something went wrong that does not hurt yet.
     Trouble(String),
     /// The log is over: nothing more will ever be acknowledged. Leave the ensemble and exit non-zero.

@@ -18,6 +18,7 @@ use crate::error::{LogError, SnapshotError, StoreError};
 use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
+use crate::log::range::{LogWindow, RangeId, Ranges};
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::read::run;
@@ -108,9 +109,6 @@ impl<D: Disk> Opened<D> {
             }
             (Err(error), _) => return Err(error),
         };
-        if scan.is_empty() && found.newest.is_none() {
-            refuse_java_directory(&mut disk, &config)?;
-        }
         notes.extend(scan.notes.iter().cloned());
         let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
         let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
@@ -143,6 +141,49 @@ impl<D: Disk> Opened<D> {
         self.scan.replay(&mut self.disk, &mut self.ids, f)
     }
 
+    /// Nothing was ever stored here: neither a snapshot nor a transaction.
+    pub fn is_fresh(&self) -> bool {
+        self.snapshot.is_none() && self.report.last_zxid == Zxid::ZERO
+    }
+
+    /// Makes a state that came from elsewhere the first thing that is stored here: as a snapshot, there as a whole or not at
+    /// all, and behind which the log begins. `next_chunk` is asked until it has no more. Recovers what was written.
+    ///
+    /// # Panics
+    /// When something is stored here already.
+    pub fn install(
+        mut self,
+        header: SnapshotHeader,
+        mut next_chunk: impl FnMut() -> Option<SnapshotChunk>,
+    ) -> Result<Opened<D>, StoreError> {
+        assert!(self.is_fresh(), "a state from elsewhere is installed where there is none");
+        let directory = self.config.data_dir.join(DIRECTORY);
+        let zxid = Zxid(header.zxid);
+        let proven = Durable { sequence: 0, zxid };
+        let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, 1);
+        writer.begin(header, &mut self.ids);
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        loop {
+            writer.poll(&mut self.ids, zxid, proven, &mut ops);
+            if ops.is_empty() {
+                match next_chunk() {
+                    Some(chunk) => writer.chunk(chunk),
+                    None => writer.finish(),
+                }
+            }
+            for op in ops.drain(..) {
+                writer.on_event(self.disk.run(op), &mut events);
+            }
+            for event in events.drain(..) {
+                if let StoreEvent::SnapshotEnded(ended) = event {
+                    ended?;
+                    let Opened { disk, config, facts, locks, .. } = self;
+                    return Opened::recover(disk, config, facts, locks);
+                }
+            }
+        }
+    }
+
     /// Makes what was recovered final and stable. Only then may anybody be told about it.
     pub fn into_store(self) -> Result<Store, StoreError> {
         self.into_store_and_disk().map(|(store, _)| store)
@@ -159,8 +200,10 @@ impl<D: Disk> Opened<D> {
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (slots, direct) = (config.snapshot_chunks_in_flight, facts.snapshots.direct_io);
+        let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
         let store = Store {
-            log: LogWriter::new(&config, log, facts.log.direct_io, start),
+            ranges: Ranges::new(log, writer.is_direct()),
+            log: writer,
             snapshot: SnapshotWriter::new(snapshots.clone(), direct, slots),
             snapshot_directory: snapshots,
             kept,
@@ -200,19 +243,6 @@ fn refuse_misplaced(
     }
 }
 
-/// Java's data must not be forgotten silently by starting with an empty tree beside it.
-fn refuse_java_directory(disk: &mut impl Disk, config: &StoreConfig) -> Result<(), StoreError> {
-    for directory in [&config.data_dir, &config.data_log_dir] {
-        let path = directory.join("version-2");
-        let files =
-            disk.list(&path).map_err(|source| StoreError::Io { path: path.clone(), operation: "list", source })?;
-        if files.iter().any(|(name, _)| name.starts_with("snapshot.") || name.starts_with("log.")) {
-            return Err(StoreError::JavaDirectory { path });
-        }
-    }
-    Ok(())
-}
-
 /// Snapshots to delete, one at a time; when their names are gone for good, the log up to `log_through` goes too. So no
 /// power failure brings a snapshot back whose log is missing.
 #[derive(Debug, Default)]
@@ -232,6 +262,7 @@ enum PurgeStep {
 #[derive(Debug)]
 pub struct Store {
     log: LogWriter,
+    ranges: Ranges,
     snapshot: SnapshotWriter,
     snapshot_directory: PathBuf,
     kept: Vec<Kept>,
@@ -277,6 +308,23 @@ impl Store {
         self.purge.log_through = self.kept.first().map(|oldest| oldest.zxid);
     }
 
+    /// Reads the records above `after` up to `through`, as far as they are stable now: a window at a time, as `RangeRead`, and
+    /// at last `RangeEnded`. Until then none of it is purged.
+    pub fn read_range(&mut self, after: Zxid, through: Zxid) -> Result<RangeId, LogError> {
+        let begin = self.log.find(after)?;
+        Ok(self.ranges.begin(after, through.min(self.log.durable().zxid), begin, &mut self.ids))
+    }
+
+    /// A window was used up; the next one may come.
+    pub fn read_on(&mut self, range: RangeId, window: LogWindow) {
+        self.ranges.go_on(range, window);
+    }
+
+    /// Whoever read a range is gone. Nothing more comes of it.
+    pub fn end_range(&mut self, range: RangeId) {
+        self.ranges.give_up(range);
+    }
+
     /// What should be submitted now; seals a batch when a slot is free.
     pub fn poll_ops(&mut self, ops: &mut Vec<DiskOp>) {
         ops.append(&mut self.queued);
@@ -284,6 +332,7 @@ impl Store {
         if self.log.has_failed() {
             return;
         }
+        self.ranges.poll(&mut self.ids, ops);
         self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
         if self.purge.under_way.is_none() {
             let (step, action) = if let Some(path) = self.purge.files.pop_front() {
@@ -304,6 +353,7 @@ impl Store {
             Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
+            Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
                 if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
@@ -320,7 +370,7 @@ impl Store {
                     (PurgeStep::Delete(path), Err(error)) => {
                         out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
                     }
-                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, None),
+                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, self.ranges.pinned()),
                     (PurgeStep::Flush { .. }, Err(error)) => {
                         let path = self.snapshot_directory.display();
                         out.push(StoreEvent::Trouble(format!(
@@ -353,6 +403,7 @@ impl Store {
     pub fn is_idle(&self) -> bool {
         let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
         let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
-        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest
+        let ranges_at_rest = self.ranges.is_idle() || self.log.has_failed();
+        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest && ranges_at_rest
     }
 }

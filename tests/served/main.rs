@@ -9,6 +9,8 @@ mod disks;
 mod frames;
 mod harness;
 mod idle;
+mod java;
+mod restarts;
 mod sessions;
 mod slow_clients;
 mod start;

@@ -238,6 +238,7 @@ impl MemoryDisk {
             }
             Action::WriteZeroes { file, offset, bytes } => self.write(*file, *offset, &vec![0; *bytes as usize], false),
             Action::Sync { file } | Action::SyncData { file } => self.flush(*file),
+            Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
@@ -311,9 +312,18 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
-    fn run(&mut self, op: DiskOp) -> DiskEvent {
-        let result = self.perform(&op.action);
-        let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+    fn run(&mut self, mut op: DiskOp) -> DiskEvent {
+        let result = match &mut op.action {
+            Action::Read { file, offset, buffer } => self.read(*file, *offset, buffer).map(|bytes| {
+                buffer.resize(bytes);
+                bytes as u64
+            }),
+            action => self.perform(action),
+        };
+        let buffer = match op.action {
+            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        };
         DiskEvent { id: op.id, result, buffer, elapsed_us: 0 }
     }
 

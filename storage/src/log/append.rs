@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
 use super::segment::{FIRST_BATCH_AT, MARK_AT, Mark, SegmentId, SegmentKind, encode_mark};
-use super::span::{Place, Span};
+use super::span::{self, Place, Span};
 use super::sync_strategy::{Failure, Flights, LogStrategy};
 use crate::Zxid;
 use crate::config::StoreConfig;
@@ -319,19 +319,24 @@ impl LogWriter {
         self.roll_wanted = self.at > self.current.capacity / 2;
     }
 
-    #[allow(dead_code)] // reading ranges is next
-    pub fn spans(&self) -> &VecDeque<Span> {
-        &self.spans
+    /// Where the records above `zxid` begin, if the log still has them.
+    pub fn find(&self, zxid: Zxid) -> Result<(SegmentId, Place), LogError> {
+        let oldest = self.spans.iter().find_map(Span::begins_after);
+        span::find(&self.spans, zxid).ok_or(LogError::NotCovered { wanted: zxid, oldest })
+    }
+
+    /// Past the page cache?
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// Nothing buffered and nothing in flight, no segment half made or half deleted (after a failure: nothing in flight).
     pub fn is_idle(&self) -> bool {
         let opening = |segment: &Segment| matches!(segment.handle, Handle::Opening(..));
         let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
-        let files_busy = self.preparer.is_waiting() || self.deleting.is_some();
-        let at_rest = self.flights.is_empty() && files_at_rest && !files_busy;
+        let files_at_rest = files_at_rest && !self.preparer.is_waiting() && self.deleting.is_none();
         let prepared = !self.preparer.is_busy() && self.next_to_delete().is_none();
-        at_rest && (self.failed || (self.pending.is_empty() && prepared))
+        self.flights.is_empty() && files_at_rest && (self.failed || (self.pending.is_empty() && prepared))
     }
 
     pub fn fill_stats(&self, stats: &mut StoreStats) {

@@ -23,6 +23,7 @@
 pub mod append;
 pub mod batch;
 pub mod prepare;
+pub mod range;
 pub mod recover;
 pub mod segment;
 pub mod span;

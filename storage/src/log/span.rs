@@ -48,14 +48,12 @@ impl Span {
         }
     }
 
-    #[allow(dead_code)] // reading ranges is next
     /// The last known place from which everything above `zxid` follows.
     pub fn place_before(&self, zxid: Zxid) -> Option<Place> {
         self.places.iter().rfind(|place| place.link.zxid <= zxid).copied()
     }
 }
 
-#[allow(dead_code)] // reading ranges is next
 /// Where reading begins for everything above `zxid`. None: the log does not reach back that far.
 pub fn find(spans: &VecDeque<Span>, zxid: Zxid) -> Option<(SegmentId, Place)> {
     spans.iter().rev().find_map(|span| Some((span.id, span.place_before(zxid)?)))
