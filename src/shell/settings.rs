@@ -33,6 +33,8 @@ pub struct Settings {
     pub sessionless_timeout_ms: u64,
     pub snap_count: u64,
     pub snap_size_limit_bytes: Option<u64>,
+    /// `ringkeeper.snapshotMaxMBps`.
+    pub snapshot_bytes_per_second: Option<u64>,
     pub purge: Option<PurgeSettings>,
     pub slow_flush_ms: u64,
 }
@@ -136,6 +138,7 @@ impl Settings {
             sessionless_timeout_ms: config.client.sessionless_timeout_ms.into(),
             snap_count: config.snapshots.transactions_max.into(),
             snap_size_limit_bytes: config.snapshots.log_bytes_max,
+            snapshot_bytes_per_second: config.snapshots.bytes_per_second,
             purge: purge_interval.map(|every| PurgeSettings { retain: config.snapshots.retain_count as usize, every }),
             slow_flush_ms: config.log.flush_warning_ms,
         })

@@ -5,7 +5,9 @@
 
 mod chosen;
 mod console;
+mod export;
 mod files;
+mod import;
 mod log;
 mod progress;
 mod show;
@@ -38,6 +40,10 @@ enum Command {
     /// Transaction logs
     #[command(subcommand)]
     Log(log::Command),
+    /// Takes the directory of a Java server over
+    Import(import::Arguments),
+    /// Writes a directory that a Java server starts on
+    Export(export::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +64,7 @@ fn main() -> ExitCode {
 fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
     match command {
         Command::Log(command) => log::run(command, console),
+        Command::Import(arguments) => import::run(&arguments, console),
+        Command::Export(arguments) => export::run(&arguments, console),
     }
 }
