@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId};
+use crate::disk::{Access, Action, BLOCK_BYTES, Disk, DiskEvent, DiskOp, FileId};
 
 /// What most disks write as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -328,8 +328,7 @@ impl Content {
             let before = before.map_or_else(|| piece(&self.stable, sector_bytes, sector), Vec::as_slice);
             // The same bytes over again change nothing; what is not there reads as zeroes.
             let shorter = made.len().min(before.len());
-            let zeroes = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-            if made[..shorter] != before[..shorter] || !zeroes(&made[shorter..]) || !zeroes(&before[shorter..]) {
+            if made[..shorter] != before[..shorter] || !is_zero(&made[shorter..]) || !is_zero(&before[shorter..]) {
                 let mut version = made.to_vec();
                 version.resize(sector_bytes, 0);
                 self.sectors.entry(sector).or_default().push(version);
@@ -422,6 +421,11 @@ fn sectors(sector_bytes: usize, offset: usize, bytes: usize) -> std::ops::Range<
 fn piece(bytes: &[u8], sector_bytes: usize, sector: usize) -> &[u8] {
     let from = (sector * sector_bytes).min(bytes.len());
     &bytes[from..(from + sector_bytes).min(bytes.len())]
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    bytes.chunks(BLOCK_BYTES).all(|piece| *piece == ZEROES[..piece.len()])
 }
 
 fn bad_file() -> io::Error {
