@@ -257,7 +257,8 @@ fn every_call_of_a_start_fails() {
 /// The disk refuses one step of preparing for a long time: room shrinks, is none, and is ample again soon after space is back.
 #[test]
 fn a_disk_that_is_full_at_any_step_of_preparing_is_survived() {
-    let steps: [(&str, fn(&Call) -> bool); 5] = [
+    type Applies = fn(&Call) -> bool;
+    let steps: [(&str, Applies); 5] = [
         ("open", |call| call.operation == "open" && concern(call) == Concern::NextSegment),
         ("allocate", |call| call.operation == "allocate"),
         ("zero fill", |call| call.operation == "zero fill"),
