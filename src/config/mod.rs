@@ -23,6 +23,7 @@ mod build;
 #[cfg(test)]
 mod tests;
 
+use ringkeeper_storage::LogStrategy;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -109,13 +110,6 @@ pub struct SessionTimeouts {
     pub max_ms: u32,
 }
 
-/// `ringkeeper.log.strategy`: how a batch becomes durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogStrategy {
-    /// O_DIRECT writes with RWF_DSYNC.
-    Dsync,
-}
-
 /// `ringkeeper.logThread`: where the log ring is driven from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogThread {
@@ -127,8 +121,10 @@ pub enum LogThread {
 pub struct LogSettings {
     /// `preAllocSize`: the size of a segment.
     pub segment_bytes: u64,
+    /// `ringkeeper.log.strategy`, or `forceSync=no`: how a batch becomes durable.
     pub strategy: LogStrategy,
     pub thread: LogThread,
+    /// `ringkeeper.log.batchesInFlight`.
     pub batches_in_flight: u32,
     /// `fsync.warningthresholdms`: a flush that takes longer is warned about.
     pub flush_warning_ms: u64,

@@ -77,6 +77,7 @@ async fn serve(
     let elapsed_ms = clock.mono_us() / 1000;
     info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
     core.metrics().dbinittime.record(elapsed_ms);
+    core.metrics().force_sync_disabled = u64::from(!settings.store.strategy.is_durable());
     core.metrics().startup_txns_loaded.record(report.records);
     let store = opened.into_store()?;
     if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {

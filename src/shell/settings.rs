@@ -101,6 +101,7 @@ impl Settings {
         let spin = config.runtime.spin_us.map(|us| Duration::from_micros(us.into()));
         let plan = Plan::new(config.runtime.cpus.as_deref(), config.runtime.pin, spin)?;
         let mut store = StoreConfig::new(&config.directories.data, &config.directories.log);
+        store.strategy = config.log.strategy;
         store.segment_bytes = config.log.segment_bytes;
         store.batches_in_flight = config.log.batches_in_flight as usize;
         store.snapshots_kept = config.snapshots.retain_count as usize;
@@ -163,7 +164,9 @@ pub fn banner(settings: &Settings, facts: &StorageFacts) {
         );
     }
     info!(
-        "log strategy: dsync, segments of {} MiB, {} batch(es) in flight",
+        "log strategy {}: {}, segments of {} MiB, {} batch(es) in flight",
+        settings.store.strategy.name(),
+        settings.store.strategy.describe(facts.log.direct_io),
         settings.store.segment_bytes >> 20,
         settings.store.batches_in_flight
     );
@@ -177,7 +180,7 @@ pub fn banner(settings: &Settings, facts: &StorageFacts) {
             "the transaction log lies on a network file system ({}): how durable a write is, is up to it",
             facts.log.file_system
         );
-    } else if !facts.log.direct_io {
+    } else if !facts.log.direct_io && settings.store.strategy.wants_direct_io() {
         warn!("{}: no direct IO here, the log goes through the page cache", facts.log.directory.display());
     }
 }

@@ -33,6 +33,18 @@ pub enum StoreError {
     Snapshot(#[from] SnapshotError),
 }
 
+impl StoreError {
+    /// The last transaction that is certainly there, where a log says so.
+    pub fn last_good(&self) -> Option<Zxid> {
+        match self {
+            StoreError::Log(LogError::Damaged { last_good, .. } | LogError::CutShort { last_good, .. }) => {
+                Some(*last_good)
+            }
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error(

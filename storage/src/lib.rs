@@ -17,8 +17,10 @@
 //! | `store.rs` | the two lives of a store: opened, in service |
 //! | `log/batch.rs`, `log/segment.rs` | the log's bytes |
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
+//! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
+//! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
@@ -30,6 +32,7 @@ mod config;
 pub mod disk;
 mod error;
 mod event;
+pub mod inspect;
 mod log;
 mod read;
 mod snapshot;
@@ -41,6 +44,7 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+pub use log::sync_strategy::LogStrategy;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
 pub use store::{Opened, Store, open, open_on};

@@ -277,7 +277,7 @@ impl Store {
         if self.log.has_failed() {
             return;
         }
-        self.snapshot.poll(&mut self.ids, self.log.durable(), ops);
+        self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
         if self.purge.under_way.is_none()
             && let Some(path) = self.purge.files.pop_front()
         {
@@ -289,7 +289,7 @@ impl Store {
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite | Owner::LogMark | Owner::LogFile | Owner::Prepare => {
+            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
             Owner::Snapshot => {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId};
+use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
 
 const ZEROES_BYTES: usize = 1 << 20;
 
@@ -25,6 +25,7 @@ pub(crate) fn open_flags(access: Access, direct: bool) -> OFlags {
     let how = match access {
         Access::Read => OFlags::RDONLY,
         Access::Write => OFlags::RDWR,
+        Access::WriteDsync => OFlags::RDWR | OFlags::DSYNC,
         Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
     };
     how | OFlags::CLOEXEC | if direct { OFlags::DIRECT } else { OFlags::empty() }
@@ -49,14 +50,14 @@ impl BlockingDisk {
                     Err(error) => Err(error.into()),
                 }
             }
-            Action::Write { file, offset, buffer, durable } => {
-                let flags = if *durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
-                let slices = [io::IoSlice::new(buffer)];
-                loop {
-                    match rustix::io::pwritev2(self.file(*file), &slices, *offset, flags) {
-                        Err(Errno::INTR) => {}
-                        other => return Ok(other? as u64),
+            Action::Write { file, offset, buffer, sync } => {
+                let file = self.file(*file);
+                let written = write(file, *offset, buffer, *sync);
+                match (sync, &written) {
+                    (WriteSync::Linked, Ok(bytes)) if *bytes == buffer.len() as u64 => {
+                        linked_outcome(written, buffer.len() as u64, file.sync_data().map(|()| 0))
                     }
+                    _ => written,
                 }
             }
             Action::WriteZeroes { file, offset, bytes } => {
@@ -78,6 +79,7 @@ impl BlockingDisk {
                 result
             }
             Action::Sync { file } => self.file(*file).sync_all().map(|()| 0),
+            Action::SyncData { file } => self.file(*file).sync_data().map(|()| 0),
             Action::Rename { from, to } => fs::rename(from, to).map(|()| 0),
             Action::Unlink { path } => fs::remove_file(path).map(|()| 0),
             Action::SyncDirectory { path } => File::open(path)?.sync_all().map(|()| 0),
@@ -86,6 +88,20 @@ impl BlockingDisk {
 
     fn file(&self, file: FileId) -> &File {
         self.files.get(&file).expect("an open file")
+    }
+}
+
+/// One system call; a plain one where nothing more is asked for.
+fn write(file: &File, offset: u64, bytes: &[u8], sync: WriteSync) -> io::Result<u64> {
+    loop {
+        let written = match sync {
+            WriteSync::Dsync => rustix::io::pwritev2(file, &[io::IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC),
+            WriteSync::None | WriteSync::Linked => rustix::io::pwrite(file, bytes, offset),
+        };
+        match written {
+            Err(Errno::INTR) => {}
+            other => return Ok(other? as u64),
+        }
     }
 }
 

@@ -9,11 +9,11 @@
 //! `cut_power` asks for each decision, so chance can make them (`crash`), or a test goes through all of them. Space can run out.
 //! Operations that fail or hang: `backend/faulty.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, BLOCK_BYTES, Disk, DiskEvent, DiskOp, FileId};
+use crate::disk::{Access, Action, BLOCK_BYTES, Disk, DiskEvent, DiskOp, FileId, WriteSync};
 
 /// What most disks write as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -77,6 +77,8 @@ pub struct MemoryDisk {
     stable_names: BTreeMap<PathBuf, usize>,
     unflushed_names: Vec<NameChange>,
     open: BTreeMap<FileId, usize>,
+    /// Of the open ones: opened with `Access::WriteDsync`.
+    dsync: BTreeSet<FileId>,
     /// What is written as a whole or not at all.
     pub sector_bytes: usize,
     pub name_order: NameOrder,
@@ -92,6 +94,7 @@ impl Default for MemoryDisk {
             stable_names: BTreeMap::new(),
             unflushed_names: Vec::new(),
             open: BTreeMap::new(),
+            dsync: BTreeSet::new(),
             sector_bytes: SECTOR_BYTES,
             name_order: NameOrder::default(),
             capacity_bytes: None,
@@ -103,6 +106,7 @@ impl MemoryDisk {
     /// The process ends, the machine stays up: everything written is there.
     pub fn end_process(&mut self) {
         self.open.clear();
+        self.dsync.clear();
     }
 
     /// Power fails, and chance decides.
@@ -135,7 +139,7 @@ impl MemoryDisk {
         for (change, _) in changes.iter().zip(kept).filter(|(_, kept)| *kept) {
             change.apply(&mut self.stable_names);
         }
-        self.open.clear();
+        self.end_process();
         for content in &mut self.contents {
             content.cut_power(&mut choose);
         }
@@ -162,7 +166,7 @@ impl MemoryDisk {
     pub fn leave_unflushed(&mut self, op: &DiskOp) {
         match &op.action {
             Action::Write { file, offset, buffer, .. } => drop(self.write(*file, *offset, buffer, false)),
-            Action::Sync { .. } | Action::SyncDirectory { .. } => {}
+            Action::Sync { .. } | Action::SyncData { .. } | Action::SyncDirectory { .. } => {}
             action => drop(self.perform(action)),
         }
     }
@@ -224,9 +228,16 @@ impl MemoryDisk {
                 self.content(*file)?.grow(end);
                 Ok(0)
             }
-            Action::Write { file, offset, buffer, durable } => self.write(*file, *offset, buffer, *durable),
+            Action::Write { file, offset, buffer, sync } => {
+                let durable = *sync == WriteSync::Dsync || self.dsync.contains(file);
+                let written = self.write(*file, *offset, buffer, durable)?;
+                if *sync == WriteSync::Linked {
+                    self.content(*file)?.flush();
+                }
+                Ok(written)
+            }
             Action::WriteZeroes { file, offset, bytes } => self.write(*file, *offset, &vec![0; *bytes as usize], false),
-            Action::Sync { file } => {
+            Action::Sync { file } | Action::SyncData { file } => {
                 self.content(*file)?.flush();
                 Ok(0)
             }
@@ -255,6 +266,9 @@ impl MemoryDisk {
             (_, None) => return Err(io::ErrorKind::NotFound.into()),
         };
         assert!(self.open.insert(file, content).is_none(), "a file number is used once");
+        if access == Access::WriteDsync {
+            self.dsync.insert(file);
+        }
         Ok(0)
     }
 
@@ -457,10 +471,10 @@ mod tests {
             file
         }
 
-        fn write(&mut self, file: FileId, offset: u64, byte: u8, durable: bool) {
+        fn write(&mut self, file: FileId, offset: u64, byte: u8, sync: WriteSync) {
             let mut buffer = Buffer::with_capacity(SECTOR_BYTES);
             buffer.extend_from_slice(&[byte; SECTOR_BYTES]);
-            self.run(Action::Write { file, offset, buffer, durable });
+            self.run(Action::Write { file, offset, buffer, sync });
         }
 
         /// What `name` can look like after a power cut: the first byte of each sector.
@@ -494,22 +508,25 @@ mod tests {
         bench.run(Action::Allocate { file, offset: 0, bytes: 2 * SECTOR_BYTES as u64 });
         bench.run(Action::SyncDirectory { path: PathBuf::from("/d") });
         assert_eq!(bench.outcomes("a"), [Some(vec![]), Some(vec![0, 0])]);
-        bench.write(file, 0, 1, true);
+        bench.write(file, 0, 1, WriteSync::Dsync);
         assert_eq!(bench.outcomes("a"), [Some(vec![1, 0])], "a durable write takes the length with it");
-        bench.write(file, 0, 2, false);
-        bench.write(file, 0, 3, false);
-        bench.write(file, 512, 4, false);
+        bench.write(file, 0, 2, WriteSync::None);
+        bench.write(file, 0, 3, WriteSync::None);
+        bench.write(file, 512, 4, WriteSync::None);
         let all = [[1, 0], [1, 4], [2, 0], [2, 4], [3, 0], [3, 4]].map(|bytes| Some(bytes.to_vec()));
         assert_eq!(bench.outcomes("a"), all);
-        bench.write(file, 512, 5, true);
+        bench.write(file, 512, 5, WriteSync::Dsync);
         assert_eq!(bench.outcomes("a"), [[1, 5], [2, 5], [3, 5]].map(|bytes| Some(bytes.to_vec())));
-        bench.run(Action::Sync { file });
+        bench.run(Action::SyncData { file });
         assert_eq!(bench.outcomes("a"), [Some(vec![3, 5])]);
-        bench.write(file, 0, 9, false);
+        bench.write(file, 0, 6, WriteSync::None);
+        bench.write(file, 512, 7, WriteSync::Linked);
+        assert_eq!(bench.outcomes("a"), [Some(vec![6, 7])], "a linked flush is one of the file");
+        bench.write(file, 0, 9, WriteSync::None);
         bench.disk.lose_unflushed();
         assert_eq!(bench.disk.bytes(&path("a")).unwrap()[0], 9, "seen, and never stable");
         bench.run(Action::Sync { file });
-        bench.write(file, 512, 5, false);
+        bench.write(file, 512, 7, WriteSync::None);
         assert_eq!(bench.disk.decisions(), [0; 0], "the same bytes over again decide nothing");
     }
 
@@ -517,7 +534,7 @@ mod tests {
     fn names_are_certain_only_after_their_directory_was_flushed() {
         let mut bench = Bench::new();
         let file = bench.create("a");
-        bench.write(file, 0, 1, true);
+        bench.write(file, 0, 1, WriteSync::Dsync);
         assert_eq!(bench.outcomes("a"), [None, Some(vec![1])]);
         bench.run(Action::Rename { from: path("a"), to: path("b") });
         assert_eq!(bench.outcomes("b"), [None, Some(vec![1])]);

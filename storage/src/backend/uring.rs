@@ -1,7 +1,10 @@
 //! Operations on a raw io_uring: nothing here blocks the thread, short of `wait`.
 //!
 //! Every operation is one submission, the slow ones (open, rename, unlink, flush) on the kernel's own workers. Log writes go out
-//! of registered memory into registered files, with `RWF_DSYNC`: one result for write and flush, no worker in between.
+//! of registered memory into registered files, with `RWF_DSYNC`: one result for write and flush, no worker in between. A
+//! linked write is two submissions and one answer; never a hard link, which flushes after a failed write and reports success.
+//!
+//! What does not fit the submission queue waits here, in its order, and goes with the next look at the ring.
 //!
 //! The ring belongs to the thread that made it (`SINGLE_ISSUER`), and completions appear only when that thread enters the
 //! kernel (`DEFER_TASKRUN`): `completions` does so whenever the ring says that there are some. Older kernels get the ring
@@ -9,7 +12,7 @@
 //!
 //! Dropping the ring waits for what is in flight: the kernel still reads from those buffers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -17,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use rustix::event::EventfdFlags;
@@ -25,7 +28,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::blocking::open_flags;
 use super::glommio::Readiness;
-use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId};
+use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId, WriteSync, linked_outcome};
 
 const ENTRIES: u32 = 64;
 const REGISTERED_FILES: u32 = 16;
@@ -33,6 +36,8 @@ const REGISTERED_BUFFERS: u16 = 16;
 const ZEROES_BYTES: usize = 256 << 10;
 /// How often the kernel may ask for an operation to be sent again before that counts as its failure.
 const RETRIES: u8 = 100;
+/// When the kernel has no memory for a submission and nothing in flight that would end the wait for it.
+const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why there is no ring, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -60,14 +65,51 @@ struct Pending {
     opening_directory: bool,
     retries_left: u8,
     started: Instant,
+    /// Of a linked write: what the write and the flush said, once they did.
+    linked_answers: [Option<i32>; 2],
+    /// Of a linked write: its halves may have reached the kernel apart, so that the flush did not wait for the write.
+    torn_apart: bool,
+}
+
+/// Which submission of an operation: user data is its index and this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Only,
+    LinkedFlush,
+}
+
+fn user_data(index: usize, half: Half) -> u64 {
+    (index as u64) << 1 | u64::from(half == Half::LinkedFlush)
 }
 
 impl Pending {
+    fn new(id: OpId, action: Action) -> Pending {
+        Pending {
+            id,
+            paths: paths_of(&action),
+            action,
+            closing: -1,
+            opening_directory: false,
+            retries_left: RETRIES,
+            started: Instant::now(),
+            linked_answers: [None; 2],
+            torn_apart: false,
+        }
+    }
+
+    /// Of a linked write: the file and how many bytes.
+    fn linked(&self) -> Option<(FileId, u64)> {
+        match &self.action {
+            Action::Write { file, buffer, sync: WriteSync::Linked, .. } => Some((*file, buffer.len() as u64)),
+            _ => None,
+        }
+    }
+
     /// Not a close: its descriptor is gone whatever it answered, and may be somebody else's by now. Not a flush: the second
     /// can be told that all is well after the first took the error with it.
     fn may_be_repeated(&self) -> bool {
         match self.action {
-            Action::Close { .. } | Action::Sync { .. } => false,
+            Action::Close { .. } | Action::Sync { .. } | Action::SyncData { .. } => false,
             Action::SyncDirectory { .. } => self.opening_directory,
             _ => true,
         }
@@ -83,6 +125,8 @@ pub struct Ring {
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
     in_flight: usize,
+    /// Of those in flight: not in the submission queue yet, and which half is wanted.
+    waiting: VecDeque<(usize, Half)>,
     files: HashMap<FileId, OpenFile>,
     free_file_slots: Vec<u32>,
     next_buffer_slot: u16,
@@ -119,6 +163,7 @@ impl Ring {
             pending: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
+            waiting: VecDeque::new(),
             files: HashMap::new(),
             free_file_slots: (0..files).rev().collect(),
             next_buffer_slot: 0,
@@ -137,21 +182,21 @@ impl Ring {
             if let Action::Write { buffer, .. } = &mut action {
                 self.register_buffer(buffer);
             }
-            let closing = if let Action::Close { file } = &action { self.give_up(*file) } else { -1 };
-            let paths = paths_of(&action);
-            let opening_directory =
-                matches!(&action, Action::SyncDirectory { path } if !self.directories.contains_key(path));
-            let started = Instant::now();
-            let pending = Pending { id, action, paths, closing, opening_directory, retries_left: RETRIES, started };
+            let mut pending = Pending::new(id, action);
+            match &pending.action {
+                Action::Close { file } => pending.closing = self.give_up(*file),
+                Action::SyncDirectory { path } => pending.opening_directory = !self.directories.contains_key(path),
+                _ => {}
+            }
             let index = self.free.pop().unwrap_or_else(|| {
                 self.pending.push(None);
                 self.pending.len() - 1
             });
             self.in_flight += 1;
             self.pending[index] = Some(pending);
-            self.push(index);
+            self.waiting.push_back((index, Half::Only));
         }
-        self.enter();
+        self.start_waiting();
     }
 
     /// What has completed, without waiting. Returns how many.
@@ -167,8 +212,11 @@ impl Ring {
             self.enter();
         }
         let before = out.len();
-        while let Some((index, result)) = self.next_completion() {
-            self.complete(index, result, out);
+        while let Some((index, half, result)) = self.next_completion() {
+            self.complete(index, half, result, out);
+        }
+        if !self.waiting.is_empty() {
+            self.start_waiting();
         }
         out.len() - before
     }
@@ -178,13 +226,19 @@ impl Ring {
         if self.in_flight == 0 || !self.ring.completion().is_empty() {
             return;
         }
+        self.fill_queue();
         while let Err(error) = self.ring.submit_and_wait(1) {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EAGAIN | libc::EBUSY) => return, // completions first
+                Some(libc::EBUSY) => break, // completions first
+                Some(libc::EAGAIN) => {
+                    std::thread::sleep(OUT_OF_MEMORY_PAUSE);
+                    break;
+                }
                 _ => panic!("io_uring_enter: {error}"),
             }
         }
+        self.distrust_what_was_torn_apart();
     }
 
     pub fn in_flight(&self) -> usize {
@@ -202,35 +256,87 @@ impl Ring {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // The kernel is short of memory or wants completions taken first: they stay queued for the next call.
-                Some(libc::EAGAIN | libc::EBUSY) => return,
+                Some(libc::EAGAIN | libc::EBUSY) => break,
                 _ => panic!("io_uring_enter: {error}"),
             }
         }
+        self.distrust_what_was_torn_apart();
     }
 
-    fn next_completion(&mut self) -> Option<(usize, i32)> {
-        self.ring.completion().next().map(|entry| (entry.user_data() as usize, entry.result()))
+    fn next_completion(&mut self) -> Option<(usize, Half, i32)> {
+        let entry = self.ring.completion().next()?;
+        let half = if entry.user_data() & 1 == 1 { Half::LinkedFlush } else { Half::Only };
+        Some(((entry.user_data() >> 1) as usize, half, entry.result()))
     }
 
-    fn push(&mut self, index: usize) {
-        let entry = self.entry(index).user_data(index as u64);
+    /// Starts what waits, as far as the kernel takes it now.
+    fn start_waiting(&mut self) {
         loop {
-            // SAFETY: what the entry points to (buffer memory, path strings, the zeroes) is owned by `self.pending[index]` or
-            // `self`, at addresses that do not move with their owners (anonymous mappings, heap), and stays there until
-            // the completion is taken: `complete` is the only place that takes a pending operation out, and `drop` waits.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
-            if pushed.is_ok() {
+            self.fill_queue();
+            self.enter();
+            let stuck = !self.ring.submission().is_empty();
+            if self.waiting.is_empty() || stuck {
+                return; // what is left goes with the next completion, or with the next operation
+            }
+        }
+    }
+
+    /// From the waiting ones into the submission queue, until either ends.
+    fn fill_queue(&mut self) {
+        while let Some((index, half)) = self.waiting.front().copied() {
+            if !self.push(index, half) {
                 return;
             }
-            self.enter();
+            self.waiting.pop_front();
         }
+    }
+
+    /// False when the submission queue has no room for all of it.
+    fn push(&mut self, index: usize, half: Half) -> bool {
+        let pending = self.pending[index].as_ref().expect("an operation that is under way");
+        let entry = match half {
+            Half::Only => self.entry(index),
+            Half::LinkedFlush => self.linked_flush(index),
+        };
+        // SAFETY: what the entries point to (buffer memory, path strings, the zeroes) is owned by `self.pending[index]` or
+        // `self`, at addresses that do not move with their owners (anonymous mappings, heap), and stays there until
+        // the completion is taken: `complete` is the only place that takes a pending operation out, and `drop` waits.
+        let pushed = unsafe {
+            match half == Half::Only && pending.linked().is_some() {
+                false => self.ring.submission().push(&entry),
+                true => {
+                    let flush = self.linked_flush(index);
+                    self.ring.submission().push_multiple(&[entry.flags(squeue::Flags::IO_LINK), flush])
+                }
+            }
+        };
+        pushed.is_ok()
+    }
+
+    /// A link ends where a submission ends. When the kernel stops in the middle of the queue, it may have stopped between a
+    /// write and its flush.
+    fn distrust_what_was_torn_apart(&mut self) {
+        if !self.ring.submission().is_empty() {
+            let pending = self.pending.iter_mut().flatten();
+            pending.filter(|pending| pending.linked().is_some()).for_each(|pending| pending.torn_apart = true);
+        }
+    }
+
+    fn linked_flush(&self, index: usize) -> squeue::Entry {
+        let pending = self.pending[index].as_ref().expect("an operation that is under way");
+        let (file, _) = pending.linked().expect("a linked write");
+        self.flush_data(file).user_data(user_data(index, Half::LinkedFlush))
+    }
+
+    fn flush_data(&self, file: FileId) -> squeue::Entry {
+        opcode::Fsync::new(self.fd(file)).flags(types::FsyncFlags::DATASYNC).build()
     }
 
     fn entry(&self, index: usize) -> squeue::Entry {
         let pending = self.pending[index].as_ref().expect("just put there");
         let path = |index: usize| pending.paths[index].as_ptr();
         let here = types::Fd(libc::AT_FDCWD);
-        match &pending.action {
+        let entry = match &pending.action {
             Action::Open { access, direct, .. } => {
                 opcode::OpenAt::new(here, path(0)).flags(open_flags(*access, *direct).bits() as i32).mode(0o640).build()
             }
@@ -238,8 +344,8 @@ impl Ring {
             Action::Allocate { file, offset, bytes } => {
                 opcode::Fallocate::new(self.fd(*file), *bytes).offset(*offset).build()
             }
-            Action::Write { file, offset, buffer, durable } => {
-                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+            Action::Write { file, offset, buffer, sync } => {
+                let flags = if *sync == WriteSync::Dsync { libc::RWF_DSYNC } else { 0 };
                 let bytes = u32::try_from(buffer.len()).expect("a buffer is bounded");
                 match (buffer.registered, self.files[file].registered) {
                     (Some((ring, slot)), Some(file)) if ring == self.number => {
@@ -259,6 +365,7 @@ impl Ring {
                 opcode::Write::new(self.fd(*file), self.zeroes.as_ptr(), bytes).offset(*offset).build()
             }
             Action::Sync { file } => opcode::Fsync::new(self.fd(*file)).build(),
+            Action::SyncData { file } => self.flush_data(*file),
             Action::Rename { .. } => opcode::RenameAt::new(here, path(0), here, path(1)).build(),
             Action::Unlink { .. } => opcode::UnlinkAt::new(here, path(0)).build(),
             Action::SyncDirectory { .. } if pending.opening_directory => opcode::OpenAt::new(here, path(0))
@@ -266,16 +373,33 @@ impl Ring {
                 .mode(Mode::empty().bits())
                 .build(),
             Action::SyncDirectory { path } => opcode::Fsync::new(types::Fd(self.directories[path].as_raw_fd())).build(),
-        }
+        };
+        entry.user_data(user_data(index, Half::Only))
     }
 
-    fn complete(&mut self, index: usize, result: i32, out: &mut Vec<DiskEvent>) {
+    fn complete(&mut self, index: usize, half: Half, result: i32, out: &mut Vec<DiskEvent>) {
         let pending = self.pending[index].as_mut().expect("an operation completes once");
-        let interrupted = result == -libc::EAGAIN || result == -libc::EINTR;
-        if interrupted && pending.retries_left > 0 && pending.may_be_repeated() {
+        let interrupted = |result| result == -libc::EAGAIN || result == -libc::EINTR;
+        let mut repeat = interrupted(result) && pending.may_be_repeated();
+        let mut answer = from_kernel(result);
+        if let Some((_, wanted_bytes)) = pending.linked() {
+            pending.linked_answers[usize::from(half == Half::LinkedFlush)] = Some(result);
+            let [Some(written), Some(flushed)] = pending.linked_answers else { return };
+            let both_well = written as i64 == wanted_bytes as i64 && flushed == 0;
+            if both_well && std::mem::take(&mut pending.torn_apart) {
+                pending.linked_answers[1] = None;
+                self.waiting.push_back((index, Half::LinkedFlush)); // this one surely comes behind the write
+                self.start_waiting();
+                return;
+            }
+            repeat = interrupted(written) && flushed == -libc::ECANCELED;
+            answer = linked_outcome(from_kernel(written), wanted_bytes, from_kernel(flushed));
+        }
+        if repeat && pending.retries_left > 0 {
             pending.retries_left -= 1; // nothing was done, or only what will now be done over
-            self.push(index);
-            self.enter();
+            pending.linked_answers = [None; 2];
+            self.waiting.push_back((index, Half::Only));
+            self.start_waiting();
             return;
         }
         if let Action::SyncDirectory { path } = &pending.action
@@ -286,15 +410,15 @@ impl Ring {
             let directory = unsafe { OwnedFd::from_raw_fd(result) };
             // Another flush of it may have been first, and be under way on its descriptor.
             self.directories.entry(path.clone()).or_insert(directory);
-            self.push(index);
-            self.enter();
+            self.waiting.push_back((index, Half::Only));
+            self.start_waiting();
             return;
         }
         let Pending { id, action, started, .. } = self.pending[index].take().expect("looked at above");
         self.free.push(index);
         self.in_flight -= 1;
         let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
-        let mut result = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as u64) };
+        let mut result = answer;
         let mut buffer = None;
         match action {
             Action::Open { file, .. } => {
@@ -368,6 +492,10 @@ impl Ring {
             Err(_) => self.buffer_slots = slot, // memlock is used up: the rest goes unregistered
         }
     }
+}
+
+fn from_kernel(result: i32) -> io::Result<u64> {
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as u64) }
 }
 
 impl Drop for Ring {
@@ -517,8 +645,8 @@ mod tests {
         let events = bench.run(vec![Action::Allocate { file, offset: 0, bytes: 64 << 10 }]);
         assert!(events[0].result.is_ok(), "{events:?}");
         let written = bench.run(vec![
-            Action::Write { file, offset: 0, buffer: buffer(1, 8192), durable: true },
-            Action::Write { file, offset: 8192, buffer: buffer(2, 4096), durable: false },
+            Action::Write { file, offset: 0, buffer: buffer(1, 8192), sync: WriteSync::Dsync },
+            Action::Write { file, offset: 8192, buffer: buffer(2, 4096), sync: WriteSync::None },
             Action::WriteZeroes { file, offset: 12288, bytes: 4096 },
         ]);
         let counts: Vec<_> = written.iter().map(|event| event.result.as_ref().unwrap()).collect();
@@ -559,7 +687,7 @@ mod tests {
             assert_eq!(event.result.unwrap_err().kind(), io::ErrorKind::NotFound);
         }
         let direct = bench.create("direct", true);
-        let write = Action::Write { file: direct, offset: 100, buffer: buffer(1, 4096), durable: true };
+        let write = Action::Write { file: direct, offset: 100, buffer: buffer(1, 4096), sync: WriteSync::Dsync };
         let event = bench.run(vec![write]).remove(0);
         assert_eq!(event.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
         assert_eq!(event.buffer.unwrap().len(), 4096, "the buffer comes back from a failure, too");
@@ -574,17 +702,15 @@ mod tests {
         for (action, repeated) in [
             (Action::Close { file: closed }, false),
             (Action::Sync { file }, false),
-            (Action::Write { file, offset: 0, buffer: buffer(1, 4096), durable: true }, true),
+            (Action::Write { file, offset: 0, buffer: buffer(1, 4096), sync: WriteSync::Dsync }, true),
         ] {
             let id = bench.ids.operation(Owner::Start);
-            let (paths, closing, started) = (Vec::new(), elsewhere.as_raw_fd(), Instant::now());
-            let retries_left = RETRIES;
-            let pending = Pending { id, action, paths, closing, opening_directory: false, retries_left, started };
+            let pending = Pending { closing: elsewhere.as_raw_fd(), ..Pending::new(id, action) };
             let index = bench.ring.pending.len();
             bench.ring.pending.push(Some(pending));
             bench.ring.in_flight += 1;
             let mut events = Vec::new();
-            bench.ring.complete(index, -libc::EINTR, &mut events);
+            bench.ring.complete(index, Half::Only, -libc::EINTR, &mut events);
             assert_eq!(bench.ring.in_flight, usize::from(repeated));
             while bench.ring.in_flight() > 0 {
                 bench.ring.wait();
@@ -599,7 +725,7 @@ mod tests {
     fn dropping_the_ring_waits_for_what_is_in_flight() {
         let mut bench = Bench::new();
         let file = bench.create("a", false);
-        let write = Action::Write { file, offset: 0, buffer: buffer(9, 1 << 20), durable: true };
+        let write = Action::Write { file, offset: 0, buffer: buffer(9, 1 << 20), sync: WriteSync::Dsync };
         bench.ring.submit(&mut vec![DiskOp { id: bench.ids.operation(Owner::Start), action: write }]);
         let Bench { ring, directory, .. } = bench;
         drop(ring);

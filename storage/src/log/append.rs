@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
 use super::segment::{FIRST_BATCH_AT, MARK_AT, SegmentId, SegmentKind, encode_mark};
+use super::sync_strategy::{Failure, Flights, LogStrategy};
 use crate::Zxid;
 use crate::config::StoreConfig;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
@@ -73,20 +74,23 @@ struct Segment {
     handle: Handle,
 }
 
-#[derive(Debug)]
-struct InFlight {
-    id: OpId,
-    file: FileId,
-    segment: SegmentId,
-    link: Link,
-    bytes: u64,
-    records: u32,
-    done: Option<u32>,
+/// What is on its way to the disk.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    Batch {
+        link: Link,
+        records: u32,
+    },
+    /// Of the current segment, raised to this.
+    Mark {
+        raised: u64,
+    },
 }
 
 #[derive(Debug)]
 pub struct LogWriter {
     directory: PathBuf,
+    strategy: LogStrategy,
     direct: bool,
     segment_bytes: u64,
     batch_bytes_max: usize,
@@ -96,8 +100,8 @@ pub struct LogWriter {
 
     current: Segment,
     at: u64,
-    /// The mark of the current segment is being raised to this.
-    marking: Option<(OpId, u64)>,
+    /// The mark of the current segment is being raised.
+    marking: bool,
     ready: VecDeque<Segment>,
     preparer: Preparer,
     /// The disk refused the next segment; wait for `retry`.
@@ -112,8 +116,12 @@ pub struct LogWriter {
     pending: VecDeque<OpenBatch>,
     pending_bytes: u64,
     sealed: Link,
-    in_flight: VecDeque<InFlight>,
+    flights: Flights<Load>,
+    batches_in_flight: usize,
+    /// The last batch that was acknowledged.
     durable: Durable,
+    /// The last that is on stable storage for certain: the same, unless the strategy never knows.
+    proven: Durable,
     durable_segment: SegmentId,
     spare_buffers: Vec<Buffer>,
     spans: VecDeque<Span>,
@@ -134,9 +142,13 @@ impl LogWriter {
             buffer.reused = true;
             buffer
         });
+        let strategy = config.strategy;
+        let direct = direct && strategy.wants_direct_io();
+        let durable = Durable { sequence: start.link.sequence, zxid: start.link.zxid };
         LogWriter {
             preparer: Preparer::new(directory.clone(), direct, config.mark_bytes),
             directory,
+            strategy,
             direct,
             segment_bytes: config.segment_bytes,
             batch_bytes_max: config.batch_bytes_max,
@@ -145,7 +157,7 @@ impl LogWriter {
             mark_bytes: config.mark_bytes,
             current: closed(current),
             at: start.at,
-            marking: None,
+            marking: false,
             ready: start.ready.into_iter().map(closed).collect(),
             prepare_refused: false,
             short_of_space: false,
@@ -155,8 +167,10 @@ impl LogWriter {
             pending: VecDeque::new(),
             pending_bytes: 0,
             sealed: start.link,
-            in_flight: VecDeque::new(),
-            durable: Durable { sequence: start.link.sequence, zxid: start.link.zxid },
+            flights: Flights::new(strategy),
+            batches_in_flight: 0,
+            durable,
+            proven: durable,
             durable_segment: start.current,
             spare_buffers: spare_buffers.collect(),
             spans: start.spans.into(),
@@ -169,8 +183,14 @@ impl LogWriter {
         }
     }
 
+    /// The last batch that was acknowledged.
     pub fn durable(&self) -> Durable {
         self.durable
+    }
+
+    /// What a later start may take for proof: without it in the log something was lost that must not be.
+    pub fn proven(&self) -> Durable {
+        self.proven
     }
 
     pub fn has_failed(&self) -> bool {
@@ -204,8 +224,11 @@ impl LogWriter {
             return;
         }
         self.open_closed(ids, ops);
-        while self.in_flight.len() < self.slots && self.send_one(ids, ops) {}
+        while self.batches_in_flight < self.slots && self.send_one(ids, ops) {}
         self.keep_mark_ahead(ids, ops);
+        if let Some((id, file)) = self.flights.flush_due(|| ids.operation(Owner::LogFlush)) {
+            ops.push(DiskOp { id, action: Action::SyncData { file } });
+        }
         self.keep_next_coming(ids);
         self.preparer.poll(ids, ops);
     }
@@ -222,11 +245,10 @@ impl LogWriter {
 
     pub fn on_event(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite => self.on_written(event, ids, ops, out),
-            Owner::LogMark => self.on_marked(event, out),
+            Owner::LogWrite | Owner::LogFlush => self.on_written(event, ids, ops, out),
             Owner::Prepare => {
                 if let Some(outcome) = self.preparer.on_event(event) {
-                    self.on_prepared(outcome, out);
+                    self.on_prepared(outcome, ids, ops, out);
                 }
             }
             _ => self.on_file_event(event, out),
@@ -252,8 +274,7 @@ impl LogWriter {
     pub fn is_idle(&self) -> bool {
         let opening = |segment: &Segment| matches!(segment.handle, Handle::Opening(..));
         let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
-        let writes_at_rest = self.in_flight.is_empty() && self.marking.is_none();
-        let at_rest = writes_at_rest && files_at_rest && !self.preparer.is_waiting();
+        let at_rest = self.flights.is_empty() && files_at_rest && !self.preparer.is_waiting();
         at_rest && (self.failed || (self.pending.is_empty() && !self.preparer.is_busy()))
     }
 
@@ -284,11 +305,12 @@ impl LogWriter {
         }
         let batch = self.pending.pop_front().expect("looked at above");
         let records = batch.records();
-        let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.durable);
+        let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.proven);
         assert_eq!(buffer.len() as u64, bytes, "a sealed batch has the length that was planned for");
         let id = ids.operation(Owner::LogWrite);
-        self.in_flight.push_back(InFlight { id, file, segment: self.current.id, link, bytes, records, done: None });
-        ops.push(DiskOp { id, action: Action::Write { file, offset: self.at, buffer, durable: true } });
+        let sync = self.flights.send(id, file, self.current.id, bytes, Load::Batch { link, records });
+        self.batches_in_flight += 1;
+        ops.push(DiskOp { id, action: Action::Write { file, offset: self.at, buffer, sync } });
         self.sealed = link;
         self.at += bytes;
         self.pending_bytes -= bytes;
@@ -304,7 +326,7 @@ impl LogWriter {
         };
         let in_turn = next.id == self.current.id.next(); // not while the one between is being grown
         let large_enough = next.capacity >= FIRST_BATCH_AT + bytes;
-        if self.marking.is_some() {
+        if self.marking {
             return false; // the file is still being written to
         }
         let (Handle::Open(file), Handle::Open(_), true) = (self.current.handle, next.handle, in_turn && large_enough)
@@ -323,24 +345,15 @@ impl LogWriter {
     fn keep_mark_ahead(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
         let Segment { id: segment, capacity, mark, handle: Handle::Open(file) } = self.current else { return };
         let next_end = self.at + self.pending.front().map_or(0, OpenBatch::padded_bytes);
-        if self.marking.is_some() || mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2 {
+        if self.marking || mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2 {
             return;
         }
         let raised = capacity.min(next_end + self.mark_bytes);
-        let id = ids.operation(Owner::LogMark);
-        self.marking = Some((id, raised));
+        let id = ids.operation(Owner::LogWrite);
+        self.marking = true;
         let buffer = encode_mark(segment, raised);
-        ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, durable: true } });
-    }
-
-    fn on_marked(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
-        let (id, raised) = self.marking.take().expect("an answer to a question");
-        assert_eq!(id, event.id, "an answer to this question");
-        match event.result {
-            Ok(bytes) if bytes == BLOCK_BYTES as u64 => self.current.mark = raised,
-            Ok(_) => self.poison(self.current.id, "write", io::ErrorKind::WriteZero.into(), out),
-            Err(source) => self.poison(self.current.id, "write", source, out),
-        }
+        let sync = self.flights.send(id, file, segment, buffer.len() as u64, Load::Mark { raised });
+        ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, sync } });
     }
 
     fn open_closed(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
@@ -349,10 +362,8 @@ impl LogWriter {
                 let (file, id) = (ids.file(), ids.operation(Owner::LogFile));
                 segment.handle = Handle::Opening(file, id);
                 let path = segment.id.path(&self.directory);
-                ops.push(DiskOp {
-                    id,
-                    action: Action::Open { file, path, access: Access::Write, direct: self.direct },
-                });
+                let access = self.strategy.access();
+                ops.push(DiskOp { id, action: Action::Open { file, path, access, direct: self.direct } });
             }
         }
     }
@@ -376,14 +387,21 @@ impl LogWriter {
         }
     }
 
-    fn on_prepared(&mut self, outcome: Outcome, out: &mut Vec<StoreEvent>) {
+    fn on_prepared(&mut self, outcome: Outcome, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
         let (prepared, error) = match outcome {
             Outcome::Ready(prepared) => (Some(prepared), None),
             Outcome::Failed(error) => (None, Some(error)),
             Outcome::GrowFailed(prepared, error) => (Some(prepared), Some(error)),
         };
         if let Some(Prepared { id, file, capacity, mark }) = prepared {
-            self.ready.push_front(Segment { id, capacity, mark, handle: Handle::Open(file) });
+            let mut handle = Handle::Open(file);
+            if self.strategy.access() != Access::Write {
+                // It was filled without a flush for every piece; its batches want another kind of file.
+                handle = Handle::Closed;
+                self.closing += 1;
+                ops.push(DiskOp { id: ids.operation(Owner::LogFile), action: Action::Close { file } });
+            }
+            self.ready.push_front(Segment { id, capacity, mark, handle });
         }
         self.short_of_space = error.is_some();
         if let Some(error) = error {
@@ -394,45 +412,50 @@ impl LogWriter {
         }
     }
 
+    /// The answer to a write or a flush of the log, and everything that may now be acknowledged.
     fn on_written(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
-        let write = self.in_flight.iter_mut().find(|write| write.id == event.id).expect("a write of ours");
-        write.done = Some(event.elapsed_us);
-        let (segment, wanted) = (write.segment, write.bytes);
         if let Some(buffer) = event.buffer
             && buffer.reused
             && self.spare_buffers.len() <= self.slots
         {
             self.spare_buffers.push(buffer);
         }
-        let result = match event.result {
-            // A short write is a failed batch: what follows it on the disk is not ours.
-            Ok(bytes) if bytes != wanted => {
-                Err(io::Error::new(io::ErrorKind::WriteZero, format!("short write, {bytes} of {wanted} bytes")))
-            }
-            other => other,
+        let answered = match event.id.owner {
+            Owner::LogFlush => self.flights.flushed(event.id, event.result, event.elapsed_us),
+            _ => self.flights.written(event.id, event.result, event.elapsed_us),
         };
-        if let Err(source) = result {
-            self.poison(segment, "write", source, out);
+        if let Err(Failure { segment, operation, source }) = answered {
+            self.poison(segment, operation, source, out);
         }
         if self.failed {
-            self.in_flight.retain(|write| write.done.is_none());
             return;
         }
         let before = self.durable.zxid;
-        while let Some(&InFlight { link, segment, bytes, records, done: Some(elapsed_us), .. }) = self.in_flight.front()
-        {
-            self.in_flight.pop_front();
-            self.durable = Durable { sequence: link.sequence, zxid: link.zxid };
-            self.durable_segment = segment;
-            out.push(StoreEvent::Flushed { batch_bytes: bytes, records, elapsed_us });
+        while let Some(flight) = self.flights.take_stable() {
+            let (batch_bytes, elapsed_us) = (flight.bytes, flight.elapsed_us);
+            match flight.load {
+                Load::Batch { link, records } => {
+                    self.batches_in_flight -= 1;
+                    self.durable = Durable { sequence: link.sequence, zxid: link.zxid };
+                    self.durable_segment = flight.segment;
+                    out.push(StoreEvent::Flushed { batch_bytes, records, elapsed_us });
+                }
+                Load::Mark { raised } => {
+                    self.current.mark = raised;
+                    self.marking = false;
+                }
+            }
+        }
+        if self.strategy.is_durable() {
+            self.proven = self.durable;
         }
         if self.durable.zxid > before {
             out.push(StoreEvent::Durable(self.durable.zxid));
         }
-        let in_flight = &self.in_flight;
+        let flights = &self.flights;
         let closing = &mut self.closing;
         self.retired.retain(|file| {
-            let busy = in_flight.iter().any(|write| write.file == *file);
+            let busy = flights.concern(*file);
             if !busy {
                 *closing += 1;
                 ops.push(DiskOp { id: ids.operation(Owner::LogFile), action: Action::Close { file: *file } });
@@ -486,11 +509,13 @@ impl LogWriter {
 
     fn check_invariants(&self) {
         assert!(self.durable.sequence <= self.sealed.sequence && self.sealed.zxid <= self.appended);
-        assert!(self.at <= self.current.capacity && self.in_flight.len() <= self.slots);
-        assert!(self.in_flight.is_empty() || self.at == FIRST_BATCH_AT || self.at <= self.current.mark);
-        assert!(
-            self.failed || self.in_flight.front().is_none_or(|write| write.link.sequence == self.durable.sequence + 1)
-        );
+        assert!(self.at <= self.current.capacity && self.batches_in_flight <= self.slots);
+        assert!(self.batches_in_flight == 0 || self.at == FIRST_BATCH_AT || self.at <= self.current.mark);
+        let oldest = self.flights.loads().find_map(|load| match load {
+            Load::Batch { link, .. } => Some(link.sequence),
+            Load::Mark { .. } => None,
+        });
+        assert!(self.failed || oldest.is_none_or(|sequence| sequence == self.durable.sequence + 1));
         assert_eq!(self.spans.back().map(|span| span.id), Some(self.current.id));
     }
 }

@@ -214,6 +214,20 @@ impl<'a> Batch<'a> {
         Durable { sequence: self.header.durable_sequence.get(), zxid: Zxid(self.header.durable_zxid.get()) }
     }
 
+    /// Header and records, without the padding.
+    pub fn filled_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.records.len()) as u64
+    }
+
+    pub fn first_zxid(&self) -> Zxid {
+        Zxid(self.header.first_zxid.get())
+    }
+
+    /// As its header tells.
+    pub fn record_count(&self) -> u32 {
+        self.header.record_count.get()
+    }
+
     pub fn padded_bytes(&self) -> u64 {
         (HEADER_BYTES + self.records.len()).next_multiple_of(BLOCK_BYTES) as u64
     }
@@ -235,12 +249,18 @@ impl<'a> Batch<'a> {
 
     /// In the order they were appended; ends early where the records make no sense (`check_records` tells).
     pub fn records(&self) -> impl Iterator<Item = (Zxid, &'a [u8])> + use<'a> {
-        let mut rest = self.records;
+        self.placed_records().map(|(_, zxid, payload)| (zxid, payload))
+    }
+
+    /// The same, each with the place of its header, counted from the batch's.
+    pub fn placed_records(&self) -> impl Iterator<Item = (u64, Zxid, &'a [u8])> + use<'a> {
+        let (mut rest, whole) = (self.records, self.records.len());
         std::iter::from_fn(move || {
+            let at = HEADER_BYTES + whole - rest.len();
             let (header, after) = RecordHeader::ref_from_prefix(rest).ok()?;
             let payload = after.get(..header.payload_bytes.get() as usize)?;
             rest = &after[payload.len()..];
-            Some((Zxid(header.zxid.get()), payload))
+            Some((at as u64, Zxid(header.zxid.get()), payload))
         })
     }
 }

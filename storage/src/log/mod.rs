@@ -22,3 +22,4 @@ pub mod batch;
 pub mod prepare;
 pub mod recover;
 pub mod segment;
+pub mod sync_strategy;

@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::segment::{FIRST_BATCH_AT, SegmentId, SegmentKind, encode_start};
-use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::LogError;
 
 /// Zeroes written at once. A commit may wait behind one of these in the device's queue.
@@ -114,7 +114,7 @@ impl Preparer {
             Step::Fill { at } => Action::WriteZeroes { file, offset: at, bytes: PIECE_BYTES.min(task.capacity - at) },
             Step::Start => {
                 let buffer = encode_start(task.id, task.kind, task.mark);
-                Action::Write { file, offset: 0, buffer, durable: false }
+                Action::Write { file, offset: 0, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },
             Step::Rename => Action::Rename { from: unfinished, to: task.id.path(&self.directory) },

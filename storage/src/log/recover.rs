@@ -199,6 +199,11 @@ impl Scan {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
     }
 
+    /// The segment with the last batch, and the byte behind it.
+    pub fn end_place(&self) -> Option<(SegmentId, u64)> {
+        self.end.map(|end| (self.segments[end.segment].id, end.at))
+    }
+
     /// Hands over every record above the snapshot, in order.
     pub fn replay(
         &self,
@@ -410,7 +415,7 @@ fn look_at(
 }
 
 /// The batch at `at`, or what is there instead. Fails only when reading does.
-fn read_batch<'a>(
+pub(crate) fn read_batch<'a>(
     disk: &mut impl Disk,
     reader: &'a mut Reader,
     segment: SegmentId,

@@ -156,6 +156,12 @@ fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
     block
 }
 
+/// Which segment a first block says it is of, whatever else is wrong with it: for a copy of a file under another name.
+pub fn claimed_segment(block: &[u8]) -> Option<SegmentId> {
+    let (header, _) = Header::ref_from_prefix(block).ok()?;
+    (header.magic == MAGIC).then_some(SegmentId(header.segment.get()))
+}
+
 pub fn decode_header(block: &[u8], segment: SegmentId) -> Result<SegmentKind, HeaderError> {
     let (header, _) = Header::ref_from_prefix(block).map_err(|_| HeaderError::Damaged)?;
     let sound = header.magic == MAGIC

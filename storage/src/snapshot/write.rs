@@ -14,7 +14,7 @@ use super::format::{ChunkPlace, Manifest, encode_chunk, encode_end};
 use super::image::{NodeImage, SnapshotChunk, SnapshotHeader};
 use super::{file_name, path, unfinished_path};
 use crate::Zxid;
-use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::SnapshotError;
 use crate::event::{SnapshotDone, StoreEvent};
 use crate::log::batch::Durable;
@@ -109,7 +109,8 @@ impl SnapshotWriter {
         }
     }
 
-    pub fn poll(&mut self, ids: &mut Ids, log: Durable, ops: &mut Vec<DiskOp>) {
+    /// `acknowledged`: the log goes this far; `proven`: and is stable for certain as far as this.
+    pub fn poll(&mut self, ids: &mut Ids, acknowledged: Zxid, proven: Durable, ops: &mut Vec<DiskOp>) {
         let Some(active) = self.active.as_mut() else {
             return;
         };
@@ -132,20 +133,20 @@ impl SnapshotWriter {
         let mut bytes = 0;
         let action = match active.step {
             Step::Chunks => unreachable!("handled above"),
-            Step::Rename if log.zxid < zxid => return, // until the log vouches for it
+            Step::Rename if acknowledged < zxid => return, // until the log vouches for it
             Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
             Step::End => {
                 let manifest = Manifest {
                     header: active.header.clone(),
                     chunks: std::mem::take(&mut active.places),
-                    log_sequence: log.sequence,
-                    log_zxid: log.zxid.0,
+                    log_sequence: proven.sequence,
+                    log_zxid: proven.zxid.0,
                 };
                 let buffer = encode_end(&manifest, active.at);
                 bytes = buffer.len() as u64;
                 let offset = active.at;
                 active.at += bytes;
-                Action::Write { file, offset, buffer, durable: false }
+                Action::Write { file, offset, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },
             Step::Close | Step::AbandonClose => Action::Close { file },
@@ -230,7 +231,7 @@ impl Active {
         self.in_flight.push((id, bytes));
         self.places.push(place);
         let offset = std::mem::replace(&mut self.at, place.at + bytes);
-        DiskOp { id, action: Action::Write { file: self.file, offset, buffer, durable: false } }
+        DiskOp { id, action: Action::Write { file: self.file, offset, buffer, sync: WriteSync::None } }
     }
 
     /// On from the chunks when the last has been written, or when one of them failed.

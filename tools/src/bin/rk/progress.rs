@@ -1,0 +1,17 @@
+//! How far long work has come: on stderr, and only when that is a terminal.
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar over the bytes of a file.
+pub fn over_bytes(path: &Path, bytes: u64) -> ProgressBar {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    bar(bytes, "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}").with_message(name)
+}
+
+fn bar(length: u64, template: &str) -> ProgressBar {
+    // `ProgressBar` draws to stderr and hides itself where that is no terminal.
+    let style = ProgressStyle::with_template(template).expect("a template of ours");
+    ProgressBar::new(length).with_style(style)
+}
