@@ -20,13 +20,14 @@ use rig::power::full;
 use rig::{Rig, chunk_of, header, payload};
 use ringkeeper_storage::backend::faulty::{Call, Fault, Rule};
 use ringkeeper_storage::backend::memory::Chance;
-use ringkeeper_storage::{LogRoom, StoreConfig, Zxid};
+use ringkeeper_storage::{LogRoom, LogStrategy, StoreConfig, Zxid};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-fn config(batches_in_flight: usize) -> StoreConfig {
+fn config(strategy: LogStrategy, batches_in_flight: usize) -> StoreConfig {
     StoreConfig {
+        strategy,
         segment_bytes: 16 << 10,
         batch_bytes_max: 4 << 10,
         reserve_bytes: 4 << 10,
@@ -94,15 +95,15 @@ fn concern(call: &Call) -> Concern {
 }
 
 /// One life on a disk with one fault. Returns whom it hit, if anybody.
-fn one_fault(slots: usize, skip: usize, fault: Fault) -> Option<Concern> {
-    let config = config(slots);
+fn one_fault(strategy: LogStrategy, slots: usize, skip: usize, fault: Fault) -> Option<Concern> {
+    let config = config(strategy, slots);
     let mut rig = Rig::fresh(&config);
     rig.disk.memory.borrow_mut().rules.push(Rule { applies: |_| true, skip, times: 1, fault });
     let (mut history, mut ended) = (History::default(), Vec::new());
     live(&mut rig, &mut history, &mut ended);
     let call = rig.disk.memory.borrow().hit.first().cloned()?;
     let concern = concern(&call);
-    let tag = format!("{slots} in flight, {fault:?} of {call:?}");
+    let tag = format!("{strategy:?}, {slots} in flight, {fault:?} of {call:?}");
     if fault == Fault::Hang {
         assert_eq!((rig.hung.len(), rig.failed.as_ref()), (1, None), "{tag}");
         if matches!(concern, Concern::Snapshot | Concern::Closing) {
@@ -171,8 +172,10 @@ fn one_fault(slots: usize, skip: usize, fault: Fault) -> Option<Concern> {
 #[test]
 fn every_call_of_a_life_fails_in_every_way() {
     let mut census: BTreeMap<(Concern, String), usize> = BTreeMap::new();
-    let in_flight: &[usize] = if full() { &[1, 2, 3] } else { &[2] };
-    for &slots in in_flight {
+    use LogStrategy::{Buffered, Dsync, Linked, ODsync, TwoStep};
+    let every_one = [Dsync, Linked, TwoStep, ODsync, Buffered].map(|strategy| [1, 2, 3].map(|slots| (strategy, slots)));
+    let settings = if full() { every_one.concat() } else { vec![(Dsync, 2), (Linked, 2), (TwoStep, 3)] };
+    for (strategy, slots) in settings {
         for fault in [
             Fault::Error(EIO),
             Fault::Error(ENOSPC),
@@ -182,7 +185,7 @@ fn every_call_of_a_life_fails_in_every_way() {
             Fault::Hang,
         ] {
             for skip in 0.. {
-                let Some(concern) = one_fault(slots, skip, fault) else { break };
+                let Some(concern) = one_fault(strategy, slots, skip, fault) else { break };
                 *census.entry((concern, format!("{fault:?}"))).or_default() += 1;
             }
         }
@@ -203,7 +206,7 @@ fn every_call_of_a_life_fails_in_every_way() {
 /// everything, whatever the first had done.
 #[test]
 fn every_call_of_a_start_fails() {
-    let config = config(2);
+    let config = config(LogStrategy::default(), 2);
     let mut rig = Rig::fresh(&config);
     let mut history = History::default();
     live(&mut rig, &mut history, &mut Vec::new());
@@ -266,7 +269,7 @@ fn a_disk_that_is_full_at_any_step_of_preparing_is_survived() {
         ("directory flush", |call| call.operation == "directory flush"),
     ];
     for (step, applies) in steps {
-        let config = config(2);
+        let config = config(LogStrategy::default(), 2);
         let mut rig = Rig::fresh(&config);
         let fault = Fault::Error(ENOSPC);
         rig.disk.memory.borrow_mut().rules.push(Rule { applies, skip: 0, times: usize::MAX, fault });
@@ -303,7 +306,7 @@ fn a_disk_that_is_full_at_any_step_of_preparing_is_survived() {
 #[test]
 fn batches_behind_one_that_hangs_wait_for_it() {
     for fails_in_the_end in [false, true] {
-        let config = StoreConfig { mark_bytes: 1 << 20, segment_bytes: 64 << 10, ..config(4) };
+        let config = StoreConfig { mark_bytes: 1 << 20, segment_bytes: 64 << 10, ..config(LogStrategy::default(), 4) };
         let mut rig = Rig::fresh(&config);
         rig.append_and_drain(1..=2);
         rig.disk.memory.borrow_mut().fail_next(|call| call.operation == "write", Fault::Hang);
