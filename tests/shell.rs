@@ -274,6 +274,7 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
         snap_size_limit_bytes: None,
         purge: None,
         slow_flush_ms: 1000,
+        disk_driver: ringkeeper_storage::DriverKind::RingInline,
     }
 }
 

@@ -248,16 +248,22 @@ impl Builder {
         let strategy = self.log_strategy();
         let thread = match self.text("ringkeeper.logThread").as_deref() {
             Some("inline") => LogThread::Inline,
-            Some("dedicated") => {
-                self.refuse("ringkeeper.logThread", "dedicated is not there yet; write auto or inline");
-                LogThread::Auto
-            }
+            Some("dedicated") => LogThread::Dedicated,
             _ => LogThread::Auto,
         };
+        let backend = match self.text("ringkeeper.log.backend").as_deref() {
+            Some("syscalls") => LogBackend::Syscalls,
+            _ => LogBackend::Uring,
+        };
+        if (backend, thread) == (LogBackend::Syscalls, LogThread::Inline) {
+            let why = "inline would stop the server while a system call waits for the disk; with ringkeeper.log.backend=syscalls write auto or dedicated";
+            self.refuse("ringkeeper.logThread", why);
+        }
         LogSettings {
             segment_bytes: unsigned(self.int("preAllocSize")).saturating_mul(1024).max(BLOCK_BYTES),
             strategy,
             thread,
+            backend,
             batches_in_flight: self.u32("ringkeeper.log.batchesInFlight"),
             flush_warning_ms: unsigned(self.int("fsync.warningthresholdms")),
             free_min_bytes: unsigned(self.int("ringkeeper.minFreeMB")) << 20,

@@ -401,6 +401,7 @@ pub const KEYS: &[Key] = &[
     own("ringkeeper.spinMicros", AutoOrInt { min: 0, max: 1_000_000 }, "auto", Implemented),
     own("ringkeeper.logThread", OneOf(&["auto", "inline", "dedicated"]), "auto", Implemented),
     own("ringkeeper.log.strategy", OneOf(&["dsync", "linked", "o_dsync", "two_step", "buffered", "none"]), "dsync", Implemented),
+    own("ringkeeper.log.backend", OneOf(&["uring", "syscalls"]), "uring", Implemented),
     own("ringkeeper.log.batchesInFlight", Int { min: 1, max: 8 }, "1", Implemented),
     own("ringkeeper.minFreeMB", NOT_NEGATIVE, "0", NotYet("writes are refused when the next log segment cannot be made")),
     own("ringkeeper.reportedVersion", Text, "", Implemented),

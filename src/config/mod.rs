@@ -23,9 +23,10 @@ mod build;
 #[cfg(test)]
 mod tests;
 
-use ringkeeper_storage::LogStrategy;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+pub use ringkeeper_storage::LogStrategy;
 
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
@@ -113,8 +114,18 @@ pub struct SessionTimeouts {
 /// `ringkeeper.logThread`: where the log ring is driven from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogThread {
+    /// Inline with one or two executors, of its own from three up.
     Auto,
     Inline,
+    Dedicated,
+}
+
+/// `ringkeeper.log.backend`: how the log's operations are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogBackend {
+    Uring,
+    /// One system call after the other, on a thread of its own.
+    Syscalls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +135,7 @@ pub struct LogSettings {
     /// `ringkeeper.log.strategy`, or `forceSync=no`: how a batch becomes durable.
     pub strategy: LogStrategy,
     pub thread: LogThread,
+    pub backend: LogBackend,
     /// `ringkeeper.log.batchesInFlight`.
     pub batches_in_flight: u32,
     /// `fsync.warningthresholdms`: a flush that takes longer is warned about.

@@ -155,6 +155,10 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
             "dataDir=/d\nforceSync=yes\nringkeeper.log.strategy=none",
             "zoo.cfg:3: ringkeeper.log.strategy: none flushes nothing, and forceSync says that every write is flushed;",
         ),
+        (
+            "dataDir=/d\nringkeeper.log.backend=syscalls\nringkeeper.logThread=inline",
+            "zoo.cfg:3: ringkeeper.logThread: inline would stop the server while a system call waits for the disk;",
+        ),
         ("dataDir=/d\nringkeeper.log.batchesInFlight=9", "zoo.cfg:2: ringkeeper.log.batchesInFlight: "),
         ("dataDir=\\u12", "zoo.cfg:1: malformed \\uXXXX;"),
         ("dataDir=", "zoo.cfg:1: dataDir: is empty;"),
@@ -439,7 +443,10 @@ fn own_keys() {
         config.runtime,
         RuntimeSettings { cpus: Some(vec![0, 1, 2, 8]), pin: Pin::Off, spin_us: Some(50), log_level: None }
     );
-    assert_eq!(config.log.thread, LogThread::Inline);
+    assert_eq!((config.log.thread, config.log.backend), (LogThread::Inline, LogBackend::Uring));
+    let log =
+        good("ringkeeper.log.backend=syscalls\nringkeeper.logThread=dedicated\nringkeeper.log.batchesInFlight=8").log;
+    assert_eq!((log.thread, log.backend, log.batches_in_flight), (LogThread::Dedicated, LogBackend::Syscalls, 8));
     assert_eq!(config.reported_version.as_deref(), Some("3.8.4-x"));
     let (config, _) =
         load_with("dataDir=/d", &[], &["-Dzookeeper.console.threshold=DEBUG", "-Dringkeeper.pin=on"]).unwrap();

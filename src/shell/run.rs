@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
-use ringkeeper_storage::Ring;
+use ringkeeper_storage::DiskDriver;
 use tracing::{info, trace, warn};
 
 use crate::limits::BRIDGE_MESSAGES;
@@ -86,7 +86,7 @@ async fn serve(
             store.stats().snapshots
         );
     }
-    let ring = Ring::new()?;
+    let disk = DiskDriver::new(settings.disk_driver, &settings.plan.disk_cpus())?;
 
     let tick = tick_period(settings.tick_ms);
     let connections = Connections::new(settings.limits, settings.sessionless_timeout_ms, clock);
@@ -129,10 +129,11 @@ async fn serve(
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         slow_flush_ms: settings.slow_flush_ms,
+        log_thread: settings.disk_driver.thread_name(),
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
-        glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
+        glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
     for (index, uplink) in uplinks.into_iter().enumerate() {

@@ -4,7 +4,9 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringkeeper_storage::{LogError, Opened, RingUnavailable, StorageFacts, StoreConfig, StoreError};
+use ringkeeper_storage::{
+    DriverKind, DriverUnavailable, LogError, Opened, RingUnavailable, StorageFacts, StoreConfig, StoreError,
+};
 use tracing::{info, warn};
 
 use crate::config::{Config, Directories};
@@ -22,6 +24,7 @@ pub struct Settings {
     /// `None`: no client port.
     pub listener: Option<ListenerSettings>,
     pub store: StoreConfig,
+    pub disk_driver: DriverKind,
     pub limits: Limits,
     pub tick_ms: u32,
     pub sessionless_timeout_ms: u64,
@@ -47,6 +50,8 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Ring(#[from] RingUnavailable),
+    #[error(transparent)]
+    Driver(#[from] DriverUnavailable),
     #[error(transparent)]
     Cpu(#[from] CpuNotAllowed),
     #[error(
@@ -100,6 +105,7 @@ impl Settings {
         check_directories(&config.directories)?;
         let spin = config.runtime.spin_us.map(|us| Duration::from_micros(us.into()));
         let plan = Plan::new(config.runtime.cpus.as_deref(), config.runtime.pin, spin)?;
+        let disk_driver = plan.disk_driver(config.log.backend, config.log.thread);
         let mut store = StoreConfig::new(&config.directories.data, &config.directories.log);
         store.strategy = config.log.strategy;
         store.segment_bytes = config.log.segment_bytes;
@@ -110,6 +116,7 @@ impl Settings {
             plan,
             listener: listener_settings(config)?,
             store,
+            disk_driver,
             limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
             tick_ms: config.sessions.tick_time_ms,
             sessionless_timeout_ms: config.client.sessionless_timeout_ms.into(),
@@ -164,9 +171,10 @@ pub fn banner(settings: &Settings, facts: &StorageFacts) {
         );
     }
     info!(
-        "log strategy {}: {}, segments of {} MiB, {} batch(es) in flight",
+        "log strategy {}: {} by {}, segments of {} MiB, {} batch(es) in flight",
         settings.store.strategy.name(),
         settings.store.strategy.describe(facts.log.direct_io),
+        settings.disk_driver.describe(),
         settings.store.segment_bytes >> 20,
         settings.store.batches_in_flight
     );

@@ -22,6 +22,7 @@
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
 //!
@@ -39,7 +40,9 @@ mod snapshot;
 mod store;
 mod zxid;
 
+pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
 pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags};
@@ -16,7 +17,7 @@ const ZEROES_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub struct BlockingDisk {
-    files: HashMap<FileId, File>,
+    files: Arc<Mutex<HashMap<FileId, Arc<File>>>>,
     zeroes: Option<Buffer>,
 }
 
@@ -32,27 +33,33 @@ pub(crate) fn open_flags(access: Access, direct: bool) -> OFlags {
 }
 
 impl BlockingDisk {
+    /// The same open files, for another thread.
+    pub(super) fn sharing_files(&self) -> BlockingDisk {
+        BlockingDisk { files: self.files.clone(), zeroes: None }
+    }
+
     fn perform(&mut self, action: &Action) -> io::Result<u64> {
         match action {
             Action::Open { file, path, access, direct } => {
                 let flags = open_flags(*access, *direct);
                 let opened = rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o640))?;
-                assert!(self.files.insert(*file, File::from(opened)).is_none(), "a file number is used once");
+                let known = self.files().insert(*file, Arc::new(File::from(opened)));
+                assert!(known.is_none(), "a file number is used once");
                 Ok(0)
             }
             Action::Close { file } => {
-                self.files.remove(file);
+                self.files().remove(file);
                 Ok(0)
             }
             Action::Allocate { file, offset, bytes } => {
-                match rustix::fs::fallocate(self.file(*file), FallocateFlags::empty(), *offset, *bytes) {
+                match rustix::fs::fallocate(&*self.file(*file), FallocateFlags::empty(), *offset, *bytes) {
                     Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(0),
                     Err(error) => Err(error.into()),
                 }
             }
             Action::Write { file, offset, buffer, sync } => {
                 let file = self.file(*file);
-                let written = write(file, *offset, buffer, *sync);
+                let written = write(&file, *offset, buffer, *sync);
                 match (sync, &written) {
                     (WriteSync::Linked, Ok(bytes)) if *bytes == buffer.len() as u64 => {
                         linked_outcome(written, buffer.len() as u64, file.sync_data().map(|()| 0))
@@ -86,8 +93,12 @@ impl BlockingDisk {
         }
     }
 
-    fn file(&self, file: FileId) -> &File {
-        self.files.get(&file).expect("an open file")
+    fn files(&self) -> std::sync::MutexGuard<'_, HashMap<FileId, Arc<File>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, file: FileId) -> Arc<File> {
+        self.files().get(&file).cloned().expect("an open file")
     }
 }
 

@@ -39,6 +39,12 @@ const RETRIES: u8 = 100;
 /// When the kernel has no memory for a submission and nothing in flight that would end the wait for it.
 const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
+impl RingUnavailable {
+    pub(super) fn from_error(error: &io::Error) -> RingUnavailable {
+        explain(error)
+    }
+}
+
 /// Why there is no ring, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("io_uring is not available: {cause}. {cure}")]
@@ -133,7 +139,18 @@ pub struct Ring {
     buffer_slots: u16,
     directories: HashMap<PathBuf, OwnedFd>,
     zeroes: Buffer,
+    doorbell: Option<Doorbell>,
 }
+
+/// An eventfd of somebody else's that ends a `wait`: always being read, on this ring.
+struct Doorbell {
+    eventfd: OwnedFd,
+    count: Box<[u8; 8]>,
+    being_read: bool,
+}
+
+/// User data of the doorbell; no operation has it.
+const DOORBELL: u64 = u64::MAX;
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -170,7 +187,15 @@ impl Ring {
             buffer_slots,
             directories: HashMap::new(),
             zeroes,
+            doorbell: None,
         })
+    }
+
+    /// From now on `wait` also ends when this eventfd is signalled, and waits for that alone when nothing is in flight.
+    pub(super) fn listen_to(&mut self, eventfd: OwnedFd) {
+        assert!(self.doorbell.is_none(), "one doorbell");
+        self.doorbell = Some(Doorbell { eventfd, count: Box::new([0; 8]), being_read: false });
+        self.start_waiting();
     }
 
     /// Takes every operation and starts it.
@@ -201,7 +226,7 @@ impl Ring {
 
     /// What has completed, without waiting. Returns how many.
     pub fn completions(&mut self, out: &mut Vec<DiskEvent>) -> usize {
-        if self.in_flight == 0 {
+        if self.in_flight == 0 && self.doorbell.is_none() {
             return 0;
         }
         let (unsubmitted, work_waiting) = {
@@ -215,7 +240,7 @@ impl Ring {
         while let Some((index, half, result)) = self.next_completion() {
             self.complete(index, half, result, out);
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || self.doorbell.as_ref().is_some_and(|doorbell| !doorbell.being_read) {
             self.start_waiting();
         }
         out.len() - before
@@ -223,7 +248,8 @@ impl Ring {
 
     /// Blocks the thread until something has completed; returns at once when nothing is in flight.
     pub fn wait(&mut self) {
-        if self.in_flight == 0 || !self.ring.completion().is_empty() {
+        let nothing_to_come = self.in_flight == 0 && self.doorbell.is_none();
+        if nothing_to_come || !self.ring.completion().is_empty() {
             return;
         }
         self.fill_queue();
@@ -264,7 +290,11 @@ impl Ring {
     }
 
     fn next_completion(&mut self) -> Option<(usize, Half, i32)> {
-        let entry = self.ring.completion().next()?;
+        let mut entry = self.ring.completion().next()?;
+        if entry.user_data() == DOORBELL {
+            self.doorbell.as_mut().expect("it was read").being_read = false;
+            entry = self.ring.completion().next()?;
+        }
         let half = if entry.user_data() & 1 == 1 { Half::LinkedFlush } else { Half::Only };
         Some(((entry.user_data() >> 1) as usize, half, entry.result()))
     }
@@ -288,6 +318,15 @@ impl Ring {
                 return;
             }
             self.waiting.pop_front();
+        }
+        if let Some(Doorbell { eventfd, count, being_read }) = &mut self.doorbell
+            && !*being_read
+        {
+            let read =
+                opcode::Read::new(types::Fd(eventfd.as_raw_fd()), count.as_mut_ptr(), 8).build().user_data(DOORBELL);
+            // SAFETY: the eventfd and the eight bytes on the heap belong to `self.doorbell`, which is never taken out and
+            // outlives the read: `drop` waits for it.
+            *being_read = unsafe { self.ring.submission().push(&read) }.is_ok();
         }
     }
 
@@ -500,10 +539,21 @@ fn from_kernel(result: i32) -> io::Result<u64> {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Our own state is not to be trusted with another wait. What the kernel may still read or write stays mapped.
+            std::mem::forget((std::mem::take(&mut self.pending), self.doorbell.take()));
+            std::mem::forget(std::mem::replace(&mut self.zeroes, Buffer::with_capacity(1)));
+            return;
+        }
         let mut events = Vec::new();
         while self.in_flight > 0 {
             self.wait();
             self.completions(&mut events);
+        }
+        while let Some(Doorbell { eventfd, being_read: true, .. }) = &self.doorbell {
+            let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+            self.wait();
+            let _ = self.next_completion(); // nothing else is under way, and it is not read again
         }
     }
 }
