@@ -121,6 +121,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         node_count: 158,
         ephemerals_count: 1,
         approximate_data_size: 4565,
+        unmoved_slots: 0,
         watches: WatchCounts { connections: 2, paths: 2, total: 3, in_both_tables: 4 },
         connections: connections(36242),
         sessions_by_expiry: Buckets(vec![
@@ -383,6 +384,7 @@ fn every_line_of_mntr() {
             "zk_fsync_threshold_exceed_count\t0",
             "zk_ringkeeper_force_sync_disabled\t0",
             "zk_ringkeeper_log_write_in_flight_ms\t0",
+            "zk_ringkeeper_unmoved_slots\t0",
             "zk_ringkeeper_writes_refused_disk_full\t0"
         ]
     );

@@ -79,6 +79,10 @@ impl Echo {
 }
 
 impl Core for Echo {
+    fn is_moving(&self) -> bool {
+        false
+    }
+
     fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         assert!(now.wall_ms > 0);
         match input {
@@ -646,6 +650,16 @@ fn a_panic_in_the_core_ends_the_process() {
     let said = String::from_utf8_lossy(&child.stderr);
     assert_eq!(child.status.code(), Some(1), "{said}");
     assert!(said.contains("asked to") && said.contains("its state cannot be trusted"), "{said}");
+}
+
+#[test]
+fn a_panic_while_loading_ends_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = Box::new(|_: &mut _, _| panic!("a damaged snapshot"));
+    let refused = serve(settings(1, directory.path()), load, StopRequest::default(), |_| panic!("must not be ready"));
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, ServeError::ExecutorLost(0)), "{refused}");
+    assert_eq!(refused.exit_code(), 1);
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Node {
             Input::LogRoom(room) => self.room = room,
             Input::SnapshotWanted if self.shutting_down => {}
             Input::SnapshotWanted => self.begin_snapshot(out),
+            Input::MoveNodes => self.move_nodes(out),
             Input::SnapshotRoom { chunks } => self.on_snapshot_room(chunks, out),
             Input::SnapshotEnded { ok } => self.on_snapshot_ended(ok),
             Input::Tick => self.on_tick(now, out),

@@ -37,6 +37,7 @@ impl Node {
             node_count: self.tree.node_count() + 1,
             ephemerals_count: self.tree.ephemerals_count(),
             approximate_data_size: self.tree.approximate_data_size(),
+            unmoved_slots: self.tree.unmoved_slots().into(),
             watches: WatchCounts {
                 connections: watches.connections,
                 paths: watches.paths,

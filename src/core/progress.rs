@@ -36,4 +36,6 @@ pub struct SnapshotWalk {
     pub running: bool,
     /// Everything has been handed over, or it was given up: no more chunks.
     pub over: bool,
+    /// Asked for while the tree was still moving into memory.
+    pub wanted: bool,
 }

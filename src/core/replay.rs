@@ -1,36 +1,15 @@
-//! From what a disk had to a state one can serve: the newest snapshot, then every transaction behind it.
+//! From what a disk had to a state one can serve: the newest snapshot, then every transaction behind it. The snapshot is not
+//! read for that (`tree/load.rs`).
 //! Java: `FileTxnSnapLog.restore`, `ZKDatabase.loadDataBase`. Spec: semantics 17.
 
 use std::collections::BTreeMap;
 
-use ringkeeper_storage::{NodeImage, SnapshotHeader};
+use ringkeeper_storage::SnapshotSource;
 
-use super::tree::{DataTree, LoadError, TreeLoader, TreeOptions, Unwatched};
+use super::tree::{DataTree, LoadError, TreeOptions, Unwatched};
 use super::types::{SessionId, Zxid};
 use crate::wire::jute::DecodeError;
 use crate::wire::txn::{DIGEST_VERSION, Txn, decode_txn};
-
-/// Takes a snapshot's images in any order.
-#[derive(Debug)]
-pub struct SnapshotReader {
-    loader: TreeLoader,
-    sessions: BTreeMap<SessionId, i32>,
-}
-
-impl SnapshotReader {
-    pub fn new(header: &SnapshotHeader, options: TreeOptions) -> Result<SnapshotReader, LoadError> {
-        let sessions = header.sessions.iter().map(|(id, timeout_ms)| (SessionId(*id), *timeout_ms)).collect();
-        Ok(SnapshotReader { loader: TreeLoader::new(header, options)?, sessions })
-    }
-
-    pub fn add(&mut self, image: NodeImage) -> Result<(), LoadError> {
-        self.loader.add(image)
-    }
-
-    pub fn finish(self) -> Result<Replay, LoadError> {
-        Ok(Replay { tree: self.loader.finish()?, sessions: self.sessions, mismatches: Vec::new() })
-    }
-}
 
 /// The state so far, on which committed transactions are applied in order.
 #[derive(Debug)]
@@ -38,6 +17,15 @@ pub struct Replay {
     tree: DataTree,
     sessions: BTreeMap<SessionId, i32>,
     mismatches: Vec<Zxid>,
+}
+
+/// A transaction's own digest against the tree's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestCheck {
+    /// It has none, or one that cannot be compared.
+    Untold,
+    Same,
+    Different,
 }
 
 /// What a node starts from.
@@ -56,8 +44,24 @@ impl Replay {
         Replay { tree: DataTree::new(options), sessions: BTreeMap::new(), mismatches: Vec::new() }
     }
 
-    /// Applies one transaction of the log.
-    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+    /// Begins with a snapshot, of which only what the transactions touch is read.
+    pub fn from_snapshot(source: Box<dyn SnapshotSource>, options: TreeOptions) -> Result<Replay, LoadError> {
+        let sessions = source.header().sessions.iter();
+        let sessions = sessions.map(|(id, timeout_ms)| (SessionId(*id), *timeout_ms)).collect();
+        Ok(Replay { tree: DataTree::load(source, options)?, sessions, mismatches: Vec::new() })
+    }
+
+    /// A tree that came from elsewhere, with its sessions.
+    pub fn resume(tree: DataTree, sessions: impl IntoIterator<Item = (SessionId, i32)>) -> Replay {
+        Replay { tree, sessions: sessions.into_iter().collect(), mismatches: Vec::new() }
+    }
+
+    pub fn tree(&self) -> &DataTree {
+        &self.tree
+    }
+
+    /// Applies one transaction of the log. Says whether the tree then has the digest its leader foresaw.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<DigestCheck, DecodeError> {
         let (header, txn, digest) = decode_txn(bytes)?;
         self.tree.apply(&header, &txn, &mut Unwatched);
         match txn {
@@ -69,11 +73,14 @@ impl Replay {
             }
             _ => {}
         }
-        let comparable = digest.filter(|digest| digest.version == DIGEST_VERSION);
-        if comparable.is_some_and(|digest| digest.tree_digest != self.tree.digest() as i64) {
-            self.mismatches.push(Zxid(header.zxid as u64));
+        let Some(digest) = digest.filter(|digest| digest.version == DIGEST_VERSION) else {
+            return Ok(DigestCheck::Untold);
+        };
+        if digest.tree_digest == self.tree.digest() as i64 {
+            return Ok(DigestCheck::Same);
         }
-        Ok(())
+        self.mismatches.push(Zxid(header.zxid as u64));
+        Ok(DigestCheck::Different)
     }
 
     pub fn finish(self) -> Recovered {

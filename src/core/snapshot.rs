@@ -1,6 +1,11 @@
-//! Snapshots while writes go on: the tree is walked in slices, as fast as the disk takes them.
+//! Snapshots while writes go on, and the way back: moving the one we started from into memory.
+//!
+//! The tree is walked in slices, as fast as the disk takes them.
 //! What changes before the walk has reached it is handed over first by the tree itself (`tree/snapshot.rs`). When such old
 //! images pile up because the disk does not take them, or when the server stops, the snapshot is given up.
+//!
+//! A server that starts from a snapshot serves at once and moves the nodes into memory in slices, between turns
+//! (`tree/load.rs`). None is taken before that is over: it could take the place of the one that is still being read.
 
 use super::node::Node;
 use super::progress::SnapshotWalk;
@@ -9,13 +14,20 @@ use super::types::Output;
 /// Bytes of node images in one chunk: long enough for the disk, short enough not to be felt (about 0.3 ms to gather).
 const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Bytes of nodes moved into memory in one go: about 0.1 ms, which is what a request may have to wait for it.
+const MOVE_BYTES: usize = 64 * 1024;
+
 impl Node {
     /// Begins a snapshot of exactly the present state, unless one is running.
     pub(super) fn begin_snapshot(&mut self, out: &mut Vec<Output>) {
         if self.snapshot.running {
             return;
         }
-        self.snapshot = SnapshotWalk { running: true, over: false };
+        if self.tree.is_moving() {
+            self.snapshot.wanted = true;
+            return;
+        }
+        self.snapshot = SnapshotWalk { running: true, ..SnapshotWalk::default() };
         let mut header = self.tree.begin_snapshot();
         header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
@@ -59,6 +71,20 @@ impl Node {
             self.tree.abandon_snapshot();
         }
         self.snapshot = SnapshotWalk::default();
+    }
+
+    pub(super) fn move_nodes(&mut self, out: &mut Vec<Output>) {
+        let Some(moved) = self.tree.move_some(MOVE_BYTES) else { return };
+        self.metrics.digest_mismatches_count += u64::from(moved.contradiction.is_some());
+        out.push(Output::Moved(moved));
+        if self.snapshot.wanted && !self.shutting_down {
+            self.begin_snapshot(out);
+        }
+    }
+
+    /// Whether `Input::MoveNodes` has something to do.
+    pub fn is_moving(&self) -> bool {
+        self.tree.is_moving()
     }
 
     pub fn snapshot_running(&self) -> bool {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 pub use ringkeeper_storage::Zxid;
 
+use super::tree::Moved;
+
 /// A session, as on the wire. Java: `sessionId`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SessionId(pub i64);
@@ -72,8 +74,10 @@ pub enum Input<'a> {
     SnapshotEnded {
         ok: bool,
     },
-    /// Begin a snapshot now if none is running.
+    /// Begin a snapshot now if none is running; while nodes are still moving, as soon as that is over.
     SnapshotWanted,
+    /// Time to spare: move a slice of the snapshot the node started from into memory (`Node::is_moving`).
+    MoveNodes,
     /// Time passed. The shell calls at least once a tick while the node has sessions.
     Tick,
     /// Take no more requests; say `Output::Drained` once everything in flight is answered.
@@ -112,6 +116,8 @@ pub enum Output {
     SnapshotAbandon {
         why: &'static str,
     },
+    /// The last node of the snapshot this server started from is in memory, and the snapshot was let go.
+    Moved(Moved),
     /// After `Input::Shutdown`: nothing is in flight any more.
     Drained,
 }

@@ -49,6 +49,8 @@ pub struct NodeView<'a> {
     pub ephemerals_count: u64,
     /// Bytes of paths and data.
     pub approximate_data_size: u64,
+    /// Places of the snapshot the server started from that are still to be moved into memory.
+    pub unmoved_slots: u64,
     pub watches: WatchCounts,
     /// `stat`, `cons`.
     pub connections: Vec<ConnectionView>,

@@ -330,7 +330,8 @@ fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
     writeln!(out, "zk_fsync_threshold_exceed_count\t{}", node.metrics.fsync_threshold_exceed_count)?;
     writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)?;
     writeln!(out, "zk_ringkeeper_force_sync_disabled\t{}", node.metrics.force_sync_disabled)?;
-    writeln!(out, "zk_ringkeeper_log_write_in_flight_ms\t{}", node.metrics.log_write_in_flight_ms)
+    writeln!(out, "zk_ringkeeper_log_write_in_flight_ms\t{}", node.metrics.log_write_in_flight_ms)?;
+    writeln!(out, "zk_ringkeeper_unmoved_slots\t{}", node.unmoved_slots)
 }
 
 fn shown_by(roles: Roles, mode: Mode) -> bool {

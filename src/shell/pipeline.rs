@@ -19,6 +19,7 @@ use ringkeeper_storage::{DiskThreadEnded, SnapshotDone, SnapshotError, Store, St
 use tracing::{error, info, warn};
 
 use crate::core::metrics::Metrics;
+use crate::core::tree::Moved;
 use crate::core::{ConnectionId, Input, LogRoom, Now, Output};
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
@@ -37,6 +38,9 @@ pub trait Core {
 
     /// Hands out the replies collected since the last call.
     fn flush(&mut self, out: &mut Vec<Output>);
+
+    /// Whether `Input::MoveNodes` has something to do.
+    fn is_moving(&self) -> bool;
 
     /// The whole answer to a four-letter word; empty closes without one.
     fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
@@ -247,6 +251,7 @@ impl Pipeline {
                     self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
+                StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 // Told by whoever ends the process.
                 StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),
@@ -290,6 +295,14 @@ impl Pipeline {
     /// Connections turned away by the listener's limits since the last call.
     pub fn refused(&mut self, connections: u64) {
         self.core.metrics().connection_rejected += connections;
+    }
+
+    /// Moves a slice of the snapshot we started from into memory. False when there is nothing more to move.
+    pub fn move_nodes(&mut self) -> bool {
+        if self.core.is_moving() {
+            self.turn(Input::MoveNodes);
+        }
+        self.core.is_moving()
     }
 
     // --- time, beginning and end ---
@@ -430,6 +443,16 @@ impl Pipeline {
             Output::SnapshotAbandon { why } => {
                 self.store.abandon_snapshot(why);
                 self.disk_work.raise();
+            }
+            Output::Moved(Moved { zxid, nodes, contradiction }) => {
+                let elapsed_ms = self.clock.mono_us() / 1000;
+                info!("{nodes} nodes of snapshot {zxid} are in memory, {elapsed_ms} ms after the start");
+                if let Some(why) = contradiction {
+                    error!(
+                        "snapshot {zxid} is not what its head says: {why}. Service goes on; compare this server's data with \
+                         the others' or with a backup"
+                    );
+                }
             }
             Output::Drained => {
                 self.drained = true;

@@ -25,7 +25,7 @@ use crate::shell::placement::LoadMeter;
 use crate::shell::settings::{CoreLoader, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
-use crate::shell::turn::Share;
+use crate::shell::turn::{Share, next_turn};
 
 /// Batches of one io executor before the reactor has its turn.
 const BATCHES_A_TURN: u32 = 16;
@@ -136,6 +136,7 @@ async fn serve(
         glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
+    tasks.push(glommio::spawn_local(move_nodes(pipeline.clone())));
     for (index, uplink) in uplinks.into_iter().enumerate() {
         tasks.push(glommio::spawn_local(take_batches(pipeline.clone(), index, uplink)));
         tasks.push(glommio::spawn_local(push_downlink(pipeline.clone(), index)));
@@ -155,6 +156,7 @@ async fn serve(
             own_load,
             tick,
         ));
+        info!("serving, {} ms after the start", clock.mono_us() / 1000);
         ready(listener.as_ref().map(|listener| listener.address));
         serve_until_stopped(&pipeline, &stop).await?;
         stop_serving(&pipeline, &connections, listener).await
@@ -270,6 +272,13 @@ async fn run_tick(
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
         load.publish(busy_permille, connections.count() as u32);
+    }
+}
+
+/// Behind the traffic, into memory: whoever has something to say is heard between any two slices.
+async fn move_nodes(pipeline: PipelineHandle) {
+    while pipeline.borrow_mut().move_nodes() {
+        next_turn().await;
     }
 }
 

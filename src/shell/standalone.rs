@@ -10,8 +10,8 @@ use tracing::{error, warn};
 use crate::config::Config;
 use crate::core::metrics::Metrics;
 use crate::core::node_view::Wanted;
-use crate::core::replay::{Recovered, Replay, SnapshotReader};
-use crate::core::tree::TreeOptions;
+use crate::core::replay::{Recovered, Replay};
+use crate::core::tree::{MemorySnapshot, TreeOptions};
 use crate::core::{self, Input, Node, Now, Output, ServerId};
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
@@ -32,6 +32,10 @@ impl Core for Standalone {
 
     fn flush(&mut self, out: &mut Vec<Output>) {
         self.node.flush(out);
+    }
+
+    fn is_moving(&self) -> bool {
+        self.node.is_moving()
     }
 
     fn metrics(&mut self) -> &mut Metrics {
@@ -136,18 +140,10 @@ fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, 
 }
 
 fn load_snapshot(opened: &mut Opened, options: TreeOptions) -> Result<Replay, ServeError> {
-    let Some(header) = opened.snapshot_header() else { return Ok(Replay::empty(options)) };
+    let Some(header) = opened.snapshot_header().cloned() else { return Ok(Replay::empty(options)) };
     let zxid = header.zxid;
-    let of_snapshot = |error| ServeError::Content(format!("snapshot {zxid:#x}: {error}"));
-    let mut reader = SnapshotReader::new(header, options).map_err(of_snapshot)?;
-    let mut failure = None;
-    opened.for_each_node(|image| {
-        if failure.is_none() {
-            failure = reader.add(image).err();
-        }
-    })?;
-    match failure {
-        Some(error) => Err(of_snapshot(error)),
-        None => reader.finish().map_err(of_snapshot),
-    }
+    let mut images = Vec::new();
+    opened.for_each_node(|image| images.push(image))?;
+    Replay::from_snapshot(Box::new(MemorySnapshot::new(header, images)), options)
+        .map_err(|error| ServeError::Content(format!("snapshot {zxid:#x}: {error}")))
 }

@@ -30,7 +30,8 @@ pub fn serve(
     let pipeline = builder
         .spawn(move || run::run(settings, listener, load, stop, ready))
         .map_err(|error| ServeError::Executor { executor: 0, why: error.to_string() })?;
-    let served = pipeline.join().map_err(|error| ServeError::Executor { executor: 0, why: error.to_string() })?;
+    // A panic; its own line has said why.
+    let served = pipeline.join().map_err(|_| ServeError::ExecutorLost(0))?;
     let run::Served { ending, io_executors } = served;
     // After a failure the process is about to end, and nobody may be left to tell the other executors to.
     ending?;

@@ -31,6 +31,8 @@ pub(crate) enum Owner {
     LogFlush,
     LogFile,
     Prepare,
+    LogDelete,
+    LogRange,
     Snapshot,
     Purge,
 }
@@ -129,6 +131,12 @@ pub enum Action {
         offset: u64,
         bytes: u64,
     },
+    /// Fills `buffer`, which comes back with the event, from `offset` on; shorter only at the end of the file.
+    Read {
+        file: FileId,
+        offset: u64,
+        buffer: Buffer,
+    },
     /// Data and metadata of the file, whoever wrote them.
     Sync {
         file: FileId,
@@ -158,6 +166,7 @@ impl Action {
             Action::Allocate { .. } => "allocate",
             Action::Write { .. } => "write",
             Action::WriteZeroes { .. } => "zero fill",
+            Action::Read { .. } => "read",
             Action::Sync { .. } | Action::SyncData { .. } => "flush",
             Action::Rename { .. } => "rename",
             Action::Unlink { .. } => "unlink",
@@ -169,9 +178,9 @@ impl Action {
 #[derive(Debug)]
 pub struct DiskEvent {
     pub id: OpId,
-    /// Bytes for writes (a short count is not an error here, but is one to the store), 0 for the rest.
+    /// Bytes for writes (a short count is not an error here, but is one to the store) and reads, 0 for the rest.
     pub result: io::Result<u64>,
-    /// The buffer of a `Write`, on its way back to be filled again.
+    /// The buffer of a `Write`, on its way back to be filled again, or that of a `Read`, as long as what was read.
     pub buffer: Option<Buffer>,
     /// From submission to completion as the backend's clock saw it; 0 where there is none.
     pub elapsed_us: u32,

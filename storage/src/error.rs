@@ -73,6 +73,22 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    #[error("the log does not reach back to {wanted}; {}", oldest.map_or("nothing is known of what it holds".to_owned(), |zxid| format!("it begins after {zxid}")))]
+    NotCovered { wanted: Zxid, oldest: Option<Zxid> },
+    #[error("{file}: damaged at byte {at} ({why}): what follows {last_good} cannot be read")]
+    RangeDamaged { file: String, at: u64, why: Damage, last_good: Zxid },
+    #[error("{file}: could not be read: {source}")]
+    Unreadable {
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{file}: could not be made from an older segment: {source}")]
+    NotRecycled {
+        file: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("{file}: {operation} failed: {source}; this log takes no more writes until reopened and rescanned")]
     Poisoned {
         file: String,

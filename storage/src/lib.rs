@@ -3,9 +3,9 @@
 //! ```text
 //! <dataDir>/ringkeeper-1/               <dataLogDir>/ringkeeper-1/     (the same directory unless configured apart)
 //!   lock                                  lock
-//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then zeroes: being written
-//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header and zeroes: ready, one ahead
-//!                                         log-0000000000000009.tmp   being zero-filled
+//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then a former life's: being written
+//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header, no batch of its own: ready, one ahead
+//!                                         log-0000000000000009.tmp   being made, from nothing or from a purged one
 //! ```
 //!
 //! A start reads the newest whole snapshot and the log behind it (`open`, `Opened`). In service a `Store` takes records and
@@ -15,18 +15,19 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `store.rs` | the two lives of a store: opened, in service |
-//! | `log/batch.rs`, `log/segment.rs` | the log's bytes |
+//! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
+//! | `java/` | directories of Java servers, to read and to write |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
 //!
-//! Not here, on purpose: what a record or a node means (the server's core), Java's formats. `unsafe` is in `backend/` only.
+//! Not here, on purpose: what a record or a node means (the server's core). `unsafe` is in `backend/` only.
 
 pub mod backend;
 mod config;
@@ -34,6 +35,7 @@ pub mod disk;
 mod error;
 mod event;
 pub mod inspect;
+pub mod java;
 mod log;
 mod read;
 mod snapshot;
@@ -47,6 +49,7 @@ pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+pub use log::range::{LogWindow, RangeId};
 pub use log::sync_strategy::LogStrategy;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};

@@ -18,6 +18,7 @@ use crate::error::{LogError, SnapshotError, StoreError};
 use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
+use crate::log::range::{LogWindow, RangeId, Ranges};
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::read::run;
@@ -159,8 +160,10 @@ impl<D: Disk> Opened<D> {
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (slots, direct) = (config.snapshot_chunks_in_flight, facts.snapshots.direct_io);
+        let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
         let store = Store {
-            log: LogWriter::new(&config, log, facts.log.direct_io, start),
+            ranges: Ranges::new(log, writer.is_direct()),
+            log: writer,
             snapshot: SnapshotWriter::new(snapshots.clone(), direct, slots),
             snapshot_directory: snapshots,
             kept,
@@ -213,17 +216,26 @@ fn refuse_java_directory(disk: &mut impl Disk, config: &StoreConfig) -> Result<(
     Ok(())
 }
 
-/// Files to delete, one at a time.
+/// Snapshots to delete, one at a time; when their names are gone for good, the log up to `log_through` goes too. So no
+/// power failure brings a snapshot back whose log is missing.
 #[derive(Debug, Default)]
 struct Purge {
     files: VecDeque<PathBuf>,
-    under_way: Option<(OpId, PathBuf)>,
+    log_through: Option<Zxid>,
+    under_way: Option<(OpId, PurgeStep)>,
+}
+
+#[derive(Debug)]
+enum PurgeStep {
+    Delete(PathBuf),
+    Flush { log_through: Zxid },
 }
 
 /// The log and the snapshots in service. Holds the directory locks: drop the ring, which waits for what is in flight, before it.
 #[derive(Debug)]
 pub struct Store {
     log: LogWriter,
+    ranges: Ranges,
     snapshot: SnapshotWriter,
     snapshot_directory: PathBuf,
     kept: Vec<Kept>,
@@ -242,6 +254,7 @@ impl Store {
 
     /// One at a time; ends with `SnapshotEnded`. Chunks of a snapshot that has failed meanwhile are dropped.
     pub fn begin_snapshot(&mut self, header: SnapshotHeader) {
+        self.log.roll_when_free();
         self.snapshot.begin(header, &mut self.ids);
     }
 
@@ -265,9 +278,24 @@ impl Store {
         for kept in self.kept.drain(..surplus) {
             self.purge.files.push_back(crate::snapshot::path(&self.snapshot_directory, kept.zxid));
         }
-        if let Some(oldest) = self.kept.first() {
-            self.purge.files.extend(self.log.purge(oldest.zxid));
-        }
+        self.purge.log_through = self.kept.first().map(|oldest| oldest.zxid);
+    }
+
+    /// Reads the records above `after` up to `through`, as far as they are stable now: a window at a time, as `RangeRead`, and
+    /// at last `RangeEnded`. Until then none of it is purged.
+    pub fn read_range(&mut self, after: Zxid, through: Zxid) -> Result<RangeId, LogError> {
+        let begin = self.log.find(after)?;
+        Ok(self.ranges.begin(after, through.min(self.log.durable().zxid), begin, &mut self.ids))
+    }
+
+    /// A window was used up; the next one may come.
+    pub fn read_on(&mut self, range: RangeId, window: LogWindow) {
+        self.ranges.go_on(range, window);
+    }
+
+    /// Whoever read a range is gone. Nothing more comes of it.
+    pub fn end_range(&mut self, range: RangeId) {
+        self.ranges.give_up(range);
     }
 
     /// What should be submitted now; seals a batch when a slot is free.
@@ -277,21 +305,28 @@ impl Store {
         if self.log.has_failed() {
             return;
         }
+        self.ranges.poll(&mut self.ids, ops);
         self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
-        if self.purge.under_way.is_none()
-            && let Some(path) = self.purge.files.pop_front()
-        {
+        if self.purge.under_way.is_none() {
+            let (step, action) = if let Some(path) = self.purge.files.pop_front() {
+                (PurgeStep::Delete(path.clone()), Action::Unlink { path })
+            } else if let Some(log_through) = self.purge.log_through.take() {
+                (PurgeStep::Flush { log_through }, Action::SyncDirectory { path: self.snapshot_directory.clone() })
+            } else {
+                return;
+            };
             let id = self.ids.operation(Owner::Purge);
-            self.purge.under_way = Some((id, path.clone()));
-            ops.push(DiskOp { id, action: Action::Unlink { path } });
+            self.purge.under_way = Some((id, step));
+            ops.push(DiskOp { id, action });
         }
     }
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare => {
+            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
+            Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
                 if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
@@ -300,11 +335,21 @@ impl Store {
                 }
             }
             Owner::Purge => {
-                let (id, path) = self.purge.under_way.take().expect("an answer to a question");
+                let (id, step) = self.purge.under_way.take().expect("an answer to a question");
                 assert_eq!(id, event.id, "an answer to this question");
-                // A file that cannot be deleted costs space, nothing else; the next start counts it again.
-                if let Err(error) = event.result {
-                    out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                match (step, event.result) {
+                    (PurgeStep::Delete(_), Ok(_)) => {}
+                    // A file that cannot be deleted costs space, nothing else; the next start counts it again.
+                    (PurgeStep::Delete(path), Err(error)) => {
+                        out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                    }
+                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, self.ranges.pinned()),
+                    (PurgeStep::Flush { .. }, Err(error)) => {
+                        let path = self.snapshot_directory.display();
+                        out.push(StoreEvent::Trouble(format!(
+                            "{path}: directory flush failed, nothing purged: {error}"
+                        )));
+                    }
                 }
             }
             Owner::Start => unreachable!("operations of the start are answered at once"),
@@ -327,8 +372,11 @@ impl Store {
         stats
     }
 
-    /// Every record is durable and no operation is under way: the moment to leave.
+    /// Every record is durable and no operation is under way or waiting: the moment to leave.
     pub fn is_idle(&self) -> bool {
-        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && self.purge.under_way.is_none()
+        let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
+        let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
+        let ranges_at_rest = self.ranges.is_idle() || self.log.has_failed();
+        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest && ranges_at_rest
     }
 }

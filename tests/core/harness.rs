@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ringkeeper::core::replay::{Recovered, Replay};
-use ringkeeper::core::tree::TreeOptions;
+use ringkeeper::core::tree::{MemorySnapshot, TreeOptions};
 use ringkeeper::core::{ConnectionId, Input, Node, Now, Output, SessionId, Settings, Zxid};
 use ringkeeper::wire::client::{
     Acl, AclList, ConnectRequest, ConnectResponse, CreateRequest, OpCode, ReplyHeader, Request, Response, WatcherEvent,
@@ -96,6 +96,37 @@ impl Server {
         Server::on(settings, recovered)
     }
 
+    /// A snapshot of the present state.
+    pub fn snapshot(&mut self) -> MemorySnapshot {
+        let (mut header, mut images, mut out) = (None, Vec::new(), Vec::new());
+        self.node.step(self.now, Input::SnapshotWanted, &mut out);
+        while header.is_none() || self.node.snapshot_running() {
+            for output in out.drain(..) {
+                match output {
+                    Output::SnapshotBegin(begun) => header = Some(*begun),
+                    Output::SnapshotChunk(chunk) => images.extend(chunk.nodes),
+                    Output::SnapshotFinish => self.step(Input::SnapshotEnded { ok: true }),
+                    other => panic!("{other:?}"),
+                }
+            }
+            self.node.step(self.now, Input::SnapshotRoom { chunks: 1 }, &mut out);
+        }
+        MemorySnapshot::new(header.expect("begun"), images)
+    }
+
+    /// A server started on a snapshot and what this one's log has behind it.
+    pub fn restarted_on(&self, snapshot: MemorySnapshot, settings: Settings) -> Server {
+        use ringkeeper_storage::SnapshotSource;
+        let zxid = Zxid(snapshot.header().zxid);
+        let mut replay = Replay::from_snapshot(Box::new(snapshot), options(&settings)).unwrap();
+        for (_, bytes) in self.log[..self.durable].iter().filter(|(at, _)| *at > zxid) {
+            replay.apply(bytes).unwrap();
+        }
+        let recovered = replay.finish();
+        assert_eq!(recovered.mismatches, []);
+        Server { now: self.now, ..Server::on(settings, recovered) }
+    }
+
     pub fn step(&mut self, input: Input<'_>) {
         let mut out = Vec::new();
         self.node.step(self.now, input, &mut out);
@@ -159,6 +190,7 @@ impl Server {
                     Output::Drained => self.drained = true,
                     Output::SnapshotBegin(_) | Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
                     Output::SnapshotAbandon { .. } => {}
+                    Output::Moved(moved) => assert_eq!(moved.contradiction, None),
                 }
             }
             self.node.flush(&mut more);

@@ -1,6 +1,8 @@
 //! What the log holds makes the same tree again, and a snapshot is exactly the tree at one zxid.
 
-use ringkeeper::core::tree::{DataTree, TreeLoader, TreeOptions, Unwatched};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use ringkeeper::core::tree::{DataTree, MemorySnapshot, TreeOptions, Unwatched};
 use ringkeeper::core::{Input, Output, SessionId, Settings};
 use ringkeeper::wire::client::{MultiOp, Request};
 use ringkeeper::wire::txn::decode_txn;
@@ -70,7 +72,7 @@ fn a_snapshot_is_the_tree_at_its_zxid_whatever_is_written_meanwhile() {
     let Some(Output::SnapshotBegin(header)) = out.pop() else { panic!("{out:?}") };
     assert_eq!(header.sessions, [(client.session.0, 10_000)]);
     let digest = server.node.tree().digest();
-    let mut loader = TreeLoader::new(&header, TreeOptions::default()).unwrap();
+    let mut images = Vec::new();
     let mut changed = 0;
     'walk: loop {
         // Between any two slices: change, delete and create on both sides of the walk.
@@ -86,15 +88,15 @@ fn a_snapshot_is_the_tree_at_its_zxid_whatever_is_written_meanwhile() {
         server.node.step(server.now, Input::SnapshotRoom { chunks: 1 }, &mut out);
         for output in out {
             match output {
-                Output::SnapshotChunk(chunk) => {
-                    chunk.nodes.into_iter().for_each(|image| loader.add(image).unwrap());
-                }
+                Output::SnapshotChunk(chunk) => images.extend(chunk.nodes),
                 Output::SnapshotFinish => break 'walk,
                 other => panic!("{other:?}"),
             }
         }
     }
-    let loaded = loader.finish().unwrap();
+    let snapshot = MemorySnapshot::new((*header).clone(), images);
+    let mut loaded = DataTree::load(Box::new(snapshot), TreeOptions::default()).unwrap();
+    assert_eq!(loaded.move_some(usize::MAX).expect("all of it").contradiction, None);
     assert_eq!((loaded.digest(), loaded.node_count()), (digest, header.node_count));
     assert_ne!(server.node.tree().digest(), digest, "the live tree went on");
     server.step(Input::SnapshotEnded { ok: true });
@@ -126,6 +128,89 @@ fn a_snapshot_that_cannot_keep_up_or_outlives_the_server_is_given_up() {
     assert!(matches!(out[..], [Output::SnapshotBegin(_)]));
     server.node.step(server.now, Input::Shutdown, &mut out);
     assert!(abandoned(&out), "a stop does not wait for a snapshot");
+}
+
+/// Requests of every kind, from a small random number. Three nodes with data are a slice of the move.
+fn request<'a>(path: &'a str, what: u8) -> Request<'a> {
+    match what {
+        0 | 1 => create(path, &[b'n'; 20_000], PERSISTENT),
+        2 => create(path, b"mine", EPHEMERAL),
+        3 => delete(path, -1),
+        4 => set(path, b"set", -1),
+        5 => Request::SetAcl { path: Some(path.into()), acl: Some(acl(31, "ip", "127.0.0.1")), version: -1 },
+        6 => get(path, false),
+        7 => children(path, false),
+        8 => Request::GetAllChildrenNumber { path: Some(path.into()) },
+        9 => Request::GetEphemerals { prefix: Some("/".into()) },
+        10 => create(path, b"", SEQUENTIAL),
+        _ => Request::GetAcl { path: Some(path.into()) },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Three servers on the same disk: one moved into memory before the first request, one that moves between requests, and
+    /// one that never does. No client can tell them apart.
+    #[test]
+    fn a_moving_server_answers_as_one_in_memory(
+        before in vec((0..40usize, 0..12u8), 0..80),
+        behind in vec((0..40usize, 0..6u8), 0..20),
+        after in vec((0..40usize, 0..12u8, 0..4u8), 1..80),
+    ) {
+        let paths: Vec<String> = (0..40).map(|at| match at {
+            0..10 => format!("/a{at}"),
+            10..25 => format!("/a{}/b{at}", at % 3),
+            _ => format!("/a{}/b{}/c{at}", at % 2, 10 + at % 6),
+        }).collect();
+        let mut server = Server::new();
+        let client = server.client();
+        for (at, what) in before {
+            server.ask(client, &request(&paths[at], what));
+        }
+        let snapshots = [0; 3].map(|_| server.snapshot());
+        for (at, what) in behind {
+            server.ask(client, &request(&paths[at], what));
+        }
+        let [mut whole, mut moving, mut resting] = snapshots.map(|snapshot| server.restarted_on(snapshot, Settings::default()));
+        while whole.node.is_moving() {
+            whole.step(Input::MoveNodes);
+        }
+        let clients = [&mut whole, &mut moving, &mut resting].map(|server| server.resume(&client).expect("its session"));
+        for (at, what, moves) in after {
+            let asked = request(&paths[at], what);
+            let expected = whole.ask(clients[0], &asked);
+            if moves == 0 {
+                moving.step(Input::MoveNodes);
+            }
+            prop_assert_eq!(&moving.ask(clients[1], &asked), &expected);
+            prop_assert_eq!(&resting.ask(clients[2], &asked), &expected);
+        }
+        prop_assert_eq!(moving.node.tree().digest(), whole.node.tree().digest());
+        for mut server in [whole, moving, resting] {
+            while server.node.is_moving() {
+                server.step(Input::MoveNodes);
+            }
+            prop_assert_eq!(server.node.metrics_mut().digest_mismatches_count, 0);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_wanted_while_nodes_are_moving_begins_when_they_have_moved() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &create("/a", &[b'x'; 200_000], PERSISTENT));
+    let snapshot = server.snapshot();
+    let mut again = server.restarted_on(snapshot, Settings::default());
+    let mut out = Vec::new();
+    again.node.step(again.now, Input::SnapshotWanted, &mut out);
+    assert!(out.is_empty() && again.node.is_moving() && !again.node.snapshot_running());
+    while out.is_empty() {
+        again.node.step(again.now, Input::MoveNodes, &mut out);
+    }
+    assert!(!again.node.is_moving());
+    assert!(matches!(&out[..], [Output::Moved(moved), Output::SnapshotBegin(_)] if moved.nodes == 5), "{out:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod disks;
 mod frames;
 mod harness;
 mod idle;
+mod restarts;
 mod sessions;
 mod slow_clients;
 #[path = "../../storage/tests/rig/small_disk.rs"]

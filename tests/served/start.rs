@@ -18,6 +18,9 @@ fn the_first_lines_tell_version_cores_directory_device_and_how_writes_get_there(
     for (executors, cores) in [(1, "1 executor"), (2, "2 executors")] {
         let server = Setup::new(executors).start();
         let process = &server.process;
+        eventually("the last line of the start tells how long it took", || {
+            process.lines_with(&["INFO", "serving, ", " ms after the start"]).len() == 1
+        });
         assert_eq!(process.lines_with(&["INFO", env!("CARGO_PKG_VERSION"), cores]).len(), 1, "{}", process.log());
         let ours = server.data.join("ringkeeper-1");
         let log = process.lines_with(&["INFO", "transaction log: ", ours.to_str().unwrap()]);

@@ -16,8 +16,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use compact_str::{CompactString, format_compact};
 use foldhash::fast::FixedState;
 use hashbrown::{HashSet, HashTable};
+use ringkeeper_storage::{AclImage, AclListImage};
 use sha1::{Digest as _, Sha1};
 
+use super::load::LoadError;
 use crate::wire::ErrorCode;
 use crate::wire::client::{Acl, perms};
 use crate::wire::txn::AclList;
@@ -269,6 +271,29 @@ struct Place {
 }
 
 impl AclTable {
+    /// The table of a snapshot, with its numbers. `slot_count` nodes at most ever were there to have lists.
+    pub fn from_images(lists: &[AclListImage], slot_count: u32) -> Result<AclTable, LoadError> {
+        let mut table = AclTable::default();
+        let places = lists.iter().map(|list| list.number.saturating_add(1)).max().unwrap_or(0);
+        if places > slot_count.saturating_add(1) {
+            return Err(LoadError::BadAclNumber { acl: places - 1 });
+        }
+        table.places.resize_with(places as usize, Place::default);
+        for AclListImage { number, uses, entries } in lists {
+            let place = &mut table.places[*number as usize];
+            if place.users != 0 || *uses == 0 {
+                return Err(LoadError::BadAclNumber { acl: *number });
+            }
+            let of_image = |image: &AclImage| owned(image.perms, &image.scheme, &image.id);
+            *place = Place { list: entries.iter().map(of_image).collect(), users: *uses };
+            let hash = hash(&place.list);
+            let AclTable { places, index, .. } = &mut table;
+            index.insert_unique(hash, *number, |at| self::hash(&places[*at as usize].list));
+        }
+        table.free = (0..places).rev().filter(|at| table.places[*at as usize].users == 0).collect();
+        Ok(table)
+    }
+
     /// Counts one more user of this list.
     pub fn intern(&mut self, list: &[Acl<'_>]) -> AclRef {
         if is_open(list) {

@@ -117,13 +117,16 @@ impl DataTree {
         self.nodes[id].child_count()
     }
 
-    /// Children in the order of their creation (after a load: by czxid, then by slot).
+    /// Children in the order of their creation.
     pub fn children(&self, id: NodeId) -> impl Iterator<Item = NodeId> {
         std::iter::successors(self.nodes[id].first_child.or_none(), |child| self.nodes[*child].next_sibling.or_none())
     }
 
-    /// Nodes below this one, at any depth. Walks them.
+    /// Nodes below this one, at any depth. Walks them, unless this is the root.
     pub fn descendant_count(&self, id: NodeId) -> u64 {
+        if id == NodeId::ROOT {
+            return self.node_count() - 1;
+        }
         std::iter::successors(Some(id), |at| self.nodes.next_below(id, *at)).count() as u64 - 1
     }
 
@@ -285,6 +288,9 @@ impl DataTree {
             node.set_owned();
         }
         self.data_bytes += (path.len() + node.data_len()) as u64;
+        if self.snapshot_running() {
+            self.nodes.changed_by_link(node.parent).for_each(|neighbour| self.save_for_snapshot(neighbour));
+        }
         let id = self.nodes.insert_unlinked(node);
         self.nodes.link(id);
         self.owners.insert(id, owner, self.kind_of(owner));
@@ -297,7 +303,10 @@ impl DataTree {
 
     /// Takes a childless node out of the tree. Its use of its ACL is the caller's to release.
     pub(super) fn detach(&mut self, id: NodeId, path: &str) -> Node {
-        self.save_for_snapshot(id);
+        if self.snapshot_running() {
+            self.save_for_snapshot(id);
+            self.nodes.changed_by_remove(id).for_each(|neighbour| self.save_for_snapshot(neighbour));
+        }
         if digest::counts(path) {
             self.digest = self.digest.wrapping_sub(self.node_digest(id));
         }

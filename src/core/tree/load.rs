@@ -1,224 +1,114 @@
-//! A tree built from a snapshot's images.
+//! A tree that starts from a snapshot without reading it, and then moves it into memory behind the traffic.
 //!
-//! Images come in any order, so links wait until all are there. Slots are not kept: nodes are numbered anew in the order
-//! of their coming, which closes the holes of a tree that was once larger. Siblings and the ephemerals of a session stand
-//! by czxid, then by the snapshot's slot: creation order but for nodes made by one multi.
+//!   load: head and owners -> serves at once -> move_some, move_some, ... -> Moved: the snapshot is let go
 //!
-//! A snapshot is believed only if it is a tree (every node below the root, names unique among siblings) of the promised
-//! size and digest. A missing config node is added afterwards (semantics 2).
+//! Every reader and writer sees the tree of the snapshot and what was done to it since, whatever has been moved. Nodes keep
+//! their numbers, siblings their order; the ephemerals of a session stand by czxid, then by slot: creation order but for nodes
+//! made by one multi. A missing config node is added (semantics 2).
+//!
+//! At the end of the move the sums of what was read are compared with what the snapshot's head says. What does not fit is
+//! reported and service goes on: operators want the data, and Java does the same.
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-use ringkeeper_storage::{AclImage, AclListImage, NodeImage, SnapshotHeader};
-
-use super::acl::AclRef;
+use super::acl::AclTable;
 use super::data_tree::{DataTree, TreeOptions};
-use super::node::{Node, NodeId, Nodes};
-use super::{digest, path};
+use super::node::{NodeId, Nodes};
+use super::unmoved::Unmoved;
 use crate::core::types::Zxid;
-use crate::wire::client::Acl;
+use ringkeeper_storage::SnapshotSource;
 
+/// Why a snapshot is not, or not quite, a tree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    #[error("slot {slot} is outside the snapshot's {slot_count} slots")]
-    SlotOutOfRange { slot: u32, slot_count: u32 },
-    #[error("slot {slot} appears twice")]
-    SlotTwice { slot: u32 },
-    #[error("more than the promised {expected} nodes")]
-    TooManyNodes { expected: u64 },
-    #[error("the snapshot has no root")]
+    /// A [`ringkeeper_storage::SnapshotError`]'s text.
+    #[error("{0}")]
+    Damaged(String),
+    #[error("it promises {node_count} nodes in {slot_count} slots")]
+    TooManyNodes { node_count: u64, slot_count: u32 },
+    #[error("it has no root")]
     NoRoot,
-    #[error("slot {slot} hangs below slot {parent}, which is not there")]
-    NoParent { slot: u32, parent: u32 },
+    #[error("ACL number {acl} is listed twice, unused or out of range")]
+    BadAclNumber { acl: u32 },
+    #[error("slot {slot} is listed twice as owned, has no owner or is out of range")]
+    BadOwner { slot: u32 },
     #[error("slot {slot} below slot {parent} has an impossible name: {name:?}")]
     BadName { slot: u32, parent: u32, name: String },
+    #[error("slot {slot} uses ACL {acl}, which is not listed")]
+    NoAcl { slot: u32, acl: u32 },
+    #[error("slot {slot} has {child_count} children, the first of them in slot {first_child}")]
+    BadChildren { slot: u32, child_count: u32, first_child: u32 },
     #[error("slot {slot} has the name of another child of slot {parent}: {name:?}")]
     NameTwice { slot: u32, parent: u32, name: String },
-    #[error("ACL number {acl} is listed twice or is the number of the open list")]
-    BadAclNumber { acl: u32 },
-    #[error("slot {slot} uses ACL {acl}, which the snapshot does not have")]
-    NoAcl { slot: u32, acl: u32 },
+    #[error("slot {slot} has no proper place among the children of slot {parent}")]
+    NotLinked { slot: u32, parent: u32 },
     #[error("{found} nodes instead of {expected}")]
     NodeCount { found: u64, expected: u64 },
-    #[error("{count} nodes are not below the root")]
-    Unreachable { count: u64 },
+    #[error("the nodes count {found} children instead of {expected}")]
+    ChildCount { found: u64, expected: u64 },
+    #[error("{found} nodes use ACL {acl} instead of {expected}")]
+    AclUses { acl: u32, found: u64, expected: u64 },
+    #[error("the nodes with owners are not those it lists")]
+    Owners,
     #[error("the tree's digest is {found:#x} instead of {expected:#x}")]
     Digest { found: u64, expected: u64 },
 }
 
-/// Takes a snapshot's images in any order.
-#[derive(Debug)]
-pub struct TreeLoader {
-    tree: DataTree,
-    node_count: u64,
-    slot_count: u32,
-    tree_digest: u64,
-    /// The snapshot's number of a list -> ours. Holds one use of each until the end.
-    acls: HashMap<u32, AclRef, FixedState>,
-    /// The snapshot's slot -> our number.
-    ids: HashMap<u32, NodeId, FixedState>,
-    /// The nodes so far, in the order of their coming.
-    loose: Vec<Loose>,
+/// The end of a move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Zxid of the snapshot.
+    pub zxid: Zxid,
+    /// Nodes of the snapshot.
+    pub nodes: u64,
+    /// What its head promised and its nodes did not keep.
+    pub contradiction: Option<LoadError>,
 }
 
-#[derive(Debug)]
-struct Loose {
-    id: NodeId,
-    slot: u32,
-    parent_slot: u32,
-    owner: i64,
-}
-
-impl TreeLoader {
-    pub fn new(header: &SnapshotHeader, options: TreeOptions) -> Result<TreeLoader, LoadError> {
-        let blank_root = Node::new(NodeId::ROOT, "", None, AclRef::OPEN, 0);
-        let mut tree = DataTree::with_nodes(options, Nodes::new(blank_root));
-        tree.last_processed = Zxid(header.zxid);
-        let mut acls = HashMap::default();
-        for AclListImage { number, entries, .. } in &header.acls {
-            let list: Vec<Acl<'static>> = entries.iter().map(acl_of_image).collect();
-            let twice = acls.insert(*number, tree.acls.intern(&list));
-            if twice.is_some() || *number == AclRef::OPEN.0 {
-                return Err(LoadError::BadAclNumber { acl: *number });
+impl DataTree {
+    /// Takes time for lists of permissions and for nodes with owners, none for other nodes.
+    pub fn load(source: Box<dyn SnapshotSource>, options: TreeOptions) -> Result<DataTree, LoadError> {
+        let unmoved = Unmoved::new(source)?;
+        let header = unmoved.header();
+        let acls = AclTable::from_images(&header.acls, header.slot_count)?;
+        let (digest, data_bytes, zxid, slots) =
+            (header.tree_digest, header.data_bytes, Zxid(header.zxid), header.slot_count);
+        let mut owned = unmoved.owned().to_vec();
+        owned.sort_unstable_by_key(|owned| (owned.czxid, owned.slot));
+        let mut tree = DataTree::with_nodes(options, Nodes::unmoved(unmoved));
+        (tree.acls, tree.digest, tree.data_bytes, tree.last_processed) = (acls, digest, data_bytes, zxid);
+        for owned in owned {
+            let id = NodeId(owned.slot);
+            if owned.owner == 0 || owned.slot >= slots || tree.owners.get(id) != 0 {
+                return Err(LoadError::BadOwner { slot: owned.slot });
             }
-        }
-        acls.insert(AclRef::OPEN.0, AclRef::OPEN);
-        Ok(TreeLoader {
-            tree,
-            node_count: header.node_count,
-            slot_count: header.slot_count,
-            tree_digest: header.tree_digest,
-            acls,
-            ids: HashMap::default(),
-            loose: vec![],
-        })
-    }
-
-    pub fn add(&mut self, image: NodeImage) -> Result<(), LoadError> {
-        let NodeImage { slot, parent, acl, .. } = image;
-        if slot >= self.slot_count {
-            return Err(LoadError::SlotOutOfRange { slot, slot_count: self.slot_count });
-        }
-        if self.loose.len() as u64 == self.node_count {
-            return Err(LoadError::TooManyNodes { expected: self.node_count });
-        }
-        let is_root = slot == NodeId::ROOT.0;
-        if is_root != image.name.is_empty() || is_root != (parent == slot) || image.name.contains('/') {
-            return Err(LoadError::BadName { slot, parent, name: image.name });
-        }
-        let acl = *self.acls.get(&acl).ok_or(LoadError::NoAcl { slot, acl })?;
-        // Parent and content CRC are known once all nodes are.
-        let mut node = Node::new(NodeId::ROOT, &image.name, None, acl, 0);
-        node.data = image.data.map(Vec::into_boxed_slice);
-        (node.czxid, node.mzxid, node.pzxid) = (image.czxid, image.mzxid, image.pzxid);
-        (node.ctime, node.mtime) = (image.ctime, image.mtime);
-        (node.version, node.cversion, node.aversion) = (image.version, image.cversion, image.aversion);
-        if image.ephemeral_owner != 0 {
-            node.set_owned();
-        }
-        let hashbrown::hash_map::Entry::Vacant(place) = self.ids.entry(slot) else {
-            return Err(LoadError::SlotTwice { slot });
-        };
-        let id = if is_root {
-            self.tree.nodes[NodeId::ROOT] = node;
-            NodeId::ROOT
-        } else {
-            self.tree.nodes.insert_unlinked(node)
-        };
-        place.insert(id);
-        self.tree.acls.retain(acl);
-        self.loose.push(Loose { id, slot, parent_slot: parent, owner: image.ephemeral_owner });
-        Ok(())
-    }
-
-    pub fn finish(mut self) -> Result<DataTree, LoadError> {
-        if self.loose.len() as u64 != self.node_count {
-            return Err(LoadError::NodeCount { found: self.loose.len() as u64, expected: self.node_count });
-        }
-        if !self.ids.contains_key(&NodeId::ROOT.0) {
-            return Err(LoadError::NoRoot);
-        }
-        self.link_all()?;
-        let reached = self.sum_up();
-        if reached != self.node_count {
-            return Err(LoadError::Unreachable { count: self.node_count - reached });
-        }
-        let mut tree = self.tree;
-        if tree.digest != self.tree_digest {
-            return Err(LoadError::Digest { found: tree.digest, expected: self.tree_digest });
-        }
-        for acl in self.acls.into_values() {
-            tree.acls.release(acl);
+            tree.owners.insert(id, owned.owner, tree.kind_of(owned.owner));
         }
         tree.ensure_config_node();
         Ok(tree)
     }
 
-    fn link_all(&mut self) -> Result<(), LoadError> {
-        let TreeLoader { tree, ids, loose, .. } = self;
-        loose.sort_unstable_by_key(|node| (tree.nodes[node.id].czxid, node.slot));
-        for &Loose { id, slot, parent_slot, owner } in loose.iter() {
-            tree.owners.insert(id, owner, tree.kind_of(owner));
-            if id == NodeId::ROOT {
-                continue;
-            }
-            let parent = *ids.get(&parent_slot).ok_or(LoadError::NoParent { slot, parent: parent_slot })?;
-            tree.nodes[id].parent = parent;
-            if tree.child(parent, &tree.nodes[id].name).is_some() {
-                let name = tree.nodes[id].name.to_string();
-                return Err(LoadError::NameTwice { slot, parent: parent_slot, name });
-            }
-            tree.nodes.link(id);
-        }
-        Ok(())
+    /// Whether nodes are still to be moved from the snapshot.
+    pub fn is_moving(&self) -> bool {
+        self.nodes.unmoved_part().is_some()
     }
 
-    /// Walks down from the root, giving every node its content CRC and the tree its sums. Returns how many it met: nodes
-    /// that hang below each other in a circle are not among them.
-    fn sum_up(&mut self) -> u64 {
-        let tree = &mut self.tree;
-        let zookeeper = tree.child(NodeId::ROOT, "zookeeper");
-        let mut reached = 0;
-        let mut next = Some(NodeId::ROOT);
-        let mut ancestors: Vec<PathSoFar> = vec![];
-        while let Some(id) = next {
-            let path = match ancestors.last() {
-                None => PathSoFar { id, crc: 0, bytes: 0, counts: true },
-                Some(parent) => {
-                    let name = tree.nodes[id].name.as_bytes();
-                    let crc = digest::continue_crc(digest::continue_crc(parent.crc, b"/"), name);
-                    let counts = parent.counts && Some(parent.id) != zookeeper;
-                    PathSoFar { id, crc, bytes: parent.bytes + 1 + name.len(), counts }
-                }
-            };
-            let node = &mut tree.nodes[id];
-            node.content_crc = digest::continue_crc(path.crc, node.data.as_deref().unwrap_or_default());
-            tree.data_bytes += (path.bytes.max(path::ROOT.len()) + node.data_len()) as u64;
-            if path.counts {
-                tree.digest = tree.digest.wrapping_add(tree.node_digest(id));
-            }
-            reached += 1;
-            ancestors.push(path);
-            next = tree.nodes.next_below(NodeId::ROOT, id);
-            if let Some(next) = next {
-                let parent = tree.nodes[next].parent;
-                while ancestors.last().is_some_and(|path| path.id != parent) {
-                    ancestors.pop();
-                }
+    /// Places of the snapshot that the move has not come to yet.
+    pub fn unmoved_slots(&self) -> u32 {
+        self.nodes.unmoved_part().map_or(0, Unmoved::slots_left)
+    }
+
+    /// Moves about `max_bytes` of nodes, at least one. Says so when that was the last of it.
+    pub fn move_some(&mut self, max_bytes: usize) -> Option<Moved> {
+        let mut bytes = 0;
+        while let Some(cost) = self.nodes.move_next() {
+            bytes += cost;
+            if bytes >= max_bytes {
+                self.nodes.note_moved();
+                return None;
             }
         }
-        reached
+        self.nodes.note_moved();
+        let unmoved = self.nodes.end_move()?;
+        let (contradiction, header) = (unmoved.contradiction(), unmoved.header());
+        Some(Moved { zxid: Zxid(header.zxid), nodes: header.node_count, contradiction })
     }
-}
-
-/// The path of a node during the walk, as far as the sums need it: a deep tree costs its names, not its paths.
-struct PathSoFar {
-    id: NodeId,
-    crc: u32,
-    bytes: usize,
-    counts: bool,
-}
-
-fn acl_of_image(image: &AclImage) -> Acl<'static> {
-    Acl { perms: image.perms, scheme: Some(image.scheme.clone().into()), id: Some(image.id.clone().into()) }
 }

@@ -1,10 +1,10 @@
-//! Any history of transactions, with snapshots and loads in between, against a model that is too simple to be wrong: a
-//! map from path to stat and data, as semantics 3 words it.
+//! Any history of transactions, with snapshots, restarts from them and moves into memory in between, against a model that is
+//! too simple to be wrong: a map from path to stat and data, as semantics 3 words it.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use ringkeeper_storage::{NodeImage, SnapshotHeader};
+use ringkeeper_storage::{NO_SLOT, NodeImage, SnapshotHeader};
 
 use super::tests::{SESSION, header, recomputed_digest};
 use super::*;
@@ -17,6 +17,8 @@ struct ModelNode {
     stat: RawStat,
     data: Option<Vec<u8>>,
     perms: i32,
+    /// Orders siblings: the number of the operation that made it, whatever its zxid says.
+    born: i64,
 }
 
 type Model = BTreeMap<String, ModelNode>;
@@ -29,7 +31,9 @@ enum Op {
     SetAcl { path: String, perms: i32 },
     CloseSession { session: i64, listed: bool },
     Slice { max_bytes: usize },
-    Reload,
+    Restart,
+    Move { max_bytes: usize },
+    Look { path: String },
 }
 
 fn paths() -> impl Strategy<Value = String> {
@@ -51,7 +55,9 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (paths(), 0..4i32).prop_map(|(path, perms)| Op::SetAcl { path, perms }),
         1 => (0..3i64, any::<bool>()).prop_map(|(n, listed)| Op::CloseSession { session: SESSION + n, listed }),
         6 => (1..400usize).prop_map(|max_bytes| Op::Slice { max_bytes }),
-        1 => Just(Op::Reload),
+        1 => Just(Op::Restart),
+        4 => (1..2000usize).prop_map(|max_bytes| Op::Move { max_bytes }),
+        4 => paths().prop_map(|path| Op::Look { path }),
     ];
     prop::collection::vec(op, 1..250)
 }
@@ -68,7 +74,7 @@ fn parent_of(path: &str) -> String {
 }
 
 fn fresh_model() -> Model {
-    let node = |perms| ModelNode { stat: RawStat::default(), data: Some(vec![]), perms };
+    let node = |perms| ModelNode { stat: RawStat::default(), data: Some(vec![]), perms, born: 0 };
     let mut model: Model =
         ["/", "/zookeeper", "/zookeeper/quota"].map(|path| (path.to_owned(), node(0))).into_iter().collect();
     let config = ModelNode { stat: RawStat { aversion: -1, ..RawStat::default() }, ..node(-1) };
@@ -91,10 +97,8 @@ fn step(tree: &mut DataTree, model: &mut Model, op: &Op, zxid: i64) -> bool {
     let own = header(zxid);
     match op {
         Op::Create { path, data, perms, kind, session } => {
-            let is_ephemeral = |model: &Model, path: &str| {
-                tree.find(path).is_some_and(|id| tree.owner_kind(id) == OwnerKind::Ephemeral)
-                    && model.contains_key(path)
-            };
+            let is_ephemeral =
+                |model: &Model, path: &str| model.get(path).is_some_and(|node| node.stat.ephemeral_owner > 0);
             let parent_path = parent_of(path);
             if model.contains_key(path) || !model.contains_key(&parent_path) || is_ephemeral(model, &parent_path) {
                 return false;
@@ -129,7 +133,7 @@ fn step(tree: &mut DataTree, model: &mut Model, op: &Op, zxid: i64) -> bool {
                 ephemeral_owner: owner,
                 ..RawStat::default()
             };
-            model.insert(path.clone(), ModelNode { stat, data: data.clone(), perms: *perms });
+            model.insert(path.clone(), ModelNode { stat, data: data.clone(), perms: *perms, born: zxid });
         }
         Op::Delete { path } => {
             let is_reserved = path::RESERVED.contains(&path.as_str());
@@ -168,62 +172,136 @@ fn step(tree: &mut DataTree, model: &mut Model, op: &Op, zxid: i64) -> bool {
             let txn = Txn::CloseSession { paths: listed.then_some(in_order) };
             tree.apply(&of_session, &txn, &mut Unwatched);
         }
-        Op::Slice { .. } | Op::Reload => unreachable!("not a transaction"),
+        Op::Slice { .. } | Op::Restart | Op::Move { .. } | Op::Look { .. } => unreachable!("not a transaction"),
     }
     true
 }
 
-fn assert_is_model(tree: &DataTree, model: &Model) {
-    let as_model = |path: &String| {
-        let id = tree.find(path)?;
-        let perms = match tree.acl(id) {
-            [acl] if acl.scheme.as_deref() == Some("digest") => acl.perms,
-            [acl] if acl.perms == 1 => -1,
-            _ => 0,
-        };
-        Some(ModelNode { stat: tree.raw_stat(id), data: tree.data(id).map(<[u8]>::to_vec), perms })
+fn assert_node(tree: &DataTree, model: &Model, path: &str) {
+    let found = tree.find(path);
+    assert_eq!(found.is_some(), model.contains_key(path), "{path}");
+    let Some(id) = found else { return };
+    let perms = match tree.acl(id) {
+        [acl] if acl.scheme.as_deref() == Some("digest") => acl.perms,
+        [acl] if acl.perms == 1 => -1,
+        _ => 0,
     };
-    for (path, node) in model {
-        assert_eq!(as_model(path).as_ref(), Some(node), "{path}");
-        let id = tree.find(path).expect("looked up above");
-        let mut children: Vec<_> = tree.children(id).map(|id| tree.path(id)).collect();
-        let by_czxid = children.clone();
-        children.sort();
-        assert_eq!(children, children_of(model, path).cloned().collect::<Vec<_>>());
-        assert!(by_czxid.is_sorted_by_key(|path| model[path].stat.czxid), "{by_czxid:?}");
+    let node = &model[path];
+    let data = tree.data(id).map(<[u8]>::to_vec);
+    assert_eq!(ModelNode { stat: tree.raw_stat(id), data, perms, born: node.born }, *node, "{path}");
+    let mut expected: Vec<_> = children_of(model, path).cloned().collect();
+    expected.sort_by_key(|path| model[path].born);
+    let children: Vec<_> = tree.children(id).map(|id| tree.path(id)).collect();
+    // Those of a fresh tree are all born at once.
+    if expected.iter().all(|path| model[path].born > 0) {
+        assert_eq!(children, expected);
+    } else {
+        assert_eq!(children.len(), expected.len(), "{children:?} {expected:?}");
     }
-    let owners = model.values().map(|node| node.stat.ephemeral_owner);
-    let ephemerals = owners.filter(|owner| *owner != 0 && *owner != CONTAINER_OWNER && *owner > 0).count();
+    assert_eq!(tree.child_count(id) as usize, expected.len());
+}
+
+/// What is known without looking at a node.
+fn assert_sums(tree: &DataTree, model: &Model) {
+    let owned_by = |owner| {
+        move |(path, node): (&String, &ModelNode)| {
+            (node.stat.ephemeral_owner == owner).then(|| (node.born, path.clone()))
+        }
+    };
+    for session in SESSION..SESSION + 3 {
+        let mut expected: Vec<_> = model.iter().filter_map(owned_by(session)).collect();
+        expected.sort();
+        let paths: Vec<_> = tree.ephemerals(SessionId(session)).map(|id| tree.path(id)).collect();
+        assert_eq!(paths, expected.into_iter().map(|(_, path)| path).collect::<Vec<_>>());
+    }
+    let ephemerals = model.values().filter(|node| node.stat.ephemeral_owner > 0).count();
     let bytes: usize = model.iter().map(|(path, node)| path.len() + node.data.as_ref().map_or(0, Vec::len)).sum();
     assert_eq!(tree.ephemerals_count() as usize, ephemerals);
     assert_eq!(tree.approximate_data_size() as usize, bytes);
-    assert_eq!(tree.node_count() as usize, model.len());
+    assert_eq!(
+        (tree.node_count() as usize, tree.descendant_count(NodeId::ROOT) as usize),
+        (model.len(), model.len() - 1)
+    );
+    let mut uses = std::collections::BTreeMap::new();
+    model.values().filter(|node| node.perms != 0).for_each(|node| *uses.entry(node.perms).or_insert(0) += 1);
+    let mut counted: Vec<u64> = tree.acls().iter().map(|(acl, _)| tree.acls().uses(acl)).collect();
+    let mut expected: Vec<u64> = uses.into_values().collect();
+    counted.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(counted, expected);
+}
+
+fn assert_is_model(tree: &DataTree, model: &Model) {
+    assert_sums(tree, model);
+    model.keys().for_each(|path| assert_node(tree, model, path));
     assert_eq!(tree.digest(), recomputed_digest(tree));
-    let lists =
-        model.values().map(|node| node.perms).filter(|perms| *perms != 0).collect::<std::collections::BTreeSet<_>>();
-    assert_eq!(tree.acls().len(), lists.len());
+    let below: u64 = tree.children(NodeId::ROOT).map(|id| 1 + tree.descendant_count(id)).sum();
+    assert_eq!(below, tree.node_count() - 1);
+}
+
+/// Each image, by itself, is where its neighbours say it is.
+fn assert_linked(header: &SnapshotHeader, images: &[NodeImage]) {
+    let at = |slot: u32| images.iter().find(|image| image.slot == slot).expect("a link leads to a node");
+    assert_eq!(images.len() as u64, header.node_count);
+    let mut children = 0;
+    for image in images {
+        let (mut count, mut slot, mut last) = (0, image.first_child, NO_SLOT);
+        while slot != NO_SLOT {
+            let child = at(slot);
+            assert_eq!(child.parent, image.slot);
+            assert!(last == NO_SLOT || child.prev_sibling == last);
+            (count, last, slot) = (count + 1, slot, child.next_sibling);
+        }
+        assert!(count == 0 || at(image.first_child).prev_sibling == last, "the first knows the last");
+        assert_eq!(image.child_count, count);
+        children += count;
+    }
+    assert_eq!(u64::from(children), header.node_count - 1, "every node is somebody's child");
 }
 
 fn load(header: &SnapshotHeader, images: Vec<NodeImage>, options: TreeOptions) -> Result<DataTree, LoadError> {
-    let mut loader = TreeLoader::new(header, options)?;
-    for image in images {
-        loader.add(image)?;
-    }
-    loader.finish()
+    DataTree::load(Box::new(MemorySnapshot::new(header.clone(), images)), options)
+}
+
+fn move_all(tree: &mut DataTree) -> Moved {
+    std::iter::repeat_with(|| tree.move_some(500)).take(100_000).flatten().next().expect("an end")
+}
+
+/// The tree of a snapshot serves before, while and after it is moved, and is the model's at all times.
+fn assert_restarts(header: &SnapshotHeader, images: Vec<NodeImage>, then: &Model) {
+    assert_linked(header, &images);
+    assert_is_model(&load(header, images.clone(), OPTIONS).expect("a whole snapshot"), then);
+    let mut tree = load(header, images, OPTIONS).expect("a whole snapshot");
+    assert_eq!((tree.last_processed().0, tree.is_moving()), (header.zxid, true));
+    let moved = move_all(&mut tree);
+    assert_eq!(moved, Moved { zxid: tree.last_processed(), nodes: header.node_count, contradiction: None });
+    assert_eq!((tree.is_moving(), tree.unmoved_slots(), tree.move_some(1)), (false, 0, None));
+    assert_is_model(&tree, then);
+}
+
+/// A snapshot under way and the model at its beginning.
+type Running = (SnapshotHeader, Vec<NodeImage>, Model);
+
+fn snapshot_of(tree: &mut DataTree, max_bytes: usize) -> (SnapshotHeader, Vec<NodeImage>) {
+    let begun = tree.begin_snapshot();
+    let images = std::iter::from_fn(|| tree.snapshot_slice(max_bytes)).flat_map(|chunk| chunk.nodes).collect();
+    (begun, images)
 }
 
 const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_is_the_models_and_snapshots_are_of_their_moment(ops in ops()) {
         let mut tree = DataTree::new(OPTIONS);
         let mut model = fresh_model();
-        let mut snapshot: Option<(SnapshotHeader, Vec<NodeImage>, Model)> = None;
+        let mut snapshot: Option<Running> = None;
         for (zxid, op) in (1..).zip(&ops) {
             match op {
+                // The caller waits with a snapshot until the tree is in memory.
+                Op::Slice { .. } if tree.is_moving() => {}
                 Op::Slice { max_bytes } => {
                     let (begun, mut images, then) = snapshot
                         .take()
@@ -235,132 +313,40 @@ proptest! {
                         }
                         None => {
                             prop_assert!(!tree.snapshot_running());
-                            let loaded = load(&begun, images, OPTIONS).expect("a whole snapshot");
-                            prop_assert_eq!(loaded.last_processed().0, begun.zxid);
-                            assert_is_model(&loaded, &then);
+                            assert_restarts(&begun, images, &then);
                         }
                     }
                 }
-                Op::Reload => {
+                Op::Restart => {
                     tree.abandon_snapshot();
                     snapshot = None;
-                    let begun = tree.begin_snapshot();
-                    let slices: Vec<_> = std::iter::from_fn(|| tree.snapshot_slice(300)).collect();
-                    let images = slices.into_iter().rev().flat_map(|chunk| chunk.nodes).collect();
+                    while tree.is_moving() {
+                        tree.move_some(1000);
+                    }
+                    let (begun, images) = snapshot_of(&mut tree, 300);
                     tree = load(&begun, images, OPTIONS).expect("a whole snapshot");
-                    assert_is_model(&tree, &model);
                 }
+                Op::Move { max_bytes } => {
+                    let left = tree.unmoved_slots();
+                    let moved = tree.move_some(*max_bytes);
+                    prop_assert!(tree.unmoved_slots() <= left);
+                    prop_assert_eq!(moved.and_then(|moved| moved.contradiction), None);
+                }
+                Op::Look { path } => assert_node(&tree, &model, path),
                 transaction => {
                     step(&mut tree, &mut model, transaction, zxid);
                 }
             }
+            assert_sums(&tree, &model);
+        }
+        if tree.is_moving() {
+            prop_assert_eq!(move_all(&mut tree).contradiction, None);
         }
         assert_is_model(&tree, &model);
         if let Some((begun, mut images, then)) = snapshot {
             images.extend(std::iter::from_fn(|| tree.snapshot_slice(1)).flat_map(|chunk| chunk.nodes));
             prop_assert_eq!(tree.snapshot_backlog_bytes(), 0);
-            assert_is_model(&load(&begun, images, OPTIONS).expect("a whole snapshot"), &then);
+            assert_restarts(&begun, images, &then);
         }
     }
-
-    /// Whatever a damaged snapshot says: an error or a tree, never a panic.
-    #[test]
-    fn damaged_images_are_refused(damage in prop::collection::vec((0usize..8, 0u8..6, 0u32..12), 1..4)) {
-        let (begun, mut images) = small_snapshot();
-        let whole = images.clone();
-        for (at, what, value) in damage {
-            let at = at % images.len();
-            match what {
-                0 => images[at].slot = value,
-                1 => images[at].parent = value,
-                2 => images[at].name = ["", "a", "b", "x/y", "zookeeper"][value as usize % 5].to_owned(),
-                3 => images[at].acl = value,
-                4 => images[at].data = None,
-                _ if images.len() > 1 => drop(images.remove(at)),
-                _ => {}
-            }
-        }
-        let loaded = load(&begun, images.clone(), OPTIONS);
-        let harmless = |(a, b): (&NodeImage, &NodeImage)| NodeImage { acl: 0, data: None, ..a.clone() } == NodeImage { acl: 0, data: None, ..b.clone() };
-        if images.len() == whole.len() && images.iter().zip(&whole).all(harmless) {
-            return Ok(());
-        }
-        // Below /zookeeper the digest does not look; everything else is noticed.
-        if let Ok(tree) = loaded {
-            prop_assert_eq!(tree.digest(), begun.tree_digest);
-            prop_assert_eq!(tree.digest(), recomputed_digest(&tree));
-        }
-    }
-}
-
-/// `/a`, `/a/b` and the nodes of a fresh tree.
-fn small_snapshot() -> (SnapshotHeader, Vec<NodeImage>) {
-    let mut tree = DataTree::new(OPTIONS);
-    for (zxid, path) in [(1, "/a"), (2, "/a/b")] {
-        tree.apply(&header(zxid), &super::tests::create(path, CreateKind::Persistent, -1), &mut Unwatched);
-    }
-    let begun = tree.begin_snapshot();
-    let images = std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
-    (begun, images)
-}
-
-#[test]
-fn each_kind_of_damage_has_its_name() {
-    type Damage = fn(&mut SnapshotHeader, &mut Vec<NodeImage>);
-    let slot_of = |images: &[NodeImage], name: &str| images.iter().position(|image| image.name == name).unwrap();
-    let (_, images) = small_snapshot();
-    let (a, b) = (slot_of(&images, "a") as u32, slot_of(&images, "b") as u32);
-    assert_eq!((a, b), (4, 5));
-    let cases: [(Damage, LoadError); 12] = [
-        (|_, images| images[5].slot = 6, LoadError::SlotOutOfRange { slot: 6, slot_count: 6 }),
-        (|_, images| images[5].slot = 3, LoadError::SlotTwice { slot: 3 }),
-        (|_, images| images.push(images[5].clone()), LoadError::TooManyNodes { expected: 6 }),
-        (|_, images| drop(images.pop()), LoadError::NodeCount { found: 5, expected: 6 }),
-        (
-            |header, images| {
-                images.remove(0);
-                header.node_count = 5;
-            },
-            LoadError::NoRoot,
-        ),
-        (
-            |header, images| {
-                images.remove(4);
-                header.node_count = 5;
-            },
-            LoadError::NoParent { slot: 5, parent: 4 },
-        ),
-        (|_, images| images[5].name = "x/y".into(), LoadError::BadName { slot: 5, parent: 4, name: "x/y".into() }),
-        (|_, images| images[5].parent = 5, LoadError::BadName { slot: 5, parent: 5, name: "b".into() }),
-        (
-            |_, images| (images[5].name, images[5].parent) = ("a".into(), 0),
-            LoadError::NameTwice { slot: 5, parent: 0, name: "a".into() },
-        ),
-        (|_, images| images[4].parent = 5, LoadError::Unreachable { count: 2 }),
-        (|_, images| images[4].acl = 9, LoadError::NoAcl { slot: 4, acl: 9 }),
-        (|header, _| header.acls.push(header.acls[0].clone()), LoadError::BadAclNumber { acl: 0 }),
-    ];
-    for (damage, expected) in cases {
-        let (mut header, mut images) = small_snapshot();
-        damage(&mut header, &mut images);
-        assert_eq!(load(&header, images, OPTIONS).err(), Some(expected));
-    }
-    let (mut header, mut images) = small_snapshot();
-    images[5].mtime += 1;
-    let found = load(&header, images, OPTIONS).err();
-    assert!(matches!(found, Some(LoadError::Digest { expected, .. }) if expected == header.tree_digest));
-    // The open list's number cannot be given to another list.
-    header.acls[0].number = u32::MAX;
-    assert_eq!(load(&header, vec![], OPTIONS).err(), Some(LoadError::BadAclNumber { acl: u32::MAX }));
-}
-
-#[test]
-fn a_snapshot_without_a_config_node_gets_one() {
-    let (mut header, mut images) = small_snapshot();
-    images.retain(|image| image.name != "config");
-    header.node_count -= 1;
-    let tree = load(&header, images, OPTIONS).expect("a whole snapshot");
-    let config = tree.find("/zookeeper/config").expect("added");
-    assert_eq!((tree.raw_stat(config).aversion, tree.acl(config)[0].perms), (-1, 1));
-    assert_eq!(tree.digest(), header.tree_digest);
 }

@@ -4,6 +4,11 @@
 //! node. Paths are not stored: they follow from names and parents. Children hang in a doubly linked list in the order of
 //! their creation, and all of them, of all nodes, are found through one index keyed by (parent, name).
 //!
+//! A tree that starts from a snapshot keeps the snapshot's numbers of nodes and begins with none of them in memory. A node
+//! comes when it is first looked at, through a shared reference, so nobody above this file has to know; [`Nodes::move_next`]
+//! brings the rest, in the order of numbers. Nodes it has passed, and new ones, are in the index of children; a child that
+//! is not found there is asked for in the snapshot (`unmoved.rs`).
+//!
 //! Java: `DataNode`, `NodeHashMapImpl`.
 
 use std::hash::{BuildHasher, Hasher};
@@ -12,7 +17,9 @@ use compact_str::CompactString;
 use foldhash::fast::FixedState;
 
 use super::AclRef;
+use super::load::LoadError;
 use super::table::{HashIndex, NIL, Paged, Place};
+use super::unmoved::{self, Unmoved};
 use crate::wire::txn::{CONTAINER_OWNER, TTL_OWNER_MASK};
 
 /// Place of a node in the tree's table; stable while the node lives, reused afterwards.
@@ -120,6 +127,11 @@ impl Node {
         self.children |= OWNED;
     }
 
+    pub fn set_children(&mut self, count: u32, owned: bool) {
+        assert!(count < OWNED, "more than 2^31 - 1 children");
+        self.children = if owned { count | OWNED } else { count };
+    }
+
     pub fn data_len(&self) -> usize {
         self.data.as_ref().map_or(0, |data| data.len())
     }
@@ -131,17 +143,25 @@ pub(super) struct Nodes {
     table: Paged<Node>,
     /// (parent, name) -> place. The names are the nodes' own.
     index: HashIndex,
+    /// The snapshot this tree started from, while nodes are still to come from it.
+    unmoved: Option<Box<Unmoved>>,
 }
 
 impl Nodes {
     /// A root and nothing else.
     pub fn new(root: Node) -> Nodes {
-        let mut nodes = Nodes { table: Paged::default(), index: HashIndex::default() };
+        let mut nodes = Nodes { table: Paged::default(), index: HashIndex::default(), unmoved: None };
         assert_eq!(nodes.insert_unlinked(root), NodeId::ROOT);
         nodes
     }
 
-    /// A node not yet among its parent's children; [`Nodes::link`] follows, in loading much later.
+    /// All nodes of a snapshot, none of them in memory.
+    pub fn unmoved(unmoved: Unmoved) -> Nodes {
+        let table = Paged::to_be_filled(unmoved.end(), unmoved.node_count());
+        Nodes { table, index: HashIndex::default(), unmoved: Some(Box::new(unmoved)) }
+    }
+
+    /// A node not yet among its parent's children; [`Nodes::link`] follows.
     pub fn insert_unlinked(&mut self, node: Node) -> NodeId {
         NodeId(self.table.insert(node))
     }
@@ -149,7 +169,7 @@ impl Nodes {
     /// Makes the node its parent's last child. The name must be free.
     pub fn link(&mut self, id: NodeId) {
         let parent = self[id].parent;
-        self.index.insert(child_hash(parent, &self.table[id.0].name), id.0);
+        self.index.insert(child_hash(parent, &self[id].name), id.0);
         let first = self[parent].first_child;
         if first == NodeId::NONE {
             self[parent].first_child = id;
@@ -164,11 +184,31 @@ impl Nodes {
         assert!(self[parent].child_count() != 0, "more than 2^31 - 1 children");
     }
 
+    /// The nodes, perhaps some twice, that [`Nodes::link`] changes to make a new one the last child of this parent.
+    pub fn changed_by_link(&self, parent: NodeId) -> impl Iterator<Item = NodeId> + use<> {
+        let first = self[parent].first_child.or_none();
+        let last = first.map(|first| self[first].prev_sibling);
+        [Some(parent), first, last].into_iter().flatten()
+    }
+
+    /// The nodes, perhaps some twice, that [`Nodes::remove`] changes besides the one that goes.
+    pub fn changed_by_remove(&self, id: NodeId) -> impl Iterator<Item = NodeId> + use<> {
+        let node = &self[id];
+        let first = self[node.parent].first_child;
+        let keeper = node.next_sibling.or_none().unwrap_or(first);
+        [node.parent, node.prev_sibling, keeper].into_iter()
+    }
+
     /// Takes a childless node out of its parent and the table.
     pub fn remove(&mut self, id: NodeId) -> Node {
+        let is_indexed = !self.unmoved.as_ref().is_some_and(|unmoved| unmoved.has(id.0));
+        let there = self.get(id).is_some();
+        assert!(there && id != NodeId::ROOT, "{id:?} cannot be removed");
         let node = self.table.remove(id.0);
-        assert!(node.child_count() == 0 && id != NodeId::ROOT);
-        self.index.remove(child_hash(node.parent, &node.name), id.0);
+        assert!(node.child_count() == 0);
+        if is_indexed {
+            self.index.remove(child_hash(node.parent, &node.name), id.0);
+        }
         let (next, prev) = (node.next_sibling, node.prev_sibling);
         let parent = node.parent;
         self[parent].children -= 1;
@@ -190,11 +230,99 @@ impl Nodes {
             let node = &self.table[place];
             node.parent == parent && node.name == name
         };
-        self.index.find(child_hash(parent, name), is_it).map(NodeId)
+        match self.index.find(child_hash(parent, name), is_it) {
+            Some(place) => Some(NodeId(place)),
+            None if self.unmoved.is_some() => self.unmoved_child(parent, name),
+            None => None,
+        }
     }
 
+    #[cold]
+    fn unmoved_child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
+        let unmoved = self.unmoved.as_ref().filter(|_| self[parent].child_count() > 0)?;
+        unmoved.find_child(parent.0, name, |slot| {
+            self.get(NodeId(slot)).is_some_and(|node| node.parent == parent && node.name == name)
+        })
+    }
+
+    #[inline]
     pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.table.get(id.0).or_else(|| self.fetch(id))
+    }
+
+    /// Brings a node into memory if the snapshot has it and it was never looked at.
+    #[cold]
+    fn fetch(&self, id: NodeId) -> Option<&Node> {
+        let unmoved = self.unmoved.as_ref().filter(|unmoved| unmoved.has(id.0) && self.table.is_unfilled(id.0))?;
+        self.table.fill(id.0, unmoved.node(id.0)?);
         self.table.get(id.0)
+    }
+
+    #[cold]
+    fn fetch_mut(&mut self, id: NodeId) -> &mut Node {
+        self.fetch(id);
+        &mut self.table[id.0]
+    }
+
+    /// What is left in the snapshot this tree started from.
+    pub fn unmoved_part(&self) -> Option<&Unmoved> {
+        self.unmoved.as_deref()
+    }
+
+    /// Brings the snapshot's next node into memory and into the index. Returns what that cost, in bytes, and `None` when there
+    /// is nothing more to move; [`Nodes::moved`] follows.
+    pub fn move_next(&mut self) -> Option<usize> {
+        let Nodes { table, index, unmoved } = self;
+        let unmoved = unmoved.as_mut()?;
+        if unmoved.walk_system() {
+            return Some(unmoved::NODE_BYTES);
+        }
+        let (slot, image) = unmoved.take_next()?;
+        let Some(image) = image else { return Some(unmoved::SLOT_BYTES) };
+        let bytes = unmoved::NODE_BYTES + image.name.len() + image.data.map_or(0, <[u8]>::len);
+        if table.is_unfilled(slot) {
+            table.fill(slot, unmoved::node_of(&image));
+        }
+        if let Some(node) = table.get(slot).filter(|_| slot != NodeId::ROOT.0) {
+            let (parent, name) = (node.parent, &node.name);
+            let hash = child_hash(parent, name);
+            let twin = |place| {
+                let other = &table[place];
+                other.parent == parent && other.name == *name
+            };
+            if index.find(hash, twin).is_some() {
+                unmoved::damaged(&LoadError::NameTwice { slot, parent: parent.0, name: name.to_string() });
+            }
+            index.insert(hash, slot);
+            self.check_place(NodeId(slot));
+        }
+        Some(bytes)
+    }
+
+    /// Nobody finds a node that is not among its parent's children.
+    fn check_place(&self, id: NodeId) {
+        let node = &self[id];
+        // What follows the one before: this one or, where this is the first and so knows the last, nobody.
+        let follows = |parent: &Node| if parent.first_child == id { NodeId::NONE } else { id };
+        let is_linked = self.get(node.parent).is_some_and(|parent| {
+            let prev = self.get(node.prev_sibling).filter(|_| node.prev_sibling != NodeId::ROOT);
+            prev.is_some_and(|prev| prev.parent == node.parent && prev.next_sibling == follows(parent))
+        });
+        if !is_linked {
+            unmoved::damaged(&LoadError::NotLinked { slot: id.0, parent: node.parent.0 });
+        }
+    }
+
+    /// Nodes up to here have been moved: their holes may be used, the snapshot need not be held in memory that far.
+    pub fn note_moved(&mut self) {
+        if let Some(unmoved) = &self.unmoved {
+            self.table.filled_below(unmoved.note_passed());
+        }
+    }
+
+    /// Lets the snapshot go.
+    pub fn end_move(&mut self) -> Option<Unmoved> {
+        self.unmoved.take().map(|unmoved| *unmoved)
     }
 
     pub fn len(&self) -> u32 {
@@ -223,13 +351,18 @@ impl Nodes {
 
 impl std::ops::Index<NodeId> for Nodes {
     type Output = Node;
+    #[inline]
     fn index(&self, id: NodeId) -> &Node {
-        &self.table[id.0]
+        self.get(id).unwrap_or_else(|| panic!("{id:?} is vacant"))
     }
 }
 
 impl std::ops::IndexMut<NodeId> for Nodes {
+    #[inline]
     fn index_mut(&mut self, id: NodeId) -> &mut Node {
+        if self.table.get(id.0).is_none() {
+            return self.fetch_mut(id);
+        }
         &mut self.table[id.0]
     }
 }

@@ -1,7 +1,7 @@
 //! The tree as it was at one zxid, walked out in slices while writes go on.
 //!
-//! The walk visits slots in order. A node that is about to change or go before the walk has reached its slot hands its
-//! old image over first; a node born meanwhile is skipped. One bit a slot remembers both. So the images together are
+//! The walk visits slots in order. A node that is about to change or go (its links count: a neighbour that comes or goes
+//! changes them) before the walk has reached its slot hands its old image over first; a node born meanwhile is skipped. One bit a slot remembers both. So the images together are
 //! exactly the tree at the moment of [`DataTree::begin_snapshot`], in no particular order, and no second tree is kept:
 //! only the old images not yet taken ([`DataTree::snapshot_backlog_bytes`]).
 
@@ -45,9 +45,10 @@ fn image_bytes(image: &NodeImage) -> usize {
 }
 
 impl DataTree {
-    /// Begins a snapshot of exactly the present state. One at a time. The caller fills in the sessions.
+    /// Begins a snapshot of exactly the present state. One at a time, and none while the tree is still moving: the snapshot it
+    /// comes from was not read to the end, and only what was checked may take its place. The caller fills in the sessions.
     pub fn begin_snapshot(&mut self) -> SnapshotHeader {
-        assert!(self.walk.is_none(), "one snapshot at a time");
+        assert!(self.walk.is_none() && !self.is_moving(), "one snapshot at a time, of a tree in memory");
         let end_slot = self.nodes.slot_count();
         self.walk = Some(Walk {
             next_slot: 0,

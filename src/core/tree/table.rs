@@ -1,9 +1,12 @@
 //! Two structures that grow to a hundred million entries without ever stopping to move them.
 //!
-//! * [`Paged`] holds things in places: pages are added, never reallocated. Freed places are reused, last freed first.
+//! * [`Paged`] holds things in places: pages are added, never reallocated. Freed places are reused, last freed first. A
+//!   table can begin with places whose content lies elsewhere: they are filled in, in any order and through a shared
+//!   reference, and a page is made when the first of its places is.
 //! * [`HashIndex`] finds a place from a key it does not hold: a hash structure in shards that grow one at a time, with 32
 //!   bits of hash beside each place, so that growing reads nothing but the shard itself.
 
+use std::cell::OnceCell;
 use std::ops::{Index, IndexMut};
 
 use hashbrown::HashTable;
@@ -16,59 +19,128 @@ pub(super) const NIL: u32 = u32::MAX;
 
 /// As large as a `T` wherever that leaves a bit pattern free.
 #[derive(Debug)]
-pub(super) enum Place<T> {
+pub(super) enum Content<T> {
     Vacant { next_free: u32 },
     Taken(T),
 }
 
+/// Empty: never used, or to be filled in.
+pub(super) type Place<T> = OnceCell<Content<T>>;
+
+type Page<T> = Box<[Place<T>; PAGE_LEN]>;
+
 #[derive(Debug)]
 pub(super) struct Paged<T> {
-    pages: Vec<Vec<Place<T>>>,
+    pages: Vec<OnceCell<Page<T>>>,
+    /// One more than the highest place ever used.
+    end: u32,
     first_free: u32,
     taken: u32,
+    /// Whole pages of free places that were never made.
+    bare_pages: Vec<u32>,
+    /// Pages below this one are complete; on the others, below `open_end`, places may still be filled in, and none is free.
+    open_page: u32,
+    open_end: u32,
 }
 
 impl<T> Default for Paged<T> {
     fn default() -> Self {
-        Paged { pages: Vec::new(), first_free: NIL, taken: 0 }
+        Paged::to_be_filled(0, 0)
     }
 }
 
 impl<T> Paged<T> {
+    /// A table whose first `end` places are still to be filled in, with `taken` entries among them.
+    pub fn to_be_filled(end: u32, taken: u32) -> Paged<T> {
+        let pages = (0..(end as usize).div_ceil(PAGE_LEN)).map(|_| OnceCell::new()).collect();
+        Paged { pages, end, first_free: NIL, taken, bare_pages: Vec::new(), open_page: 0, open_end: end }
+    }
+
     pub fn insert(&mut self, value: T) -> u32 {
-        let at = if self.first_free == NIL {
-            let at = self.end();
-            assert!(at < NIL, "a table holds at most 2^32 - 1 entries");
-            if (at as usize).is_multiple_of(PAGE_LEN) {
-                self.pages.push(Vec::with_capacity(PAGE_LEN));
-            }
-            self.pages.last_mut().expect("just pushed").push(Place::Taken(value));
-            at
-        } else {
-            let at = self.first_free;
-            let place = &mut self.pages[at as usize >> PAGE_BITS][at as usize % PAGE_LEN];
-            let Place::Vacant { next_free } = *place else { panic!("place {at} is on the free list and taken") };
-            self.first_free = next_free;
-            *place = Place::Taken(value);
-            at
-        };
+        let at = self.free_place();
+        let place = self.place_mut(at);
+        assert!(!matches!(place.get(), Some(Content::Taken(_))), "place {at} is free and taken");
+        *place = OnceCell::from(Content::Taken(value));
         self.taken += 1;
         at
     }
 
+    fn free_place(&mut self) -> u32 {
+        if self.first_free == NIL
+            && let Some(page) = self.bare_pages.pop()
+        {
+            self.free_rest_of(page);
+        }
+        if self.first_free != NIL {
+            let at = self.first_free;
+            let Some(&Content::Vacant { next_free }) = self.place_mut(at).get() else {
+                panic!("place {at} is on the free list and taken")
+            };
+            self.first_free = next_free;
+            return at;
+        }
+        let at = self.end;
+        assert!(at < NIL, "a table holds at most 2^32 - 1 entries");
+        if self.pages.len() == at as usize >> PAGE_BITS {
+            self.pages.push(OnceCell::new());
+        }
+        self.end += 1;
+        at
+    }
+
     pub fn remove(&mut self, at: u32) -> T {
-        let place = &mut self.pages[at as usize >> PAGE_BITS][at as usize % PAGE_LEN];
-        let vacant = Place::Vacant { next_free: self.first_free };
-        let Place::Taken(value) = std::mem::replace(place, vacant) else { panic!("place {at} is vacant") };
-        self.first_free = at;
+        let is_open = self.is_open(at);
+        let next_free = if is_open { NIL } else { self.first_free };
+        let vacant = OnceCell::from(Content::Vacant { next_free });
+        let place = std::mem::replace(self.place_mut(at), vacant);
+        let Some(Content::Taken(value)) = place.into_inner() else { panic!("place {at} is vacant") };
+        if !is_open {
+            self.first_free = at;
+        }
         self.taken -= 1;
         value
     }
 
+    #[inline]
     pub fn get(&self, at: u32) -> Option<&T> {
-        match self.pages.get(at as usize >> PAGE_BITS)?.get(at as usize % PAGE_LEN)? {
-            Place::Taken(value) => Some(value),
-            Place::Vacant { .. } => None,
+        match self.pages.get(at as usize >> PAGE_BITS)?.get()?[at as usize % PAGE_LEN].get() {
+            Some(Content::Taken(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        match self.pages.get_mut(at as usize >> PAGE_BITS)?.get_mut()?[at as usize % PAGE_LEN].get_mut() {
+            Some(Content::Taken(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether this place is still to be filled in.
+    pub fn is_unfilled(&self, at: u32) -> bool {
+        let page = self.pages.get(at as usize >> PAGE_BITS).and_then(OnceCell::get);
+        self.is_open(at) && page.is_none_or(|page| page[at as usize % PAGE_LEN].get().is_none())
+    }
+
+    /// Fills in one of the places this table began with; its entry is counted already.
+    pub fn fill(&self, at: u32, value: T) {
+        assert!(self.is_open(at), "place {at} is not one to be filled in");
+        let page = self.pages[at as usize >> PAGE_BITS].get_or_init(new_page);
+        let before = page[at as usize % PAGE_LEN].set(Content::Taken(value));
+        assert!(before.is_ok(), "place {at} is filled in twice");
+    }
+
+    /// Everything below this place has been filled in: what was not is free, page by page.
+    pub fn filled_below(&mut self, at: u32) {
+        let whole_pages = if at >= self.open_end { self.open_end.div_ceil(PAGE_LEN as u32) } else { at >> PAGE_BITS };
+        while self.open_page < whole_pages {
+            let page = self.open_page;
+            match self.pages[page as usize].get() {
+                Some(_) => self.free_rest_of(page),
+                None => self.bare_pages.push(page),
+            }
+            self.open_page += 1;
         }
     }
 
@@ -79,36 +151,55 @@ impl<T> Paged<T> {
 
     /// One more than the highest place ever used.
     pub fn end(&self) -> u32 {
-        match self.pages.last() {
-            None => 0,
-            Some(last) => ((self.pages.len() - 1) * PAGE_LEN + last.len()) as u32,
-        }
+        self.end
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0u32..).zip(self.pages.iter().flatten()).filter_map(|(at, place)| match place {
-            Place::Taken(value) => Some((at, value)),
-            Place::Vacant { .. } => None,
-        })
+        (0..self.end).filter_map(|at| Some((at, self.get(at)?)))
     }
+
+    fn is_open(&self, at: u32) -> bool {
+        at < self.open_end && at >> PAGE_BITS >= self.open_page
+    }
+
+    /// Puts every place of this page that a table began with and that holds nothing on the free list, the first one first.
+    fn free_rest_of(&mut self, page: u32) {
+        let from = page << PAGE_BITS;
+        let to = self.open_end.min(from.saturating_add(PAGE_LEN as u32));
+        for at in (from..to).rev() {
+            let next_free = self.first_free;
+            let place = self.place_mut(at);
+            if !matches!(place.get(), Some(Content::Taken(_))) {
+                *place = OnceCell::from(Content::Vacant { next_free });
+                self.first_free = at;
+            }
+        }
+    }
+
+    fn place_mut(&mut self, at: u32) -> &mut Place<T> {
+        let page = &mut self.pages[at as usize >> PAGE_BITS];
+        if page.get().is_none() {
+            *page = OnceCell::from(new_page());
+        }
+        &mut page.get_mut().expect("just made")[at as usize % PAGE_LEN]
+    }
+}
+
+fn new_page<T>() -> Page<T> {
+    let places: Box<[Place<T>]> = (0..PAGE_LEN).map(|_| OnceCell::new()).collect();
+    places.try_into().ok().expect("the length of a page")
 }
 
 impl<T> Index<u32> for Paged<T> {
     type Output = T;
     fn index(&self, at: u32) -> &T {
-        match &self.pages[at as usize >> PAGE_BITS][at as usize % PAGE_LEN] {
-            Place::Taken(value) => value,
-            Place::Vacant { .. } => panic!("place {at} is vacant"),
-        }
+        self.get(at).unwrap_or_else(|| panic!("place {at} is vacant"))
     }
 }
 
 impl<T> IndexMut<u32> for Paged<T> {
     fn index_mut(&mut self, at: u32) -> &mut T {
-        match &mut self.pages[at as usize >> PAGE_BITS][at as usize % PAGE_LEN] {
-            Place::Taken(value) => value,
-            Place::Vacant { .. } => panic!("place {at} is vacant"),
-        }
+        self.get_mut(at).unwrap_or_else(|| panic!("place {at} is vacant"))
     }
 }
 
@@ -210,5 +301,37 @@ mod tests {
         assert_eq!((table.len(), table.end(), table.iter().count()), (2998, 3000, 2998));
         assert_eq!((table.insert(1), table.insert(2), table.insert(3)), (2000, 7, 3000));
         assert_eq!(std::ptr::from_ref(&table[2999]), before);
+    }
+
+    #[test]
+    fn places_to_be_filled_are_free_only_when_their_page_is_complete() {
+        let end = 3 * PAGE_LEN as u32 + 5;
+        let mut table = Paged::to_be_filled(end, 4);
+        assert_eq!((table.len(), table.end(), table.get(7), table.is_unfilled(7)), (4, end, None, true));
+        table.fill(7, 70);
+        table.fill(2, 20);
+        table.fill(end - 1, 40);
+        table.fill(2 * PAGE_LEN as u32, 30);
+        assert_eq!((table[7], table.is_unfilled(7), table.is_unfilled(8)), (70, false, true));
+        assert_eq!((table.remove(7), table.is_unfilled(7), table.get(7)), (70, false, None));
+        assert_eq!(table.insert(1), end, "nothing is free yet");
+        assert!(!table.is_unfilled(end) && !table.is_unfilled(end + 1));
+
+        table.filled_below(PAGE_LEN as u32 - 1);
+        assert_eq!(table.insert(2), end + 1, "a page is not complete before its end");
+        table.filled_below(PAGE_LEN as u32);
+        assert_eq!((table.insert(3), table.insert(4), table.insert(5)), (0, 1, 3));
+        assert_eq!(table.remove(2), 20);
+        assert_eq!((table.insert(6), table.insert(7)), (2, 4), "complete pages free their places at once");
+
+        table.filled_below(end);
+        assert!((0..end + 9).all(|at| !table.is_unfilled(at)));
+        assert_eq!(table.pages.iter().filter(|page| page.get().is_none()).count(), 1, "a page of holes is not made");
+        let free = end - table.iter().filter(|(at, _)| *at < end).count() as u32;
+        let mut reused: Vec<u32> = (0..free).map(|value| table.insert(value)).collect();
+        reused.sort_unstable();
+        reused.dedup();
+        assert_eq!((reused.len() as u32, reused.last()), (free, Some(&(end - 2))), "each place once");
+        assert_eq!((table.insert(0), table.len()), (end + 2, end + 3));
     }
 }

@@ -87,6 +87,7 @@ impl BlockingDisk {
             }
             Action::Sync { file } => self.file(*file).sync_all().map(|()| 0),
             Action::SyncData { file } => self.file(*file).sync_data().map(|()| 0),
+            Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => fs::rename(from, to).map(|()| 0),
             Action::Unlink { path } => fs::remove_file(path).map(|()| 0),
             Action::SyncDirectory { path } => File::open(path)?.sync_all().map(|()| 0),
@@ -117,10 +118,19 @@ fn write(file: &File, offset: u64, bytes: &[u8], sync: WriteSync) -> io::Result<
 }
 
 impl Disk for BlockingDisk {
-    fn run(&mut self, op: DiskOp) -> DiskEvent {
+    fn run(&mut self, mut op: DiskOp) -> DiskEvent {
         let started = Instant::now();
-        let result = self.perform(&op.action);
-        let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+        let result = match &mut op.action {
+            Action::Read { file, offset, buffer } => self.read(*file, *offset, buffer).map(|bytes| {
+                buffer.resize(bytes);
+                bytes as u64
+            }),
+            action => self.perform(action),
+        };
+        let buffer = match op.action {
+            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        };
         let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
         DiskEvent { id: op.id, result, buffer, elapsed_us }
     }

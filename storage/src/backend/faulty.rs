@@ -107,6 +107,7 @@ impl<D: Disk> FaultyDisk<D> {
             Action::Close { file: of } | Action::Sync { file: of } | Action::SyncData { file: of } => (file(of), 0),
             Action::Allocate { file: of, offset, .. }
             | Action::Write { file: of, offset, .. }
+            | Action::Read { file: of, offset, .. }
             | Action::WriteZeroes { file: of, offset, .. } => (file(of), *offset),
         };
         Call { operation: action.name(), path, offset }
@@ -177,7 +178,10 @@ impl<D: Disk> FaultyDisk<D> {
 }
 
 fn answer(id: OpId, action: Action, result: io::Result<u64>) -> DiskEvent {
-    let buffer = if let Action::Write { buffer, .. } = action { Some(buffer) } else { None };
+    let buffer = match action {
+        Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+        _ => None,
+    };
     DiskEvent { id, result, buffer, elapsed_us: 0 }
 }
 

@@ -166,7 +166,7 @@ impl MemoryDisk {
     pub fn leave_unflushed(&mut self, op: &DiskOp) {
         match &op.action {
             Action::Write { file, offset, buffer, .. } => drop(self.write(*file, *offset, buffer, false)),
-            Action::Sync { .. } | Action::SyncData { .. } | Action::SyncDirectory { .. } => {}
+            Action::Read { .. } | Action::Sync { .. } | Action::SyncData { .. } | Action::SyncDirectory { .. } => {}
             action => drop(self.perform(action)),
         }
     }
@@ -241,6 +241,7 @@ impl MemoryDisk {
                 self.content(*file)?.flush();
                 Ok(0)
             }
+            Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
@@ -309,9 +310,18 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
-    fn run(&mut self, op: DiskOp) -> DiskEvent {
-        let result = self.perform(&op.action);
-        let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+    fn run(&mut self, mut op: DiskOp) -> DiskEvent {
+        let result = match &mut op.action {
+            Action::Read { file, offset, buffer } => self.read(*file, *offset, buffer).map(|bytes| {
+                buffer.resize(bytes);
+                bytes as u64
+            }),
+            action => self.perform(action),
+        };
+        let buffer = match op.action {
+            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        };
         DiskEvent { id: op.id, result, buffer, elapsed_us: 0 }
     }
 

@@ -399,6 +399,11 @@ impl Ring {
                     }
                 }
             }
+            Action::Read { file, offset, buffer } => {
+                let bytes = u32::try_from(buffer.len()).expect("a buffer is bounded");
+                // The kernel alone touches this memory until the completion hands the buffer out again.
+                opcode::Read::new(self.fd(*file), buffer.as_ptr().cast_mut(), bytes).offset(*offset).build()
+            }
             Action::WriteZeroes { file, offset, bytes } => {
                 let bytes = (*bytes).min(self.zeroes.len() as u64) as u32;
                 opcode::Write::new(self.fd(*file), self.zeroes.as_ptr(), bytes).offset(*offset).build()
@@ -479,6 +484,10 @@ impl Ring {
                 }
             }
             Action::Write { buffer: written, .. } => buffer = Some(written),
+            Action::Read { buffer: mut read, .. } => {
+                read.resize(*result.as_ref().unwrap_or(&0) as usize);
+                buffer = Some(read);
+            }
             _ => {}
         }
         out.push(DiskEvent { id, result, buffer, elapsed_us });
@@ -589,6 +598,7 @@ fn check_operations(ring: &IoUring) -> Result<(), RingUnavailable> {
         (opcode::OpenAt::CODE, "openat"),
         (opcode::Close::CODE, "close"),
         (opcode::Fallocate::CODE, "fallocate"),
+        (opcode::Read::CODE, "read"),
         (opcode::Write::CODE, "write"),
         (opcode::WriteFixed::CODE, "write_fixed"),
         (opcode::Fsync::CODE, "fsync"),

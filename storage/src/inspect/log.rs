@@ -66,7 +66,7 @@ impl<D: Disk> SegmentReader<D> {
         let block = reader.get(&mut disk, 0, BLOCK)?;
         let id = named.or_else(|| claimed_segment(block)).unwrap_or(SegmentId(0));
         let header = decode_header(block, id);
-        let mark = decode_mark(reader.get(&mut disk, MARK_AT, BLOCK)?, id);
+        let mark = decode_mark(reader.get(&mut disk, MARK_AT, BLOCK)?, id).map(|mark| mark.written_below);
         let start = SegmentStart { id, header, mark };
         Ok(SegmentReader { disk, reader, start, at: FIRST_BATCH_AT })
     }

@@ -15,8 +15,8 @@ use ringkeeper_storage::backend::faulty::FaultyDisk;
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
-    LogRoom, NO_SLOT, NodeImage, Opened, SnapshotChunk, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent,
-    Zxid, open_on,
+    LogRoom, LogWindow, NO_SLOT, NodeImage, Opened, RangeId, SnapshotChunk, SnapshotHeader, Store, StoreConfig,
+    StoreError, StoreEvent, Zxid, open_on,
 };
 
 pub const DIRECTORY: &str = "/data/ringkeeper-1";
@@ -119,6 +119,8 @@ pub struct Rig {
     pub troubles: Vec<String>,
     pub snapshot_room: usize,
     pub snapshot_ended: Option<Result<Zxid, String>>,
+    pub windows: Vec<(RangeId, LogWindow)>,
+    pub ranges_ended: Vec<(RangeId, Result<Zxid, String>)>,
 }
 
 impl Rig {
@@ -135,6 +137,8 @@ impl Rig {
             troubles: Vec::new(),
             snapshot_room: 0,
             snapshot_ended: None,
+            windows: Vec::new(),
+            ranges_ended: Vec::new(),
         })
     }
 
@@ -186,6 +190,10 @@ impl Rig {
                     self.failed = Some(error.to_string());
                 }
                 StoreEvent::Flushed { .. } => {}
+                StoreEvent::RangeRead { range, window } => self.windows.push((range, window)),
+                StoreEvent::RangeEnded { range, result } => {
+                    self.ranges_ended.push((range, result.map_err(|error| error.to_string())));
+                }
             }
         }
     }
