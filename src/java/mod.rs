@@ -6,6 +6,9 @@
 //! The bytes are `ringkeeper_storage::java`'s, the tree and its transactions are `core`'s; here they meet. Blocking: for the
 //! start of a server and for tools. Spec: on-disk formats 10.
 
+pub mod import;
 pub mod load;
+pub mod seen;
 
+pub use import::{ImportError, Imported, JavaDirs};
 pub use load::{LoadError, LoadOptions, Loaded, load};

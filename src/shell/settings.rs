@@ -11,6 +11,8 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Directories};
 use crate::core::Now;
+use crate::java::import::ImportError;
+use crate::java::seen::SeenError;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
 use crate::shell::pipeline::{Core, Fatal};
 use crate::shell::placement::{CpuNotAllowed, Plan};
@@ -30,6 +32,8 @@ pub struct Settings {
     pub sessionless_timeout_ms: u64,
     pub snap_count: u64,
     pub snap_size_limit_bytes: Option<u64>,
+    /// `ringkeeper.snapshotMaxMBps`.
+    pub snapshot_bytes_per_second: Option<u64>,
     pub purge: Option<PurgeSettings>,
     pub slow_flush_ms: u64,
 }
@@ -48,6 +52,17 @@ pub enum ServeError {
     DirectoryMissing { path: PathBuf },
     #[error("Unable to load database on disk: {0}")]
     Store(#[from] StoreError),
+    #[error(
+        "{data}: this is the directory of a Java server, and importing it failed: {source}. Java's files are as they were. To \
+         take what can be read: `rk import --force`. To start without its data: point dataDir and dataLogDir elsewhere"
+    )]
+    Import {
+        data: PathBuf,
+        #[source]
+        source: Box<ImportError>,
+    },
+    #[error(transparent)]
+    JavaRan(#[from] SeenError),
     #[error(transparent)]
     Ring(#[from] RingUnavailable),
     #[error(transparent)]
@@ -122,6 +137,7 @@ impl Settings {
             sessionless_timeout_ms: config.client.sessionless_timeout_ms.into(),
             snap_count: config.snapshots.transactions_max.into(),
             snap_size_limit_bytes: config.snapshots.log_bytes_max,
+            snapshot_bytes_per_second: config.snapshots.bytes_per_second,
             purge: purge_interval.map(|every| PurgeSettings { retain: config.snapshots.retain_count as usize, every }),
             slow_flush_ms: config.log.flush_warning_ms,
         })

@@ -10,6 +10,7 @@ mod disks;
 mod frames;
 mod harness;
 mod idle;
+mod java;
 mod restarts;
 mod sessions;
 mod slow_clients;

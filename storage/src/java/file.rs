@@ -140,3 +140,17 @@ pub(super) fn write_small(disk: &mut impl Disk, ids: &mut Ids, path: PathBuf, by
     sink.write_all(bytes).map_err(|source| StoreError::Io { path, operation: "write", source })?;
     sink.finish().map(drop)
 }
+
+/// A small file with this content instead of any other, or with its old one, whatever happens.
+pub(super) fn replace_file(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    directory: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    let (path, unfinished) = (directory.join(name), directory.join(format!("{name}.tmp")));
+    write_small(disk, ids, unfinished.clone(), bytes)?;
+    run(disk, ids, &path, Action::Rename { from: unfinished, to: path.clone() })?;
+    run(disk, ids, directory, Action::SyncDirectory { path: directory.to_owned() })
+}

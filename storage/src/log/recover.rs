@@ -205,11 +205,6 @@ pub fn scan(
 }
 
 impl Scan {
-    /// No log was ever here.
-    pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
     pub fn last_zxid(&self) -> Zxid {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
     }

@@ -147,7 +147,11 @@ impl Rig {
         Rig::start(&disk, disk.open(config).unwrap()).unwrap()
     }
 
+    /// With a turn for the running snapshot.
     pub fn poll(&mut self) {
+        let mut out = Vec::new();
+        self.store.give_snapshot_turn(&mut out);
+        self.take_events(out);
         self.store.poll_ops(&mut self.held);
     }
 
@@ -172,7 +176,11 @@ impl Rig {
     fn take_in(&mut self, event: DiskEvent) {
         let mut out = Vec::new();
         self.store.on_event(event, &mut out);
-        for event in out {
+        self.take_events(out);
+    }
+
+    fn take_events(&mut self, events: Vec<StoreEvent>) {
+        for event in events {
             match event {
                 StoreEvent::Durable(zxid) => {
                     assert!(self.failed.is_none(), "{zxid} acknowledged after the log failed");
@@ -180,7 +188,7 @@ impl Rig {
                     self.durable = zxid;
                 }
                 StoreEvent::Room(room) => self.room = room,
-                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room = chunks,
+                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room += chunks,
                 StoreEvent::SnapshotEnded(result) => {
                     self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
