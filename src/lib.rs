@@ -7,6 +7,7 @@
 //!   inputs, effects leave as values.
 //! * `ringkeeper_storage`: every byte that outlives the process: log, snapshots, epochs.
 //! * [`shell`]: IO and nothing but: glommio executors, sockets, the log ring, signals.
+//! * [`java`]: directories of Java servers, taken in and written.
 //! * [`config`]: zoo.cfg and the other places where a setting can live.
 //!
 //! Dependencies point one way: `wire <- core <- shell`; `tests/tidy.rs` keeps it so.
@@ -14,6 +15,7 @@
 
 pub mod config;
 pub mod core;
+pub mod java;
 pub mod limits;
 pub mod shell;
 pub mod wire;

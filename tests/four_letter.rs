@@ -61,6 +61,7 @@ fn host() -> HostView<'static> {
             memory_max_mb: 256,
             memory_total_mb: 256,
             ringkeeper_version: "0.1.0",
+            log_strategy: "dsync",
         },
     }
 }
@@ -348,7 +349,7 @@ fn the_trace_mask() {
 }
 
 #[test]
-fn the_environment_has_the_lines_of_java_and_one_of_ours() {
+fn the_environment_has_the_lines_of_java_and_two_of_ours() {
     let metrics = Metrics::default();
     let ours = text(Word::Envi, &node(&metrics));
     let mut java: Vec<String> = golden!("envi").lines().map(str::to_owned).collect();
@@ -357,6 +358,7 @@ fn the_environment_has_the_lines_of_java_and_one_of_ours() {
         *line = format!("{name}=<NA>");
     }
     java.push("ringkeeper.version=0.1.0".to_owned());
+    java.push("ringkeeper.log.strategy=dsync".to_owned());
     assert_eq!(ours.lines().collect::<Vec<_>>(), java);
 }
 
@@ -380,6 +382,8 @@ fn every_line_of_mntr() {
         ours_lines.difference(&java).collect::<Vec<_>>(),
         [
             "zk_fsync_threshold_exceed_count\t0",
+            "zk_ringkeeper_force_sync_disabled\t0",
+            "zk_ringkeeper_log_write_in_flight_ms\t0",
             "zk_ringkeeper_unmoved_slots\t0",
             "zk_ringkeeper_writes_refused_disk_full\t0"
         ]
@@ -406,7 +410,7 @@ fn a_server_that_does_not_serve() {
     {
         assert_eq!(say(word, None).text, golden!("not_serving.srvr"), "{}", word.name());
     }
-    assert_eq!(say(Word::Envi, None).text.lines().count(), 20);
+    assert_eq!(say(Word::Envi, None).text.lines().count(), 21);
 }
 
 #[test]

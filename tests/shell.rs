@@ -283,6 +283,7 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
         snapshot_bytes_per_second: None,
         purge: None,
         slow_flush_ms: 1000,
+        disk_driver: ringkeeper_storage::DriverKind::RingInline,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::wire::{self, ReplyHeader};
 use crate::{BenchError, Doing, Result};
 
 /// Longest wait for one reply.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests sent ahead of their replies by [`Client::call_all`].
 const PIPELINE_DEPTH: usize = 200;
@@ -30,14 +30,24 @@ pub struct Reply {
 impl Client {
     /// Opens a session.
     pub fn connect(server: SocketAddr) -> Result<Client> {
+        Client::connect_within(server, REPLY_TIMEOUT)
+    }
+
+    /// The same, and gives up after so long. The limit holds for later replies too.
+    pub fn connect_within(server: SocketAddr, limit: Duration) -> Result<Client> {
         let stream = TcpStream::connect(server).doing(format_args!("connect to {server}"))?;
         stream.set_nodelay(true).doing("TCP_NODELAY")?;
-        stream.set_read_timeout(Some(REPLY_TIMEOUT)).doing("SO_RCVTIMEO")?;
+        stream.set_read_timeout(Some(limit)).doing("SO_RCVTIMEO")?;
         stream.set_write_timeout(Some(REPLY_TIMEOUT)).doing("SO_SNDTIMEO")?;
         let mut client = Client { server, stream: BufReader::new(stream), xid: 0 };
         client.write(&wire::connect_request(SESSION_TIMEOUT_MS))?;
         wire::connect_response(&client.frame()?)?;
         Ok(client)
+    }
+
+    /// For servers that may be silent for longer.
+    pub fn set_reply_timeout(&self, limit: Duration) -> Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(limit)).doing("SO_RCVTIMEO")
     }
 
     /// Sends a request and returns its xid; [`Client::receive`] takes the replies in the same order.

@@ -13,14 +13,20 @@
 //! fast wrong answer is not a result. Not here, on purpose: the server's own codec. This crate decides for itself what
 //! bytes are right, so that it stays an independent witness.
 
+pub mod big_tree;
 pub mod client;
+pub mod contestants;
 pub mod floor;
 pub mod idle;
 pub mod load;
 pub mod net;
+pub mod prepared;
 pub mod report;
 pub mod scenario;
+pub mod server;
 pub mod session;
+pub mod snapshot_watch;
+pub mod start;
 pub mod storm;
 pub mod usage;
 pub mod versus;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ringkeeper_bench::load::{self, Timing};
-use ringkeeper_bench::report::Report;
+use ringkeeper_bench::report::{Report, append_json};
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
-use ringkeeper_bench::{BenchError, Doing, Result, Target, floor, idle, storm, versus, watch};
+use ringkeeper_bench::server::Cpus;
+use ringkeeper_bench::{BenchError, Doing, Result, Target, floor, idle, start, storm, versus, watch};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Load generators and comparisons for servers of the ZooKeeper protocol.
@@ -66,6 +67,8 @@ enum Job {
     },
     /// Start two servers and compare them: the same scenarios, in alternation.
     Versus(versus::Arguments),
+    /// Start servers on a prepared tree: from exec to the first answer, and to the whole tree in memory.
+    Start(start::Arguments),
     /// Be a server that answers at once with made-up replies: the floor of this machine, and of the generator.
     Floor {
         #[arg(long)]
@@ -76,11 +79,11 @@ enum Job {
         #[arg(long)]
         cpu: Option<usize>,
     },
-    /// Run a command on one CPU, and end it when its parent dies. (How `versus` starts servers.)
+    /// Run a command on some CPUs, and end it when its parent dies. (How servers are started.)
     #[command(hide = true)]
     Pinned {
         #[arg(long)]
-        cpu: usize,
+        cpus: Cpus,
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
@@ -178,13 +181,17 @@ fn run(job: Job) -> Result<()> {
             settle_process(arguments.generator_cpu(), arguments.nice())?;
             versus::run(&arguments)
         }
+        Job::Start(arguments) => {
+            settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
+            start::run(&arguments)
+        }
         Job::Floor { port, log, cpu } => {
             settle_process(cpu, None)?;
             floor::serve(SocketAddr::from(([127, 0, 0, 1], port)), log.as_deref())
         }
-        Job::Pinned { cpu, command } => {
+        Job::Pinned { cpus, command } => {
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).doing("PR_SET_PDEATHSIG")?;
-            pin(cpu)?;
+            pin(&cpus.0)?;
             let cause = Command::new(&command[0]).args(&command[1..]).exec();
             Err(BenchError::new(format!("{}: {cause}", command[0])))
         }
@@ -246,7 +253,7 @@ impl Common {
     fn publish(&self, report: &Report) -> Result<()> {
         println!("{}", report.line());
         match &self.json {
-            Some(file) => report.append_json(file),
+            Some(file) => append_json(report, file),
             None => Ok(()),
         }
     }
@@ -268,14 +275,16 @@ fn settle_process(cpu: Option<usize>, nice: Option<i32>) -> Result<()> {
     if let Some(nice) = nice {
         rustix::process::setpriority_process(None, nice).doing(format_args!("priority {nice}"))?;
     }
-    cpu.map_or(Ok(()), pin)
+    cpu.map_or(Ok(()), |cpu| pin(&[cpu]))
 }
 
-fn pin(cpu: usize) -> Result<()> {
-    if cpu >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(BenchError::new(format!("there is no CPU {cpu}")));
+fn pin(cpus: &[usize]) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in cpus {
+        if *cpu >= rustix::thread::CpuSet::MAX_CPU {
+            return Err(BenchError::new(format!("there is no CPU {cpu}")));
+        }
+        set.set(*cpu);
     }
-    let mut cpus = rustix::thread::CpuSet::new();
-    cpus.set(cpu);
-    rustix::thread::sched_setaffinity(None, &cpus).doing(format_args!("pinning to CPU {cpu}"))
+    rustix::thread::sched_setaffinity(None, &set).doing(format_args!("pinning to CPU {cpus:?}"))
 }

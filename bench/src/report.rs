@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::client::server_version;
 use crate::usage::{DISTURBED_CORES, Usage};
+use crate::watch::median;
 use crate::{Doing, Result, Target};
 
 /// Latencies beyond this are recorded as this.
@@ -159,15 +160,15 @@ impl Report {
         }
         line
     }
+}
 
-    /// Appends the report to a file of one JSON object a line.
-    pub fn append_json(&self, file: &Path) -> Result<()> {
-        let mut line = serde_json::to_string(self).doing("encoding a report")?;
-        line.push('\n');
-        let name = file.display();
-        let mut file = OpenOptions::new().create(true).append(true).open(file).doing(&name)?;
-        file.write_all(line.as_bytes()).doing(&name)
-    }
+/// Appends a report to a file of one JSON object a line.
+pub fn append_json(report: &impl Serialize, file: &Path) -> Result<()> {
+    let mut line = serde_json::to_string(report).doing("encoding a report")?;
+    line.push('\n');
+    let name = file.display();
+    let mut file = OpenOptions::new().create(true).append(true).open(file).doing(&name)?;
+    file.write_all(line.as_bytes()).doing(&name)
 }
 
 impl Latency {
@@ -199,6 +200,30 @@ impl Machine {
             cpus: read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count(),
             memory_mib: memory.trim_end_matches(" kB").parse::<u64>().unwrap_or_default() / 1024,
         }
+    }
+}
+
+/// What repeated runs of the same thing gave.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// `None` of nothing.
+    pub fn of(mut values: Vec<f64>) -> Option<Spread> {
+        if values.is_empty() {
+            return None;
+        }
+        let median = median(&mut values); // sorts them
+        Some(Spread { median, min: values[0], max: values[values.len() - 1] })
+    }
+
+    /// For a table.
+    pub fn cell(&self) -> String {
+        format!("{} ({}–{})", figure(self.median), figure(self.min), figure(self.max))
     }
 }
 

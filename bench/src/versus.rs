@@ -6,21 +6,18 @@
 //! with the same generator; runs in which other processes used the CPU are marked, and left out when enough remain.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use rustix::process::{Pid, Signal};
 
-use crate::client::Client;
 use crate::load::{self, Timing};
-use crate::report::{Machine, Report, figure, utc_now};
+use crate::report::{Machine, Report, Spread, append_json, utc_now};
 use crate::scenario::{Arrivals, Load};
+use crate::server::{Launch, Server};
 use crate::usage::DISTURBED_CORES;
-use crate::watch::{Watch, median};
+use crate::watch::Watch;
 use crate::{BenchError, Doing, Result, Target, idle, storm, watch};
 
 #[derive(Args, Clone, Debug)]
@@ -101,8 +98,6 @@ const WATCH: Watch = Watch { watchers: 1_000, rounds: 20, value_bytes: 100 };
 const IDLE: idle::Idle = idle::Idle { sessions: 10_000, at_once: 32, hold_s: 15.0, limit_s: 120 };
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(15);
-const POLL_EVERY: Duration = Duration::from_millis(50);
 
 pub fn unknown_scenario(name: &str) -> BenchError {
     let loads = Load::names().join(" ");
@@ -120,36 +115,36 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         window: Duration::try_from_secs_f64(arguments.window).doing("--window")?,
         spin: false,
     };
-    let servers = [
-        Server::start(arguments, &arguments.name_a, &arguments.a, arguments.port_a)?,
-        Server::start(arguments, &arguments.name_b, &arguments.b, arguments.port_b)?,
+    let sides = [
+        Side::start(arguments, &arguments.name_a, &arguments.a, arguments.port_a)?,
+        Side::start(arguments, &arguments.name_b, &arguments.b, arguments.port_b)?,
     ];
-    for server in &servers {
-        server.wait_until_serving()?;
-        server.warm(arguments.server_warm_up)?;
+    for side in &sides {
+        side.server.wait_until_serving(START_LIMIT)?;
+        side.warm(arguments.server_warm_up)?;
     }
     let mut results = Results::default();
     for round in 1..=arguments.rounds {
         println!("round {round} of {}", arguments.rounds);
         for (place, scenario) in scenarios.iter().enumerate() {
             let scenario = scenario.clone().with_rate(arguments.rate.or_else(|| results.half_of_slowest("wpipe")))?;
-            for (side, server) in servers.iter().enumerate() {
+            for (side, Side { server, .. }) in sides.iter().enumerate() {
                 let report =
-                    scenario.run(&server.target(), timing).doing(format_args!("{scenario:?} on {}", server.name))?;
+                    scenario.run(&server.target(), timing).doing(format_args!("{scenario:?} on {}", server.name()))?;
                 println!("{}", report.line());
                 if let Some(file) = &arguments.json {
-                    report.append_json(file)?;
+                    append_json(&report, file)?;
                 }
                 results.add(place, side, report);
             }
         }
     }
-    let summary = results.summary(arguments, &servers);
+    let summary = results.summary(arguments, &sides);
     println!("\n{summary}");
     if let Some(file) = &arguments.markdown {
         fs::write(file, &summary).doing(file.display())?;
     }
-    servers.into_iter().try_for_each(Server::stop)
+    sides.into_iter().try_for_each(Side::stop)
 }
 
 impl Scenario {
@@ -185,68 +180,26 @@ impl Scenario {
     }
 }
 
-/// A server this run started, and ends.
-struct Server {
-    name: String,
+/// A server of this comparison, and the directory that goes with it.
+struct Side {
+    server: Server,
     command: String,
-    address: SocketAddr,
     dir: PathBuf,
-    child: Child,
 }
 
-impl Server {
-    fn start(arguments: &Arguments, name: &str, template: &str, port: u16) -> Result<Server> {
+impl Side {
+    fn start(arguments: &Arguments, name: &str, template: &str, port: u16) -> Result<Side> {
         let base = arguments.data.canonicalize().doing(arguments.data.display())?;
         let dir = base.join(format!("versus-{}-{port}", std::process::id()));
-        let data = dir.join("data");
-        fs::create_dir_all(&data).doing(data.display())?;
-        let config = dir.join("zoo.cfg");
-        fs::write(&config, zoo_cfg(&data, port)).doing(config.display())?;
-        let command = template
-            .replace("{port}", &port.to_string())
-            .replace("{dir}", &data.to_string_lossy())
-            .replace("{config}", &config.to_string_lossy());
-        // Else the comparison might be with somebody else's server.
-        TcpListener::bind(("127.0.0.1", port)).doing(format_args!("port {port} for {name}"))?;
-        let log = File::create(dir.join("server.log")).doing(dir.display())?;
-        let myself = std::env::current_exe().doing("finding this program's own file")?;
-        let child = Command::new(myself)
-            .args(["pinned", "--cpu", &arguments.server_cpu.to_string(), "--", "sh", "-c", &format!("exec {command}")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().doing("server.log")?)
-            .stderr(log)
-            .spawn()
-            .doing(&command)?;
-        Ok(Server {
+        let launch = Launch {
             name: name.to_owned(),
             command: template.to_owned(),
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-            dir,
-            child,
-        })
-    }
-
-    fn wait_until_serving(&self) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            // A server that ended shows as a process without memory; its log says why.
-            match Client::connect(self.address) {
-                Ok(client) => return client.close(),
-                Err(cause) if start.elapsed() > START_LIMIT || self.ended() => {
-                    let log = fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
-                    let tail: Vec<&str> = log.lines().rev().take(15).collect();
-                    let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-                    return Err(BenchError::new(format!("{} does not serve: {cause}\n{tail}", self.name)));
-                }
-                Err(_) => std::thread::sleep(POLL_EVERY),
-            }
-        }
-    }
-
-    /// Whether the process is gone or a zombie.
-    fn ended(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['Z', 'X']))
+            port,
+            dir: dir.clone(),
+            cpus: vec![arguments.server_cpu],
+            settings: Vec::new(),
+        };
+        Ok(Side { server: launch.start()?, command: template.to_owned(), dir })
     }
 
     /// Writes, reads and a mix, as long together as asked; nothing of it counts.
@@ -258,52 +211,17 @@ impl Server {
         for name in ["wpipe", "rpipe", "mix1"] {
             let load = Load::named(name).expect("a named load");
             let timing = Timing { warm_up: Duration::ZERO, window: third, spin: false };
-            load::run(&self.target(), &load, timing).doing(format_args!("warming {} with {name}", self.name))?;
+            let name = self.server.name();
+            load::run(&self.server.target(), &load, timing).doing(format_args!("warming {name} with {}", load.name))?;
         }
         Ok(())
     }
 
-    fn target(&self) -> Target {
-        Target {
-            servers: vec![self.address],
-            server_pids: vec![self.child.id()],
-            label: self.name.clone(),
-            root: format!("/ringkeeper-bench-{}", std::process::id()),
-            keep: false,
-        }
-    }
-
-    /// Ends the process in order and removes its data.
-    fn stop(mut self) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, Signal::TERM).doing(format_args!("ending {}", self.name))?;
-        let start = Instant::now();
-        while self.child.try_wait().doing("waiting for a server to end")?.is_none() {
-            if start.elapsed() > STOP_LIMIT {
-                return Err(BenchError::new(format!("{} did not end within {STOP_LIMIT:?} of SIGTERM", self.name)));
-            }
-            std::thread::sleep(POLL_EVERY);
-        }
+    /// Ends the server in order and removes its data.
+    fn stop(self) -> Result<()> {
+        self.server.stop()?;
         fs::remove_dir_all(&self.dir).doing(self.dir.display())
     }
-}
-
-impl Drop for Server {
-    /// After a failure the data stays for a look at it, but the process does not.
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
-fn zoo_cfg(data: &Path, port: u16) -> String {
-    format!(
-        "tickTime=2000\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
-         admin.enableServer=false\n4lw.commands.whitelist=*\n",
-        data.display()
-    )
 }
 
 /// All reports, by the scenario's place and the server's side.
@@ -331,7 +249,7 @@ impl Results {
     }
 
     /// Markdown, as it stands in the project's documents.
-    fn summary(&self, arguments: &Arguments, servers: &[Server; 2]) -> String {
+    fn summary(&self, arguments: &Arguments, sides: &[Side; 2]) -> String {
         let machine = Machine::this();
         let mut text = format!(
             "Measured {} with `ringkeeper-bench versus`: {} CPUs ({}), {} MiB, Linux {}. Generator on CPU {}, both servers on CPU \
@@ -347,12 +265,12 @@ impl Results {
             arguments.warm_up,
             arguments.window,
         );
-        for (side, server) in servers.iter().enumerate() {
+        for (side, Side { server, command, .. }) in sides.iter().enumerate() {
             let runs: Vec<&Report> = self.0.values().flat_map(|sides| &sides[side]).collect();
             let version =
                 runs.iter().find_map(|run| run.server_version.clone()).unwrap_or_else(|| "unknown version".into());
             let rss = runs.iter().filter_map(|run| run.server.map(|server| server.rss_mib)).fold(0.0, f64::max);
-            text += &format!("- {}: {version}; RSS at most {rss:.0} MiB; `{}`\n", server.name, server.command);
+            text += &format!("- {}: {version}; RSS at most {rss:.0} MiB; `{}`\n", server.name(), command);
         }
         text + "\n" + &self.tables(&arguments.name_a, &arguments.name_b)
     }
@@ -427,31 +345,12 @@ fn compared(sides: &[Vec<&Report>; 2], of: impl Fn(&Report) -> Option<f64>) -> S
     format!(" {} | {} | {ratio} |", cell(&spread[0]), cell(&spread[1]))
 }
 
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Spread> {
-        if values.is_empty() {
-            return None;
-        }
-        let median = median(&mut values); // sorts them
-        Some(Spread { median, min: values[0], max: values[values.len() - 1] })
-    }
-
-    fn cell(&self) -> String {
-        format!("{} ({}–{})", figure(self.median), figure(self.min), figure(self.max))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::{Counted, latency_histogram, record_ns};
     use crate::usage::{ServerUsage, Usage};
+    use std::net::SocketAddr;
 
     fn report(scenario: &str, p50_us: u64, cpu_ms: u64, other_ms: u64) -> Report {
         let mut latency = latency_histogram();

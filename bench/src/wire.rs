@@ -32,6 +32,7 @@ impl Op {
     pub const SET_DATA: i32 = 5;
     pub const GET_CHILDREN: i32 = 8;
     pub const PING: i32 = 11;
+    pub const MULTI: i32 = 14;
     pub const CLOSE_SESSION: i32 = -11;
 }
 
@@ -52,15 +53,69 @@ pub fn connect_request(timeout_ms: i32) -> Vec<u8> {
 }
 
 pub fn create(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
-    request(Op::CREATE, |out| {
-        put_buffer(out, path.as_bytes());
-        put_buffer(out, data);
-        put_int(out, 1); // one ACL entry: everything to everybody
-        put_int(out, PERMISSIONS_ALL);
-        put_buffer(out, b"world");
-        put_buffer(out, b"anyone");
-        put_int(out, flags);
-    })
+    request(Op::CREATE, |out| put_create(path, data, flags, out))
+}
+
+fn put_create(path: &str, data: &[u8], flags: i32, out: &mut Vec<u8>) {
+    put_buffer(out, path.as_bytes());
+    put_buffer(out, data);
+    put_int(out, 1); // one ACL entry: everything to everybody
+    put_int(out, PERMISSIONS_ALL);
+    put_buffer(out, b"world");
+    put_buffer(out, b"anyone");
+    put_int(out, flags);
+}
+
+/// Several creates in one transaction.
+#[derive(Default)]
+pub struct Multi {
+    record: Vec<u8>,
+    creates: usize,
+}
+
+impl Multi {
+    pub fn new() -> Multi {
+        Multi::default()
+    }
+
+    pub fn create(&mut self, path: &str, data: &[u8]) {
+        put_multi_header(Op::CREATE, false, &mut self.record);
+        put_create(path, data, FLAG_PERSISTENT, &mut self.record);
+        self.creates += 1;
+    }
+
+    pub fn creates(&self) -> usize {
+        self.creates
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.record.len()
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        put_multi_header(-1, true, &mut self.record);
+        request(Op::MULTI, |out| out.extend_from_slice(&self.record))
+    }
+}
+
+/// | type i32 | done u8 | error i32 |
+fn put_multi_header(kind: i32, is_done: bool, out: &mut Vec<u8>) {
+    put_int(out, kind);
+    out.push(is_done.into());
+    put_int(out, -1);
+}
+
+/// Whether the answer to a multi says that so many creates succeeded.
+pub fn creates_done(mut body: &[u8], creates: usize) -> bool {
+    for _ in 0..creates {
+        let Some((header, rest)) = body.split_at_checked(9) else { return false };
+        if int_at(header, 0) != Op::CREATE || header[4] != 0 {
+            return false;
+        }
+        let Some((_path, rest)) = buffer(rest) else { return false };
+        body = rest;
+    }
+    body.len() == 9 && body[4] == 1
 }
 
 pub fn delete(path: &str) -> Vec<u8> {
@@ -351,6 +406,26 @@ mod tests {
             stamped(set_data("/g", b"xy"), 3),
             bytes("00000018 00000003 00000005 00000002 2f67 00000002 7879 ffffffff")
         );
+        let mut multi = Multi::new();
+        multi.create("/g", b"x");
+        assert_eq!(
+            stamped(multi.finish(), 3),
+            bytes(
+                "00000044 00000003 0000000e 00000001 00 ffffffff 00000002 2f67 00000001 78 00000001 0000001f
+                 00000005 776f726c64 00000006 616e796f6e65 00000000 ffffffff 01 ffffffff"
+            )
+        );
+    }
+
+    #[test]
+    fn a_multi_has_succeeded_only_when_all_of_it_says_so() {
+        let created = "00000001 00 00000000 00000002 2f67";
+        let end = "ffffffff 01 ffffffff";
+        let refused = "ffffffff 00 ffffff92 ffffff92";
+        assert!(creates_done(&bytes(&format!("{created} {created} {end}")), 2));
+        assert!(!creates_done(&bytes(&format!("{created} {end}")), 2));
+        assert!(!creates_done(&bytes(&format!("{created} {refused} {end}")), 2));
+        assert!(!creates_done(&bytes(&format!("{created} {created}")), 2));
     }
 
     #[test]

@@ -245,26 +245,65 @@ impl Builder {
             let why = format!("{:?} is not a number of kilobytes; {} is used", setting.value, setting.key.default);
             self.warn("preAllocSize", Concern::Other, &why);
         }
-        let strategy = self.text("ringkeeper.log.strategy").unwrap_or_default();
-        if strategy != "dsync" {
-            self.refuse("ringkeeper.log.strategy", &format!("{strategy} is not there yet; write dsync, or remove it"));
-        }
+        let strategy = self.log_strategy();
         let thread = match self.text("ringkeeper.logThread").as_deref() {
             Some("inline") => LogThread::Inline,
-            Some("dedicated") => {
-                self.refuse("ringkeeper.logThread", "dedicated is not there yet; write auto or inline");
-                LogThread::Auto
-            }
+            Some("dedicated") => LogThread::Dedicated,
             _ => LogThread::Auto,
         };
+        let backend = match self.text("ringkeeper.log.backend").as_deref() {
+            Some("syscalls") => LogBackend::Syscalls,
+            _ => LogBackend::Uring,
+        };
+        if (backend, thread) == (LogBackend::Syscalls, LogThread::Inline) {
+            let why = "inline would stop the server while a system call waits for the disk; with ringkeeper.log.backend=syscalls write auto or dedicated";
+            self.refuse("ringkeeper.logThread", why);
+        }
         LogSettings {
             segment_bytes: unsigned(self.int("preAllocSize")).saturating_mul(1024).max(BLOCK_BYTES),
-            strategy: LogStrategy::Dsync,
+            strategy,
             thread,
+            backend,
             batches_in_flight: self.u32("ringkeeper.log.batchesInFlight"),
             flush_warning_ms: unsigned(self.int("fsync.warningthresholdms")),
             free_min_bytes: unsigned(self.int("ringkeeper.minFreeMB")) << 20,
         }
+    }
+
+    fn log_strategy(&mut self) -> LogStrategy {
+        const KEY: &str = "ringkeeper.log.strategy";
+        let named = self.text(KEY).and_then(|name| LogStrategy::parse(&name)).unwrap_or_default();
+        let said = |key| self.settings.contains_key(key);
+        let strategy = match (self.bool("forceSync"), said(KEY), said("forceSync")) {
+            (true, true, _) if named.is_durable() => {
+                self.refuse(
+                    KEY,
+                    &format!(
+                        "{} flushes every write, and forceSync=no says that nothing is flushed; remove one of them",
+                        named.name()
+                    ),
+                );
+                named
+            }
+            (true, _, _) => LogStrategy::None,
+            (false, _, true) if !named.is_durable() => {
+                self.refuse(
+                    KEY,
+                    "none flushes nothing, and forceSync says that every write is flushed; remove one of them",
+                );
+                named
+            }
+            (false, _, _) => named,
+        };
+        if !strategy.is_durable() {
+            let key = if self.bool("forceSync") { "forceSync" } else { KEY };
+            let text = format!(
+                "{}: THE TRANSACTION LOG IS NOT FLUSHED: a power cut loses writes that were acknowledged",
+                self.place(key)
+            );
+            self.notices.push(Notice::new(Level::Error, Concern::Other, text));
+        }
+        strategy
     }
 
     fn snapshots(&mut self) -> SnapshotSettings {

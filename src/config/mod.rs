@@ -26,6 +26,8 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use ringkeeper_storage::LogStrategy;
+
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
 
@@ -109,26 +111,32 @@ pub struct SessionTimeouts {
     pub max_ms: u32,
 }
 
-/// `ringkeeper.log.strategy`: how a batch becomes durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogStrategy {
-    /// O_DIRECT writes with RWF_DSYNC.
-    Dsync,
-}
-
 /// `ringkeeper.logThread`: where the log ring is driven from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogThread {
+    /// Inline with one or two executors, of its own from three up.
     Auto,
     Inline,
+    Dedicated,
+}
+
+/// `ringkeeper.log.backend`: how the log's operations are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogBackend {
+    Uring,
+    /// One system call after the other, on a thread of its own.
+    Syscalls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     /// `preAllocSize`: the size of a segment.
     pub segment_bytes: u64,
+    /// `ringkeeper.log.strategy`, or `forceSync=no`: how a batch becomes durable.
     pub strategy: LogStrategy,
     pub thread: LogThread,
+    pub backend: LogBackend,
+    /// `ringkeeper.log.batchesInFlight`.
     pub batches_in_flight: u32,
     /// `fsync.warningthresholdms`: a flush that takes longer is warned about.
     pub flush_warning_ms: u64,

@@ -146,7 +146,20 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
         ("dataDir=/d\naudit.enable=true", "zoo.cfg:2: audit.enable: refused:"),
         ("dataDir=/d\nautopurge.purgeInterval=1w", "zoo.cfg:2: autopurge.purgeInterval: \"1w\" is not an interval;"),
         ("dataDir=/d\nringkeeper.cores=4-2", "zoo.cfg:2: ringkeeper.cores: \"4-2\" is no list of CPUs;"),
-        ("dataDir=/d\nringkeeper.log.strategy=none", "zoo.cfg:2: ringkeeper.log.strategy: none is not there yet;"),
+        ("dataDir=/d\nringkeeper.log.strategy=fsync", "zoo.cfg:2: ringkeeper.log.strategy: \"fsync\""),
+        (
+            "dataDir=/d\nforceSync=no\nringkeeper.log.strategy=dsync",
+            "zoo.cfg:3: ringkeeper.log.strategy: dsync flushes every write, and forceSync=no says that nothing is flushed;",
+        ),
+        (
+            "dataDir=/d\nforceSync=yes\nringkeeper.log.strategy=none",
+            "zoo.cfg:3: ringkeeper.log.strategy: none flushes nothing, and forceSync says that every write is flushed;",
+        ),
+        (
+            "dataDir=/d\nringkeeper.log.backend=syscalls\nringkeeper.logThread=inline",
+            "zoo.cfg:3: ringkeeper.logThread: inline would stop the server while a system call waits for the disk;",
+        ),
+        ("dataDir=/d\nringkeeper.log.batchesInFlight=9", "zoo.cfg:2: ringkeeper.log.batchesInFlight: "),
         ("dataDir=\\u12", "zoo.cfg:1: malformed \\uXXXX;"),
         ("dataDir=", "zoo.cfg:1: dataDir: is empty;"),
         (
@@ -384,7 +397,6 @@ fn clamps_and_switched_off_bounds() {
 
 #[test]
 fn unsafe_wishes_are_loud() {
-    assert!(warnings("forceSync=no")[0].contains("every write is flushed"));
     assert!(warnings("skipACL=yes")[0].contains("ACCESS CONTROL IS OFF"));
     assert!(good("skipACL=yes").auth.skip_acl);
     assert!(!good("skipACL=true").auth.skip_acl && !good("skipACL=YES").auth.skip_acl);
@@ -398,6 +410,32 @@ fn unsafe_wishes_are_loud() {
 }
 
 #[test]
+fn the_log_strategy_is_named_or_follows_from_force_sync() {
+    assert_eq!(good("").log.strategy, LogStrategy::Dsync);
+    for strategy in LogStrategy::ALL {
+        let text = format!("dataDir=/d\nringkeeper.log.strategy={}", strategy.name());
+        let (config, notices) = load(&text).unwrap();
+        assert_eq!(config.log.strategy, strategy);
+        let banner = notices.iter().any(|notice| notice.level == Level::Error && notice.text.contains("NOT FLUSHED"));
+        assert_eq!(banner, strategy == LogStrategy::None, "{notices:?}");
+    }
+    // Java: anything but `no` flushes.
+    for (text, strategy) in [
+        ("forceSync=no", LogStrategy::None),
+        ("forceSync=no\nringkeeper.log.strategy=none", LogStrategy::None),
+        ("forceSync=NO", LogStrategy::Dsync),
+        ("forceSync=yes\nringkeeper.log.strategy=buffered", LogStrategy::Buffered),
+    ] {
+        assert_eq!(load(&format!("dataDir=/d\n{text}")).unwrap().0.log.strategy, strategy, "{text}");
+    }
+    let (_, notices) = load("dataDir=/d\nforceSync=no").unwrap();
+    assert!(
+        notices.iter().any(|notice| after_file(&notice.text).contains("forceSync: THE TRANSACTION LOG")),
+        "{notices:?}"
+    );
+}
+
+#[test]
 fn own_keys() {
     let config = good(
         "ringkeeper.cores=8,0-2\nringkeeper.pin=off\nringkeeper.spinMicros=50\nringkeeper.logThread=inline\nringkeeper.reportedVersion=3.8.4-x",
@@ -406,7 +444,10 @@ fn own_keys() {
         config.runtime,
         RuntimeSettings { cpus: Some(vec![0, 1, 2, 8]), pin: Pin::Off, spin_us: Some(50), log_level: None }
     );
-    assert_eq!(config.log.thread, LogThread::Inline);
+    assert_eq!((config.log.thread, config.log.backend), (LogThread::Inline, LogBackend::Uring));
+    let log =
+        good("ringkeeper.log.backend=syscalls\nringkeeper.logThread=dedicated\nringkeeper.log.batchesInFlight=8").log;
+    assert_eq!((log.thread, log.backend, log.batches_in_flight), (LogThread::Dedicated, LogBackend::Syscalls, 8));
     assert_eq!(config.reported_version.as_deref(), Some("3.8.4-x"));
     let (config, _) =
         load_with("dataDir=/d", &[], &["-Dzookeeper.console.threshold=DEBUG", "-Dringkeeper.pin=on"]).unwrap();

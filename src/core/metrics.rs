@@ -183,6 +183,10 @@ macro_rules! metrics {
             pub fsync_threshold_exceed_count: u64,
             /// Ours: writes refused because the log has no room.
             pub writes_refused_disk_full: u64,
+            /// Ours: 1 when the log is not flushed before a write is acknowledged.
+            pub force_sync_disabled: u64,
+            /// Ours: how long the oldest write of the log that has no answer is under way, as of the last look.
+            pub log_write_in_flight_ms: u64,
 
             /// Bytes by first part of the path.
             pub read_per_namespace: PerNamespace,

@@ -19,6 +19,15 @@ pub struct Replay {
     mismatches: Vec<Zxid>,
 }
 
+/// A transaction's own digest against the tree's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestCheck {
+    /// It has none, or one that cannot be compared.
+    Untold,
+    Same,
+    Different,
+}
+
 /// What a node starts from.
 #[derive(Debug)]
 pub struct Recovered {
@@ -42,8 +51,33 @@ impl Replay {
         Ok(Replay { tree: DataTree::load(source, options)?, sessions, mismatches: Vec::new() })
     }
 
-    /// Applies one transaction of the log.
-    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+    /// A tree that came from elsewhere, with its sessions.
+    pub fn resume(tree: DataTree, sessions: impl IntoIterator<Item = (SessionId, i32)>) -> Replay {
+        Replay { tree, sessions: sessions.into_iter().collect(), mismatches: Vec::new() }
+    }
+
+    pub fn tree(&self) -> &DataTree {
+        &self.tree
+    }
+
+    /// For tools: everything of the snapshot into memory at once, and compared with what its head says.
+    pub fn move_all(&mut self) -> Result<(), LoadError> {
+        const SLICE_BYTES: usize = 1 << 20;
+        while self.tree.is_moving() {
+            if let Some(contradiction) = self.tree.move_some(SLICE_BYTES).and_then(|moved| moved.contradiction) {
+                return Err(contradiction);
+            }
+        }
+        Ok(())
+    }
+
+    /// Open sessions and their timeouts in milliseconds.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> {
+        self.sessions.iter().map(|(id, timeout_ms)| (*id, *timeout_ms))
+    }
+
+    /// Applies one transaction of the log. Says whether the tree then has the digest its leader foresaw.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<DigestCheck, DecodeError> {
         let (header, txn, digest) = decode_txn(bytes)?;
         self.tree.apply(&header, &txn, &mut Unwatched);
         match txn {
@@ -55,11 +89,14 @@ impl Replay {
             }
             _ => {}
         }
-        let comparable = digest.filter(|digest| digest.version == DIGEST_VERSION);
-        if comparable.is_some_and(|digest| digest.tree_digest != self.tree.digest() as i64) {
-            self.mismatches.push(Zxid(header.zxid as u64));
+        let Some(digest) = digest.filter(|digest| digest.version == DIGEST_VERSION) else {
+            return Ok(DigestCheck::Untold);
+        };
+        if digest.tree_digest == self.tree.digest() as i64 {
+            return Ok(DigestCheck::Same);
         }
-        Ok(())
+        self.mismatches.push(Zxid(header.zxid as u64));
+        Ok(DigestCheck::Different)
     }
 
     pub fn finish(self) -> Recovered {

@@ -227,6 +227,8 @@ pub struct EnvironmentView<'a> {
     pub memory_total_mb: u64,
     /// Our own version and commit.
     pub ringkeeper_version: &'a str,
+    /// What an acknowledged write rests on.
+    pub log_strategy: &'a str,
 }
 
 /// The four letters `cons` has for an operation. Java: `Request.op2String`, `ServerCnxn`.

@@ -329,6 +329,8 @@ fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
     // No longer Java's, but collectors written for older servers ask for it.
     writeln!(out, "zk_fsync_threshold_exceed_count\t{}", node.metrics.fsync_threshold_exceed_count)?;
     writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)?;
+    writeln!(out, "zk_ringkeeper_force_sync_disabled\t{}", node.metrics.force_sync_disabled)?;
+    writeln!(out, "zk_ringkeeper_log_write_in_flight_ms\t{}", node.metrics.log_write_in_flight_ms)?;
     writeln!(out, "zk_ringkeeper_unmoved_slots\t{}", node.unmoved_slots)
 }
 
@@ -427,9 +429,11 @@ fn environment(out: &mut String, host: &HostView<'_>) -> fmt::Result {
     }
     writeln!(out, "os.name={os_name}\nos.arch={os_arch}\nos.version={os_version}")?;
     writeln!(out, "user.name={user_name}\nuser.home={user_home}\nuser.dir={user_dir}")?;
-    let EnvironmentView { memory_free_mb, memory_max_mb, memory_total_mb, ringkeeper_version, .. } = host.environment;
+    let EnvironmentView { memory_free_mb, memory_max_mb, memory_total_mb, ringkeeper_version, log_strategy, .. } =
+        host.environment;
     writeln!(out, "os.memory.free={memory_free_mb}MB\nos.memory.max={memory_max_mb}MB")?;
-    writeln!(out, "os.memory.total={memory_total_mb}MB\nringkeeper.version={ringkeeper_version}")
+    writeln!(out, "os.memory.total={memory_total_mb}MB\nringkeeper.version={ringkeeper_version}")?;
+    writeln!(out, "ringkeeper.log.strategy={log_strategy}")
 }
 
 /// `0x` and the session id as Java prints it.

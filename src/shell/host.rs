@@ -22,6 +22,7 @@ const TRACE_MASK_DEFAULT: i64 = 306;
 pub struct Host {
     version: String,
     ringkeeper_version: String,
+    log_strategy: &'static str,
     pub trace_mask: i64,
     client_port: i32,
     data_dir: String,
@@ -48,6 +49,7 @@ impl Host {
         Host {
             version: config.reported_version.clone().unwrap_or_else(ours),
             ringkeeper_version: format!("{} {commit}", env!("CARGO_PKG_VERSION")),
+            log_strategy: config.log.strategy.name(),
             trace_mask: TRACE_MASK_DEFAULT,
             client_port: config.client.port.map_or(-1, i32::from),
             data_dir: shown(&config.directories.data),
@@ -108,6 +110,7 @@ impl Host {
                 memory_max_mb: memory.total_mb,
                 memory_total_mb: memory.total_mb,
                 ringkeeper_version: &self.ringkeeper_version,
+                log_strategy: self.log_strategy,
             },
         }
     }

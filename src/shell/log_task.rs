@@ -1,4 +1,4 @@
-//! When a batch leaves for the disk, and what its completion wakes. Owns the ring; the pipeline owns the store.
+//! When a batch leaves for the disk, and what its completion wakes. Owns the disk's driver; the pipeline owns the store.
 //!
 //! A write appends to the store's open batch and raises a flag. This task then steps back once, so that every connection
 //! that is ready right now can add to the batch, and submits: group commit without any waiting. While a batch is in flight
@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use ringkeeper_storage::Ring;
+use ringkeeper_storage::DiskDriver;
 
 use crate::shell::pipeline::PipelineHandle;
 use crate::shell::turn::Share;
@@ -20,20 +20,20 @@ const BATCHES_A_TURN: u32 = 64;
 enum Woken {
     /// The store has something to do.
     Work,
-    /// The ring has something for us.
+    /// The disk has something for us.
     Completion,
 }
 
-/// Runs until the executor ends.
-pub async fn run(pipeline: PipelineHandle, mut ring: Ring) {
+/// Runs until the executor ends, or a thread of the disk.
+pub async fn run(pipeline: PipelineHandle, mut disk: DiskDriver) {
     let work = pipeline.borrow().disk_work();
-    let readiness = ring.readiness();
+    let readiness = disk.readiness();
     let mut ops = Vec::new();
     let mut events = Vec::new();
     let mut share = Share::of(BATCHES_A_TURN);
     loop {
         // One wait lives until it is over. A wait given up in favour of work could still take the signal of a completion
-        // with it, and nobody would look at the ring again.
+        // with it, and nobody would look at the disk again.
         let mut signalled = pin!(readiness.signalled());
         let mut waiting = true;
         while waiting {
@@ -49,14 +49,15 @@ pub async fn run(pipeline: PipelineHandle, mut ring: Ring) {
                 Woken::Completion => waiting = false,
                 Woken::Work => share.done_one().await,
             }
-            if ring.completions(&mut events) > 0 {
-                pipeline.borrow_mut().take_disk_events(&mut events);
+            match disk.completions(&mut events) {
+                Ok(0) => {}
+                Ok(_) => pipeline.borrow_mut().take_disk_events(&mut events),
+                Err(ended) => return pipeline.borrow_mut().disk_lost(&ended),
             }
             pipeline.borrow_mut().poll_disk(&mut ops);
-            if !ops.is_empty() {
-                ring.submit(&mut ops);
-            }
+            disk.submit(&mut ops);
             pipeline.borrow_mut().tell_core_of_disk();
+            pipeline.borrow_mut().note_log_wait(disk.log_waits_for());
         }
     }
 }

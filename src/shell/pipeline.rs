@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ringkeeper_storage::disk::{DiskEvent, DiskOp};
-use ringkeeper_storage::{SnapshotDone, SnapshotError, Store, StoreEvent};
+use ringkeeper_storage::{DiskThreadEnded, SnapshotDone, SnapshotError, Store, StoreEvent};
 use tracing::{error, info, warn};
 
 use crate::core::metrics::Metrics;
@@ -27,6 +28,7 @@ use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
 use crate::shell::snapshot_pace::SnapshotPace;
 use crate::shell::snapshot_trigger::SnapshotTrigger;
+use crate::shell::stall::{Stall, StallWatch};
 
 pub type PipelineHandle = Rc<RefCell<Pipeline>>;
 
@@ -91,6 +93,9 @@ pub struct Pipeline {
     /// For the log line only.
     snapshot_directory: PathBuf,
     slow_flush_us: u64,
+    /// For the log line only; None: this thread.
+    log_thread: Option<&'static str>,
+    stall: StallWatch,
     fatal: Option<Fatal>,
     drained: bool,
     /// Raised when `fatal` or `drained` changes.
@@ -109,6 +114,8 @@ pub struct PipelineParts {
     pub snapshot_bytes_per_second: Option<u64>,
     /// Java: `fsync.warningthresholdms`.
     pub slow_flush_ms: u64,
+    /// The thread that writes the log, if it is not the pipeline's.
+    pub log_thread: Option<&'static str>,
 }
 
 impl Pipeline {
@@ -130,6 +137,8 @@ impl Pipeline {
             snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms * 1000,
+            log_thread: parts.log_thread,
+            stall: StallWatch::new(Duration::from_millis(parts.slow_flush_ms)),
             fatal: None,
             drained: false,
             changed: Rc::default(),
@@ -275,6 +284,7 @@ impl Pipeline {
                     self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
+                StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 // Told by whoever ends the process.
                 StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),
@@ -285,6 +295,24 @@ impl Pipeline {
             self.step(now, Input::LogDurable { through });
         }
         self.end_turn(now);
+    }
+
+    /// The disk will not answer any more.
+    pub fn disk_lost(&mut self, ended: &DiskThreadEnded) {
+        self.end_with(Fatal::LogFailed(ended.to_string()));
+    }
+
+    /// For how long the oldest write of the log is under way; the log task says so whenever it looks, at least every tick.
+    pub fn note_log_wait(&mut self, waiting: Option<Duration>) {
+        let age = waiting.unwrap_or_default();
+        self.core.metrics().log_write_in_flight_ms = age.as_millis() as u64;
+        match self.stall.look(age) {
+            None => {}
+            Some(Stall::Goes { seconds }) => error!(
+                "the disk of the transaction log has not answered a write for {seconds} s: nothing is acknowledged until it does"
+            ),
+            Some(Stall::Over { seconds }) => info!("the disk of the transaction log answers again, after {seconds} s"),
+        }
     }
 
     pub fn disk_is_idle(&self) -> bool {
@@ -534,7 +562,7 @@ impl Pipeline {
             warn!(
                 "fsync-ing the write ahead log in {} took {}ms which will adversely effect operation latency.File size is \
                  {} bytes. See the ZooKeeper troubleshooting guide",
-                std::thread::current().name().unwrap_or("rk-pipeline"),
+                self.log_thread.unwrap_or("rk-pipeline"),
                 elapsed_us / 1000,
                 self.store.stats().log_bytes
             );

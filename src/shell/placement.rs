@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
+use ringkeeper_storage::DriverKind;
 
-use crate::config::Pin;
+use crate::config::{LogBackend, LogThread, Pin};
 use crate::shell::client_listener::EXECUTORS_MAX;
 
 /// Out of reach on purpose: see `turn.rs`.
@@ -21,6 +22,9 @@ const RING_ENTRIES: usize = 256;
 
 /// A little longer than a commit takes on a fast disk: measured to take the wake-ups out of the write path.
 const AUTO_SPIN: Duration = Duration::from_micros(150);
+
+/// From this many executors up the log has a thread of its own.
+const AUTO_LOG_THREAD_CORES: usize = 3;
 
 /// Spinning needs a CPU that nobody else waits for.
 const AUTO_SPIN_CORES: usize = 3;
@@ -73,6 +77,26 @@ impl Plan {
 
     pub fn executors(&self) -> usize {
         self.cpus.len()
+    }
+
+    /// Who carries out the operations of the disk.
+    pub fn disk_driver(&self, backend: LogBackend, thread: LogThread) -> DriverKind {
+        let many = self.executors() >= AUTO_LOG_THREAD_CORES;
+        match (backend, thread) {
+            (LogBackend::Syscalls, _) => DriverKind::Syscalls,
+            (LogBackend::Uring, LogThread::Dedicated) => DriverKind::RingThread,
+            (LogBackend::Uring, LogThread::Auto) if many => DriverKind::RingThread,
+            (LogBackend::Uring, LogThread::Auto | LogThread::Inline) => DriverKind::RingInline,
+        }
+    }
+
+    /// Where the threads of the disk may run: beside the pipeline's CPU where there is one, or anywhere (empty).
+    pub fn disk_cpus(&self) -> Vec<usize> {
+        let pinned: Vec<usize> = self.cpus.iter().flatten().copied().collect();
+        match pinned.len() {
+            0 | 1 => pinned,
+            _ => pinned[1..].to_vec(),
+        }
     }
 
     /// For the banner: `2 executors, pinned to CPUs 4 5`.
@@ -169,6 +193,20 @@ mod tests {
         let refused = plan(Some(&[1, 9]), Pin::Auto, &[0, 1]).unwrap_err().to_string();
         assert!(refused.contains("CPU 9") && refused.contains("(0,1)"), "{refused}");
         assert_eq!(plan(None, Pin::On, &[]).unwrap(), [None], "an unreadable mask pins nothing");
+    }
+
+    #[test]
+    fn the_log_gets_a_thread_when_asked_for_or_when_there_are_cores_to_spare() {
+        let plan = |cpus: &[usize], pin| Plan::from_machine(Some(cpus), pin, None, &[0, 1, 2], Some(3)).unwrap();
+        let few = plan(&[0, 1], Pin::Off);
+        let many = plan(&[0, 1, 2], Pin::On);
+        let driver = |plan: &Plan, thread| plan.disk_driver(LogBackend::Uring, thread);
+        assert_eq!(driver(&few, LogThread::Auto), DriverKind::RingInline);
+        assert_eq!(driver(&few, LogThread::Dedicated), DriverKind::RingThread);
+        assert_eq!(driver(&many, LogThread::Auto), DriverKind::RingThread);
+        assert_eq!(driver(&many, LogThread::Inline), DriverKind::RingInline);
+        assert_eq!(few.disk_driver(LogBackend::Syscalls, LogThread::Auto), DriverKind::Syscalls);
+        assert_eq!((few.disk_cpus(), many.disk_cpus()), (vec![], vec![1, 2]));
     }
 
     #[test]

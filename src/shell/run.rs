@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
-use ringkeeper_storage::Ring;
+use ringkeeper_storage::DiskDriver;
 use tracing::{info, trace, warn};
 
 use crate::limits::BRIDGE_MESSAGES;
@@ -19,6 +19,7 @@ use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream
 use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
 use crate::shell::clock::Clock;
 use crate::shell::io_executor::{self, IoExecutor};
+use crate::shell::java_data;
 use crate::shell::log_task;
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
@@ -68,16 +69,18 @@ async fn serve(
     io_executors: &mut Vec<ExecutorJoinHandle<()>>,
 ) -> Result<(), ServeError> {
     let clock = Clock::start();
-    let mut opened = ringkeeper_storage::open(settings.store.clone())?;
+    let opened = ringkeeper_storage::open(settings.store.clone())?;
     banner(&settings, opened.facts());
     for note in &opened.report().notes {
         warn!("{note}");
     }
+    let mut opened = java_data::take_over(opened, &settings.store)?;
     let mut core = load(&mut opened, clock.now())?;
     let report = opened.report();
     let elapsed_ms = clock.mono_us() / 1000;
     info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
     core.metrics().dbinittime.record(elapsed_ms);
+    core.metrics().force_sync_disabled = u64::from(!settings.store.strategy.is_durable());
     core.metrics().startup_txns_loaded.record(report.records);
     let store = opened.into_store()?;
     if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {
@@ -86,7 +89,7 @@ async fn serve(
             store.stats().snapshots
         );
     }
-    let ring = Ring::new()?;
+    let disk = DiskDriver::new(settings.disk_driver, &settings.plan.disk_cpus())?;
 
     let tick = tick_period(settings.tick_ms);
     let connections = Connections::new(settings.limits, settings.sessionless_timeout_ms, clock);
@@ -130,10 +133,11 @@ async fn serve(
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         snapshot_bytes_per_second: settings.snapshot_bytes_per_second,
         slow_flush_ms: settings.slow_flush_ms,
+        log_thread: settings.disk_driver.thread_name(),
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
-        glommio::spawn_local(log_task::run(pipeline.clone(), ring)),
+        glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
         glommio::spawn_local(snapshot_task::run(pipeline.clone())),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::disk::BLOCK_BYTES;
+use crate::log::sync_strategy::LogStrategy;
 
 /// Our directory inside `dataDir` and `dataLogDir`, beside Java's `version-2`.
 pub const DIRECTORY: &str = "ringkeeper-1";
@@ -15,7 +16,9 @@ pub struct StoreConfig {
     pub data_log_dir: PathBuf,
     /// Length of a log segment. Java: `preAllocSize` (which is in KiB). Raised when it holds fewer than four batches.
     pub segment_bytes: u64,
-    /// Batches on their way to the disk at once; more are collected meanwhile.
+    /// How a batch becomes durable.
+    pub strategy: LogStrategy,
+    /// Batches on their way to the disk at once; more are collected meanwhile. 1 to 8.
     pub batches_in_flight: usize,
     /// A batch is sent at this size at the latest. One record larger than this travels alone.
     pub batch_bytes_max: usize,
@@ -42,6 +45,7 @@ impl StoreConfig {
             data_dir: data_dir.into(),
             data_log_dir: data_log_dir.into(),
             segment_bytes: 64 << 20,
+            strategy: LogStrategy::default(),
             batches_in_flight: 2,
             batch_bytes_max: 1 << 20,
             reserve_bytes: 8 << 20,

@@ -28,10 +28,13 @@ pub struct OpId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     Start,
+    /// Batches and marks.
     LogWrite,
-    LogMark,
+    LogFlush,
     LogFile,
     Prepare,
+    LogDelete,
+    LogRange,
     Snapshot,
     Purge,
 }
@@ -65,8 +68,33 @@ pub enum Access {
     Read,
     /// An existing file, to read and write.
     Write,
+    /// The same, and every write to it is on stable storage when it completes (`O_DSYNC`).
+    WriteDsync,
     /// A new file, or an old one cut to nothing.
     Create,
+}
+
+/// What the completion of a write says about stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteSync {
+    /// Nothing; unless the file was opened with [`Access::WriteDsync`].
+    None,
+    /// The bytes are there (`RWF_DSYNC`).
+    Dsync,
+    /// They are there by a flush of the file's data that was started when all of them were written, and only then. One
+    /// answer for both, see [`linked_outcome`].
+    Linked,
+}
+
+/// The answer to a write and the flush linked to it. Whatever went wrong with the write is the answer: its flush was cancelled
+/// (`ECANCELED`) because of it, or flushed something else.
+pub fn linked_outcome(write: io::Result<u64>, wanted_bytes: u64, flush: io::Result<u64>) -> io::Result<u64> {
+    match (write, flush) {
+        (Ok(bytes), Err(error)) if bytes == wanted_bytes => {
+            Err(io::Error::new(error.kind(), format!("the flush behind the write failed: {error}")))
+        }
+        (write, _) => write,
+    }
 }
 
 #[derive(Debug)]
@@ -93,20 +121,30 @@ pub enum Action {
         offset: u64,
         bytes: u64,
     },
-    /// All of `buffer`. `durable`: the completion also says that the bytes are on stable storage (`RWF_DSYNC`).
+    /// All of `buffer`.
     Write {
         file: FileId,
         offset: u64,
         buffer: Buffer,
-        durable: bool,
+        sync: WriteSync,
     },
     WriteZeroes {
         file: FileId,
         offset: u64,
         bytes: u64,
     },
+    /// Fills `buffer`, which comes back with the event, from `offset` on; shorter only at the end of the file.
+    Read {
+        file: FileId,
+        offset: u64,
+        buffer: Buffer,
+    },
     /// Data and metadata of the file, whoever wrote them.
     Sync {
+        file: FileId,
+    },
+    /// Data that was written before this was sent, and what is needed to find it again (`fdatasync`).
+    SyncData {
         file: FileId,
     },
     Rename {
@@ -130,7 +168,8 @@ impl Action {
             Action::Allocate { .. } => "allocate",
             Action::Write { .. } => "write",
             Action::WriteZeroes { .. } => "zero fill",
-            Action::Sync { .. } => "flush",
+            Action::Read { .. } => "read",
+            Action::Sync { .. } | Action::SyncData { .. } => "flush",
             Action::Rename { .. } => "rename",
             Action::Unlink { .. } => "unlink",
             Action::SyncDirectory { .. } => "directory flush",
@@ -141,9 +180,9 @@ impl Action {
 #[derive(Debug)]
 pub struct DiskEvent {
     pub id: OpId,
-    /// Bytes for writes (a short count is not an error here, but is one to the store), 0 for the rest.
+    /// Bytes for writes (a short count is not an error here, but is one to the store) and reads, 0 for the rest.
     pub result: io::Result<u64>,
-    /// The buffer of a `Write`, on its way back to be filled again.
+    /// The buffer of a `Write`, on its way back to be filled again, or that of a `Read`, as long as what was read.
     pub buffer: Option<Buffer>,
     /// From submission to completion as the backend's clock saw it; 0 where there is none.
     pub elapsed_us: u32,
@@ -241,6 +280,23 @@ impl DerefMut for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_answer_of_a_linked_pair_is_the_writes_own_if_anything_is_wrong_with_it() {
+        let error = |number| Err(io::Error::from_raw_os_error(number));
+        let number = |outcome: io::Result<u64>| outcome.map_err(|error| error.raw_os_error());
+        assert_eq!(number(linked_outcome(Ok(4096), 4096, Ok(0))), Ok(4096));
+        assert_eq!(number(linked_outcome(error(libc::EIO), 4096, error(libc::ECANCELED))), Err(Some(libc::EIO)));
+        // As a hard link would have it.
+        assert_eq!(number(linked_outcome(error(libc::EIO), 4096, Ok(0))), Err(Some(libc::EIO)));
+        for flush in [error(libc::ECANCELED), Ok(0)] {
+            assert_eq!(number(linked_outcome(Ok(512), 4096, flush)), Ok(512), "short is short");
+        }
+        for failed in [libc::EIO, libc::ECANCELED] {
+            let text = linked_outcome(Ok(4096), 4096, error(failed)).unwrap_err().to_string();
+            assert!(text.starts_with("the flush behind the write failed: "), "{text}");
+        }
+    }
 
     #[test]
     fn a_reused_buffer_never_leaks_its_former_bytes_into_padding() {

@@ -11,11 +11,6 @@ pub enum StoreError {
     #[error("{path}: locked by another server (pid {holder}): two servers must not share a data directory")]
     Locked { path: PathBuf, holder: String },
     #[error(
-        "{path}: this is a data directory of Java ZooKeeper, and ringkeeper has no data of its own beside it; importing \
-         is not done yet: point dataDir (and dataLogDir) at an empty directory, the Java files are left untouched"
-    )]
-    JavaDirectory { path: PathBuf },
-    #[error(
         "{found} lies in {path}, and {expected} has nothing of its kind: were dataDir and dataLogDir changed without moving the \
          files? Move them, or put the directories back. Nothing was changed"
     )]
@@ -31,6 +26,18 @@ pub enum StoreError {
     Log(#[from] LogError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+}
+
+impl StoreError {
+    /// The last transaction that is certainly there, where a log says so.
+    pub fn last_good(&self) -> Option<Zxid> {
+        match self {
+            StoreError::Log(LogError::Damaged { last_good, .. } | LogError::CutShort { last_good, .. }) => {
+                Some(*last_good)
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +65,22 @@ pub enum LogError {
     Full {
         file: String,
         wanted_bytes: u64,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the log does not reach back to {wanted}; {}", oldest.map_or("nothing is known of what it holds".to_owned(), |zxid| format!("it begins after {zxid}")))]
+    NotCovered { wanted: Zxid, oldest: Option<Zxid> },
+    #[error("{file}: damaged at byte {at} ({why}): what follows {last_good} cannot be read")]
+    RangeDamaged { file: String, at: u64, why: Damage, last_good: Zxid },
+    #[error("{file}: could not be read: {source}")]
+    Unreadable {
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{file}: could not be made from an older segment: {source}")]
+    NotRecycled {
+        file: String,
         #[source]
         source: io::Error,
     },

@@ -2,6 +2,7 @@
 
 use crate::Zxid;
 use crate::error::{LogError, SnapshotError};
+use crate::log::range::{LogWindow, RangeId};
 
 /// What the store tells the server.
 #[derive(Debug)]
@@ -21,6 +22,16 @@ pub enum StoreEvent {
         chunks: usize,
     },
     SnapshotEnded(Result<SnapshotDone, SnapshotError>),
+    /// A piece of a range (`Store::read_range`). Hand it back with `Store::read_on` for the next.
+    RangeRead {
+        range: RangeId,
+        window: LogWindow,
+    },
+    /// A range was read to its end, which is where the log was stable when it was asked for, if that is earlier.
+    RangeEnded {
+        range: RangeId,
+        result: Result<Zxid, LogError>,
+    },
     /// For the server's log: something went wrong that does not hurt yet.
     Trouble(String),
     /// The log is over: nothing more will ever be acknowledged. Leave the ensemble and exit non-zero.
@@ -58,6 +69,16 @@ pub struct RecoveryReport {
 pub struct StoreStats {
     pub log_bytes: u64,
     pub log_segments: usize,
+    /// Prepared and not begun, and their length.
+    pub spare_segments: usize,
+    pub spare_bytes: u64,
+    /// Segments of this life: made by zero-filling, made from old ones, and attempts that the disk refused.
+    pub segments_filled: u64,
+    pub segments_recycled: u64,
+    pub segments_refused: u64,
+    /// How often the log went on in the next segment, and how often that was not ready when it was needed.
+    pub rolls: u64,
+    pub rolls_that_waited: u64,
     pub snapshots: usize,
     pub snapshot_bytes: u64,
     pub last_snapshot_zxid: Zxid,

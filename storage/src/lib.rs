@@ -3,9 +3,10 @@
 //! ```text
 //! <dataDir>/ringkeeper-1/               <dataLogDir>/ringkeeper-1/     (the same directory unless configured apart)
 //!   lock                                  lock
-//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then zeroes: being written
-//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header and zeroes: ready, one ahead
-//!                                         log-0000000000000009.tmp   being zero-filled
+//!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then a former life's: being written
+//!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header, no batch of its own: ready, one ahead
+//!                                         log-0000000000000009.tmp   being made, from nothing or from a purged one
+//!                                         log-0000000000000007.cut-0000000100000005   a truncation that was decided
 //! ```
 //!
 //! A start reads the newest whole snapshot and the log behind it (`open`, `Opened`). In service a `Store` takes records and
@@ -15,34 +16,48 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `store.rs` | the two lives of a store: opened, in service |
-//! | `log/batch.rs`, `log/segment.rs` | the log's bytes |
+//! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
+//! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
+//! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/` | `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing; `load.rs`, `file.rs`: finding, reading |
+//! | `java/` | directories of Java servers, to read and to write |
+//! | `set_aside.rs` | making room without deleting |
+//! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
-//! | `backend/memory.rs` | a disk that forgets what was not flushed |
+//! | `backend/memory.rs`, `faulty.rs` | a disk that forgets what was not flushed; one that fails on demand |
 //!
-//! Not here, on purpose: what a record or a node means (the server's core), Java's formats. `unsafe` is in `backend/` only.
+//! Not here, on purpose: what a record or a node means (the server's core). `unsafe` is in `backend/` only.
 
 pub mod backend;
 mod config;
 pub mod disk;
 mod error;
 mod event;
+pub mod inspect;
+pub mod java;
 mod log;
 mod read;
+mod set_aside;
 mod snapshot;
 mod store;
 mod zxid;
 
-pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
+pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFacts};
+pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+pub use log::range::{LogWindow, RangeId};
+pub use log::sync_strategy::LogStrategy;
+pub use set_aside::set_aside;
 pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
-pub use store::{Opened, Store, open, open_on};
+pub use store::{Opened, Store, open, open_on, open_snapshot};
 pub use zxid::Zxid;

@@ -19,6 +19,7 @@ pub(crate) fn run(disk: &mut impl Disk, ids: &mut Ids, path: &Path, action: Acti
 }
 
 /// An open file and the piece of it that was read last.
+#[derive(Debug)]
 pub(crate) struct Reader {
     file: FileId,
     path: PathBuf,

@@ -6,6 +6,7 @@
 //! came of it, and the caller owns the loop, the thread and the clock.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -19,8 +20,10 @@ use crate::error::{LogError, SnapshotError, StoreError};
 use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
+use crate::log::range::{LogWindow, RangeId, Ranges};
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
+use crate::log::truncate;
 use crate::read::run;
 use crate::snapshot::file::{ServedSnapshot, SnapshotFile};
 use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
@@ -55,6 +58,11 @@ pub fn open_on<D: Disk>(disk: D, config: StoreConfig) -> Result<Opened<D>, Store
     Opened::recover(disk, config, StorageFacts::default(), Vec::new())
 }
 
+/// One snapshot, to be looked into: for tools. Nothing is locked and nothing changed.
+pub fn open_snapshot(path: &Path) -> Result<SnapshotFile, StoreError> {
+    load::open_by_path(&mut BlockingDisk::default(), path)
+}
+
 /// A recovered directory, unchanged so far: read it, then turn it into a `Store`.
 #[derive(Debug)]
 pub struct Opened<D: Disk = BlockingDisk> {
@@ -63,6 +71,12 @@ pub struct Opened<D: Disk = BlockingDisk> {
     config: StoreConfig,
     facts: StorageFacts,
     locks: Vec<DirectoryLock>,
+    found: Found,
+}
+
+/// What recovery found out.
+#[derive(Debug)]
+struct Found {
     report: RecoveryReport,
     snapshot: Option<Rc<SnapshotFile>>,
     kept: Vec<Kept>,
@@ -79,47 +93,40 @@ impl<D: Disk> Opened<D> {
     ) -> Result<Opened<D>, StoreError> {
         let config = config.clamped();
         let mut ids = Ids::default();
-        let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
-        refuse_misplaced(&mut disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
-        refuse_misplaced(&mut disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
-        let found = load::find(&mut disk, &mut ids, &snapshots, config.snapshot_checked_bytes)?;
-        let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid());
-        let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
-        let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
-        let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
-        let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
-        let mut notes = Vec::new();
-        let mut passed_over = found.passed_over.into_iter();
-        let scan = match (scanned, passed_over.next()) {
-            (Ok(scan), None) => scan,
-            (Ok(scan), Some((zxid, newest))) => {
-                // The state of the damaged one was stable in the log when it was written. Is it still?
-                if scan.last_zxid() < zxid {
-                    return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-                }
-                let instead = match &found.newest {
-                    Some(newest) => format!("snapshot {}", newest.zxid()),
-                    None => "the log from its beginning".to_owned(),
-                };
-                for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
-                    notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
-                }
-                scan
-            }
-            (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
-                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-            }
-            (Err(error), _) => return Err(error),
-        };
-        if scan.is_empty() && found.newest.is_none() {
-            refuse_java_directory(&mut disk, &config)?;
+        let found = look(&mut disk, &mut ids, &config, &facts)?;
+        Ok(Opened { disk, ids, config, facts, locks, found })
+    }
+
+    /// Gives up every transaction above `to`, for good, and recovers anew. `to` has to be known here, as a transaction of the
+    /// log or the state of a snapshot, and the log has to reach back to a snapshot that is not above it: if not, this fails
+    /// with `LogError::NotCovered`, and nothing has changed. A learner does this when its leader says TRUNC.
+    pub fn truncate(&mut self, to: Zxid) -> Result<(), StoreError> {
+        let Opened { disk, ids, config, facts, found, .. } = self;
+        if to == found.report.last_zxid {
+            return Ok(());
         }
-        notes.extend(found.set_aside.iter().map(ToString::to_string));
-        notes.extend(scan.notes.iter().cloned());
-        let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
-        let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
-        let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
-        Ok(Opened { disk, ids, config, facts, locks, report, snapshot, kept, unfinished, scan })
+        let oldest = found.kept.first().map(|kept| kept.zxid);
+        let not_covered = LogError::NotCovered { wanted: to, oldest };
+        if to > found.report.last_zxid {
+            return Err(not_covered.into());
+        }
+        let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+        let mut base = Zxid::ZERO;
+        for kept in found.kept.iter().rev().filter(|kept| kept.zxid <= to) {
+            if load::check(disk, ids, &snapshots, *kept)?.is_ok() {
+                base = kept.zxid;
+                break;
+            }
+        }
+        let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
+        let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs) {
+            Err(StoreError::Log(LogError::Gap { .. })) => return Err(not_covered.into()),
+            other => other?,
+        };
+        truncate::decide(disk, ids, &scan, to)?;
+        self.found = look(disk, ids, config, facts)?;
+        assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
+        Ok(())
     }
 
     pub fn facts(&self) -> &StorageFacts {
@@ -127,16 +134,21 @@ impl<D: Disk> Opened<D> {
     }
 
     pub fn report(&self) -> &RecoveryReport {
-        &self.report
+        &self.found.report
+    }
+
+    /// Where the log is read from, behind the snapshot, and where it ends: segment and byte. None: there is no log.
+    pub fn log_range(&self) -> Option<Range<(SegmentId, u64)>> {
+        Some(self.found.scan.start_place()?..self.found.scan.end_place()?)
     }
 
     pub fn snapshot_header(&self) -> Option<&SnapshotHeader> {
-        self.snapshot.as_ref().map(|snapshot| snapshot.header())
+        self.found.snapshot.as_ref().map(|snapshot| snapshot.header())
     }
 
     /// Every node of the newest valid snapshot, in the order they were written.
     pub fn for_each_node(&mut self, mut f: impl FnMut(NodeImage)) -> Result<(), StoreError> {
-        match &self.snapshot {
+        match &self.found.snapshot {
             Some(snapshot) => Ok(snapshot.for_each_node(|node| f(node.to_image()))?),
             None => Ok(()),
         }
@@ -144,13 +156,59 @@ impl<D: Disk> Opened<D> {
 
     /// The newest valid snapshot, to be read where it lies; outlives this. Damage found through it sets the file aside.
     pub fn snapshot_source(&self) -> Option<Box<dyn SnapshotSource>> {
-        let file = self.snapshot.clone()?;
+        let file = self.found.snapshot.clone()?;
         Some(Box::new(ServedSnapshot::new(file)))
     }
 
     /// Every log record above the snapshot, in order.
     pub fn replay(&mut self, f: impl FnMut(Zxid, &[u8])) -> Result<(), StoreError> {
-        self.scan.replay(&mut self.disk, &mut self.ids, f)
+        self.found.scan.replay(&mut self.disk, &mut self.ids, f)
+    }
+
+    /// Nothing was ever stored here: neither a snapshot nor a transaction.
+    pub fn is_fresh(&self) -> bool {
+        self.found.snapshot.is_none() && self.found.report.last_zxid == Zxid::ZERO
+    }
+
+    /// Makes a state that came from elsewhere the first thing that is stored here: as a snapshot, there as a whole or not at
+    /// all, and behind which the log begins. `next_chunk` is asked until it has no more. Recovers what was written.
+    ///
+    /// # Panics
+    /// When something is stored here already.
+    pub fn install(
+        mut self,
+        header: SnapshotHeader,
+        mut next_chunk: impl FnMut() -> Option<SnapshotChunk>,
+    ) -> Result<Opened<D>, StoreError> {
+        assert!(self.is_fresh(), "a state from elsewhere is installed where there is none");
+        let directory = self.config.data_dir.join(DIRECTORY);
+        let zxid = Zxid(header.zxid);
+        let proven = Durable { sequence: 0, zxid };
+        let run_nodes = self.config.snapshot_run_nodes;
+        let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, run_nodes);
+        writer.begin(header, &mut self.ids);
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        loop {
+            writer.give_turn(&mut events);
+            if !events.is_empty() {
+                match next_chunk() {
+                    Some(chunk) => writer.chunk(chunk),
+                    None => writer.finish(),
+                }
+                events.clear();
+            }
+            writer.poll(&mut self.ids, zxid, proven, &mut ops);
+            for op in ops.drain(..) {
+                writer.on_event(self.disk.run(op), &mut events);
+            }
+            for event in events.drain(..) {
+                if let StoreEvent::SnapshotEnded(ended) = event {
+                    ended?;
+                    let Opened { disk, config, facts, locks, .. } = self;
+                    return Opened::recover(disk, config, facts, locks);
+                }
+            }
+        }
     }
 
     /// Makes what was recovered final and stable. Only then may anybody be told about it.
@@ -160,17 +218,21 @@ impl<D: Disk> Opened<D> {
 
     /// The same, and the disk back.
     pub fn into_store_and_disk(self) -> Result<(Store, D), StoreError> {
-        let Opened { mut disk, mut ids, config, facts, locks, kept, unfinished, scan, .. } = self;
+        let Opened { mut disk, mut ids, config, facts, locks, found } = self;
+        let Found { kept, unfinished, scan, .. } = found;
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         for path in unfinished {
             run(&mut disk, &mut ids, &path, Action::Unlink { path: path.clone() })?;
         }
         // The name of the snapshot we start from, too, has to survive whatever comes next.
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
+        truncate::withdraw(&mut disk, &mut ids, &log)?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (run_nodes, direct) = (config.snapshot_run_nodes, facts.snapshots.direct_io);
+        let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
         let store = Store {
-            log: LogWriter::new(&config, log, facts.log.direct_io, start),
+            ranges: Ranges::new(log, writer.is_direct()),
+            log: writer,
             snapshot: SnapshotWriter::new(snapshots.clone(), direct, run_nodes),
             snapshot_directory: snapshots,
             kept,
@@ -181,6 +243,50 @@ impl<D: Disk> Opened<D> {
         };
         Ok((store, disk))
     }
+}
+
+/// Everything a start has to know, and has to refuse. Changes nothing, but completes a truncation that was decided.
+fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &StorageFacts) -> Result<Found, StoreError> {
+    let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+    let cut = truncate::finish(disk, ids, &snapshots, &log, crate::snapshot::parse_any)?;
+    refuse_misplaced(disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
+    refuse_misplaced(disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
+    let found = load::find(disk, ids, &snapshots, config.snapshot_checked_bytes)?;
+    let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid());
+    let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
+    let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
+    let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
+    let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
+    let mut notes: Vec<_> =
+        cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided")).collect();
+    let mut passed_over = found.passed_over.into_iter();
+    let scan = match (scanned, passed_over.next()) {
+        (Ok(scan), None) => scan,
+        (Ok(scan), Some((zxid, newest))) => {
+            // The state of the damaged one was stable in the log when it was written. Is it still?
+            if scan.last_zxid() < zxid {
+                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+            }
+            let instead = match &found.newest {
+                Some(newest) => format!("snapshot {}", newest.zxid()),
+                None => "the log from its beginning".to_owned(),
+            };
+            for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
+                notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
+            }
+            scan
+        }
+        (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
+            return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+        }
+        (Err(error), _) => return Err(error),
+    };
+    notes.extend(found.set_aside.iter().map(ToString::to_string));
+    notes.extend(scan.notes.iter().cloned());
+    let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
+    let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
+    let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
+    Ok(Found { report, snapshot, kept, unfinished, scan })
 }
 
 fn proof_of(snapshot: &SnapshotFile) -> Proof {
@@ -210,30 +316,26 @@ fn refuse_misplaced(
     }
 }
 
-/// Java's data must not be forgotten silently by starting with an empty tree beside it.
-fn refuse_java_directory(disk: &mut impl Disk, config: &StoreConfig) -> Result<(), StoreError> {
-    for directory in [&config.data_dir, &config.data_log_dir] {
-        let path = directory.join("version-2");
-        let files =
-            disk.list(&path).map_err(|source| StoreError::Io { path: path.clone(), operation: "list", source })?;
-        if files.iter().any(|(name, _)| name.starts_with("snapshot.") || name.starts_with("log.")) {
-            return Err(StoreError::JavaDirectory { path });
-        }
-    }
-    Ok(())
-}
-
-/// Files to delete, one at a time.
+/// Snapshots to delete, one at a time; when their names are gone for good, the log up to `log_through` goes too. So no
+/// power failure brings a snapshot back whose log is missing.
 #[derive(Debug, Default)]
 struct Purge {
     files: VecDeque<PathBuf>,
-    under_way: Option<(OpId, PathBuf)>,
+    log_through: Option<Zxid>,
+    under_way: Option<(OpId, PurgeStep)>,
+}
+
+#[derive(Debug)]
+enum PurgeStep {
+    Delete(PathBuf),
+    Flush { log_through: Zxid },
 }
 
 /// The log and the snapshots in service. Holds the directory locks: drop the ring, which waits for what is in flight, before it.
 #[derive(Debug)]
 pub struct Store {
     log: LogWriter,
+    ranges: Ranges,
     snapshot: SnapshotWriter,
     snapshot_directory: PathBuf,
     kept: Vec<Kept>,
@@ -252,6 +354,7 @@ impl Store {
 
     /// One at a time; ends with `SnapshotEnded`. Chunks of a snapshot that has failed meanwhile are dropped.
     pub fn begin_snapshot(&mut self, header: SnapshotHeader) {
+        self.log.roll_when_free();
         self.snapshot.begin(header, &mut self.ids);
     }
 
@@ -291,9 +394,24 @@ impl Store {
         for kept in self.kept.drain(..surplus) {
             self.purge.files.push_back(crate::snapshot::path(&self.snapshot_directory, kept.zxid));
         }
-        if let Some(oldest) = self.kept.first() {
-            self.purge.files.extend(self.log.purge(oldest.zxid));
-        }
+        self.purge.log_through = self.kept.first().map(|oldest| oldest.zxid);
+    }
+
+    /// Reads the records above `after` up to `through`, as far as they are stable now: a window at a time, as `RangeRead`, and
+    /// at last `RangeEnded`. Until then none of it is purged.
+    pub fn read_range(&mut self, after: Zxid, through: Zxid) -> Result<RangeId, LogError> {
+        let begin = self.log.find(after)?;
+        Ok(self.ranges.begin(after, through.min(self.log.durable().zxid), begin, &mut self.ids))
+    }
+
+    /// A window was used up; the next one may come.
+    pub fn read_on(&mut self, range: RangeId, window: LogWindow) {
+        self.ranges.go_on(range, window);
+    }
+
+    /// Whoever read a range is gone. Nothing more comes of it.
+    pub fn end_range(&mut self, range: RangeId) {
+        self.ranges.give_up(range);
     }
 
     /// What should be submitted now; seals a batch when a slot is free.
@@ -303,21 +421,28 @@ impl Store {
         if self.log.has_failed() {
             return;
         }
-        self.snapshot.poll(&mut self.ids, self.log.durable(), ops);
-        if self.purge.under_way.is_none()
-            && let Some(path) = self.purge.files.pop_front()
-        {
+        self.ranges.poll(&mut self.ids, ops);
+        self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
+        if self.purge.under_way.is_none() {
+            let (step, action) = if let Some(path) = self.purge.files.pop_front() {
+                (PurgeStep::Delete(path.clone()), Action::Unlink { path })
+            } else if let Some(log_through) = self.purge.log_through.take() {
+                (PurgeStep::Flush { log_through }, Action::SyncDirectory { path: self.snapshot_directory.clone() })
+            } else {
+                return;
+            };
             let id = self.ids.operation(Owner::Purge);
-            self.purge.under_way = Some((id, path.clone()));
-            ops.push(DiskOp { id, action: Action::Unlink { path } });
+            self.purge.under_way = Some((id, step));
+            ops.push(DiskOp { id, action });
         }
     }
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite | Owner::LogMark | Owner::LogFile | Owner::Prepare => {
+            Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
+            Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
                 if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
@@ -326,11 +451,21 @@ impl Store {
                 }
             }
             Owner::Purge => {
-                let (id, path) = self.purge.under_way.take().expect("an answer to a question");
+                let (id, step) = self.purge.under_way.take().expect("an answer to a question");
                 assert_eq!(id, event.id, "an answer to this question");
-                // A file that cannot be deleted costs space, nothing else; the next start counts it again.
-                if let Err(error) = event.result {
-                    out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                match (step, event.result) {
+                    (PurgeStep::Delete(_), Ok(_)) => {}
+                    // A file that cannot be deleted costs space, nothing else; the next start counts it again.
+                    (PurgeStep::Delete(path), Err(error)) => {
+                        out.push(StoreEvent::Trouble(format!("{}: could not be deleted: {error}", path.display())));
+                    }
+                    (PurgeStep::Flush { log_through }, Ok(_)) => self.log.purge(log_through, self.ranges.pinned()),
+                    (PurgeStep::Flush { .. }, Err(error)) => {
+                        let path = self.snapshot_directory.display();
+                        out.push(StoreEvent::Trouble(format!(
+                            "{path}: directory flush failed, nothing purged: {error}"
+                        )));
+                    }
                 }
             }
             Owner::Start => unreachable!("operations of the start are answered at once"),
@@ -353,8 +488,11 @@ impl Store {
         stats
     }
 
-    /// Every record is durable and no operation is under way: the moment to leave.
+    /// Every record is durable and no operation is under way or waiting: the moment to leave.
     pub fn is_idle(&self) -> bool {
-        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && self.purge.under_way.is_none()
+        let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
+        let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
+        let ranges_at_rest = self.ranges.is_idle() || self.log.has_failed();
+        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest && ranges_at_rest
     }
 }

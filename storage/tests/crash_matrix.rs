@@ -4,59 +4,15 @@
 
 mod rig;
 
-use rig::{Rig, SharedDisk, header, node, payload, replayed, small_config};
+use rig::history::History;
+use rig::{Rig, SharedDisk, header, payload, small_config};
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{StoreConfig, Zxid};
-
-/// What was appended, as far as it may still exist.
-#[derive(Clone, Default)]
-struct History {
-    /// The life each zxid from 1 on was written in.
-    lives: Vec<u64>,
-    /// Nothing up to here may be lost.
-    promised: u64,
-}
-
-impl History {
-    fn last(&self) -> u64 {
-        self.lives.len() as u64
-    }
-}
-
-/// Behind its mark a segment was never written: that is why a start does not look there.
-fn check_marks(disk: &SharedDisk, tag: &str) {
-    for path in disk.paths(".seg") {
-        let bytes = disk.bytes(&path);
-        let mark = &bytes[4096..];
-        assert!(mark.starts_with(b"rklogmrk"), "{tag}: {}", path.display());
-        let written_below = u64::from_le_bytes(mark[24..32].try_into().unwrap()) as usize;
-        assert!(bytes[written_below..].iter().all(|byte| *byte == 0), "{tag}: {}", path.display());
-    }
-}
 
 /// Opens, checks what is there against the history, and makes it the history.
 fn reopen(disk: &SharedDisk, config: &StoreConfig, history: &mut History, chance: &mut Chance, tag: &str) -> Rig {
     loop {
-        check_marks(disk, tag);
-        let mut opened = disk.open(config).unwrap_or_else(|error| panic!("{tag}: {error}"));
-        let snapshot = opened.snapshot_header().map_or(0, |header| header.zxid);
-        let mut nodes = 0;
-        opened
-            .for_each_node(|image| {
-                assert_eq!(image, node(nodes), "{tag}");
-                nodes += 1;
-            })
-            .unwrap();
-        let mut next = snapshot + 1;
-        for (zxid, bytes) in replayed(&mut opened) {
-            assert_eq!(zxid, next, "{tag}");
-            assert_eq!(bytes, payload(zxid, history.lives[zxid as usize - 1]), "{tag}: a record of another life");
-            next += 1;
-        }
-        let last = next - 1;
-        assert_eq!(opened.report().last_zxid, Zxid(last), "{tag}");
-        assert!(last >= history.promised, "{tag}: {last} came back, {} was acknowledged", history.promised);
-        assert!(last <= history.last(), "{tag}");
+        let (opened, last) = history.check(disk, config, tag);
         // Sometimes the power fails again, or the process is killed, while the tail is being made final.
         if chance.below(3) == 0 {
             disk.fuse.replace(Some(chance.below(12) as usize));
@@ -64,8 +20,7 @@ fn reopen(disk: &SharedDisk, config: &StoreConfig, history: &mut History, chance
         match Rig::start(disk, opened) {
             Ok(rig) => {
                 disk.fuse.replace(None);
-                history.lives.truncate(last as usize);
-                history.promised = last;
+                history.goes_on_from(last);
                 return rig;
             }
             Err(error) => {

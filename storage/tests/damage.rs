@@ -6,6 +6,7 @@ mod rig;
 use std::path::PathBuf;
 
 use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{LogError, LogRoom, SnapshotError, StoreConfig, StoreError, Zxid};
 
@@ -75,7 +76,7 @@ fn truncation_at_every_offset_loses_nothing_or_is_refused() {
                 }
                 Err(error) => {
                     damage_of(error);
-                    assert!(id < last_used, "segment {id} cut to {length}");
+                    assert!(id < last_used || length < mark, "segment {id} cut to {length}");
                     refused += 1;
                 }
             }
@@ -137,7 +138,11 @@ fn a_mark_saves_reading_and_its_loss_costs_nothing_else() {
     assert!(mark(&disk) >= end && mark(&disk) <= 44 << 10, "{} {end}", mark(&disk));
     // Behind the mark nobody looks, before it everything is seen, and without it all is looked at.
     let far = disk.fork();
-    far.damage(&segment(1), |bytes| bytes[44 << 10] = 1);
+    far.damage(&segment(1), |bytes| {
+        let at = 44 << 10;
+        bytes.copy_within(end as usize - BLOCK..end as usize, at);
+        bytes[at + 24..at + 32].copy_from_slice(&(at as u64).to_le_bytes()); // a torn batch of that place
+    });
     assert_eq!(far.open(&one_at_a_time()).unwrap().report().cut_bytes, 0);
     far.damage(&segment(1), |bytes| bytes[BLOCK] ^= 1);
     assert_eq!(far.open(&one_at_a_time()).unwrap().report().cut_bytes, BLOCK as u64);
@@ -276,11 +281,8 @@ fn a_failed_or_short_write_ends_the_log_for_good() {
         rig.store.append(Zxid(5), &payload(5, 0));
         rig.poll();
         rig.store.append(Zxid(6), &payload(6, 0));
-        if short {
-            rig.disk.memory.borrow_mut().short_write_next = Some(512);
-        } else {
-            rig.disk.memory.borrow_mut().fail_next = Some(("write", 5));
-        }
+        let fault = if short { Fault::Short(512) } else { Fault::Error(5) };
+        rig.disk.memory.borrow_mut().fail_next(|call| call.operation == "write", fault);
         rig.complete(0);
         let text = rig.failed.clone().expect("told at once");
         assert!(text.contains("takes no more writes"), "{text}");
@@ -391,8 +393,10 @@ fn every_damaged_byte_of_a_snapshot_is_noticed_and_the_older_one_used() {
 #[test]
 fn no_usable_snapshot_and_no_log_to_make_up_for_it_is_refused() {
     let mut rig = with_snapshots();
-    rig.store.purge(1);
-    rig.drain();
+    for _ in 0..5 {
+        rig.store.purge(1); // again, until none is kept to be used again
+        rig.drain();
+    }
     assert_eq!(rig.disk.paths("snapshot-"), [snapshot(20)]);
     assert!(!rig.disk.paths("log-").contains(&segment(1)));
     let disk = rig.disk.fork();

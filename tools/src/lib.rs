@@ -1,4 +1,5 @@
-//! What the developer's tools share. `bin/dev.rs` is `cargo dev`; the crash harness in `bin/crash` uses it too.
+//! What the developer's tools share. `bin/dev.rs` is `cargo dev`; the crash harness in `bin/crash` uses it too. The operators' `rk`
+//! (`bin/rk`) does not: it reads bytes with the code that wrote them.
 //!
 //!   `server`     one server under test, ringkeeper or the Java reference: start, kill, stop
 //!   `reference`  where the Java reference comes from

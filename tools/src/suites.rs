@@ -14,6 +14,8 @@ use crate::summary::Verdict;
 use crate::{Result, clients, reference, root, target};
 
 const TICK_MS: u32 = 2000;
+/// Those that promise something: `--strategy all` of the crash harness.
+const CRASH_STRATEGIES: u32 = 5;
 
 /// What a run of a suite is about.
 #[derive(Clone, Debug)]
@@ -275,13 +277,14 @@ pub fn unit() -> Verdict {
     })())
 }
 
-/// The crash harness, each round counted as a test.
+/// The crash harness, each round counted as a test; the rounds are shared out over the log strategies.
 pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
     carried_out((|| {
         let (content, text) = run_and_keep(
             Command::new("cargo")
                 .args(["run", "--quiet", "--package", "ringkeeper-tools", "--bin", "crash", "--"])
-                .args(["--rounds", &rounds.to_string(), "--port", &port.to_string(), "--binary"])
+                .args(["--strategy", "all", "--jobs", "2", "--rounds", &rounds.div_ceil(CRASH_STRATEGIES).to_string()])
+                .args(["--port", &port.to_string(), "--binary"])
                 .arg(binary)
                 .current_dir(root()),
         )?;

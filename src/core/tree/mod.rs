@@ -3,6 +3,7 @@
 //! * [`path`]: what a path is and its pieces. * [`node`]: how nodes lie in memory and how a name finds its node.
 //! * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
 //! * [`data_tree`]: the tree as readers see it. * [`apply`]: the only way it changes. * [`ephemeral`]: who owns what.
+//! * [`build`]: a tree from a list of paths, as Java's snapshots are.
 //! * [`snapshot`]: the tree as it was at one zxid, walked out in slices.
 //! * [`load`]: a tree that starts from a snapshot and serves before it is in memory. * `unmoved`: what is not there yet.
 //! * [`watch`]: who wants to hear of which path.
@@ -12,6 +13,7 @@
 
 pub mod acl;
 pub mod apply;
+pub mod build;
 pub mod data_tree;
 pub mod digest;
 pub mod digest_history;
@@ -27,6 +29,7 @@ pub mod watch;
 
 pub use acl::{AclRef, AclTable, Identity};
 pub use apply::{Applied, Change, ChangeKind, ChangeSink, ItemOutcome, Unwatched};
+pub use build::{BuildError, TreeBuilder};
 pub use data_tree::{DataTree, TreeOptions};
 pub use digest::RawStat;
 pub use load::{LoadError, Moved};

@@ -5,19 +5,20 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::view::FileView;
-use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId};
+use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
 
 const ZEROES_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 pub struct BlockingDisk {
-    files: HashMap<FileId, File>,
+    files: Arc<Mutex<HashMap<FileId, Arc<File>>>>,
     zeroes: Option<Buffer>,
 }
 
@@ -26,38 +27,45 @@ pub(crate) fn open_flags(access: Access, direct: bool) -> OFlags {
     let how = match access {
         Access::Read => OFlags::RDONLY,
         Access::Write => OFlags::RDWR,
+        Access::WriteDsync => OFlags::RDWR | OFlags::DSYNC,
         Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
     };
     how | OFlags::CLOEXEC | if direct { OFlags::DIRECT } else { OFlags::empty() }
 }
 
 impl BlockingDisk {
+    /// The same open files, for another thread.
+    pub(super) fn sharing_files(&self) -> BlockingDisk {
+        BlockingDisk { files: self.files.clone(), zeroes: None }
+    }
+
     fn perform(&mut self, action: &Action) -> io::Result<u64> {
         match action {
             Action::Open { file, path, access, direct } => {
                 let flags = open_flags(*access, *direct);
                 let opened = rustix::fs::open(path, flags, rustix::fs::Mode::from_raw_mode(0o640))?;
-                assert!(self.files.insert(*file, File::from(opened)).is_none(), "a file number is used once");
+                let known = self.files().insert(*file, Arc::new(File::from(opened)));
+                assert!(known.is_none(), "a file number is used once");
                 Ok(0)
             }
             Action::Close { file } => {
-                self.files.remove(file);
+                self.files().remove(file);
                 Ok(0)
             }
             Action::Allocate { file, offset, bytes } => {
-                match rustix::fs::fallocate(self.file(*file), FallocateFlags::empty(), *offset, *bytes) {
+                match rustix::fs::fallocate(&*self.file(*file), FallocateFlags::empty(), *offset, *bytes) {
                     Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(0),
                     Err(error) => Err(error.into()),
                 }
             }
-            Action::Write { file, offset, buffer, durable } => {
-                let flags = if *durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
-                let slices = [io::IoSlice::new(buffer)];
-                loop {
-                    match rustix::io::pwritev2(self.file(*file), &slices, *offset, flags) {
-                        Err(Errno::INTR) => {}
-                        other => return Ok(other? as u64),
+            Action::Write { file, offset, buffer, sync } => {
+                let file = self.file(*file);
+                let written = write(&file, *offset, buffer, *sync);
+                match (sync, &written) {
+                    (WriteSync::Linked, Ok(bytes)) if *bytes == buffer.len() as u64 => {
+                        linked_outcome(written, buffer.len() as u64, file.sync_data().map(|()| 0))
                     }
+                    _ => written,
                 }
             }
             Action::WriteZeroes { file, offset, bytes } => {
@@ -79,22 +87,51 @@ impl BlockingDisk {
                 result
             }
             Action::Sync { file } => self.file(*file).sync_all().map(|()| 0),
+            Action::SyncData { file } => self.file(*file).sync_data().map(|()| 0),
+            Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => fs::rename(from, to).map(|()| 0),
             Action::Unlink { path } => fs::remove_file(path).map(|()| 0),
             Action::SyncDirectory { path } => File::open(path)?.sync_all().map(|()| 0),
         }
     }
 
-    fn file(&self, file: FileId) -> &File {
-        self.files.get(&file).expect("an open file")
+    fn files(&self) -> std::sync::MutexGuard<'_, HashMap<FileId, Arc<File>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, file: FileId) -> Arc<File> {
+        self.files().get(&file).cloned().expect("an open file")
+    }
+}
+
+/// One system call; a plain one where nothing more is asked for.
+fn write(file: &File, offset: u64, bytes: &[u8], sync: WriteSync) -> io::Result<u64> {
+    loop {
+        let written = match sync {
+            WriteSync::Dsync => rustix::io::pwritev2(file, &[io::IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC),
+            WriteSync::None | WriteSync::Linked => rustix::io::pwrite(file, bytes, offset),
+        };
+        match written {
+            Err(Errno::INTR) => {}
+            other => return Ok(other? as u64),
+        }
     }
 }
 
 impl Disk for BlockingDisk {
-    fn run(&mut self, op: DiskOp) -> DiskEvent {
+    fn run(&mut self, mut op: DiskOp) -> DiskEvent {
         let started = Instant::now();
-        let result = self.perform(&op.action);
-        let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+        let result = match &mut op.action {
+            Action::Read { file, offset, buffer } => self.read(*file, *offset, buffer).map(|bytes| {
+                buffer.resize(bytes);
+                bytes as u64
+            }),
+            action => self.perform(action),
+        };
+        let buffer = match op.action {
+            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        };
         let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
         DiskEvent { id: op.id, result, buffer, elapsed_us }
     }
@@ -136,7 +173,7 @@ impl Disk for BlockingDisk {
     }
 
     fn view(&mut self, file: FileId, path: &Path, _bytes: u64) -> io::Result<FileView> {
-        FileView::map(self.file(file), path)
+        FileView::map(&self.file(file), path)
     }
 }
 

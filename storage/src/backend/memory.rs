@@ -1,16 +1,21 @@
 //! A disk in memory that keeps its promises and not one bit more: for tests and simulation.
 //!
-//! What was written but not flushed is there for readers, and after `crash` each of its sectors is there or is not, as chance
-//! has it; so is each change of a name that no directory flush covered. Operations can be held back and completed in any
-//! order, or be torn by the crash. Space can run out, and any operation can be made to fail.
+//! What was written but not flushed is there for readers, and a power cut decides about each piece of it on its own: each
+//! sector is as it was when it was last flushed, or as any write since then left it; a file is as long as it was then, or
+//! as anything since made it; each change of a name happened or not (`NameOrder`). Whether the page cache or the disk's own
+//! cache held it makes no difference to that. A durable write makes its own sectors stable and nothing else but the
+//! file's length; a flush makes the whole file stable, but not its name.
+//!
+//! `cut_power` asks for each decision, so chance can make them (`crash`), or a test goes through all of them. Space can run out.
+//! Operations that fail or hang: `backend/faulty.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId};
+use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
 
-/// What a disk writes as a whole or not at all.
+/// What most disks write as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
 
 /// Chance from a seed (splitmix64): the same seed, the same disk.
@@ -35,13 +40,27 @@ impl Chance {
     }
 }
 
+/// What a power cut may leave of changes to names that no directory flush covered. A rename is one change: no crash shows
+/// half of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameOrder {
+    /// Any of them, those that are left in their order: more than any journaling file system allows.
+    #[default]
+    AnySubset,
+    /// The first so many: a journal (ext4, XFS, btrfs).
+    Prefix,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Content {
     /// As readers see it.
     current: Vec<u8>,
-    /// As a power cut leaves it, but for the dirty sectors.
+    /// As the last flush left it.
     stable: Vec<u8>,
-    dirty: BTreeSet<usize>,
+    /// What each sector was made into since then, oldest first.
+    sectors: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// How long the file was made since then, oldest first.
+    lengths: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,19 +70,36 @@ enum NameChange {
     Rename { from: PathBuf, to: PathBuf },
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryDisk {
     contents: Vec<Content>,
     names: BTreeMap<PathBuf, usize>,
     stable_names: BTreeMap<PathBuf, usize>,
     unflushed_names: Vec<NameChange>,
     open: BTreeMap<FileId, usize>,
+    /// Of the open ones: opened with `Access::WriteDsync`.
+    dsync: BTreeSet<FileId>,
+    /// What is written as a whole or not at all.
+    pub sector_bytes: usize,
+    pub name_order: NameOrder,
     /// Bytes the whole disk may hold. None: without end.
     pub capacity_bytes: Option<u64>,
-    /// The next operation of this name (`Action::name`) fails with this error number.
-    pub fail_next: Option<(&'static str, i32)>,
-    /// The next write takes only this many bytes.
-    pub short_write_next: Option<usize>,
+}
+
+impl Default for MemoryDisk {
+    fn default() -> MemoryDisk {
+        MemoryDisk {
+            contents: Vec::new(),
+            names: BTreeMap::new(),
+            stable_names: BTreeMap::new(),
+            unflushed_names: Vec::new(),
+            open: BTreeMap::new(),
+            dsync: BTreeSet::new(),
+            sector_bytes: SECTOR_BYTES,
+            name_order: NameOrder::default(),
+            capacity_bytes: None,
+        }
+    }
 }
 
 impl MemoryDisk {
@@ -72,42 +108,73 @@ impl MemoryDisk {
         self.open.clear();
     }
 
-    /// Power fails: what was not flushed is there or not, sector by sector and name by name.
+    /// Power fails, and chance decides.
     pub fn crash(&mut self, chance: &mut Chance) {
-        for change in std::mem::take(&mut self.unflushed_names) {
-            if chance.coin() {
-                change.apply(&mut self.stable_names);
+        // Often what was written first got there and the rest did not, sometimes anything.
+        let decisions = self.decisions().len() as u64;
+        let mut prefix = chance.coin().then(|| chance.below(decisions + 1));
+        self.cut_power(|ways| match &mut prefix {
+            Some(0) => 0,
+            Some(left) => {
+                *left -= 1;
+                ways - 1
             }
+            None => chance.below(ways as u64) as usize,
+        });
+    }
+
+    /// Power fails. `choose` is asked once for each piece that no flush covered, with the number of ways it can go: 0 is as it
+    /// was when it was last flushed, the last is as it was made last.
+    pub fn cut_power(&mut self, mut choose: impl FnMut(usize) -> usize) {
+        let changes = std::mem::take(&mut self.unflushed_names);
+        let kept: Vec<bool> = match self.name_order {
+            NameOrder::AnySubset => changes.iter().map(|_| choose(2) == 1).collect(),
+            NameOrder::Prefix if changes.is_empty() => Vec::new(),
+            NameOrder::Prefix => {
+                let count = choose(changes.len() + 1);
+                (0..changes.len()).map(|index| index < count).collect()
+            }
+        };
+        for (change, _) in changes.iter().zip(kept).filter(|(_, kept)| *kept) {
+            change.apply(&mut self.stable_names);
         }
-        self.names = self.stable_names.clone();
         self.open.clear();
         for content in &mut self.contents {
-            for sector in std::mem::take(&mut content.dirty) {
-                if chance.coin() {
-                    content.make_stable(sector);
-                }
+            content.cut_power(&mut choose);
+        }
+        self.names = self.stable_names.clone();
+        for (index, content) in self.contents.iter_mut().enumerate() {
+            if !self.names.values().any(|named| *named == index) {
+                *content = Content::default(); // nobody will ever find it
             }
-            content.current = content.stable.clone();
         }
     }
 
-    /// A write that was under way when the power failed: call before `crash`.
-    pub fn tear(&mut self, op: &DiskOp, chance: &mut Chance) {
-        let Action::Write { file, offset, buffer, .. } = &op.action else {
-            return;
+    /// What `cut_power` would ask for now: the number of ways of each decision.
+    pub fn decisions(&self) -> Vec<usize> {
+        let names = match (self.name_order, self.unflushed_names.len()) {
+            (NameOrder::AnySubset, changes) => vec![2; changes],
+            (NameOrder::Prefix, 0) => Vec::new(),
+            (NameOrder::Prefix, changes) => vec![changes + 1],
         };
-        let Some(content) = self.open.get(file).map(|content| &mut self.contents[*content]) else {
-            return;
-        };
-        content.write(*offset as usize, buffer);
-        content.make_durable_by_chance(*offset as usize, buffer.len(), chance);
+        names.into_iter().chain(self.contents.iter().flat_map(Content::decisions)).collect()
     }
 
-    /// A write that was under way when only the process ended: it is there for readers, and no flush covered it.
+    /// An operation that was under way when everything stopped: it happened, and no flush covers it. A flush that was under way
+    /// made nothing certain.
     pub fn leave_unflushed(&mut self, op: &DiskOp) {
-        let Action::Write { file, offset, buffer, .. } = &op.action else { return };
-        if let Some(content) = self.open.get(file) {
-            self.contents[*content].write(*offset as usize, buffer);
+        match &op.action {
+            Action::Write { file, offset, buffer, .. } => drop(self.write(*file, *offset, buffer, false)),
+            Action::Sync { .. } | Action::SyncDirectory { .. } => {}
+            action => drop(self.perform(action)),
+        }
+    }
+
+    /// A flush failed, and the kernel forgot what it could not write: readers still see it, no later flush brings it to the disk.
+    pub fn lose_unflushed(&mut self) {
+        for content in &mut self.contents {
+            content.sectors.clear();
+            content.lengths.clear();
         }
     }
 
@@ -120,9 +187,26 @@ impl MemoryDisk {
     pub fn damage(&mut self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> bool {
         let Some(content) = self.names.get(path).map(|content| &mut self.contents[*content]) else { return false };
         how(&mut content.current);
-        content.stable.clone_from(&content.current);
-        content.dirty.clear();
+        *content = Content {
+            stable: content.current.clone(),
+            current: std::mem::take(&mut content.current),
+            ..Content::default()
+        };
         true
+    }
+
+    /// Puts a file there, behind everybody's back and for good.
+    pub fn put(&mut self, path: &Path, bytes: Vec<u8>) {
+        self.contents.push(Content { stable: bytes.clone(), current: bytes, ..Content::default() });
+        for names in [&mut self.names, &mut self.stable_names] {
+            names.insert(path.to_owned(), self.contents.len() - 1);
+        }
+    }
+
+    /// Takes a file away, behind everybody's back and for good. False when there is no such file.
+    pub fn remove(&mut self, path: &Path) -> bool {
+        self.stable_names.remove(path);
+        self.names.remove(path).is_some()
     }
 
     pub fn used_bytes(&self) -> u64 {
@@ -134,33 +218,27 @@ impl MemoryDisk {
     }
 
     fn perform(&mut self, action: &Action) -> io::Result<u64> {
-        if let Some((_, error)) = self.fail_next.take_if(|(name, _)| *name == action.name()) {
-            return Err(io::Error::from_raw_os_error(error));
-        }
         match action {
             Action::Open { file, path, access, .. } => self.open(*file, path, *access),
             Action::Close { file } => self.open.remove(file).map(|_| 0).ok_or_else(bad_file),
             Action::Allocate { file, offset, bytes } => {
                 let end = (offset + bytes) as usize;
                 self.check_space(*file, end)?;
-                let content = self.content(*file)?;
-                if content.current.len() < end {
-                    content.current.resize(end, 0);
-                    content.dirty.insert(end.div_ceil(SECTOR_BYTES) - 1);
-                }
+                self.content(*file)?.grow(end);
                 Ok(0)
             }
-            Action::Write { file, offset, buffer, durable } => {
-                let taken = self.short_write_next.take().unwrap_or(buffer.len()).min(buffer.len());
-                self.write(*file, *offset, &buffer[..taken], *durable)
+            Action::Write { file, offset, buffer, sync } => {
+                let durable = *sync == WriteSync::Dsync || self.dsync.contains(file);
+                let written = self.write(*file, *offset, buffer, durable);
+                if *sync != WriteSync::Linked {
+                    return written;
+                }
+                let flushed = self.flush(*file);
+                linked_outcome(written, buffer.len() as u64, flushed)
             }
             Action::WriteZeroes { file, offset, bytes } => self.write(*file, *offset, &vec![0; *bytes as usize], false),
-            Action::Sync { file } => {
-                let content = self.content(*file)?;
-                content.stable.clone_from(&content.current);
-                content.dirty.clear();
-                Ok(0)
-            }
+            Action::Sync { file } | Action::SyncData { file } => self.flush(*file),
+            Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
@@ -186,18 +264,25 @@ impl MemoryDisk {
             (_, None) => return Err(io::ErrorKind::NotFound.into()),
         };
         assert!(self.open.insert(file, content).is_none(), "a file number is used once");
+        if access == Access::WriteDsync {
+            self.dsync.insert(file);
+        }
+        Ok(0)
+    }
+
+    fn flush(&mut self, file: FileId) -> io::Result<u64> {
+        self.content(file)?.flush();
         Ok(0)
     }
 
     fn write(&mut self, file: FileId, offset: u64, bytes: &[u8], durable: bool) -> io::Result<u64> {
         self.check_space(file, offset as usize + bytes.len())?;
+        let sector_bytes = self.sector_bytes;
         let content = self.content(file)?;
-        content.write(offset as usize, bytes);
         if durable {
-            for sector in sectors(offset as usize, bytes.len()) {
-                content.make_stable(sector);
-                content.dirty.remove(&sector);
-            }
+            content.write_durable(sector_bytes, offset as usize, bytes);
+        } else {
+            content.write(sector_bytes, offset as usize, bytes);
         }
         Ok(bytes.len() as u64)
     }
@@ -227,9 +312,18 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
-    fn run(&mut self, op: DiskOp) -> DiskEvent {
-        let result = self.perform(&op.action);
-        let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+    fn run(&mut self, mut op: DiskOp) -> DiskEvent {
+        let result = match &mut op.action {
+            Action::Read { file, offset, buffer } => self.read(*file, *offset, buffer).map(|bytes| {
+                buffer.resize(bytes);
+                bytes as u64
+            }),
+            action => self.perform(action),
+        };
+        let buffer = match op.action {
+            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        };
         DiskEvent { id: op.id, result, buffer, elapsed_us: 0 }
     }
 
@@ -250,32 +344,75 @@ impl Disk for MemoryDisk {
 }
 
 impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
+    fn write(&mut self, sector_bytes: usize, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
+        self.grow(end);
+        self.current[offset..end].copy_from_slice(bytes);
+        for sector in sectors(sector_bytes, offset, bytes.len()) {
+            let made = piece(&self.current, sector_bytes, sector);
+            let before = self.sectors.get(&sector).and_then(|versions| versions.last());
+            let before = before.map_or_else(|| piece(&self.stable, sector_bytes, sector), Vec::as_slice);
+            // The same bytes over again change nothing; what is not there reads as zeroes.
+            let shorter = made.len().min(before.len());
+            let zeroes = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+            if made[..shorter] != before[..shorter] || !zeroes(&made[shorter..]) || !zeroes(&before[shorter..]) {
+                let mut version = made.to_vec();
+                version.resize(sector_bytes, 0);
+                self.sectors.entry(sector).or_default().push(version);
+            }
+        }
+    }
+
+    fn grow(&mut self, end: usize) {
         if self.current.len() < end {
             self.current.resize(end, 0);
+            self.lengths.push(end);
         }
+    }
+
+    fn write_durable(&mut self, sector_bytes: usize, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        self.grow(end);
+        self.lengths.clear();
+        self.stable.resize(self.current.len(), 0);
         self.current[offset..end].copy_from_slice(bytes);
-        self.dirty.extend(sectors(offset, bytes.len()));
-    }
-
-    fn make_stable(&mut self, sector: usize) {
-        let from = (sector * SECTOR_BYTES).min(self.current.len());
-        let to = (from + SECTOR_BYTES).min(self.current.len());
-        if self.stable.len() < to {
-            self.stable.resize(to, 0);
+        for sector in sectors(sector_bytes, offset, bytes.len()) {
+            self.sectors.remove(&sector);
+            let at = sector * sector_bytes..((sector + 1) * sector_bytes).min(self.current.len());
+            self.stable[at.clone()].copy_from_slice(&self.current[at]);
         }
-        self.stable[from..to].copy_from_slice(&self.current[from..to]);
     }
 
-    fn make_durable_by_chance(&mut self, offset: usize, bytes: usize, chance: &mut Chance) {
-        // Often a prefix got there, sometimes anything.
-        let prefix = chance.coin().then(|| chance.below(sectors(offset, bytes).count() as u64 + 1) as usize);
-        for (index, sector) in sectors(offset, bytes).enumerate() {
-            if prefix.map_or_else(|| chance.coin(), |prefix| index < prefix) {
-                self.make_stable(sector);
-            }
-            self.dirty.remove(&sector);
+    /// The newest of everything that waits for it, and no more: not what `lose_unflushed` took.
+    fn flush(&mut self) {
+        let mut newest = |ways: usize| ways - 1;
+        self.settle(&mut newest);
+    }
+
+    fn decisions(&self) -> Vec<usize> {
+        let length = (!self.lengths.is_empty()).then(|| self.lengths.len() + 1);
+        length.into_iter().chain(self.sectors.values().map(|versions| versions.len() + 1)).collect()
+    }
+
+    fn cut_power(&mut self, choose: &mut impl FnMut(usize) -> usize) {
+        self.settle(choose);
+        self.current.clone_from(&self.stable);
+    }
+
+    /// Decides what of it all is stable.
+    fn settle(&mut self, choose: &mut impl FnMut(usize) -> usize) {
+        let lengths = std::mem::take(&mut self.lengths);
+        if !lengths.is_empty()
+            && let Some(made) = choose(lengths.len() + 1).checked_sub(1)
+        {
+            self.stable.resize(lengths[made], 0);
+        }
+        for (sector, versions) in std::mem::take(&mut self.sectors) {
+            let Some(made) = choose(versions.len() + 1).checked_sub(1) else { continue };
+            // What lies beyond the end of the file is lost with it.
+            let from = (sector * versions[made].len()).min(self.stable.len());
+            let to = (from + versions[made].len()).min(self.stable.len());
+            self.stable[from..to].copy_from_slice(&versions[made][..to - from]);
         }
     }
 }
@@ -303,10 +440,118 @@ impl NameChange {
     }
 }
 
-fn sectors(offset: usize, bytes: usize) -> std::ops::Range<usize> {
-    offset / SECTOR_BYTES..(offset + bytes).div_ceil(SECTOR_BYTES)
+fn sectors(sector_bytes: usize, offset: usize, bytes: usize) -> std::ops::Range<usize> {
+    offset / sector_bytes..(offset + bytes).div_ceil(sector_bytes)
+}
+
+/// As much of a sector as there is.
+fn piece(bytes: &[u8], sector_bytes: usize, sector: usize) -> &[u8] {
+    let from = (sector * sector_bytes).min(bytes.len());
+    &bytes[from..(from + sector_bytes).min(bytes.len())]
 }
 
 fn bad_file() -> io::Error {
     io::Error::other("no such open file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Buffer, Ids, Owner};
+
+    struct Bench {
+        disk: MemoryDisk,
+        ids: Ids,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench { disk: MemoryDisk::default(), ids: Ids::default() }
+        }
+
+        fn run(&mut self, action: Action) {
+            self.disk.run(DiskOp { id: self.ids.operation(Owner::Start), action }).result.unwrap();
+        }
+
+        fn create(&mut self, name: &str) -> FileId {
+            let file = self.ids.file();
+            self.run(Action::Open { file, path: path(name), access: Access::Create, direct: true });
+            file
+        }
+
+        fn write(&mut self, file: FileId, offset: u64, byte: u8, durable: bool) {
+            let mut buffer = Buffer::with_capacity(SECTOR_BYTES);
+            buffer.extend_from_slice(&[byte; SECTOR_BYTES]);
+            let sync = if durable { WriteSync::Dsync } else { WriteSync::None };
+            self.run(Action::Write { file, offset, buffer, sync });
+        }
+
+        /// What `name` can look like after a power cut: the first byte of each sector.
+        fn outcomes(&self, name: &str) -> Vec<Option<Vec<u8>>> {
+            let ways = self.disk.decisions();
+            let mut outcomes: Vec<_> = (0..ways.iter().product::<usize>())
+                .map(|mut number| {
+                    let mut disk = self.disk.clone();
+                    disk.cut_power(|ways| {
+                        let choice = number % ways;
+                        number /= ways;
+                        choice
+                    });
+                    disk.bytes(&path(name)).map(|bytes| bytes.iter().step_by(SECTOR_BYTES).copied().collect())
+                })
+                .collect();
+            outcomes.sort();
+            outcomes.dedup();
+            outcomes
+        }
+    }
+
+    fn path(name: &str) -> PathBuf {
+        Path::new("/d").join(name)
+    }
+
+    #[test]
+    fn each_sector_is_as_some_write_left_it_and_what_is_flushed_stays() {
+        let mut bench = Bench::new();
+        let file = bench.create("a");
+        bench.run(Action::Allocate { file, offset: 0, bytes: 2 * SECTOR_BYTES as u64 });
+        bench.run(Action::SyncDirectory { path: PathBuf::from("/d") });
+        assert_eq!(bench.outcomes("a"), [Some(vec![]), Some(vec![0, 0])]);
+        bench.write(file, 0, 1, true);
+        assert_eq!(bench.outcomes("a"), [Some(vec![1, 0])], "a durable write takes the length with it");
+        bench.write(file, 0, 2, false);
+        bench.write(file, 0, 3, false);
+        bench.write(file, 512, 4, false);
+        let all = [[1, 0], [1, 4], [2, 0], [2, 4], [3, 0], [3, 4]].map(|bytes| Some(bytes.to_vec()));
+        assert_eq!(bench.outcomes("a"), all);
+        bench.write(file, 512, 5, true);
+        assert_eq!(bench.outcomes("a"), [[1, 5], [2, 5], [3, 5]].map(|bytes| Some(bytes.to_vec())));
+        bench.run(Action::Sync { file });
+        assert_eq!(bench.outcomes("a"), [Some(vec![3, 5])]);
+        bench.write(file, 0, 9, false);
+        bench.disk.lose_unflushed();
+        assert_eq!(bench.disk.bytes(&path("a")).unwrap()[0], 9, "seen, and never stable");
+        bench.run(Action::Sync { file });
+        bench.write(file, 512, 5, false);
+        assert_eq!(bench.disk.decisions(), [0; 0], "the same bytes over again decide nothing");
+    }
+
+    #[test]
+    fn names_are_certain_only_after_their_directory_was_flushed() {
+        let mut bench = Bench::new();
+        let file = bench.create("a");
+        bench.write(file, 0, 1, true);
+        assert_eq!(bench.outcomes("a"), [None, Some(vec![1])]);
+        bench.run(Action::Rename { from: path("a"), to: path("b") });
+        assert_eq!(bench.outcomes("b"), [None, Some(vec![1])]);
+        assert_eq!(bench.disk.decisions(), [2, 2]);
+        bench.run(Action::SyncDirectory { path: PathBuf::from("/d") });
+        bench.run(Action::Rename { from: path("b"), to: path("c") });
+        bench.run(Action::Unlink { path: path("c") });
+        assert_eq!(bench.outcomes("b"), [None, Some(vec![1])]);
+        assert_eq!(bench.outcomes("c"), [None, Some(vec![1])]);
+        assert_eq!(bench.disk.decisions(), [2, 2]);
+        bench.disk.name_order = NameOrder::Prefix;
+        assert_eq!(bench.disk.decisions(), [3]);
+    }
 }

@@ -1,7 +1,10 @@
 //! Operations on a raw io_uring: nothing here blocks the thread, short of `wait`.
 //!
 //! Every operation is one submission, the slow ones (open, rename, unlink, flush) on the kernel's own workers. Log writes go out
-//! of registered memory into registered files, with `RWF_DSYNC`: one result for write and flush, no worker in between.
+//! of registered memory into registered files, with `RWF_DSYNC`: one result for write and flush, no worker in between. A
+//! linked write is two submissions and one answer; never a hard link, which flushes after a failed write and reports success.
+//!
+//! What does not fit the submission queue waits here, in its order, and goes with the next look at the ring.
 //!
 //! The ring belongs to the thread that made it (`SINGLE_ISSUER`), and completions appear only when that thread enters the
 //! kernel (`DEFER_TASKRUN`): `completions` does so whenever the ring says that there are some. Older kernels get the ring
@@ -9,7 +12,7 @@
 //!
 //! Dropping the ring waits for what is in flight: the kernel still reads from those buffers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -17,15 +20,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, Probe, opcode, squeue, types};
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
 use super::blocking::open_flags;
 use super::glommio::Readiness;
-use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId};
+use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId, WriteSync, linked_outcome};
+
+mod setup;
+
+pub use setup::RingUnavailable;
+use setup::{build, check_operations, explain};
 
 const ENTRIES: u32 = 64;
 const REGISTERED_FILES: u32 = 16;
@@ -33,14 +41,8 @@ const REGISTERED_BUFFERS: u16 = 16;
 const ZEROES_BYTES: usize = 256 << 10;
 /// How often the kernel may ask for an operation to be sent again before that counts as its failure.
 const RETRIES: u8 = 100;
-
-/// Why there is no ring, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("io_uring is not available: {cause}. {cure}")]
-pub struct RingUnavailable {
-    pub cause: String,
-    pub cure: String,
-}
+/// When the kernel has no memory for a submission and nothing in flight that would end the wait for it.
+const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 struct OpenFile {
@@ -60,14 +62,51 @@ struct Pending {
     opening_directory: bool,
     retries_left: u8,
     started: Instant,
+    /// Of a linked write: what the write and the flush said, once they did.
+    linked_answers: [Option<i32>; 2],
+    /// Of a linked write: its halves may have reached the kernel apart, so that the flush did not wait for the write.
+    torn_apart: bool,
+}
+
+/// Which submission of an operation: user data is its index and this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Only,
+    LinkedFlush,
+}
+
+fn user_data(index: usize, half: Half) -> u64 {
+    (index as u64) << 1 | u64::from(half == Half::LinkedFlush)
 }
 
 impl Pending {
+    fn new(id: OpId, action: Action) -> Pending {
+        Pending {
+            id,
+            paths: paths_of(&action),
+            action,
+            closing: -1,
+            opening_directory: false,
+            retries_left: RETRIES,
+            started: Instant::now(),
+            linked_answers: [None; 2],
+            torn_apart: false,
+        }
+    }
+
+    /// Of a linked write: the file and how many bytes.
+    fn linked(&self) -> Option<(FileId, u64)> {
+        match &self.action {
+            Action::Write { file, buffer, sync: WriteSync::Linked, .. } => Some((*file, buffer.len() as u64)),
+            _ => None,
+        }
+    }
+
     /// Not a close: its descriptor is gone whatever it answered, and may be somebody else's by now. Not a flush: the second
     /// can be told that all is well after the first took the error with it.
     fn may_be_repeated(&self) -> bool {
         match self.action {
-            Action::Close { .. } | Action::Sync { .. } => false,
+            Action::Close { .. } | Action::Sync { .. } | Action::SyncData { .. } => false,
             Action::SyncDirectory { .. } => self.opening_directory,
             _ => true,
         }
@@ -83,13 +122,26 @@ pub struct Ring {
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
     in_flight: usize,
+    /// Of those in flight: not in the submission queue yet, and which half is wanted.
+    waiting: VecDeque<(usize, Half)>,
     files: HashMap<FileId, OpenFile>,
     free_file_slots: Vec<u32>,
     next_buffer_slot: u16,
     buffer_slots: u16,
     directories: HashMap<PathBuf, OwnedFd>,
     zeroes: Buffer,
+    doorbell: Option<Doorbell>,
 }
+
+/// An eventfd of somebody else's that ends a `wait`: always being read, on this ring.
+struct Doorbell {
+    eventfd: OwnedFd,
+    count: Box<[u8; 8]>,
+    being_read: bool,
+}
+
+/// User data of the doorbell; no operation has it.
+const DOORBELL: u64 = u64::MAX;
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -119,13 +171,22 @@ impl Ring {
             pending: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
+            waiting: VecDeque::new(),
             files: HashMap::new(),
             free_file_slots: (0..files).rev().collect(),
             next_buffer_slot: 0,
             buffer_slots,
             directories: HashMap::new(),
             zeroes,
+            doorbell: None,
         })
+    }
+
+    /// From now on `wait` also ends when this eventfd is signalled, and waits for that alone when nothing is in flight.
+    pub(super) fn listen_to(&mut self, eventfd: OwnedFd) {
+        assert!(self.doorbell.is_none(), "one doorbell");
+        self.doorbell = Some(Doorbell { eventfd, count: Box::new([0; 8]), being_read: false });
+        self.start_waiting();
     }
 
     /// Takes every operation and starts it.
@@ -137,26 +198,26 @@ impl Ring {
             if let Action::Write { buffer, .. } = &mut action {
                 self.register_buffer(buffer);
             }
-            let closing = if let Action::Close { file } = &action { self.give_up(*file) } else { -1 };
-            let paths = paths_of(&action);
-            let opening_directory =
-                matches!(&action, Action::SyncDirectory { path } if !self.directories.contains_key(path));
-            let started = Instant::now();
-            let pending = Pending { id, action, paths, closing, opening_directory, retries_left: RETRIES, started };
+            let mut pending = Pending::new(id, action);
+            match &pending.action {
+                Action::Close { file } => pending.closing = self.give_up(*file),
+                Action::SyncDirectory { path } => pending.opening_directory = !self.directories.contains_key(path),
+                _ => {}
+            }
             let index = self.free.pop().unwrap_or_else(|| {
                 self.pending.push(None);
                 self.pending.len() - 1
             });
             self.in_flight += 1;
             self.pending[index] = Some(pending);
-            self.push(index);
+            self.waiting.push_back((index, Half::Only));
         }
-        self.enter();
+        self.start_waiting();
     }
 
     /// What has completed, without waiting. Returns how many.
     pub fn completions(&mut self, out: &mut Vec<DiskEvent>) -> usize {
-        if self.in_flight == 0 {
+        if self.in_flight == 0 && self.doorbell.is_none() {
             return 0;
         }
         let (unsubmitted, work_waiting) = {
@@ -167,24 +228,34 @@ impl Ring {
             self.enter();
         }
         let before = out.len();
-        while let Some((index, result)) = self.next_completion() {
-            self.complete(index, result, out);
+        while let Some((index, half, result)) = self.next_completion() {
+            self.complete(index, half, result, out);
+        }
+        if !self.waiting.is_empty() || self.doorbell.as_ref().is_some_and(|doorbell| !doorbell.being_read) {
+            self.start_waiting();
         }
         out.len() - before
     }
 
     /// Blocks the thread until something has completed; returns at once when nothing is in flight.
     pub fn wait(&mut self) {
-        if self.in_flight == 0 || !self.ring.completion().is_empty() {
+        let nothing_to_come = self.in_flight == 0 && self.doorbell.is_none();
+        if nothing_to_come || !self.ring.completion().is_empty() {
             return;
         }
+        self.fill_queue();
         while let Err(error) = self.ring.submit_and_wait(1) {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EAGAIN | libc::EBUSY) => return, // completions first
+                Some(libc::EBUSY) => break, // completions first
+                Some(libc::EAGAIN) => {
+                    std::thread::sleep(OUT_OF_MEMORY_PAUSE);
+                    break;
+                }
                 _ => panic!("io_uring_enter: {error}"),
             }
         }
+        self.distrust_what_was_torn_apart();
     }
 
     pub fn in_flight(&self) -> usize {
@@ -202,35 +273,100 @@ impl Ring {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // The kernel is short of memory or wants completions taken first: they stay queued for the next call.
-                Some(libc::EAGAIN | libc::EBUSY) => return,
+                Some(libc::EAGAIN | libc::EBUSY) => break,
                 _ => panic!("io_uring_enter: {error}"),
             }
         }
+        self.distrust_what_was_torn_apart();
     }
 
-    fn next_completion(&mut self) -> Option<(usize, i32)> {
-        self.ring.completion().next().map(|entry| (entry.user_data() as usize, entry.result()))
+    fn next_completion(&mut self) -> Option<(usize, Half, i32)> {
+        let mut entry = self.ring.completion().next()?;
+        if entry.user_data() == DOORBELL {
+            self.doorbell.as_mut().expect("it was read").being_read = false;
+            entry = self.ring.completion().next()?;
+        }
+        let half = if entry.user_data() & 1 == 1 { Half::LinkedFlush } else { Half::Only };
+        Some(((entry.user_data() >> 1) as usize, half, entry.result()))
     }
 
-    fn push(&mut self, index: usize) {
-        let entry = self.entry(index).user_data(index as u64);
+    /// Starts what waits, as far as the kernel takes it now.
+    fn start_waiting(&mut self) {
         loop {
-            // SAFETY: what the entry points to (buffer memory, path strings, the zeroes) is owned by `self.pending[index]` or
-            // `self`, at addresses that do not move with their owners (anonymous mappings, heap), and stays there until
-            // the completion is taken: `complete` is the only place that takes a pending operation out, and `drop` waits.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
-            if pushed.is_ok() {
+            self.fill_queue();
+            self.enter();
+            let stuck = !self.ring.submission().is_empty();
+            if self.waiting.is_empty() || stuck {
+                return; // what is left goes with the next completion, or with the next operation
+            }
+        }
+    }
+
+    /// From the waiting ones into the submission queue, until either ends.
+    fn fill_queue(&mut self) {
+        while let Some((index, half)) = self.waiting.front().copied() {
+            if !self.push(index, half) {
                 return;
             }
-            self.enter();
+            self.waiting.pop_front();
         }
+        if let Some(Doorbell { eventfd, count, being_read }) = &mut self.doorbell
+            && !*being_read
+        {
+            let read =
+                opcode::Read::new(types::Fd(eventfd.as_raw_fd()), count.as_mut_ptr(), 8).build().user_data(DOORBELL);
+            // SAFETY: the eventfd and the eight bytes on the heap belong to `self.doorbell`, which is never taken out and
+            // outlives the read: `drop` waits for it.
+            *being_read = unsafe { self.ring.submission().push(&read) }.is_ok();
+        }
+    }
+
+    /// False when the submission queue has no room for all of it.
+    fn push(&mut self, index: usize, half: Half) -> bool {
+        let pending = self.pending[index].as_ref().expect("an operation that is under way");
+        let entry = match half {
+            Half::Only => self.entry(index),
+            Half::LinkedFlush => self.linked_flush(index),
+        };
+        // SAFETY: what the entries point to (buffer memory, path strings, the zeroes) is owned by `self.pending[index]` or
+        // `self`, at addresses that do not move with their owners (anonymous mappings, heap), and stays there until
+        // the completion is taken: `complete` is the only place that takes a pending operation out, and `drop` waits.
+        let pushed = unsafe {
+            match half == Half::Only && pending.linked().is_some() {
+                false => self.ring.submission().push(&entry),
+                true => {
+                    let flush = self.linked_flush(index);
+                    self.ring.submission().push_multiple(&[entry.flags(squeue::Flags::IO_LINK), flush])
+                }
+            }
+        };
+        pushed.is_ok()
+    }
+
+    /// A link ends where a submission ends. When the kernel stops in the middle of the queue, it may have stopped between a
+    /// write and its flush.
+    fn distrust_what_was_torn_apart(&mut self) {
+        if !self.ring.submission().is_empty() {
+            let pending = self.pending.iter_mut().flatten();
+            pending.filter(|pending| pending.linked().is_some()).for_each(|pending| pending.torn_apart = true);
+        }
+    }
+
+    fn linked_flush(&self, index: usize) -> squeue::Entry {
+        let pending = self.pending[index].as_ref().expect("an operation that is under way");
+        let (file, _) = pending.linked().expect("a linked write");
+        self.flush_data(file).user_data(user_data(index, Half::LinkedFlush))
+    }
+
+    fn flush_data(&self, file: FileId) -> squeue::Entry {
+        opcode::Fsync::new(self.fd(file)).flags(types::FsyncFlags::DATASYNC).build()
     }
 
     fn entry(&self, index: usize) -> squeue::Entry {
         let pending = self.pending[index].as_ref().expect("just put there");
         let path = |index: usize| pending.paths[index].as_ptr();
         let here = types::Fd(libc::AT_FDCWD);
-        match &pending.action {
+        let entry = match &pending.action {
             Action::Open { access, direct, .. } => {
                 opcode::OpenAt::new(here, path(0)).flags(open_flags(*access, *direct).bits() as i32).mode(0o640).build()
             }
@@ -238,8 +374,8 @@ impl Ring {
             Action::Allocate { file, offset, bytes } => {
                 opcode::Fallocate::new(self.fd(*file), *bytes).offset(*offset).build()
             }
-            Action::Write { file, offset, buffer, durable } => {
-                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
+            Action::Write { file, offset, buffer, sync } => {
+                let flags = if *sync == WriteSync::Dsync { libc::RWF_DSYNC } else { 0 };
                 let bytes = u32::try_from(buffer.len()).expect("a buffer is bounded");
                 match (buffer.registered, self.files[file].registered) {
                     (Some((ring, slot)), Some(file)) if ring == self.number => {
@@ -254,11 +390,17 @@ impl Ring {
                     }
                 }
             }
+            Action::Read { file, offset, buffer } => {
+                let bytes = u32::try_from(buffer.len()).expect("a buffer is bounded");
+                // The kernel alone touches this memory until the completion hands the buffer out again.
+                opcode::Read::new(self.fd(*file), buffer.as_ptr().cast_mut(), bytes).offset(*offset).build()
+            }
             Action::WriteZeroes { file, offset, bytes } => {
                 let bytes = (*bytes).min(self.zeroes.len() as u64) as u32;
                 opcode::Write::new(self.fd(*file), self.zeroes.as_ptr(), bytes).offset(*offset).build()
             }
             Action::Sync { file } => opcode::Fsync::new(self.fd(*file)).build(),
+            Action::SyncData { file } => self.flush_data(*file),
             Action::Rename { .. } => opcode::RenameAt::new(here, path(0), here, path(1)).build(),
             Action::Unlink { .. } => opcode::UnlinkAt::new(here, path(0)).build(),
             Action::SyncDirectory { .. } if pending.opening_directory => opcode::OpenAt::new(here, path(0))
@@ -266,16 +408,33 @@ impl Ring {
                 .mode(Mode::empty().bits())
                 .build(),
             Action::SyncDirectory { path } => opcode::Fsync::new(types::Fd(self.directories[path].as_raw_fd())).build(),
-        }
+        };
+        entry.user_data(user_data(index, Half::Only))
     }
 
-    fn complete(&mut self, index: usize, result: i32, out: &mut Vec<DiskEvent>) {
+    fn complete(&mut self, index: usize, half: Half, result: i32, out: &mut Vec<DiskEvent>) {
         let pending = self.pending[index].as_mut().expect("an operation completes once");
-        let interrupted = result == -libc::EAGAIN || result == -libc::EINTR;
-        if interrupted && pending.retries_left > 0 && pending.may_be_repeated() {
+        let interrupted = |result| result == -libc::EAGAIN || result == -libc::EINTR;
+        let mut repeat = interrupted(result) && pending.may_be_repeated();
+        let mut answer = from_kernel(result);
+        if let Some((_, wanted_bytes)) = pending.linked() {
+            pending.linked_answers[usize::from(half == Half::LinkedFlush)] = Some(result);
+            let [Some(written), Some(flushed)] = pending.linked_answers else { return };
+            let both_well = written as i64 == wanted_bytes as i64 && flushed == 0;
+            if both_well && std::mem::take(&mut pending.torn_apart) {
+                pending.linked_answers[1] = None;
+                self.waiting.push_back((index, Half::LinkedFlush)); // this one surely comes behind the write
+                self.start_waiting();
+                return;
+            }
+            repeat = interrupted(written) && flushed == -libc::ECANCELED;
+            answer = linked_outcome(from_kernel(written), wanted_bytes, from_kernel(flushed));
+        }
+        if repeat && pending.retries_left > 0 {
             pending.retries_left -= 1; // nothing was done, or only what will now be done over
-            self.push(index);
-            self.enter();
+            pending.linked_answers = [None; 2];
+            self.waiting.push_back((index, Half::Only));
+            self.start_waiting();
             return;
         }
         if let Action::SyncDirectory { path } = &pending.action
@@ -286,15 +445,15 @@ impl Ring {
             let directory = unsafe { OwnedFd::from_raw_fd(result) };
             // Another flush of it may have been first, and be under way on its descriptor.
             self.directories.entry(path.clone()).or_insert(directory);
-            self.push(index);
-            self.enter();
+            self.waiting.push_back((index, Half::Only));
+            self.start_waiting();
             return;
         }
         let Pending { id, action, started, .. } = self.pending[index].take().expect("looked at above");
         self.free.push(index);
         self.in_flight -= 1;
         let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
-        let mut result = if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as u64) };
+        let mut result = answer;
         let mut buffer = None;
         match action {
             Action::Open { file, .. } => {
@@ -316,6 +475,10 @@ impl Ring {
                 }
             }
             Action::Write { buffer: written, .. } => buffer = Some(written),
+            Action::Read { buffer: mut read, .. } => {
+                read.resize(*result.as_ref().unwrap_or(&0) as usize);
+                buffer = Some(read);
+            }
             _ => {}
         }
         out.push(DiskEvent { id, result, buffer, elapsed_us });
@@ -370,12 +533,27 @@ impl Ring {
     }
 }
 
+fn from_kernel(result: i32) -> io::Result<u64> {
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as u64) }
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Our own state is not to be trusted with another wait. What the kernel may still read or write stays mapped.
+            std::mem::forget((std::mem::take(&mut self.pending), self.doorbell.take()));
+            std::mem::forget(std::mem::replace(&mut self.zeroes, Buffer::with_capacity(1)));
+            return;
+        }
         let mut events = Vec::new();
         while self.in_flight > 0 {
             self.wait();
             self.completions(&mut events);
+        }
+        while let Some(Doorbell { eventfd, being_read: true, .. }) = &self.doorbell {
+            let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+            self.wait();
+            let _ = self.next_completion(); // nothing else is under way, and it is not read again
         }
     }
 }
@@ -392,226 +570,5 @@ fn paths_of(action: &Action) -> Vec<CString> {
     }
 }
 
-/// The best ring this kernel makes.
-fn build() -> io::Result<IoUring> {
-    let deferred = IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(ENTRIES);
-    let invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
-    let cooperative = match deferred {
-        Err(error) if invalid(&error) => IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(ENTRIES),
-        other => other,
-    };
-    match cooperative {
-        Err(error) if invalid(&error) => IoUring::builder().build(ENTRIES),
-        other => other,
-    }
-}
-
-fn check_operations(ring: &IoUring) -> Result<(), RingUnavailable> {
-    let wanted = [
-        (opcode::OpenAt::CODE, "openat"),
-        (opcode::Close::CODE, "close"),
-        (opcode::Fallocate::CODE, "fallocate"),
-        (opcode::Write::CODE, "write"),
-        (opcode::WriteFixed::CODE, "write_fixed"),
-        (opcode::Fsync::CODE, "fsync"),
-        (opcode::RenameAt::CODE, "renameat"),
-        (opcode::UnlinkAt::CODE, "unlinkat"),
-    ];
-    let mut probe = Probe::new();
-    let known = ring.submitter().register_probe(&mut probe).is_ok();
-    match wanted.iter().find(|(code, _)| !known || !probe.is_supported(*code)) {
-        None => Ok(()),
-        Some((_, name)) => Err(RingUnavailable {
-            cause: format!("this kernel's io_uring has no {name}"),
-            cure: "Linux 5.11 is the oldest that will do, 6.1 the oldest that is recommended".to_owned(),
-        }),
-    }
-}
-
-fn explain(error: &io::Error) -> RingUnavailable {
-    let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let (cause, cure) = match (error.raw_os_error(), switch.trim()) {
-        (Some(libc::EPERM), "2") => (
-            "it is switched off for everybody (kernel.io_uring_disabled=2)".to_owned(),
-            "As root: sysctl kernel.io_uring_disabled=0, and the same in /etc/sysctl.d",
-        ),
-        (Some(libc::EPERM), "1") => (
-            "it is switched off for this user (kernel.io_uring_disabled=1)".to_owned(),
-            "As root: put the server's group id into kernel.io_uring_group, or set kernel.io_uring_disabled=0",
-        ),
-        (Some(libc::EPERM | libc::EACCES), _) => (
-            "a security policy forbids it (seccomp; the default of Docker, containerd and Podman)".to_owned(),
-            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
-        ),
-        (Some(libc::ENOSYS), _) => (
-            "the kernel was built without it, or a security policy hides it".to_owned(),
-            "Use Linux 5.11 or newer with CONFIG_IO_URING, or a seccomp profile that allows the io_uring_* calls",
-        ),
-        (Some(libc::ENOMEM), _) => (
-            "the limit on locked memory is too small".to_owned(),
-            "Raise it: LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited",
-        ),
-        (Some(libc::EMFILE | libc::ENFILE), _) => {
-            ("too many open files".to_owned(), "Raise the limit: LimitNOFILE=1048576 in the systemd unit, or ulimit -n")
-        }
-        _ => (error.to_string(), "Look for io_uring in the kernel's and the container's settings"),
-    };
-    RingUnavailable { cause, cure: cure.to_owned() }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::{Access, Ids, Owner};
-
-    struct Bench {
-        ring: Ring,
-        ids: Ids,
-        directory: tempfile::TempDir,
-    }
-
-    impl Bench {
-        fn new() -> Bench {
-            Bench { ring: Ring::new().unwrap(), ids: Ids::default(), directory: tempfile::tempdir().unwrap() }
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.directory.path().join(name)
-        }
-
-        /// All at once; answers in the order of the questions.
-        fn run(&mut self, actions: Vec<Action>) -> Vec<DiskEvent> {
-            let count = actions.len();
-            let mut ops: Vec<_> =
-                actions.into_iter().map(|action| DiskOp { id: self.ids.operation(Owner::Start), action }).collect();
-            self.ring.submit(&mut ops);
-            let mut events = Vec::new();
-            while events.len() < count {
-                self.ring.wait();
-                self.ring.completions(&mut events);
-            }
-            assert_eq!(self.ring.in_flight(), 0);
-            events.sort_by_key(|event| event.id.serial);
-            events
-        }
-
-        fn create(&mut self, name: &str, direct: bool) -> FileId {
-            let (file, path) = (self.ids.file(), self.path(name));
-            let events = self.run(vec![Action::Open { file, path, access: Access::Create, direct }]);
-            assert!(events[0].result.is_ok(), "{events:?}");
-            file
-        }
-    }
-
-    fn buffer(byte: u8, bytes: usize) -> Buffer {
-        let mut buffer = Buffer::with_capacity(bytes);
-        buffer.extend_from_slice(&vec![byte; bytes]);
-        buffer.reused = true;
-        buffer
-    }
-
-    #[test]
-    fn every_operation_does_what_it_says() {
-        let mut bench = Bench::new();
-        let file = bench.create("a", true);
-        let events = bench.run(vec![Action::Allocate { file, offset: 0, bytes: 64 << 10 }]);
-        assert!(events[0].result.is_ok(), "{events:?}");
-        let written = bench.run(vec![
-            Action::Write { file, offset: 0, buffer: buffer(1, 8192), durable: true },
-            Action::Write { file, offset: 8192, buffer: buffer(2, 4096), durable: false },
-            Action::WriteZeroes { file, offset: 12288, bytes: 4096 },
-        ]);
-        let counts: Vec<_> = written.iter().map(|event| event.result.as_ref().unwrap()).collect();
-        assert_eq!(counts, [&8192, &4096, &4096]);
-        let came_back = written[0].buffer.as_ref().unwrap();
-        assert_eq!((came_back.len(), came_back[0]), (8192, 1));
-        assert!(bench.ring.buffer_slots == 0 || came_back.registered.is_some(), "it will be used again");
-        let (from, to, path) = (bench.path("a"), bench.path("b"), bench.directory.path().to_owned());
-        // Two flushes of a directory that is not open yet: both are flushes.
-        let path_too = path.clone();
-        for actions in [
-            vec![Action::Sync { file }, Action::Rename { from, to: to.clone() }],
-            vec![Action::SyncDirectory { path }, Action::SyncDirectory { path: path_too }, Action::Close { file }],
-        ] {
-            let events = bench.run(actions);
-            assert!(events.iter().all(|event| matches!(event.result, Ok(0))), "{events:?}");
-        }
-        let bytes = std::fs::read(&to).unwrap();
-        assert_eq!(bytes.len(), 64 << 10);
-        let runs = [(0..8192, 1), (8192..12288, 2), (12288..64 << 10, 0)];
-        assert!(runs.into_iter().all(|(range, byte)| bytes[range].iter().all(|found| *found == byte)));
-        assert!(bench.run(vec![Action::Unlink { path: to.clone() }])[0].result.is_ok());
-        assert!(!to.exists());
-    }
-
-    #[test]
-    fn failures_come_back_as_what_they_are() {
-        let mut bench = Bench::new();
-        let file = bench.ids.file();
-        let nowhere = bench.path("no/where");
-        let events = bench.run(vec![
-            Action::Open { file, path: nowhere.clone(), access: Access::Write, direct: false },
-            Action::Unlink { path: nowhere.clone() },
-            Action::Rename { from: nowhere.clone(), to: bench.path("b") },
-            Action::SyncDirectory { path: nowhere },
-        ]);
-        for event in events {
-            assert_eq!(event.result.unwrap_err().kind(), io::ErrorKind::NotFound);
-        }
-        let direct = bench.create("direct", true);
-        let write = Action::Write { file: direct, offset: 100, buffer: buffer(1, 4096), durable: true };
-        let event = bench.run(vec![write]).remove(0);
-        assert_eq!(event.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
-        assert_eq!(event.buffer.unwrap().len(), 4096, "the buffer comes back from a failure, too");
-    }
-
-    #[test]
-    fn an_interrupted_close_or_flush_is_not_repeated_and_a_write_is() {
-        let mut bench = Bench::new();
-        let file = bench.create("a", false);
-        let elsewhere = std::fs::File::create(bench.path("b")).unwrap(); // took over the number of the closed one
-        let closed = bench.ids.file();
-        for (action, repeated) in [
-            (Action::Close { file: closed }, false),
-            (Action::Sync { file }, false),
-            (Action::Write { file, offset: 0, buffer: buffer(1, 4096), durable: true }, true),
-        ] {
-            let id = bench.ids.operation(Owner::Start);
-            let (paths, closing, started) = (Vec::new(), elsewhere.as_raw_fd(), Instant::now());
-            let retries_left = RETRIES;
-            let pending = Pending { id, action, paths, closing, opening_directory: false, retries_left, started };
-            let index = bench.ring.pending.len();
-            bench.ring.pending.push(Some(pending));
-            bench.ring.in_flight += 1;
-            let mut events = Vec::new();
-            bench.ring.complete(index, -libc::EINTR, &mut events);
-            assert_eq!(bench.ring.in_flight, usize::from(repeated));
-            while bench.ring.in_flight() > 0 {
-                bench.ring.wait();
-                bench.ring.completions(&mut events);
-            }
-            assert_eq!(events[0].result.is_ok(), repeated);
-        }
-        elsewhere.sync_all().unwrap();
-    }
-
-    #[test]
-    fn dropping_the_ring_waits_for_what_is_in_flight() {
-        let mut bench = Bench::new();
-        let file = bench.create("a", false);
-        let write = Action::Write { file, offset: 0, buffer: buffer(9, 1 << 20), durable: true };
-        bench.ring.submit(&mut vec![DiskOp { id: bench.ids.operation(Owner::Start), action: write }]);
-        let Bench { ring, directory, .. } = bench;
-        drop(ring);
-        assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), vec![9; 1 << 20]);
-    }
-
-    #[test]
-    fn no_ring_comes_with_a_cause_and_a_cure() {
-        for (error, cause) in [(libc::ENOMEM, "locked memory"), (libc::ENOSYS, "kernel"), (libc::EMFILE, "open files")]
-        {
-            let text = explain(&io::Error::from_raw_os_error(error)).to_string();
-            assert!(text.starts_with("io_uring is not available: ") && text.contains(cause), "{text}");
-        }
-    }
-}
+mod tests;

@@ -16,21 +16,14 @@ use std::path::PathBuf;
 
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
-use super::segment::{FIRST_BATCH_AT, MARK_AT, SegmentId, SegmentKind, encode_mark};
+use super::segment::{FIRST_BATCH_AT, MARK_AT, Mark, SegmentId, SegmentKind, encode_mark};
+use super::span::{self, Place, Span};
+use super::sync_strategy::{Failure, Flights, LogStrategy};
 use crate::Zxid;
 use crate::config::StoreConfig;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
 use crate::error::LogError;
 use crate::event::{LogRoom, StoreEvent, StoreStats};
-
-/// A segment that holds batches or will: for purging and for the figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    pub id: SegmentId,
-    /// The last zxid before its first batch. None: older than what the start had to look at.
-    pub begins_after: Option<Zxid>,
-    pub bytes: u64,
-}
 
 /// A segment that was prepared and not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +38,7 @@ pub struct Empty {
 pub struct LogStart {
     pub current: SegmentId,
     pub capacity: u64,
-    /// The next batch goes here; from here on the segment is zeroes.
+    /// The next batch goes here; from here on nothing in the segment passes for a batch of it.
     pub at: u64,
     /// Below this the segment's mark lets batches go; 0 when the mark has to be written anew.
     pub mark: u64,
@@ -73,20 +66,23 @@ struct Segment {
     handle: Handle,
 }
 
-#[derive(Debug)]
-struct InFlight {
-    id: OpId,
-    file: FileId,
-    segment: SegmentId,
-    link: Link,
-    bytes: u64,
-    records: u32,
-    done: Option<u32>,
+/// What is on its way to the disk.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    Batch {
+        link: Link,
+        records: u32,
+    },
+    /// Of the current segment, raised to this.
+    Mark {
+        raised: u64,
+    },
 }
 
 #[derive(Debug)]
 pub struct LogWriter {
     directory: PathBuf,
+    strategy: LogStrategy,
     direct: bool,
     segment_bytes: u64,
     batch_bytes_max: usize,
@@ -96,8 +92,8 @@ pub struct LogWriter {
 
     current: Segment,
     at: u64,
-    /// The mark of the current segment is being raised to this.
-    marking: Option<(OpId, u64)>,
+    /// The mark of the current segment is being raised.
+    marking: bool,
     ready: VecDeque<Segment>,
     preparer: Preparer,
     /// The disk refused the next segment; wait for `retry`.
@@ -107,13 +103,28 @@ pub struct LogWriter {
     /// Files of full segments with writes still in flight.
     retired: Vec<FileId>,
     closing: usize,
+    /// Nobody needs these any more: to become spares, or to go. The oldest first.
+    released: VecDeque<(SegmentId, u64)>,
+    released_kept: usize,
+    rolls_before_purge: u64,
+    deleting: Option<(OpId, SegmentId)>,
+    /// Go on in the next segment as soon as that costs nothing.
+    roll_wanted: bool,
+    /// A batch waits for a segment that is not ready.
+    waiting: bool,
+    /// Segments to have ready: one more once a batch had to wait.
+    spares_wanted: usize,
 
     appended: Zxid,
     pending: VecDeque<OpenBatch>,
     pending_bytes: u64,
     sealed: Link,
-    in_flight: VecDeque<InFlight>,
+    flights: Flights<Load>,
+    batches_in_flight: usize,
+    /// The last batch that was acknowledged.
     durable: Durable,
+    /// The last that is on stable storage for certain: the same, unless the strategy never knows.
+    proven: Durable,
     durable_segment: SegmentId,
     spare_buffers: Vec<Buffer>,
     spans: VecDeque<Span>,
@@ -123,7 +134,20 @@ pub struct LogWriter {
     records: u64,
     record_bytes: u64,
     written_bytes: u64,
+    segments_filled: u64,
+    segments_recycled: u64,
+    segments_refused: u64,
+    rolls: u64,
+    rolls_that_waited: u64,
 }
+
+/// A segment is prepared when the one before it is begun, so there is the time that 64 MiB take to fill: one ahead is enough.
+/// A second one costs its length on the disk; it is worth that once a batch ever had to wait.
+const SPARE_SEGMENTS_MAX: usize = 2;
+
+/// Purged segments are kept to be used again: as many as are begun between two purges, so that a steady server makes no new
+/// ones, and no more than these (512 MiB of 64 MiB each): a server that writes so much between two purges has disks for it.
+const RELEASED_SEGMENTS_MAX: u64 = 8;
 
 impl LogWriter {
     pub fn new(config: &StoreConfig, directory: PathBuf, direct: bool, start: LogStart) -> LogWriter {
@@ -134,9 +158,13 @@ impl LogWriter {
             buffer.reused = true;
             buffer
         });
+        let strategy = config.strategy;
+        let direct = direct && strategy.wants_direct_io();
+        let durable = Durable { sequence: start.link.sequence, zxid: start.link.zxid };
         LogWriter {
             preparer: Preparer::new(directory.clone(), direct, config.mark_bytes),
             directory,
+            strategy,
             direct,
             segment_bytes: config.segment_bytes,
             batch_bytes_max: config.batch_bytes_max,
@@ -145,18 +173,27 @@ impl LogWriter {
             mark_bytes: config.mark_bytes,
             current: closed(current),
             at: start.at,
-            marking: None,
+            marking: false,
             ready: start.ready.into_iter().map(closed).collect(),
             prepare_refused: false,
             short_of_space: false,
             retired: Vec::new(),
             closing: 0,
+            released: VecDeque::new(),
+            released_kept: 0,
+            rolls_before_purge: 0,
+            deleting: None,
+            roll_wanted: false,
+            waiting: false,
+            spares_wanted: 1,
             appended: start.link.zxid,
             pending: VecDeque::new(),
             pending_bytes: 0,
             sealed: start.link,
-            in_flight: VecDeque::new(),
-            durable: Durable { sequence: start.link.sequence, zxid: start.link.zxid },
+            flights: Flights::new(strategy),
+            batches_in_flight: 0,
+            durable,
+            proven: durable,
             durable_segment: start.current,
             spare_buffers: spare_buffers.collect(),
             spans: start.spans.into(),
@@ -166,11 +203,22 @@ impl LogWriter {
             records: 0,
             record_bytes: 0,
             written_bytes: 0,
+            segments_filled: 0,
+            segments_recycled: 0,
+            segments_refused: 0,
+            rolls: 0,
+            rolls_that_waited: 0,
         }
     }
 
+    /// The last batch that was acknowledged.
     pub fn durable(&self) -> Durable {
         self.durable
+    }
+
+    /// What a later start may take for proof: without it in the log something was lost that must not be.
+    pub fn proven(&self) -> Durable {
+        self.proven
     }
 
     pub fn has_failed(&self) -> bool {
@@ -204,10 +252,14 @@ impl LogWriter {
             return;
         }
         self.open_closed(ids, ops);
-        while self.in_flight.len() < self.slots && self.send_one(ids, ops) {}
+        while self.batches_in_flight < self.slots && self.send_one(ids, ops) {}
         self.keep_mark_ahead(ids, ops);
+        if let Some((id, file)) = self.flights.flush_due(|| ids.operation(Owner::LogFlush)) {
+            ops.push(DiskOp { id, action: Action::SyncData { file } });
+        }
         self.keep_next_coming(ids);
         self.preparer.poll(ids, ops);
+        self.delete_one(ids, ops);
     }
 
     /// Tries again what the disk refused.
@@ -222,11 +274,19 @@ impl LogWriter {
 
     pub fn on_event(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
-            Owner::LogWrite => self.on_written(event, ids, ops, out),
-            Owner::LogMark => self.on_marked(event, out),
+            Owner::LogWrite | Owner::LogFlush => self.on_written(event, ids, ops, out),
             Owner::Prepare => {
                 if let Some(outcome) = self.preparer.on_event(event) {
-                    self.on_prepared(outcome, out);
+                    self.on_prepared(outcome, ids, ops, out);
+                }
+            }
+            Owner::LogDelete => {
+                let (id, segment) = self.deleting.take().expect("an answer to a question");
+                assert_eq!(id, event.id, "an answer to this question");
+                // A file that cannot be deleted costs space, nothing else; the next start counts it again.
+                if let Err(error) = event.result {
+                    let file = segment.file_name();
+                    out.push(StoreEvent::Trouble(format!("{file}: could not be deleted: {error}")));
                 }
             }
             _ => self.on_file_event(event, out),
@@ -239,27 +299,57 @@ impl LogWriter {
         self.check_invariants();
     }
 
-    /// Segments that nobody needs who starts from `oldest_kept`. They leave the books; the caller deletes the files, in order.
-    pub fn purge(&mut self, oldest_kept: Zxid) -> Vec<PathBuf> {
+    /// Releases the segments that nobody needs who starts from `oldest_kept`, nor who reads from `pinned` on. They become
+    /// spares or are deleted, in the background and in order.
+    pub fn purge(&mut self, oldest_kept: Zxid, pinned: Option<SegmentId>) {
         // The segment of the last durable batch stays, and all after it: recovery must find where the chain hangs.
-        let covers =
-            |span: &Span| span.begins_after.is_some_and(|zxid| zxid <= oldest_kept) && span.id <= self.durable_segment;
+        let covers = |span: &Span| {
+            span.begins_after().is_some_and(|zxid| zxid <= oldest_kept) && span.id <= self.durable_segment
+        };
         let first_needed = self.spans.iter().rposition(covers).unwrap_or(0);
-        self.spans.drain(..first_needed).map(|span| span.id.path(&self.directory)).collect()
+        let first_needed = self.spans.partition_point(|span| pinned.is_none_or(|id| span.id < id)).min(first_needed);
+        self.released.extend(self.spans.drain(..first_needed).map(|span| (span.id, span.bytes)));
+        let begun = self.rolls - std::mem::replace(&mut self.rolls_before_purge, self.rolls);
+        // No two intervals are alike: up at once, down slowly.
+        self.released_kept = (begun.min(RELEASED_SEGMENTS_MAX) as usize).max(self.released_kept.saturating_sub(1));
     }
 
-    /// Nothing buffered and nothing in flight (after a failure: nothing in flight).
+    /// The next batch begins a new segment, if one is ready for it by then. Not worth leaving more than half of one unused.
+    pub fn roll_when_free(&mut self) {
+        self.roll_wanted = self.at > self.current.capacity / 2;
+    }
+
+    /// Where the records above `zxid` begin, if the log still has them.
+    pub fn find(&self, zxid: Zxid) -> Result<(SegmentId, Place), LogError> {
+        let oldest = self.spans.iter().find_map(Span::begins_after);
+        span::find(&self.spans, zxid).ok_or(LogError::NotCovered { wanted: zxid, oldest })
+    }
+
+    /// Past the page cache?
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Nothing buffered and nothing in flight, no segment half made or half deleted (after a failure: nothing in flight).
     pub fn is_idle(&self) -> bool {
         let opening = |segment: &Segment| matches!(segment.handle, Handle::Opening(..));
         let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
-        let writes_at_rest = self.in_flight.is_empty() && self.marking.is_none();
-        let at_rest = writes_at_rest && files_at_rest && !self.preparer.is_waiting();
-        at_rest && (self.failed || (self.pending.is_empty() && !self.preparer.is_busy()))
+        let files_at_rest = files_at_rest && !self.preparer.is_waiting() && self.deleting.is_none();
+        let prepared = !self.preparer.is_busy() && self.next_to_delete().is_none();
+        self.flights.is_empty() && files_at_rest && (self.failed || (self.pending.is_empty() && prepared))
     }
 
     pub fn fill_stats(&self, stats: &mut StoreStats) {
         stats.log_bytes = self.spans.iter().map(|span| span.bytes).sum();
         stats.log_segments = self.spans.len();
+        stats.spare_segments = self.ready.len() + self.released.len();
+        let ready_bytes: u64 = self.ready.iter().map(|segment| segment.capacity).sum();
+        stats.spare_bytes = ready_bytes + self.released.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        stats.segments_filled = self.segments_filled;
+        stats.segments_recycled = self.segments_recycled;
+        stats.segments_refused = self.segments_refused;
+        stats.rolls = self.rolls;
+        stats.rolls_that_waited = self.rolls_that_waited;
         stats.batches = self.batches;
         stats.records = self.records;
         stats.record_bytes = self.record_bytes;
@@ -273,7 +363,11 @@ impl LogWriter {
         let Some(bytes) = self.pending.front().map(OpenBatch::padded_bytes) else {
             return false;
         };
-        if self.at + bytes > self.current.capacity && !self.roll(bytes) {
+        let must_roll = self.at + bytes > self.current.capacity;
+        let rolled = (must_roll || self.roll_wanted) && self.roll(bytes);
+        if must_roll && !rolled {
+            let large = FIRST_BATCH_AT + bytes > self.segment_bytes;
+            self.waiting |= self.ready.is_empty() && !large && !self.short_of_space;
             return false;
         }
         let Handle::Open(file) = self.current.handle else {
@@ -284,11 +378,14 @@ impl LogWriter {
         }
         let batch = self.pending.pop_front().expect("looked at above");
         let records = batch.records();
-        let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.durable);
+        let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.proven);
         assert_eq!(buffer.len() as u64, bytes, "a sealed batch has the length that was planned for");
+        let span = self.spans.back_mut().expect("the current segment");
+        span.note(Place { at: self.at, link: self.sealed });
         let id = ids.operation(Owner::LogWrite);
-        self.in_flight.push_back(InFlight { id, file, segment: self.current.id, link, bytes, records, done: None });
-        ops.push(DiskOp { id, action: Action::Write { file, offset: self.at, buffer, durable: true } });
+        let sync = self.flights.send(id, file, self.current.id, bytes, Load::Batch { link, records });
+        self.batches_in_flight += 1;
+        ops.push(DiskOp { id, action: Action::Write { file, offset: self.at, buffer, sync } });
         self.sealed = link;
         self.at += bytes;
         self.pending_bytes -= bytes;
@@ -304,7 +401,7 @@ impl LogWriter {
         };
         let in_turn = next.id == self.current.id.next(); // not while the one between is being grown
         let large_enough = next.capacity >= FIRST_BATCH_AT + bytes;
-        if self.marking.is_some() {
+        if self.marking {
             return false; // the file is still being written to
         }
         let (Handle::Open(file), Handle::Open(_), true) = (self.current.handle, next.handle, in_turn && large_enough)
@@ -315,7 +412,13 @@ impl LogWriter {
         self.current = next;
         self.retired.push(file);
         self.at = FIRST_BATCH_AT;
-        self.spans.push_back(Span { id: next.id, begins_after: Some(self.sealed.zxid), bytes: next.capacity });
+        self.spans.push_back(Span::new(next.id, next.capacity, self.sealed));
+        self.rolls += 1;
+        self.roll_wanted = false;
+        if std::mem::take(&mut self.waiting) {
+            self.rolls_that_waited += 1;
+            self.spares_wanted = SPARE_SEGMENTS_MAX;
+        }
         true
     }
 
@@ -323,24 +426,15 @@ impl LogWriter {
     fn keep_mark_ahead(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
         let Segment { id: segment, capacity, mark, handle: Handle::Open(file) } = self.current else { return };
         let next_end = self.at + self.pending.front().map_or(0, OpenBatch::padded_bytes);
-        if self.marking.is_some() || mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2 {
+        if self.marking || mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2 {
             return;
         }
         let raised = capacity.min(next_end + self.mark_bytes);
-        let id = ids.operation(Owner::LogMark);
-        self.marking = Some((id, raised));
-        let buffer = encode_mark(segment, raised);
-        ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, durable: true } });
-    }
-
-    fn on_marked(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
-        let (id, raised) = self.marking.take().expect("an answer to a question");
-        assert_eq!(id, event.id, "an answer to this question");
-        match event.result {
-            Ok(bytes) if bytes == BLOCK_BYTES as u64 => self.current.mark = raised,
-            Ok(_) => self.poison(self.current.id, "write", io::ErrorKind::WriteZero.into(), out),
-            Err(source) => self.poison(self.current.id, "write", source, out),
-        }
+        let id = ids.operation(Owner::LogWrite);
+        self.marking = true;
+        let buffer = encode_mark(segment, Mark { written_below: raised, durable: self.proven });
+        let sync = self.flights.send(id, file, segment, buffer.len() as u64, Load::Mark { raised });
+        ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, sync } });
     }
 
     fn open_closed(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
@@ -349,90 +443,140 @@ impl LogWriter {
                 let (file, id) = (ids.file(), ids.operation(Owner::LogFile));
                 segment.handle = Handle::Opening(file, id);
                 let path = segment.id.path(&self.directory);
-                ops.push(DiskOp {
-                    id,
-                    action: Action::Open { file, path, access: Access::Write, direct: self.direct },
-                });
+                let access = self.strategy.access();
+                ops.push(DiskOp { id, action: Action::Open { file, path, access, direct: self.direct } });
             }
         }
     }
 
+    /// Keeps enough segments ready: from those that purging released, or else from new ones.
     fn keep_next_coming(&mut self, ids: &mut Ids) {
         if self.prepare_refused || self.preparer.is_busy() {
             return;
         }
-        let wanted = self.pending.front().map_or(0, |batch| FIRST_BATCH_AT + batch.padded_bytes());
+        let wanted = self.wanted_capacity();
         match self.ready.front().copied() {
-            None => {
-                let capacity = self.segment_bytes.max(wanted.next_multiple_of(BLOCK_BYTES as u64));
-                self.preparer.start(self.current.id.next(), SegmentKind::Next, capacity, ids);
-            }
             // One batch larger than a segment: the segment adapts.
             Some(Segment { id, capacity, mark, handle: Handle::Open(file) }) if capacity < wanted => {
                 self.ready.pop_front();
                 self.preparer.grow(Prepared { id, file, capacity, mark }, wanted);
+                return;
             }
-            Some(_) => {}
+            _ if self.ready.len() >= self.spares_wanted => return,
+            _ => {}
+        }
+        let id = self.ready.back().map_or(self.current.id, |last| last.id).next();
+        let capacity = self.segment_bytes.max(wanted.next_multiple_of(BLOCK_BYTES as u64));
+        match self.released.iter().position(|(_, bytes)| *bytes == capacity) {
+            Some(index) => {
+                let (former, _) = self.released.remove(index).expect("found above");
+                self.preparer.recycle(former, id, capacity, ids);
+            }
+            None => self.preparer.start(id, SegmentKind::Next, capacity, ids),
         }
     }
 
-    fn on_prepared(&mut self, outcome: Outcome, out: &mut Vec<StoreEvent>) {
+    /// What the next segment has to hold: the batch that has no room in this one.
+    fn wanted_capacity(&self) -> u64 {
+        let bytes = self.pending.front().map_or(0, OpenBatch::padded_bytes);
+        if self.at + bytes > self.current.capacity { FIRST_BATCH_AT + bytes } else { 0 }
+    }
+
+    /// Released segments that are not kept go one at a time, the oldest first.
+    fn delete_one(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        if self.deleting.is_none()
+            && let Some(index) = self.next_to_delete()
+            && let Some((segment, _)) = self.released.remove(index)
+        {
+            let id = ids.operation(Owner::LogDelete);
+            self.deleting = Some((id, segment));
+            ops.push(DiskOp { id, action: Action::Unlink { path: segment.path(&self.directory) } });
+        }
+    }
+
+    fn next_to_delete(&self) -> Option<usize> {
+        let of_other_length = self.released.iter().position(|(_, bytes)| *bytes != self.segment_bytes);
+        of_other_length.or((self.released.len() > self.released_kept).then_some(0))
+    }
+
+    fn on_prepared(&mut self, outcome: Outcome, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
         let (prepared, error) = match outcome {
-            Outcome::Ready(prepared) => (Some(prepared), None),
+            Outcome::Ready(prepared) => {
+                self.segments_filled += 1;
+                (Some(prepared), None)
+            }
+            Outcome::Recycled(prepared) => {
+                self.segments_recycled += 1;
+                (Some(prepared), None)
+            }
             Outcome::Failed(error) => (None, Some(error)),
             Outcome::GrowFailed(prepared, error) => (Some(prepared), Some(error)),
         };
         if let Some(Prepared { id, file, capacity, mark }) = prepared {
-            self.ready.push_front(Segment { id, capacity, mark, handle: Handle::Open(file) });
+            let mut handle = Handle::Open(file);
+            if self.strategy.access() != Access::Write {
+                // It was filled without a flush for every piece; its batches want another kind of file.
+                handle = Handle::Closed;
+                self.closing += 1;
+                ops.push(DiskOp { id: ids.operation(Owner::LogFile), action: Action::Close { file } });
+            }
+            let place = self.ready.partition_point(|segment| segment.id < id);
+            self.ready.insert(place, Segment { id, capacity, mark, handle });
         }
         self.short_of_space = error.is_some();
         if let Some(error) = error {
             self.prepare_refused = true;
+            self.segments_refused += 1;
             out.push(StoreEvent::Trouble(format!(
                 "the next log segment could not be prepared, will try again: {error}"
             )));
         }
     }
 
+    /// The answer to a write or a flush of the log, and everything that may now be acknowledged.
     fn on_written(&mut self, event: DiskEvent, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {
-        let write = self.in_flight.iter_mut().find(|write| write.id == event.id).expect("a write of ours");
-        write.done = Some(event.elapsed_us);
-        let (segment, wanted) = (write.segment, write.bytes);
         if let Some(buffer) = event.buffer
             && buffer.reused
             && self.spare_buffers.len() <= self.slots
         {
             self.spare_buffers.push(buffer);
         }
-        let result = match event.result {
-            // A short write is a failed batch: what follows it on the disk is not ours.
-            Ok(bytes) if bytes != wanted => {
-                Err(io::Error::new(io::ErrorKind::WriteZero, format!("short write, {bytes} of {wanted} bytes")))
-            }
-            other => other,
+        let answered = match event.id.owner {
+            Owner::LogFlush => self.flights.flushed(event.id, event.result, event.elapsed_us),
+            _ => self.flights.written(event.id, event.result, event.elapsed_us),
         };
-        if let Err(source) = result {
-            self.poison(segment, "write", source, out);
+        if let Err(Failure { segment, operation, source }) = answered {
+            self.poison(segment, operation, source, out);
         }
         if self.failed {
-            self.in_flight.retain(|write| write.done.is_none());
             return;
         }
         let before = self.durable.zxid;
-        while let Some(&InFlight { link, segment, bytes, records, done: Some(elapsed_us), .. }) = self.in_flight.front()
-        {
-            self.in_flight.pop_front();
-            self.durable = Durable { sequence: link.sequence, zxid: link.zxid };
-            self.durable_segment = segment;
-            out.push(StoreEvent::Flushed { batch_bytes: bytes, records, elapsed_us });
+        while let Some(flight) = self.flights.take_stable() {
+            let (batch_bytes, elapsed_us) = (flight.bytes, flight.elapsed_us);
+            match flight.load {
+                Load::Batch { link, records } => {
+                    self.batches_in_flight -= 1;
+                    self.durable = Durable { sequence: link.sequence, zxid: link.zxid };
+                    self.durable_segment = flight.segment;
+                    out.push(StoreEvent::Flushed { batch_bytes, records, elapsed_us });
+                }
+                Load::Mark { raised } => {
+                    self.current.mark = raised;
+                    self.marking = false;
+                }
+            }
+        }
+        if self.strategy.is_durable() {
+            self.proven = self.durable;
         }
         if self.durable.zxid > before {
             out.push(StoreEvent::Durable(self.durable.zxid));
         }
-        let in_flight = &self.in_flight;
+        let flights = &self.flights;
         let closing = &mut self.closing;
         self.retired.retain(|file| {
-            let busy = in_flight.iter().any(|write| write.file == *file);
+            let busy = flights.concern(*file);
             if !busy {
                 *closing += 1;
                 ops.push(DiskOp { id: ids.operation(Owner::LogFile), action: Action::Close { file: *file } });
@@ -471,10 +615,14 @@ impl LogWriter {
 
     /// What is left for writers. A next segment that is only not ready *yet* is no reason to refuse anybody: batches wait.
     fn room_now(&self) -> LogRoom {
-        let refused = self.ready.front().is_some_and(|segment| segment.handle == Handle::Refused);
+        let refused = match self.ready.front() {
+            Some(segment) if segment.handle == Handle::Refused => true,
+            Some(segment) => self.short_of_space && segment.capacity < self.wanted_capacity(),
+            None => self.short_of_space,
+        };
         let left = self.current.capacity.saturating_sub(self.at + self.pending_bytes);
         match left {
-            _ if !refused && !self.short_of_space => LogRoom::Ample,
+            _ if !refused => LogRoom::Ample,
             left if left >= self.reserve_bytes => LogRoom::Ample,
             left if left >= self.reserve_bytes / 4 => LogRoom::Low,
             _ => LogRoom::None,
@@ -483,11 +631,13 @@ impl LogWriter {
 
     fn check_invariants(&self) {
         assert!(self.durable.sequence <= self.sealed.sequence && self.sealed.zxid <= self.appended);
-        assert!(self.at <= self.current.capacity && self.in_flight.len() <= self.slots);
-        assert!(self.in_flight.is_empty() || self.at == FIRST_BATCH_AT || self.at <= self.current.mark);
-        assert!(
-            self.failed || self.in_flight.front().is_none_or(|write| write.link.sequence == self.durable.sequence + 1)
-        );
+        assert!(self.at <= self.current.capacity && self.batches_in_flight <= self.slots);
+        assert!(self.batches_in_flight == 0 || self.at == FIRST_BATCH_AT || self.at <= self.current.mark);
+        let oldest = self.flights.loads().find_map(|load| match load {
+            Load::Batch { link, .. } => Some(link.sequence),
+            Load::Mark { .. } => None,
+        });
+        assert!(self.failed || oldest.is_none_or(|sequence| sequence == self.durable.sequence + 1));
         assert_eq!(self.spans.back().map(|span| span.id), Some(self.current.id));
     }
 }

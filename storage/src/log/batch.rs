@@ -29,7 +29,8 @@ pub struct BatchHeader {
     previous_checksum: U32,
     record_count: U32,
     records_bytes: U32,
-    reserved2: U32,
+    /// Running numbers that a truncation gave up between the batch before and this one; 0 but in a cut.
+    given_up: U32,
     first_zxid: U64,
     last_zxid: U64,
     /// The last zxid before this batch: a log that begins here covers a snapshot from there on.
@@ -44,6 +45,9 @@ const _: () = assert!(HEADER_BYTES == 96);
 
 const MAGIC: [u8; 8] = *b"rkbatch\n";
 const KIND_RECORDS: u16 = 1;
+/// No records: everything after this place was cut off on purpose. Its running number is above that of every batch that was
+/// ever written before, so whatever says how far the log was once stable is content again.
+const KIND_CUT: u16 = 2;
 const CHECKED_FROM: usize = offset_of!(BatchHeader, kind);
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -120,21 +124,35 @@ impl OpenBatch {
     }
 
     /// Closes the batch for its place in the log. Returns the padded bytes and the link for the batch after it.
-    pub fn seal(mut self, segment: SegmentId, at: u64, after: Link, durable: Durable) -> (Buffer, Link) {
+    pub fn seal(self, segment: SegmentId, at: u64, after: Link, durable: Durable) -> (Buffer, Link) {
+        assert!(self.records > 0, "a batch without records");
+        self.seal_as(KIND_RECORDS, 0, segment, at, after, durable)
+    }
+
+    fn seal_as(
+        mut self,
+        kind: u16,
+        given_up: u32,
+        segment: SegmentId,
+        at: u64,
+        after: Link,
+        durable: Durable,
+    ) -> (Buffer, Link) {
         let filled = self.buffer.len();
         let records_bytes = u32::try_from(filled - HEADER_BYTES).expect("a batch is bounded");
+        let sequence = after.sequence + 1 + u64::from(given_up);
         let header = BatchHeader {
             magic: MAGIC,
             checksum: 0.into(),
-            kind: KIND_RECORDS.into(),
+            kind: kind.into(),
             reserved: 0.into(),
             segment: segment.0.into(),
             at: at.into(),
-            sequence: (after.sequence + 1).into(),
+            sequence: sequence.into(),
             previous_checksum: after.checksum.into(),
             record_count: self.records.into(),
             records_bytes: records_bytes.into(),
-            reserved2: 0.into(),
+            given_up: given_up.into(),
             first_zxid: self.first.0.into(),
             last_zxid: self.last.0.into(),
             previous_zxid: after.zxid.0.into(),
@@ -147,8 +165,16 @@ impl OpenBatch {
         self.buffer[field..field + 4].copy_from_slice(&checksum.to_le_bytes());
         self.buffer.pad_to_block();
         debug_assert!(Batch::decode(&self.buffer, segment, at).is_ok()); // what we write, we can read
-        (self.buffer, Link { sequence: after.sequence + 1, checksum, zxid: self.last })
+        (self.buffer, Link { sequence, checksum, zxid: self.last })
     }
+}
+
+/// A cut: the log goes on here after `after`, and every running number up to `last_sequence` is used up.
+pub fn seal_cut(segment: SegmentId, at: u64, after: Link, last_sequence: u64) -> (Buffer, Link) {
+    let given_up = u32::try_from(last_sequence.saturating_sub(after.sequence)).expect("a log of fewer batches");
+    let batch = OpenBatch { first: after.zxid, last: after.zxid, ..OpenBatch::new(Buffer::with_capacity(BLOCK_BYTES)) };
+    let durable = Durable { sequence: after.sequence, zxid: after.zxid };
+    batch.seal_as(KIND_CUT, given_up, segment, at, after, durable)
 }
 
 impl BatchHeader {
@@ -161,6 +187,14 @@ impl BatchHeader {
             return Err(if block.iter().all(|byte| *byte == 0) { Damage::Zeroes } else { Damage::NotABatch });
         }
         Ok((HEADER_BYTES as u64 + u64::from(header.records_bytes.get())).next_multiple_of(BLOCK_BYTES as u64))
+    }
+
+    /// Whether a block says that it is a batch of this place in this life of the file, be it whole or not. What a former life
+    /// left behind says otherwise.
+    pub fn claims(block: &[u8], segment: SegmentId, at: u64) -> bool {
+        BatchHeader::ref_from_prefix(block).is_ok_and(|(header, _)| {
+            header.magic == MAGIC && header.segment.get() == segment.0 && header.at.get() == at
+        })
     }
 }
 
@@ -180,7 +214,8 @@ impl<'a> Batch<'a> {
         if crc32c::crc32c(&bytes[CHECKED_FROM..HEADER_BYTES + records.len()]) != header.checksum.get() {
             return Err(Damage::Checksum);
         }
-        if header.segment.get() != segment.0 || header.at.get() != at || header.kind.get() != KIND_RECORDS {
+        let known = matches!(header.kind.get(), KIND_RECORDS | KIND_CUT);
+        if header.segment.get() != segment.0 || header.at.get() != at || !known {
             return Err(Damage::ForeignSegment);
         }
         Ok(Batch { header, records })
@@ -188,15 +223,17 @@ impl<'a> Batch<'a> {
 
     /// Whether this is the batch that comes next.
     pub fn follows(&self, link: Link) -> bool {
-        self.header.sequence.get() == link.sequence + 1
-            && self.header.previous_checksum.get() == link.checksum
-            && self.header.previous_zxid.get() == link.zxid.0
+        self.link_before() == link
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.header.kind.get() == KIND_CUT
     }
 
     /// What this batch says it follows.
     pub fn link_before(&self) -> Link {
         Link {
-            sequence: self.header.sequence.get().saturating_sub(1),
+            sequence: self.header.sequence.get().saturating_sub(1 + u64::from(self.header.given_up.get())),
             checksum: self.header.previous_checksum.get(),
             zxid: Zxid(self.header.previous_zxid.get()),
         }
@@ -214,12 +251,30 @@ impl<'a> Batch<'a> {
         Durable { sequence: self.header.durable_sequence.get(), zxid: Zxid(self.header.durable_zxid.get()) }
     }
 
+    /// Header and records, without the padding.
+    pub fn filled_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.records.len()) as u64
+    }
+
+    pub fn first_zxid(&self) -> Zxid {
+        Zxid(self.header.first_zxid.get())
+    }
+
+    /// As its header tells.
+    pub fn record_count(&self) -> u32 {
+        self.header.record_count.get()
+    }
+
     pub fn padded_bytes(&self) -> u64 {
         (HEADER_BYTES + self.records.len()).next_multiple_of(BLOCK_BYTES) as u64
     }
 
     /// Checks what the header says about its records. A failure under a right checksum was written by a faulty program.
     pub fn check_records(&self) -> Result<u32, Damage> {
+        if self.is_cut() {
+            let empty = self.records.is_empty() && self.header.last_zxid == self.header.previous_zxid;
+            return if empty { Ok(0) } else { Err(Damage::Records) };
+        }
         let (mut count, mut last) = (0u32, self.header.previous_zxid.get());
         for (zxid, _) in self.records() {
             if zxid.0 <= last || (count == 0 && zxid.0 != self.header.first_zxid.get()) {
@@ -229,18 +284,26 @@ impl<'a> Batch<'a> {
             count += 1;
         }
         let consumed: usize = self.records().map(|(_, payload)| RECORD_HEADER_BYTES + payload.len()).sum();
-        let told = count == self.header.record_count.get() && last == self.header.last_zxid.get();
+        let told = count == self.header.record_count.get()
+            && last == self.header.last_zxid.get()
+            && self.header.given_up.get() == 0;
         if told && count > 0 && consumed == self.records.len() { Ok(count) } else { Err(Damage::Records) }
     }
 
     /// In the order they were appended; ends early where the records make no sense (`check_records` tells).
     pub fn records(&self) -> impl Iterator<Item = (Zxid, &'a [u8])> + use<'a> {
-        let mut rest = self.records;
+        self.placed_records().map(|(_, zxid, payload)| (zxid, payload))
+    }
+
+    /// The same, each with the place of its header, counted from the batch's.
+    pub fn placed_records(&self) -> impl Iterator<Item = (u64, Zxid, &'a [u8])> + use<'a> {
+        let (mut rest, whole) = (self.records, self.records.len());
         std::iter::from_fn(move || {
+            let at = HEADER_BYTES + whole - rest.len();
             let (header, after) = RecordHeader::ref_from_prefix(rest).ok()?;
             let payload = after.get(..header.payload_bytes.get() as usize)?;
             rest = &after[payload.len()..];
-            Some((Zxid(header.zxid.get()), payload))
+            Some((at as u64, Zxid(header.zxid.get()), payload))
         })
     }
 }
@@ -271,6 +334,17 @@ mod tests {
         assert!(batch.follows(Link { sequence: 4, checksum: 77, zxid: Zxid(10) }));
         assert!(!batch.follows(Link { sequence: 4, checksum: 78, zxid: Zxid(10) }));
         assert!(!batch.follows(Link { sequence: 5, checksum: 77, zxid: Zxid(10) }));
+    }
+
+    #[test]
+    fn a_cut_uses_up_every_number_before_it() {
+        let after = Link { sequence: 4, checksum: 77, zxid: Zxid(10) };
+        let (bytes, link) = seal_cut(SegmentId(3), 8192, after, 9);
+        let cut = Batch::decode(&bytes, SegmentId(3), 8192).unwrap();
+        assert_eq!((link.sequence, link.zxid, cut.link_after()), (10, Zxid(10), link));
+        assert!(cut.is_cut() && cut.follows(after) && !cut.follows(Link { sequence: 9, ..after }));
+        assert_eq!((cut.check_records(), cut.records().count()), (Ok(0), 0));
+        assert!(BatchHeader::claims(&bytes, SegmentId(3), 8192) && !BatchHeader::claims(&bytes, SegmentId(2), 8192));
     }
 
     #[test]

@@ -1,16 +1,23 @@
 //! Making the next segment, in the background, one ahead: so that a commit only ever writes blocks that were written before.
 //!
-//!   open .tmp -> allocate -> zero fill, a piece at a time -> header and mark -> flush -> rename -> directory flush -> ready
+//!   new:        open .tmp -> allocate -> zero fill, a piece at a time -> header and mark -> flush -> rename -> directory flush
+//!   recycled:   rename .seg to .tmp -> directory flush -> open        -> header and mark -> flush -> rename -> directory flush
+//!   grown:                   allocate -> zero fill, a piece at a time                    -> flush
 //!       any step fails (disk full): close, delete the partial file, report; tried again when the caller says so
 //!
+//! A recycled segment first loses its old name for good, then gets a new header, then its new name: at no moment does a name
+//! of the log stand over another life's header, whatever order a power failure keeps things in. What it holds behind the
+//! header stays: it names the former segment, so nobody takes it for ours, and its blocks are already written.
+//!
 //! One operation is under way at any time, at the lowest weight a disk can be given from here: small pieces, one by one.
-//! A ready segment that is too small for one huge batch is grown the same way, from its end.
+//! A ready segment that is too small for one huge batch is grown from its end.
 
 use std::io;
 use std::path::PathBuf;
 
-use super::segment::{FIRST_BATCH_AT, SegmentId, SegmentKind, encode_start};
-use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use super::batch::Durable;
+use super::segment::{FIRST_BATCH_AT, Mark, SegmentId, SegmentKind, encode_start};
+use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::LogError;
 
 /// Zeroes written at once. A commit may wait behind one of these in the device's queue.
@@ -27,7 +34,10 @@ pub struct Prepared {
 
 #[derive(Debug)]
 pub enum Outcome {
+    /// From nothing, or grown.
     Ready(Prepared),
+    /// From an older segment.
+    Recycled(Prepared),
     /// The partial file is gone again.
     Failed(LogError),
     /// Still ready, still as small as before.
@@ -36,6 +46,9 @@ pub enum Outcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// The old name of a recycled segment.
+    TakeName,
+    FlushTaken,
     Open,
     Allocate,
     Fill {
@@ -50,11 +63,18 @@ enum Step {
     Unlink,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    New(SegmentKind),
+    Recycled(SegmentId),
+    Grown,
+}
+
 #[derive(Debug)]
 struct Task {
     id: SegmentId,
     file: FileId,
-    kind: SegmentKind,
+    origin: Origin,
     /// Blocks before this are written already.
     from: u64,
     capacity: u64,
@@ -88,18 +108,29 @@ impl Preparer {
     }
 
     pub fn start(&mut self, id: SegmentId, kind: SegmentKind, capacity: u64, ids: &mut Ids) {
-        assert!(self.task.is_none(), "one segment at a time");
-        let file = ids.file();
-        let mark = capacity.min(FIRST_BATCH_AT + self.mark_bytes);
-        let (step, under_way, error) = (Step::Open, None, None);
-        self.task = Some(Task { id, file, kind, from: 0, capacity, mark, step, under_way, error });
+        let prepared = Prepared { id, file: ids.file(), capacity, mark: self.first_mark(capacity) };
+        self.begin(Origin::New(kind), Step::Open, 0, prepared);
+    }
+
+    /// Turns a segment that nobody needs any more into the one with this number.
+    pub fn recycle(&mut self, former: SegmentId, id: SegmentId, capacity: u64, ids: &mut Ids) {
+        assert!(former < id, "a number is never used twice");
+        let prepared = Prepared { id, file: ids.file(), capacity, mark: self.first_mark(capacity) };
+        self.begin(Origin::Recycled(former), Step::TakeName, capacity, prepared);
     }
 
     pub fn grow(&mut self, segment: Prepared, capacity: u64) {
-        assert!(self.task.is_none() && capacity > segment.capacity, "one segment at a time, and only upwards");
-        let Prepared { id, file, capacity: from, mark } = segment;
-        let (kind, step, under_way, error) = (SegmentKind::Next, Step::Allocate, None, None);
-        self.task = Some(Task { id, file, kind, from, capacity, mark, step, under_way, error });
+        assert!(capacity > segment.capacity, "only upwards");
+        self.begin(Origin::Grown, Step::Allocate, segment.capacity, Prepared { capacity, ..segment });
+    }
+
+    fn first_mark(&self, capacity: u64) -> u64 {
+        capacity.min(FIRST_BATCH_AT + self.mark_bytes)
+    }
+
+    fn begin(&mut self, origin: Origin, step: Step, from: u64, Prepared { id, file, capacity, mark }: Prepared) {
+        assert!(self.task.is_none(), "one segment at a time");
+        self.task = Some(Task { id, file, origin, from, capacity, mark, step, under_way: None, error: None });
     }
 
     pub fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
@@ -109,16 +140,25 @@ impl Preparer {
         let file = task.file;
         let unfinished = task.id.unfinished_path(&self.directory);
         let action = match task.step {
-            Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
+            Step::TakeName => {
+                let Origin::Recycled(former) = task.origin else { unreachable!("only a recycled one has an old name") };
+                Action::Rename { from: former.path(&self.directory), to: unfinished }
+            }
+            Step::Open => {
+                let access = if let Origin::New(_) = task.origin { Access::Create } else { Access::Write };
+                Action::Open { file, path: unfinished, access, direct: self.direct }
+            }
             Step::Allocate => Action::Allocate { file, offset: task.from, bytes: task.capacity - task.from },
             Step::Fill { at } => Action::WriteZeroes { file, offset: at, bytes: PIECE_BYTES.min(task.capacity - at) },
             Step::Start => {
-                let buffer = encode_start(task.id, task.kind, task.mark);
-                Action::Write { file, offset: 0, buffer, durable: false }
+                let mark = Mark { written_below: task.mark, durable: Durable::default() };
+                let kind = if let Origin::New(kind) = task.origin { kind } else { SegmentKind::Next };
+                let buffer = encode_start(task.id, kind, mark);
+                Action::Write { file, offset: 0, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },
             Step::Rename => Action::Rename { from: unfinished, to: task.id.path(&self.directory) },
-            Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
+            Step::FlushTaken | Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
             Step::Close => Action::Close { file },
             Step::Unlink => Action::Unlink { path: unfinished },
         };
@@ -139,7 +179,7 @@ impl Preparer {
             Ok(bytes) if bytes < wanted_bytes => Err(io::Error::from(io::ErrorKind::WriteZero)),
             other => other,
         };
-        let growing = task.from > 0;
+        let growing = task.origin == Origin::Grown;
         if let Err(source) = result {
             return match task.step {
                 Step::Close => {
@@ -149,16 +189,23 @@ impl Preparer {
                 Step::Unlink => self.end_failed(),
                 step => {
                     let file = task.id.file_name();
-                    task.error = Some(LogError::Full { file, wanted_bytes: task.capacity - task.from, source });
-                    if growing {
+                    let wanted_bytes = task.capacity - task.from;
+                    task.error = Some(match task.origin {
+                        Origin::Recycled(_) => LogError::NotRecycled { file, source },
+                        _ => LogError::Full { file, wanted_bytes, source },
+                    });
+                    if growing || step == Step::TakeName {
                         return self.end_failed();
                     }
-                    task.step = if step == Step::Open { Step::Unlink } else { Step::Close };
+                    task.step = if matches!(step, Step::FlushTaken | Step::Open) { Step::Unlink } else { Step::Close };
                     None
                 }
             };
         }
         task.step = match task.step {
+            Step::TakeName => Step::FlushTaken,
+            Step::FlushTaken => Step::Open,
+            Step::Open if matches!(task.origin, Origin::Recycled(_)) => Step::Start,
             Step::Open => Step::Allocate,
             Step::Allocate => Step::Fill { at: task.from },
             Step::Fill { at } if at + wanted_bytes < task.capacity => Step::Fill { at: at + wanted_bytes },
@@ -168,8 +215,12 @@ impl Preparer {
             Step::Sync if !growing => Step::Rename,
             Step::Rename => Step::SyncDirectory,
             Step::Sync | Step::SyncDirectory => {
-                let Task { id, file, capacity, mark, .. } = self.task.take().expect("checked above");
-                return Some(Outcome::Ready(Prepared { id, file, capacity, mark }));
+                let Task { id, file, capacity, mark, origin, .. } = self.task.take().expect("checked above");
+                let prepared = Prepared { id, file, capacity, mark };
+                return Some(match origin {
+                    Origin::Recycled(_) => Outcome::Recycled(prepared),
+                    Origin::New(_) | Origin::Grown => Outcome::Ready(prepared),
+                });
             }
             Step::Close => Step::Unlink,
             Step::Unlink => return self.end_failed(),
@@ -180,11 +231,12 @@ impl Preparer {
     fn end_failed(&mut self) -> Option<Outcome> {
         let task = self.task.take().expect("a failed task");
         let error = task.error.expect("a failure has a cause");
-        Some(match task.from {
-            0 => Outcome::Failed(error),
-            capacity => {
-                Outcome::GrowFailed(Prepared { id: task.id, file: task.file, capacity, mark: task.mark }, error)
+        Some(match task.origin {
+            Origin::Grown => {
+                let Task { id, file, from: capacity, mark, .. } = task;
+                Outcome::GrowFailed(Prepared { id, file, capacity, mark }, error)
             }
+            _ => Outcome::Failed(error),
         })
     }
 }

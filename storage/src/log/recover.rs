@@ -5,31 +5,32 @@
 //!
 //! | found in the next place | proof that it was durable | then |
 //! | --- | --- | --- |
-//! | the batch that follows  | -    | keep it |
-//! | zeroes, file ends       | none | the log ends here |
-//! | anything else           | none | a torn tail: nobody was ever promised these bytes, they are zeroed |
-//! | zeroes, anything else   | some | refuse to start, change nothing |
-//! | records that contradict a right checksum | - | refuse to start, change nothing |
-//! | a file shorter than its mark says it was  | - | refuse to start, change nothing |
+//! | the batch that follows   | -    | keep it |
+//! | zeroes, the file's end, a former life's bytes | none | the log ends here |
+//! | a batch of this life and place, torn or not the one that follows | none | a torn tail: nobody was ever promised it, its first block is zeroed |
+//! | anything but the batch that follows           | some | refuse to start, change nothing |
+//! | records that contradict a right checksum      | -    | refuse to start, change nothing |
+//! | a file shorter than its mark says it was      | -    | refuse to start, change nothing |
 //!
-//! Proof is a valid batch further on that says what was stable when it was sealed, or a snapshot that says how far the log
-//! was stable when it was taken. (With several batches in flight a valid batch behind a hole is no proof by itself.) Reading
-//! that fails is never an end of the log: it refuses.
+//! Proof is a valid batch further on that says what was stable when it was sealed, a segment's mark that says so of the moment
+//! it was written (after a clean stop: of everything), or a snapshot that says how far the log was stable when it was taken.
+//! (With several batches in flight a valid batch behind a hole is no proof by itself.) Reading that fails is never an end of
+//! the log: it refuses.
 //!
-//! `scan` and `replay` change nothing. `settle` does, in steps that may be cut short anywhere and begun again: what lies
-//! behind the end becomes zeroes and is flushed, and with it the kept tail, which may so far have been only in a cache. Only
-//! then may anybody be told about it, and only then is anything appended.
+//! `scan` and `replay` change nothing. `settle` does, in steps that may be cut short anywhere and begun again: every batch of
+//! this life behind the end loses its first block, and is flushed, and with it the kept tail, which may so far have been only
+//! in a cache. Only then may anybody be told about it, and only then is anything appended.
 //! Java: `FileTxnLog.FileTxnIterator`, `FileSnap.restore`; spec "on-disk formats" 7.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::append::{Empty, LogStart, Span};
+use super::append::{Empty, LogStart};
 use super::batch::{Batch, BatchHeader, Durable, HEADER_BYTES, Link};
 use super::prepare::{Outcome, Prepared, Preparer};
 use super::segment::{
-    FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, MARK_AT, SegmentId, SegmentKind, decode_header, decode_mark,
+    FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, MARK_AT, Mark, SegmentId, SegmentKind, decode_header, decode_mark,
 };
+use super::span::{Place, Span};
 use crate::Zxid;
 use crate::config::StoreConfig;
 use crate::disk::{Access, Action, BLOCK_BYTES, Disk, Ids};
@@ -37,7 +38,6 @@ use crate::error::{Damage, LogError, StoreError};
 use crate::read::{GLANCE_WINDOW_BYTES, Reader, WHOLE_FILE_WINDOW_BYTES, run};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Something outside the log that knows how far the log was once stable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +49,11 @@ pub struct Proof {
 
 /// A segment as the start finds it.
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    id: SegmentId,
-    file_bytes: u64,
-    kind: Option<SegmentKind>,
-    mark: Option<u64>,
+pub(super) struct Found {
+    pub(super) id: SegmentId,
+    pub(super) file_bytes: u64,
+    pub(super) kind: Option<SegmentKind>,
+    mark: Option<Mark>,
     /// What its first batch follows, or what is there instead.
     first: Result<Link, Damage>,
 }
@@ -67,7 +67,7 @@ impl Found {
     }
 
     /// Whole blocks only: what a truncated file has left.
-    fn capacity(&self) -> u64 {
+    pub(super) fn capacity(&self) -> u64 {
         self.file_bytes / BLOCK * BLOCK
     }
 }
@@ -75,46 +75,54 @@ impl Found {
 impl Found {
     /// What its length was at least when it got its name: no crash makes it shorter.
     fn once_bytes(&self) -> u64 {
-        self.mark.unwrap_or(0).max(FIRST_BATCH_AT)
+        self.mark_at().max(FIRST_BATCH_AT)
     }
 
     /// Where there is nothing more to look for behind a log that ends at `end` of this segment. A mark that contradicts what
     /// was found is as good as none.
     fn written_below(&self, end: u64) -> u64 {
-        self.mark.filter(|mark| *mark >= end).unwrap_or(u64::MAX).min(self.capacity())
+        let believed = self.mark.filter(|mark| mark.written_below >= end);
+        believed.map_or(u64::MAX, |mark| mark.written_below).min(self.capacity())
+    }
+
+    /// For the writer: 0 when the mark has to be written anew.
+    fn mark_at(&self) -> u64 {
+        self.mark.map_or(0, |mark| mark.written_below)
     }
 }
 
 /// A place between two batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
+pub(super) struct Position {
     /// Index into `Scan::segments`.
-    segment: usize,
-    at: u64,
-    link: Link,
+    pub(super) segment: usize,
+    pub(super) at: u64,
+    pub(super) link: Link,
 }
 
 /// What a log holds. Nothing has been changed yet.
 #[derive(Debug)]
 pub struct Scan {
-    directory: PathBuf,
-    direct: bool,
+    pub(super) directory: PathBuf,
+    pub(super) direct: bool,
     /// From the first on that a kept snapshot needs.
-    segments: Vec<Found>,
+    pub(super) segments: Vec<Found>,
     /// The ones before, not looked into: a start does not take longer because there are many.
     older: Vec<(SegmentId, u64)>,
-    start: Option<Position>,
-    end: Option<Position>,
+    pub(super) start: Option<Position>,
+    pub(super) end: Option<Position>,
     /// Up to this batch the log is known to be on stable storage, not only in a cache.
     stable_sequence: u64,
-    /// Behind the end, per segment index: the blocks that are not zero.
-    dirty: Vec<(usize, Range<u64>)>,
+    /// Behind the end, per segment index: blocks that begin a batch of this life.
+    dirty: Vec<(usize, Vec<u64>)>,
+    /// Where reading can begin, per segment index.
+    places: Vec<(usize, Place)>,
     unfinished: Vec<String>,
     /// Records after the snapshot.
     pub records: u64,
     pub cut_bytes: u64,
     pub notes: Vec<String>,
-    snapshot: Zxid,
+    pub(super) snapshot: Zxid,
 }
 
 /// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used. Looks back as far as
@@ -143,6 +151,7 @@ pub fn scan(
         end: None,
         stable_sequence: 0,
         dirty: Vec::new(),
+        places: Vec::new(),
         unfinished: unfinished.into_iter().map(|(name, _)| name).collect(),
         records: 0,
         cut_bytes: 0,
@@ -163,26 +172,32 @@ pub fn scan(
         refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs)?;
         return Ok(scan);
     };
-    let (mut records, mut stable_sequence) = (0, start.link.sequence);
-    let (end, why) = walk(disk, ids, &scan, start, |batch| {
+    let (mut records, mut stable_sequence, mut places) = (0, start.link.sequence, Vec::new());
+    let (end, why) = walk(disk, ids, &scan, start, |here, batch| {
         records += batch.records().filter(|(zxid, _)| *zxid > snapshot).count() as u64;
         stable_sequence = stable_sequence.max(batch.durable().sequence);
+        places.push((here.segment, Place { at: here.at, link: here.link }));
     })?;
-    (scan.records, scan.stable_sequence) = (records, stable_sequence);
+    (scan.records, scan.stable_sequence, scan.places) = (records, stable_sequence, places);
     scan.end = Some(end);
     let missing = Missing::behind(&scan, end, why);
     look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
-    refuse_if_proven(missing, end.link, proofs)?;
+    let vouched = scan.segments.iter().filter_map(|found| {
+        let witness = format!("the mark of {}", found.id.file_name());
+        Some(Proof { durable: found.mark?.durable, witness })
+    });
+    let proofs: Vec<_> = proofs.iter().cloned().chain(vouched).collect();
+    refuse_if_proven(missing, end.link, &proofs)?;
     if let Some(found) = scan.segments[start.segment..].iter().find(|found| found.file_bytes < found.once_bytes()) {
         let (file, bytes, once_bytes) = (found.id.file_name(), found.file_bytes, found.once_bytes());
         return Err(LogError::CutShort { file, bytes, once_bytes, last_good: end.link.zxid }.into());
     }
-    scan.cut_bytes = scan.dirty.iter().map(|(_, range)| range.end - range.start).sum();
-    for (segment, range) in &scan.dirty {
+    scan.cut_bytes = scan.dirty.iter().map(|(_, blocks)| blocks.len() as u64 * BLOCK).sum();
+    for (segment, blocks) in &scan.dirty {
         let file = scan.segments[*segment].id.file_name();
-        let (from, to) = (range.start, range.end);
+        let (count, at) = (blocks.len(), blocks[0]);
         scan.notes.push(format!(
-            "{file}: bytes {from} to {to} hold an unfinished write ({why}) that was never acknowledged; cut after {}",
+            "{file}: {count} unfinished write(s) from byte {at} on ({why}) that were never acknowledged; cut after {}",
             end.link.zxid
         ));
     }
@@ -190,13 +205,18 @@ pub fn scan(
 }
 
 impl Scan {
-    /// No log was ever here.
-    pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
     pub fn last_zxid(&self) -> Zxid {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
+    }
+
+    /// The segment and byte where reading behind the snapshot begins.
+    pub fn start_place(&self) -> Option<(SegmentId, u64)> {
+        self.start.map(|start| (self.segments[start.segment].id, start.at))
+    }
+
+    /// The segment with the last batch, and the byte behind it.
+    pub fn end_place(&self) -> Option<(SegmentId, u64)> {
+        self.end.map(|end| (self.segments[end.segment].id, end.at))
     }
 
     /// Hands over every record above the snapshot, in order.
@@ -209,7 +229,7 @@ impl Scan {
         let Some(start) = self.start else {
             return Ok(());
         };
-        let (end, _) = walk(disk, ids, self, start, |batch| {
+        let (end, _) = walk(disk, ids, self, start, |_, batch| {
             batch.records().filter(|(zxid, _)| *zxid > self.snapshot).for_each(|(zxid, payload)| f(zxid, payload));
         })?;
         if Some(end) == self.end {
@@ -229,14 +249,14 @@ impl Scan {
         let ready = self.take_empty_segments(disk, ids)?;
         let directory = self.directory.clone();
         run(disk, ids, &directory, Action::SyncDirectory { path: directory.clone() })?;
-        let spans = self.spans();
+        let spans = self.take_spans();
         match self.end {
             // A snapshot from beyond the log's end (a learner's): the log begins anew behind it.
             Some(end) if end.link.zxid >= self.snapshot => Ok(LogStart {
                 current: self.segments[end.segment].id,
                 capacity: self.segments[end.segment].capacity(),
                 at: end.at,
-                mark: self.segments[end.segment].mark.unwrap_or(0),
+                mark: self.segments[end.segment].mark_at(),
                 link: end.link,
                 ready,
                 spans,
@@ -268,7 +288,7 @@ impl Scan {
             let event = disk.run(ops.pop().expect("a busy preparer has an operation"));
             match preparer.on_event(event) {
                 None => {}
-                Some(Outcome::Ready(prepared)) => break prepared,
+                Some(Outcome::Ready(prepared) | Outcome::Recycled(prepared)) => break prepared,
                 Some(Outcome::Failed(error) | Outcome::GrowFailed(_, error)) => {
                     return Err(error.into());
                 }
@@ -276,19 +296,19 @@ impl Scan {
         };
         let path = current.path(&self.directory);
         run(disk, ids, &path, Action::Close { file: prepared.file })?;
-        spans.push(Span { id: current, begins_after: Some(link.zxid), bytes: prepared.capacity });
+        spans.push(Span::new(current, prepared.capacity, link));
         let Prepared { capacity, mark, .. } = prepared;
         Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, link, ready: Vec::new(), spans })
     }
 
     /// Zeroes what was cut, and flushes: batches of the last slots, and marks, may so far be only in a cache.
     fn flush_the_end(&mut self, disk: &mut impl Disk, ids: &mut Ids) -> Result<(), StoreError> {
-        for (index, range) in std::mem::take(&mut self.dirty) {
-            self.rewrite(disk, ids, index, Some(range))?;
+        for (index, blocks) in std::mem::take(&mut self.dirty) {
+            self.rewrite(disk, ids, index, &blocks)?;
         }
         // Also what has nothing to cut: an earlier start may have zeroed it, and been killed before its flush.
         for index in self.first_unflushed()..self.segments.len() {
-            self.rewrite(disk, ids, index, None)?;
+            self.rewrite(disk, ids, index, &[])?;
         }
         Ok(())
     }
@@ -310,7 +330,7 @@ impl Scan {
         let mut next = self.segments[end.segment].id.next();
         for found in self.segments.split_off(end.segment + 1) {
             if found.id == next && found.kind == Some(SegmentKind::Next) && found.capacity() > FIRST_BATCH_AT {
-                let mark = found.mark.unwrap_or(0);
+                let mark = found.mark_at();
                 ready.push(Empty { id: found.id, capacity: found.capacity(), mark });
                 next = next.next();
             } else {
@@ -321,31 +341,29 @@ impl Scan {
         Ok(ready)
     }
 
-    /// Zeroes a range of a segment, if any, and flushes the file.
-    fn rewrite(
-        &self,
-        disk: &mut impl Disk,
-        ids: &mut Ids,
-        index: usize,
-        zeroes: Option<Range<u64>>,
-    ) -> Result<(), StoreError> {
+    /// Zeroes these blocks of a segment, if any, and flushes the file.
+    fn rewrite(&self, disk: &mut impl Disk, ids: &mut Ids, index: usize, zeroes: &[u64]) -> Result<(), StoreError> {
         let path = self.segments[index].id.path(&self.directory);
         let file = ids.file();
         run(disk, ids, &path, Action::Open { file, path: path.clone(), access: Access::Write, direct: self.direct })?;
-        if let Some(range) = zeroes {
-            let bytes = range.end - range.start;
-            run(disk, ids, &path, Action::WriteZeroes { file, offset: range.start, bytes })?;
+        for offset in zeroes {
+            run(disk, ids, &path, Action::WriteZeroes { file, offset: *offset, bytes: BLOCK })?;
         }
         run(disk, ids, &path, Action::Sync { file })?;
         run(disk, ids, &path, Action::Close { file })
     }
 
-    fn spans(&self) -> Vec<Span> {
-        let older = self.older.iter().map(|(id, bytes)| Span { id: *id, begins_after: None, bytes: *bytes });
-        let last = self.end.map_or(0, |end| end.segment + 1);
-        let begins_after = |found: &Found| found.anchor().map(|link| link.zxid);
-        let span = |found: &Found| Span { id: found.id, begins_after: begins_after(found), bytes: found.file_bytes };
-        older.chain(self.segments[..last].iter().map(span)).collect()
+    fn take_spans(&mut self) -> Vec<Span> {
+        let mut spans: Vec<_> = self.older.iter().map(|(id, bytes)| Span::unknown(*id, *bytes)).collect();
+        let (older, looked_at) = (spans.len(), self.end.map_or(0, |end| end.segment + 1));
+        spans.extend(self.segments[..looked_at].iter().map(|found| match found.anchor() {
+            Some(link) => Span::new(found.id, found.file_bytes, link),
+            None => Span::unknown(found.id, found.file_bytes),
+        }));
+        for (segment, place) in std::mem::take(&mut self.places) {
+            spans[older + segment].note(place);
+        }
+        spans
     }
 
     fn reader(&self, disk: &mut impl Disk, ids: &mut Ids, index: usize) -> Result<Reader, StoreError> {
@@ -364,9 +382,11 @@ struct Missing {
 impl Missing {
     /// In the segment where the log ends, or, when there is no trace of it, at the beginning of the next where there is one.
     fn behind(scan: &Scan, end: Position, why: Damage) -> Missing {
-        let traceless = |damage| matches!(damage, Damage::Zeroes | Damage::Missing);
+        let traceless = |damage| matches!(damage, Damage::Zeroes | Damage::Missing | Damage::ForeignSegment);
         match scan.segments.get(end.segment + 1) {
-            Some(Found { id, first: Err(damage), .. }) if traceless(why) && !traceless(*damage) => {
+            Some(Found { id, first: Err(damage), .. })
+                if why == Damage::Missing || (traceless(why) && !traceless(*damage)) =>
+            {
                 Missing { file: id.file_name(), at: FIRST_BATCH_AT, why: *damage }
             }
             _ => Missing { file: scan.segments[end.segment].id.file_name(), at: end.at, why },
@@ -410,7 +430,7 @@ fn look_at(
 }
 
 /// The batch at `at`, or what is there instead. Fails only when reading does.
-fn read_batch<'a>(
+pub(crate) fn read_batch<'a>(
     disk: &mut impl Disk,
     reader: &'a mut Reader,
     segment: SegmentId,
@@ -420,6 +440,10 @@ fn read_batch<'a>(
         return Ok(Err(Damage::Missing));
     }
     let bytes = match BatchHeader::padded_bytes(reader.get(disk, at, BLOCK)?) {
+        // A former life's batch may say any length; nobody has to read all that to see that it is not ours.
+        Ok(_) if !BatchHeader::claims(reader.get(disk, at, BLOCK)?, segment, at) => {
+            return Ok(Err(Damage::ForeignSegment));
+        }
         Ok(bytes) if at + bytes > reader.file_bytes() => return Ok(Err(Damage::Length)),
         Ok(bytes) => bytes,
         Err(damage) => return Ok(Err(damage)),
@@ -449,12 +473,12 @@ fn find_start(segments: &[Found], snapshot: Zxid) -> Result<Option<Position>, St
 }
 
 /// Follows the chain from `start`. Returns its end and what was found in the place of the next batch.
-fn walk(
+pub(super) fn walk(
     disk: &mut impl Disk,
     ids: &mut Ids,
     scan: &Scan,
     start: Position,
-    mut f: impl FnMut(&Batch<'_>),
+    mut f: impl FnMut(Position, &Batch<'_>),
 ) -> Result<(Position, Damage), StoreError> {
     let mut here = start;
     let mut reader = scan.reader(disk, ids, here.segment)?;
@@ -463,7 +487,7 @@ fn walk(
         let why = match read_batch(disk, &mut reader, id, here.at)? {
             Ok(batch) if batch.follows(here.link) => {
                 check_records(&batch, id, here)?;
-                f(&batch);
+                f(here, &batch);
                 here.at += batch.padded_bytes();
                 here.link = batch.link_after();
                 continue;
@@ -492,8 +516,9 @@ fn check_records(batch: &Batch<'_>, segment: SegmentId, here: Position) -> Resul
     Err(refusal(missing, here.link, &Proof { durable, witness: "its right checksum".to_owned() }))
 }
 
-/// Reads everything that was ever written behind the end: a batch there may prove that something before it was lost; the
-/// rest will be zeroed.
+/// Looks at everything of this life that was ever written behind the end: a batch there may prove that something before it
+/// was lost. If it does not, its first block will be zeroed, so that it never passes for what follows: whole, torn or
+/// overtaken, without that block it is no batch. What former lives left there stays: it names another segment.
 fn look_behind_the_end(
     disk: &mut impl Disk,
     ids: &mut Ids,
@@ -506,10 +531,10 @@ fn look_behind_the_end(
         let mut at = if index == end.segment { end.at } else { FIRST_BATCH_AT };
         let written_below = scan.segments[index].written_below(at);
         let mut reader = scan.reader(disk, ids, index)?;
-        let mut dirty: Option<Range<u64>> = None;
+        let mut dirty = Vec::new();
         while at < written_below {
-            if reader.get(disk, at, BLOCK)? != ZEROES.as_slice() {
-                dirty = Some(dirty.map_or(at, |range| range.start)..at + BLOCK);
+            if BatchHeader::claims(reader.get(disk, at, BLOCK)?, id, at) {
+                dirty.push(at);
                 if let Ok(batch) = read_batch(disk, &mut reader, id, at)? {
                     let witness = format!("a later batch ({} byte {at})", id.file_name());
                     let proof = Proof { durable: batch.durable(), witness };
@@ -521,7 +546,9 @@ fn look_behind_the_end(
             at += BLOCK;
         }
         reader.close(disk, ids);
-        scan.dirty.extend(dirty.map(|range| (index, range)));
+        if !dirty.is_empty() {
+            scan.dirty.push((index, dirty));
+        }
     }
     Ok(())
 }

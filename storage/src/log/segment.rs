@@ -1,8 +1,9 @@
 //! A segment: a file of already-written blocks, its name, its header and its mark.
 //!
-//! `| header | mark | batch | batch | ... | zeroes |`, the first two a block each. The mark says below which byte anything has ever
-//! been written; it is raised, and stable, before a batch goes beyond it. So a start that looks for what once followed the
-//! end of the log need not read the whole segment to be sure.
+//! `| header | mark | batch | batch | ... | what a former life left, or zeroes |`, the first two a block each. The mark says below
+//! which byte anything of this life has ever been written; it is raised, and stable, before a batch goes beyond it. So a
+//! start that looks for what once followed the end of the log need not read the whole segment to be sure. It also says how
+//! far the log was stable when it was written: at a clean stop that is all of it.
 
 use std::mem::{offset_of, size_of};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::batch::Link;
+use super::batch::{Durable, Link};
 use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Buffer};
 
@@ -76,17 +77,28 @@ const MARK_MAGIC: [u8; 8] = *b"rklogmrk";
 /// sector, and when it cannot be read the whole segment is looked at instead.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Mark {
+struct MarkBlock {
     magic: [u8; 8],
     /// crc32c of everything after this field.
     checksum: U32,
     reserved: U32,
     segment: U64,
     written_below: U64,
+    durable_sequence: U64,
+    durable_zxid: U64,
 }
 
-const _: () = assert!(size_of::<Mark>() == 32);
-const MARK_CHECKED_FROM: usize = offset_of!(Mark, reserved);
+const _: () = assert!(size_of::<MarkBlock>() == 48);
+const MARK_CHECKED_FROM: usize = offset_of!(MarkBlock, reserved);
+
+/// What a segment's mark says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// At this byte and behind it nothing of this life was ever written.
+    pub written_below: u64,
+    /// Of batches in this segment or before it: known to be on stable storage when the mark was written.
+    pub durable: Durable,
+}
 
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,19 +116,21 @@ pub enum HeaderError {
 }
 
 /// The first two blocks of a new segment.
-pub fn encode_start(segment: SegmentId, kind: SegmentKind, written_below: u64) -> Buffer {
+pub fn encode_start(segment: SegmentId, kind: SegmentKind, mark: Mark) -> Buffer {
     let mut blocks = encode_header(segment, kind);
-    blocks.extend_from_slice(&encode_mark(segment, written_below));
+    blocks.extend_from_slice(&encode_mark(segment, mark));
     blocks
 }
 
-pub fn encode_mark(segment: SegmentId, written_below: u64) -> Buffer {
-    let mut mark = Mark {
+pub fn encode_mark(segment: SegmentId, Mark { written_below, durable }: Mark) -> Buffer {
+    let mut mark = MarkBlock {
         magic: MARK_MAGIC,
         checksum: 0.into(),
         reserved: 0.into(),
         segment: segment.0.into(),
         written_below: written_below.into(),
+        durable_sequence: durable.sequence.into(),
+        durable_zxid: durable.zxid.0.into(),
     };
     mark.checksum = crc32c::crc32c(&mark.as_bytes()[MARK_CHECKED_FROM..]).into();
     let mut block = Buffer::with_capacity(BLOCK_BYTES);
@@ -125,13 +139,14 @@ pub fn encode_mark(segment: SegmentId, written_below: u64) -> Buffer {
     block
 }
 
-/// Below which byte anything was ever written. None: the mark is damaged, so it may be anywhere.
-pub fn decode_mark(block: &[u8], segment: SegmentId) -> Option<u64> {
-    let (mark, _) = Mark::ref_from_prefix(block).ok()?;
+/// None: the mark is damaged or another life's, so anything may have been written anywhere.
+pub fn decode_mark(block: &[u8], segment: SegmentId) -> Option<Mark> {
+    let (mark, _) = MarkBlock::ref_from_prefix(block).ok()?;
     let sound = mark.magic == MARK_MAGIC
         && mark.checksum.get() == crc32c::crc32c(&mark.as_bytes()[MARK_CHECKED_FROM..])
         && mark.segment.get() == segment.0;
-    sound.then_some(mark.written_below.get())
+    let durable = Durable { sequence: mark.durable_sequence.get(), zxid: Zxid(mark.durable_zxid.get()) };
+    sound.then_some(Mark { written_below: mark.written_below.get(), durable })
 }
 
 fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
@@ -154,6 +169,12 @@ fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
     block.extend_from_slice(header.as_bytes());
     block.pad_to_block();
     block
+}
+
+/// Which segment a first block says it is of, whatever else is wrong with it: for a copy of a file under another name.
+pub fn claimed_segment(block: &[u8]) -> Option<SegmentId> {
+    let (header, _) = Header::ref_from_prefix(block).ok()?;
+    (header.magic == MAGIC).then_some(SegmentId(header.segment.get()))
 }
 
 pub fn decode_header(block: &[u8], segment: SegmentId) -> Result<SegmentKind, HeaderError> {
@@ -199,10 +220,11 @@ mod tests {
             damaged[at] ^= 4;
             assert_eq!(decode_header(&damaged, SegmentId(5)), Err(HeaderError::Damaged), "byte {at}");
         }
-        let mark = encode_mark(SegmentId(5), 1 << 20);
-        assert_eq!(decode_mark(&mark, SegmentId(5)), Some(1 << 20));
+        let says = Mark { written_below: 1 << 20, durable: Durable { sequence: 3, zxid: Zxid(9) } };
+        let mark = encode_mark(SegmentId(5), says);
+        assert_eq!(decode_mark(&mark, SegmentId(5)), Some(says));
         assert_eq!(decode_mark(&mark, SegmentId(6)), None);
-        for at in 0..32 {
+        for at in 0..48 {
             let mut damaged = mark.to_vec();
             damaged[at] ^= 4;
             assert_eq!(decode_mark(&damaged, SegmentId(5)), None, "byte {at}");

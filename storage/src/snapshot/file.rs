@@ -41,7 +41,8 @@ pub struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    pub(crate) fn new(view: FileView, zxid: Zxid) -> Result<SnapshotFile, SnapshotError> {
+    /// Checks the end of the file. `zxid` is the one in its name.
+    pub fn new(view: FileView, zxid: Zxid) -> Result<SnapshotFile, SnapshotError> {
         let damaged = |why| SnapshotError::Damaged { file: file_name(zxid), why };
         let file_bytes = view.len();
         if file_bytes < BLOCK_BYTES || !file_bytes.is_multiple_of(BLOCK_BYTES) {

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! run:    | bucket | bucket | ...              of 4 KiB each
-//! bucket: | checksum u32 | run u32 | bucket u32 | count u16 | overflowed u16 | (tag u32, value u32) x 510 |
+//! bucket: | checksum u32 | run u32 | bucket u32 | count u16 | overflowed u16 | (tag u32, 1 + value u32) x 510 |
 //! ```
 //!
 //! There are two of them. *Children*: (parent's slot, name) -> slots, for every node. *Extras*: slot -> chunk, for the nodes
 //! that went ahead of the walk. A run takes entries while chunks pass through the writer, straight into their buckets, and
 //! is written out when it is full: so the memory for it is bounded, nothing is ever sorted, and a lookup looks at one
-//! bucket in each run. Three entries in ten stay free; a bucket that is full all the same sends its surplus to the next
-//! and says so, which is right, if slow, even when all keys are the same.
+//! bucket in each run, and there mostly at one cache line: an entry is in its own place or in the first free one behind it.
+//! Three places in ten stay free; a bucket that is full all the same sends its surplus to the next and says so, which is
+//! right, if slow, even when all keys are the same.
 //!
 //! Keys are spread by SipHash 1-3: it is published, hence the same in every version of this program, and keyed with zxid
 //! and digest of the tree, so that names that fall together cannot be prepared. A tag only says "perhaps": the taker
@@ -37,6 +38,7 @@ const PIECE_BUCKETS: usize = PIECE_BYTES / BLOCK_BYTES;
 #[repr(C)]
 pub struct Entry {
     tag: U32,
+    /// One more than the value; 0: the place is free.
     value: U32,
 }
 
@@ -68,7 +70,12 @@ impl Key {
         ((u64::from(self.spread) * u64::from(buckets)) >> 32) as u32
     }
 
-    /// Of an extra node: slots are few and our own, so any spreading will do.
+    /// Its own place in a bucket.
+    fn place(self) -> usize {
+        let mixed = self.tag.wrapping_mul(0x85eb_ca6b); // slots are tags too, and lie close together
+        ((u64::from(mixed) * BUCKET_ENTRIES as u64) >> 32) as usize
+    }
+
     pub fn of_slot(slot: u32) -> Key {
         Key { spread: slot.wrapping_mul(0x9e37_79b9), tag: slot }
     }
@@ -147,7 +154,7 @@ impl Run {
     }
 
     /// # Panics
-    /// When the run is full.
+    /// When the run is full, or the value is the highest of all.
     pub fn insert(&mut self, key: Key, value: u32) {
         assert!(!self.is_full());
         self.entries += 1;
@@ -156,7 +163,11 @@ impl Run {
             let bucket = bucket_mut(&mut self.pieces[at as usize / PIECE_BUCKETS], at as usize % PIECE_BUCKETS);
             let count = usize::from(bucket.count.get());
             if count < BUCKET_ENTRIES {
-                bucket.entries[count] = Entry { tag: key.tag.into(), value: value.into() };
+                let mut place = key.place();
+                while bucket.entries[place].value.get() != 0 {
+                    place = (place + 1) % BUCKET_ENTRIES;
+                }
+                bucket.entries[place] = Entry { tag: key.tag.into(), value: (value + 1).into() };
                 bucket.count = U16::new(count as u16 + 1);
                 return;
             }
@@ -217,10 +228,10 @@ impl Bucket {
         crc32c::crc32c_append(crc32c::crc32c(&zxid.0.to_le_bytes()), bytes)
     }
 
-    fn values(&self, tag: u32) -> impl Iterator<Item = u32> {
-        let count = usize::from(self.count.get()).min(BUCKET_ENTRIES);
-        let same = move |entry: &&Entry| entry.tag.get() == tag;
-        self.entries[..count].iter().filter(same).map(|entry| entry.value.get())
+    fn values(&self, key: Key) -> impl Iterator<Item = u32> {
+        let (before, from) = self.entries.split_at(key.place());
+        let taken = from.iter().chain(before).take_while(|entry| entry.value.get() != 0);
+        taken.filter(move |entry| entry.tag.get() == key.tag).map(|entry| entry.value.get() - 1)
     }
 
     pub fn count(&self) -> u32 {
@@ -238,7 +249,7 @@ pub fn look_up<'a, E>(
     let home = key.bucket(run.buckets);
     for step in 0..run.buckets {
         let found = bucket(((u64::from(home) + u64::from(step)) % u64::from(run.buckets)) as u32)?;
-        for value in found.values(key.tag) {
+        for value in found.values(key) {
             if take(value)? {
                 return Ok(true);
             }

@@ -40,15 +40,17 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, checked_bytes
     let names = disk.list(directory).map_err(io)?;
     let leftover = |name: &str| name.starts_with("snapshot-") && name.ends_with(".tmp");
     let unfinished = names.iter().filter(|(name, _)| leftover(name)).map(|(name, _)| directory.join(name)).collect();
-    let whole = names.iter().filter_map(|(name, bytes)| Some((parse(name)?, *bytes, None)));
-    let aside =
-        names.iter().filter_map(|(name, bytes)| Some((stem(name, ASIDE_EXTENSION)?, *bytes, Some(name.clone()))));
-    let mut files: Vec<_> = whole.chain(aside).collect();
+    let name_of = |name: &str| {
+        let aside = || stem(name, ASIDE_EXTENSION).map(|zxid| (zxid, false));
+        parse(name).map(|zxid| (zxid, true)).or_else(aside)
+    };
+    let mut files: Vec<_> =
+        names.into_iter().filter_map(|(name, bytes)| Some((name_of(&name)?, bytes, name))).collect();
     files.sort_unstable_by(|a, b| b.cmp(a));
     let (newest, kept, passed_over, set_aside) = (None, Vec::new(), Vec::new(), Vec::new());
     let mut found = Found { newest, kept, passed_over, set_aside, unfinished };
-    for (zxid, bytes, aside) in files {
-        match aside.map(|file| SnapshotError::SetAside { file, bytes }) {
+    for ((zxid, whole), bytes, file) in files {
+        match (!whole).then_some(SnapshotError::SetAside { file, bytes }) {
             Some(error) if found.newest.is_some() => found.set_aside.push(error),
             Some(error) => found.passed_over.push((zxid, error)),
             None if found.newest.is_some() => found.kept.push(Kept { zxid, bytes }),
@@ -66,8 +68,28 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, checked_bytes
     Ok(found)
 }
 
+/// One snapshot by its path, whatever else there is: its end is checked, the rest when it is read.
+pub fn open_by_path(disk: &mut impl Disk, path: &Path) -> Result<SnapshotFile, StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(zxid) = parse(&name).or_else(|| stem(&name, ASIDE_EXTENSION)) else {
+        let why = "not named as a snapshot is: snapshot-<16 hexadecimal digits>.rks".to_owned();
+        return Err(SnapshotError::Damaged { file: name, why }.into());
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |source| StoreError::Io { path: path.to_owned(), operation: "open", source };
+    let files = disk.list(directory).map_err(io)?;
+    let bytes = files.into_iter().find(|(found, _)| *found == name).map(|(_, bytes)| bytes);
+    let bytes = bytes.ok_or_else(|| io(std::io::ErrorKind::NotFound.into()))?;
+    Ok(open(disk, &mut Ids::default(), path, bytes, zxid, 0)??)
+}
+
+/// One snapshot, from end to end.
+pub fn check(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, kept: Kept) -> Checked<SnapshotFile> {
+    open(disk, ids, &path(directory, kept.zxid), kept.bytes, kept.zxid, u64::MAX)
+}
+
 /// The outer result is about reading, the inner about what was read.
-type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
+pub(crate) type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
 
 fn open(
     disk: &mut impl Disk,

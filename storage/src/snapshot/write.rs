@@ -19,7 +19,7 @@ use super::body::Body;
 use super::image::{SnapshotChunk, SnapshotHeader};
 use super::{file_name, path, unfinished_path};
 use crate::Zxid;
-use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::SnapshotError;
 use crate::event::{SnapshotDone, StoreEvent};
 use crate::log::batch::Durable;
@@ -136,7 +136,8 @@ impl SnapshotWriter {
         self.active.as_ref().map_or(0, |active| active.body.bytes())
     }
 
-    pub fn poll(&mut self, ids: &mut Ids, log: Durable, ops: &mut Vec<DiskOp>) {
+    /// `acknowledged`: the log goes this far; `proven`: and is stable for certain as far as this.
+    pub fn poll(&mut self, ids: &mut Ids, acknowledged: Zxid, proven: Durable, ops: &mut Vec<DiskOp>) {
         let Some(active) = self.active.as_mut().filter(|active| active.under_way.is_none()) else { return };
         let (file, zxid) = (active.file, active.zxid);
         let unfinished = unfinished_path(&self.directory, zxid);
@@ -147,18 +148,18 @@ impl SnapshotWriter {
         let action = match active.step {
             Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
             Step::Body => {
-                let Some((offset, buffer)) = active.next_piece(log) else {
+                let Some((offset, buffer)) = active.next_piece(proven) else {
                     if active.error.is_some() {
-                        self.poll(ids, log, ops);
+                        self.poll(ids, acknowledged, proven, ops);
                     }
                     return;
                 };
                 bytes = buffer.len() as u64;
-                Action::Write { file, offset, buffer, durable: false }
+                Action::Write { file, offset, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },
             Step::Close | Step::AbandonClose => Action::Close { file },
-            Step::Rename if log.zxid < zxid => return, // until the log vouches for it
+            Step::Rename if acknowledged < zxid => return, // until the log vouches for it
             Step::Rename => Action::Rename { from: unfinished, to: path(&self.directory, zxid) },
             Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
             Step::AbandonUnlink => Action::Unlink { path: unfinished },
@@ -212,7 +213,7 @@ impl SnapshotWriter {
 
 impl Active {
     /// Uses up the turn, if there is one and something to write.
-    fn next_piece(&mut self, log: Durable) -> Option<(u64, Buffer)> {
+    fn next_piece(&mut self, proven: Durable) -> Option<(u64, Buffer)> {
         if !self.turn {
             return None;
         }
@@ -229,7 +230,7 @@ impl Active {
                 }
                 None if self.all_chunks_given => {
                     self.finished = true;
-                    self.body.finish(log)
+                    self.body.finish(proven)
                 }
                 None => return None,
             };

@@ -1,17 +1,22 @@
 //! A store on a disk in memory, driven one operation at a time, with every operation in the test's hands.
 #![allow(dead_code)] // each test file uses its own half
 
+pub mod bytes;
+pub mod history;
+pub mod power;
+
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringkeeper_storage::backend::faulty::{Call, FaultyDisk};
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
-    LogRoom, NO_SLOT, NodeImage, Opened, SnapshotChunk, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent,
-    Zxid, open_on,
+    LogRoom, LogWindow, NO_SLOT, NodeImage, Opened, RangeId, SnapshotChunk, SnapshotHeader, Store, StoreConfig,
+    StoreError, StoreEvent, Zxid, open_on,
 };
 
 pub const DIRECTORY: &str = "/data/ringkeeper-1";
@@ -19,7 +24,7 @@ pub const DIRECTORY: &str = "/data/ringkeeper-1";
 /// The disk outlives its stores. May lose power in the middle of a start.
 #[derive(Clone, Default)]
 pub struct SharedDisk {
-    pub memory: Rc<RefCell<MemoryDisk>>,
+    pub memory: Rc<RefCell<FaultyDisk<MemoryDisk>>>,
     /// Operations until the power goes.
     pub fuse: Rc<RefCell<Option<usize>>>,
     /// What was opened by starts.
@@ -58,6 +63,11 @@ impl Disk for SharedDisk {
 impl SharedDisk {
     pub fn open(&self, config: &StoreConfig) -> Result<Opened<SharedDisk>, StoreError> {
         open_on(self.clone(), config.clone())
+    }
+
+    /// As it is, for another process or none: power cuts of the copy do not harm this one.
+    pub fn running_copy(&self) -> SharedDisk {
+        SharedDisk { memory: Rc::new(RefCell::new(self.memory.borrow().clone())), ..SharedDisk::default() }
     }
 
     pub fn crash(&self, chance: &mut Chance) {
@@ -101,12 +111,16 @@ pub struct Rig {
     pub store: Store,
     /// Submitted and not completed.
     pub held: Vec<DiskOp>,
+    /// In the hands of a disk that does not answer.
+    pub hung: Vec<DiskOp>,
     pub durable: Zxid,
     pub room: LogRoom,
     pub failed: Option<String>,
     pub troubles: Vec<String>,
     pub snapshot_room: usize,
     pub snapshot_ended: Option<Result<Zxid, String>>,
+    pub windows: Vec<(RangeId, LogWindow)>,
+    pub ranges_ended: Vec<(RangeId, Result<Zxid, String>)>,
 }
 
 impl Rig {
@@ -116,12 +130,15 @@ impl Rig {
             disk: disk.clone(),
             store: opened.into_store()?,
             held: Vec::new(),
+            hung: Vec::new(),
             durable,
             room: LogRoom::Ample,
             failed: None,
             troubles: Vec::new(),
             snapshot_room: 0,
             snapshot_ended: None,
+            windows: Vec::new(),
+            ranges_ended: Vec::new(),
         })
     }
 
@@ -134,20 +151,35 @@ impl Rig {
     pub fn poll(&mut self) {
         let mut out = Vec::new();
         self.store.give_snapshot_turn(&mut out);
-        self.take_in(out);
+        self.take_events(out);
         self.store.poll_ops(&mut self.held);
     }
 
     /// The operation happens and is answered.
     pub fn complete(&mut self, index: usize) {
         let op = self.held.remove(index);
-        let event = self.disk.memory.borrow_mut().run(op);
-        let mut out = Vec::new();
-        self.store.on_event(event, &mut out);
-        self.take_in(out);
+        let answer = self.disk.memory.borrow_mut().submit(op);
+        match answer {
+            Ok(event) => self.take_in(event),
+            Err(op) => self.hung.push(op),
+        }
     }
 
-    fn take_in(&mut self, events: Vec<StoreEvent>) {
+    /// The disk answers what it kept back.
+    pub fn release_hung(&mut self) {
+        for op in std::mem::take(&mut self.hung) {
+            let event = self.disk.memory.borrow_mut().release(op);
+            self.take_in(event);
+        }
+    }
+
+    fn take_in(&mut self, event: DiskEvent) {
+        let mut out = Vec::new();
+        self.store.on_event(event, &mut out);
+        self.take_events(out);
+    }
+
+    fn take_events(&mut self, events: Vec<StoreEvent>) {
         for event in events {
             match event {
                 StoreEvent::Durable(zxid) => {
@@ -166,6 +198,10 @@ impl Rig {
                     self.failed = Some(error.to_string());
                 }
                 StoreEvent::Flushed { .. } => {}
+                StoreEvent::RangeRead { range, window } => self.windows.push((range, window)),
+                StoreEvent::RangeEnded { range, result } => {
+                    self.ranges_ended.push((range, result.map_err(|error| error.to_string())));
+                }
             }
         }
     }
@@ -218,7 +254,7 @@ impl Rig {
         let Rig { disk, held, .. } = self;
         for op in held {
             match &op.action {
-                Action::Write { .. } => disk.memory.borrow_mut().tear(&op, chance),
+                Action::Write { .. } => disk.memory.borrow_mut().leave_unflushed(&op),
                 _ if chance.coin() => drop(disk.memory.borrow_mut().run(op)),
                 _ => {}
             }
@@ -285,4 +321,18 @@ pub fn replayed(opened: &mut Opened<SharedDisk>) -> Vec<(u64, Vec<u8>)> {
     let mut records = Vec::new();
     opened.replay(|zxid, payload| records.push((zxid.0, payload.to_vec()))).unwrap();
     records
+}
+
+/// For `FaultyDisk::fail_next`: the calls of one operation.
+pub fn calls_of(operation: &str) -> fn(&Call) -> bool {
+    match operation {
+        "open" => |call| call.operation == "open",
+        "read" => |call| call.operation == "read",
+        "write" => |call| call.operation == "write",
+        "zero fill" => |call| call.operation == "zero fill",
+        "flush" => |call| call.operation == "flush",
+        "rename" => |call| call.operation == "rename",
+        "directory flush" => |call| call.operation == "directory flush",
+        other => panic!("no such operation: {other}"),
+    }
 }

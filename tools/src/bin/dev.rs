@@ -27,7 +27,7 @@ enum What {
         /// Only these suites
         #[arg(long, value_enum, num_args = 1..)]
         only: Vec<Suite>,
-        /// Crash rounds
+        /// Crash rounds, shared out over the log strategies
         #[arg(long, default_value_t = 200)]
         rounds: u32,
         #[command(flatten)]

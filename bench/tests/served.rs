@@ -1,0 +1,112 @@
+//! The commands that start ringkeeper themselves, from end to end and tiny. The server is this very file, run again: see
+//! `be_the_server`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ringkeeper::config::{Config, Source};
+use ringkeeper::shell::settings::Settings;
+use ringkeeper::shell::{logging, signals, standalone, start};
+
+const BENCH: &str = env!("CARGO_BIN_EXE_ringkeeper-bench");
+const CONFIG: &str = "RINGKEEPER_TEST_CONFIG";
+
+/// Not a test: the server that the tests below start, in a process of its own.
+#[test]
+#[ignore = "a server, for the other tests"]
+fn be_the_server() {
+    let file = std::env::var(CONFIG).expect("started by a test");
+    let (config, _) = Config::load(&Source::File(file.into()), &|name| std::env::var(name).ok(), &[]).unwrap();
+    let _log = logging::start(Some("info"), 0).unwrap();
+    let stop = signals::StopRequest::default();
+    signals::listen(stop.clone()).unwrap();
+    start::serve(Settings::from_config(&config).unwrap(), standalone::load(&config), stop, |_| {}).unwrap();
+}
+
+fn server() -> String {
+    let this = std::env::current_exe().unwrap();
+    format!("env {CONFIG}={{config}} '{}' --ignored --exact be_the_server --nocapture", this.display())
+}
+
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// A CPU this process may use.
+fn cpu() -> String {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap().to_string()
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs a subcommand on a scratch directory with this file's server as ringkeeper.
+fn bench(subcommand: &str, data: &Path, arguments: &[&str]) -> Output {
+    let (cpu, port) = (cpu(), free_port());
+    Command::new(BENCH)
+        .args([subcommand, "--servers", "ringkeeper", "--ringkeeper", &server()])
+        .args(["--cpu", &cpu, "--cores", &cpu, "--port", &port, "--set", "preAllocSize=1024"])
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .arg("--json")
+        .arg(data.join("runs.json"))
+        .arg("--markdown")
+        .arg(data.join("table.md"))
+        .output()
+        .unwrap()
+}
+
+fn runs(data: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(data.join("runs.json")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn assert_success(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn starts_are_timed_on_directories_that_can_be_kept() {
+    let data = scratch("start");
+    let keep = data.join("kept");
+    let tiny = ["--nodes", "1500", "--bytes", "20", "--tail", "300", "--rounds", "2", "--keep", keep.to_str().unwrap()];
+    let text = assert_success(&bench("start", &data, &tiny));
+    let table = fs::read_to_string(data.join("table.md")).unwrap();
+    assert!(text.contains(&table) && table.contains("| ringkeeper | clean |"), "{table}");
+    assert!(table.contains("| ringkeeper | tail-300 |") && table.contains("page cache warm"), "{table}");
+
+    // Again, cold, on what the first run left: nothing is made anew, and nothing has changed by being used.
+    let text = assert_success(&bench("start", &data, &[&tiny[..], &["--drop-caches"]].concat()));
+    assert_eq!(text.matches("used again").count(), 2, "{text}");
+    assert_eq!(names_in(&keep), ["ringkeeper-1500x20"], "no working copy is left");
+    let runs = runs(&data);
+    assert_eq!(runs.len(), 8);
+    for run in &runs {
+        let ms = |name: &str| run[name].as_f64().unwrap();
+        assert!(0.0 < ms("first_read_ms") && ms("first_read_ms") < ms("first_write_ms"), "{run}");
+        assert!(ms("rss_mib") > 0.0 && ms("in_memory_ms") >= ms("first_read_ms"), "{run}");
+    }
+    assert_eq!(runs[7]["cache"], "cold");
+
+    // A tail of another length is another directory.
+    let other = ["--nodes", "1500", "--bytes", "20", "--tail", "10", "--rounds", "1", "--left", "tail"];
+    assert_success(&bench("start", &data, &[&other[..], &["--keep", keep.to_str().unwrap()]].concat()));
+    assert_eq!(names_in(&keep.join("ringkeeper-1500x20")), ["clean", "tail-10", "tail-300"]);
+}

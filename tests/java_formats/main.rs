@@ -1,0 +1,8 @@
+//! Files of Java servers: what they hold according to Java, and what becomes of them in ours. Spec: on-disk formats.
+
+mod damage;
+mod expected;
+mod import;
+mod load;
+mod replay;
+mod sample;
