@@ -12,7 +12,7 @@ struct Rule {
     instead: &'static str,
 }
 
-const PURE: &[&str] = &["src/core", "src/wire", "storage/src/log", "storage/src/snapshot"];
+const PURE: &[&str] = &["src/core", "src/wire", "storage/src/log", "storage/src/snapshot", "storage/src/java"];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -62,6 +62,12 @@ const RULES: &[Rule] = &[
         except: &[],
         forbidden: &["crate::shell", "crate::config"],
         instead: "`core` is driven by the shell, not the other way round; settings come as `core::Settings`",
+    },
+    Rule {
+        folders: &["src/java"],
+        except: &[],
+        forbidden: &["crate::shell", "crate::config"],
+        instead: "`java` joins `core` with `storage`; the shell and the tools call it",
     },
     Rule {
         folders: &["src/config"],

@@ -11,11 +11,6 @@ pub enum StoreError {
     #[error("{path}: locked by another server (pid {holder}): two servers must not share a data directory")]
     Locked { path: PathBuf, holder: String },
     #[error(
-        "{path}: this is a data directory of Java ZooKeeper, and ringkeeper has no data of its own beside it; importing \
-         is not done yet: point dataDir (and dataLogDir) at an empty directory, the Java files are left untouched"
-    )]
-    JavaDirectory { path: PathBuf },
-    #[error(
         "{found} lies in {path}, and {expected} has nothing of its kind: were dataDir and dataLogDir changed without moving the \
          files? Move them, or put the directories back. Nothing was changed"
     )]
@@ -123,6 +118,12 @@ pub enum Damage {
 pub enum SnapshotError {
     #[error("{file}: {why}")]
     Damaged { file: String, why: String },
+    #[error("{file}: {why}; {done}")]
+    DamagedInService { file: String, why: String, done: String },
+    #[error(
+        "{file} ({bytes} bytes) was found damaged while it was in use and was set aside; delete it when the cause is known"
+    )]
+    SetAside { file: String, bytes: u64 },
     #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
     Version { file: String, version: u32, supported: u32 },
     #[error(

@@ -21,9 +21,10 @@
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
-//! | `snapshot/format.rs`, `write.rs`, `load.rs` | a snapshot's bytes, writing and finding one |
-//! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
+//! | `snapshot/` | `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing; `load.rs`, `file.rs`: finding, reading |
 //! | `java/` | directories of Java servers, to read and to write |
+//! | `set_aside.rs` | making room without deleting |
+//! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
@@ -40,12 +41,13 @@ pub mod inspect;
 pub mod java;
 mod log;
 mod read;
+mod set_aside;
 mod snapshot;
 mod store;
 mod zxid;
 
 pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
-pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFacts};
 pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
@@ -53,7 +55,9 @@ pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 pub use log::range::{LogWindow, RangeId};
 pub use log::sync_strategy::LogStrategy;
+pub use set_aside::set_aside;
+pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
-pub use store::{Opened, Store, open, open_on};
+pub use store::{Opened, Store, open, open_on, open_snapshot};
 pub use zxid::Zxid;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ringkeeper_storage::{
     NO_SLOT, NodeImage, Opened, Ring, SnapshotChunk, SnapshotHeader, Store, StoreConfig, StoreError, StoreEvent, Zxid,
-    open,
+    open, set_aside,
 };
 
 struct Server {
@@ -27,6 +27,7 @@ impl Server {
     /// One turn of the shell's loop.
     fn turn(&mut self) {
         let (mut ops, mut completed, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        self.store.give_snapshot_turn(&mut out);
         self.store.poll_ops(&mut ops);
         self.ring.submit(&mut ops);
         self.ring.wait();
@@ -252,13 +253,50 @@ fn one_directory_one_server() {
 }
 
 #[test]
-fn java_data_is_not_forgotten_silently() {
+fn a_state_from_elsewhere_is_there_as_a_whole_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("version-2")).unwrap();
-    open(config(directory.path())).unwrap();
-    std::fs::write(directory.path().join("version-2/log.1"), b"ZKLG").unwrap();
-    let refused = open(config(directory.path())).unwrap_err();
-    assert!(matches!(refused, StoreError::JavaDirectory { .. }), "{refused}");
+    let zxid = 0x7_0000_0003;
+    let chunks = || {
+        let mut rest = (0..10u32).map(|part| {
+            let slots = part * 100..(part + 1) * 100;
+            SnapshotChunk { nodes: slots.clone().map(node).collect(), slots: Some(slots) }
+        });
+        move || rest.next()
+    };
+    // Cut short: too few nodes came.
+    let opened = open(config(directory.path())).unwrap();
+    let mut short = chunks();
+    assert!(opened.install(header(zxid, 1000), move || short().filter(|chunk| chunk.nodes[0].slot < 500)).is_err());
+    let opened = open(config(directory.path())).unwrap();
+    assert!(opened.is_fresh());
+    let mut opened = opened.install(header(zxid, 1000), chunks()).unwrap();
+    assert!(!opened.is_fresh());
+    assert_eq!(opened.report().last_zxid, Zxid(zxid));
+    let mut nodes = Vec::new();
+    opened.for_each_node(|image| nodes.push(image)).unwrap();
+    assert_eq!(nodes, (0..1000).map(node).collect::<Vec<_>>());
+    // The log begins behind it.
+    let mut server = Server::start(opened);
+    server.store.append(Zxid(zxid + 1), &record(zxid + 1));
+    server.settle();
+    drop(server);
+    check_log(&mut open(config(directory.path())).unwrap(), zxid + 1, zxid + 1);
+}
+
+#[test]
+fn directories_that_make_room_are_renamed_and_never_lost() {
+    let (data, log) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = || StoreConfig { segment_bytes: 1 << 20, ..StoreConfig::new(data.path(), log.path()) };
+    for round in 1..=2 {
+        let held = open(config()).unwrap().into_store().unwrap();
+        let refused = set_aside(data.path(), log.path()).unwrap_err();
+        assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+        drop(held);
+        let name = format!("ringkeeper-1.replaced-{round}");
+        assert_eq!(set_aside(data.path(), log.path()).unwrap(), [data.path().join(&name), log.path().join(&name)]);
+        assert!(!data.path().join("ringkeeper-1").exists() && !log.path().join("ringkeeper-1").exists());
+    }
+    assert_eq!(set_aside(data.path(), log.path()).unwrap(), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod rig;
 
-use rig::{Rig, SharedDisk, payload, replayed, small_config};
-use ringkeeper_storage::backend::faulty::{Call, Fault};
+use std::path::PathBuf;
+
+use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{LogError, StoreConfig, StoreError, Zxid};
 
@@ -193,19 +195,10 @@ fn a_loss_behind_a_cut_is_still_a_loss() {
 
 #[test]
 fn a_cut_that_the_disk_refused_is_forgotten() {
-    type Applies = fn(&Call) -> bool;
-    let refused: [(&str, Applies); 6] = [
-        ("open", |call| call.operation == "open"),
-        ("write", |call| call.operation == "write"),
-        ("zero fill", |call| call.operation == "zero fill"),
-        ("flush", |call| call.operation == "flush"),
-        ("rename", |call| call.operation == "rename"),
-        ("directory flush", |call| call.operation == "directory flush"),
-    ];
-    for (operation, applies) in refused {
+    for operation in ["open", "write", "flush", "rename", "directory flush", "zero fill"] {
         let disk = written(false);
         let mut opened = disk.open(&config()).unwrap();
-        disk.memory.borrow_mut().fail_next(applies, Fault::Error(28));
+        disk.memory.borrow_mut().fail_next(rig::calls_of(operation), Fault::Error(28));
         let refused = opened.truncate(Zxid(125));
         assert!(refused.is_err(), "{operation}");
         let mut rig = Rig::start(&disk, opened).unwrap();
@@ -213,4 +206,5 @@ fn a_cut_that_the_disk_refused_is_forgotten() {
         rig.drain();
         assert_eq!(check(&rig.crash(&mut Chance(0)), |_| 0, operation), 201, "{operation}");
     }
+    assert_eq!(PathBuf::from(DIRECTORY), PathBuf::from("/data/ringkeeper-1"));
 }

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::epochs::{ACCEPTED, CURRENT, Epochs};
-use super::file::{Sink, write_small};
+use super::file::{Sink, replace_file, write_small};
 use super::snap::{SnapHead, SnapTail};
 use super::snap_write::SnapWriter;
 use super::txn_log::LogFileWriter;
@@ -20,6 +20,7 @@ use crate::backend::blocking::{BlockingDisk, create_directory};
 use crate::disk::{Action, Disk, Ids};
 use crate::error::StoreError;
 use crate::read::run;
+use crate::set_aside::rename_aside;
 
 const UNFINISHED: &str = "version-2.exporting";
 
@@ -88,17 +89,32 @@ impl Export {
         sink.finish()
     }
 
-    /// Writes one log whose first transaction is `first`. `records` calls its argument for each entry, in order.
+    /// Writes one log, named by the first of its transactions. `records` calls its argument for each entry, in order.
     pub fn log<E: From<StoreError>>(
         &mut self,
-        first: Zxid,
-        records: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), StoreError>) -> Result<(), E>,
+        records: impl FnOnce(&mut dyn FnMut(Zxid, &[u8]) -> Result<(), StoreError>) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let path = self.target.log_dir.join(UNFINISHED).join(names::log(first));
+        let directory = self.target.log_dir.join(UNFINISHED);
+        let path = directory.join("log.unnamed");
         let sink = Sink::create(&mut self.disk, &mut self.ids, path.clone())?;
         let mut writer = LogFileWriter::begin(sink).map_err(io_error(&path, "write"))?;
-        records(&mut |entry| writer.record(entry).map_err(io_error(&path, "write")))?;
-        Ok(writer.into_inner().finish()?)
+        let mut first = None;
+        records(&mut |zxid, entry| {
+            first.get_or_insert(zxid);
+            writer.record(entry).map_err(io_error(&path, "write"))
+        })?;
+        let bytes = writer.into_inner().finish()?;
+        let action = match first {
+            Some(first) => Action::Rename { from: path.clone(), to: directory.join(names::log(first)) },
+            None => Action::Unlink { path: path.clone() },
+        };
+        self.run(&path, action)?;
+        Ok(bytes)
+    }
+
+    /// Where the files lie until they have their names: snapshots, logs.
+    pub fn unfinished(&self) -> (PathBuf, PathBuf) {
+        (self.target.data_dir.join(UNFINISHED), self.target.log_dir.join(UNFINISHED))
     }
 
     pub fn epochs(&mut self, epochs: &Epochs) -> Result<(), StoreError> {
@@ -109,13 +125,9 @@ impl Export {
         Ok(())
     }
 
-    /// A small file beside `version-2`, such as `myid`.
+    /// A small file beside `version-2`, such as `myid`. There at once.
     pub fn beside(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let (path, unfinished) = (self.target.data_dir.join(name), self.target.data_dir.join(format!("{name}.tmp")));
-        write_small(&mut self.disk, &mut self.ids, unfinished.clone(), bytes)?;
-        self.run(&path.clone(), Action::Rename { from: unfinished, to: path })?;
-        let directory = self.target.data_dir.clone();
-        self.run(&directory.clone(), Action::SyncDirectory { path: directory })
+        replace_file(&mut self.disk, &mut self.ids, &self.target.data_dir, name, bytes)
     }
 
     /// Gives everything its name. Returns where what was there before has gone.
@@ -125,16 +137,12 @@ impl Export {
             let (path, unfinished) = (directory.join(DIRECTORY), directory.join(UNFINISHED));
             self.run(&unfinished, Action::SyncDirectory { path: unfinished.clone() })?;
             if !self.list(&path)?.is_empty() {
-                aside.push(self.move_aside(&path)?);
+                aside.push(rename_aside(&mut self.disk, &mut self.ids, &path)?);
             }
             self.run(&path, Action::Rename { from: unfinished, to: path.clone() })?;
             self.run(&directory, Action::SyncDirectory { path: directory.clone() })?;
         }
         Ok(aside)
-    }
-
-    fn move_aside(&mut self, path: &Path) -> Result<PathBuf, StoreError> {
-        move_aside(&mut self.disk, &mut self.ids, path)
     }
 
     /// Data first. The same one counts once.
@@ -152,22 +160,6 @@ impl Export {
     fn run(&mut self, path: &Path, action: Action) -> Result<(), StoreError> {
         run(&mut self.disk, &mut self.ids, path, action)
     }
-}
-
-/// Renames a directory to the first `<name>.replaced-N` that is free.
-pub(crate) fn move_aside(disk: &mut impl Disk, ids: &mut Ids, path: &Path) -> Result<PathBuf, StoreError> {
-    for number in 1.. {
-        let mut to = path.as_os_str().to_owned();
-        to.push(format!(".replaced-{number}"));
-        let to = PathBuf::from(to);
-        match run(disk, ids, path, Action::Rename { from: path.to_owned(), to: to.clone() }) {
-            Ok(()) => return Ok(to),
-            Err(StoreError::Io { source, .. })
-                if matches!(source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    unreachable!("some number is free")
 }
 
 fn io_error(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> StoreError {

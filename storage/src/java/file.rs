@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES, run};
 
 /// Random access to a file's bytes through one window of it.
-pub(super) struct Source<'d, D: Disk> {
+pub(crate) struct Source<'d, D: Disk> {
     disk: &'d mut D,
     ids: &'d mut Ids,
     /// Taken only by `drop`.
@@ -139,4 +139,18 @@ pub(super) fn write_small(disk: &mut impl Disk, ids: &mut Ids, path: PathBuf, by
     let mut sink = Sink::create(disk, ids, path.clone())?;
     sink.write_all(bytes).map_err(|source| StoreError::Io { path, operation: "write", source })?;
     sink.finish().map(drop)
+}
+
+/// A small file with this content instead of any other, or with its old one, whatever happens.
+pub(super) fn replace_file(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    directory: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    let (path, unfinished) = (directory.join(name), directory.join(format!("{name}.tmp")));
+    write_small(disk, ids, unfinished.clone(), bytes)?;
+    run(disk, ids, &path, Action::Rename { from: unfinished, to: path.clone() })?;
+    run(disk, ids, directory, Action::SyncDirectory { path: directory.to_owned() })
 }

@@ -17,7 +17,7 @@
 pub mod directory;
 pub mod epochs;
 pub mod export;
-mod file;
+pub(crate) mod file;
 pub mod names;
 pub mod snap;
 pub mod snap_write;
@@ -25,13 +25,15 @@ pub mod txn_log;
 
 pub use directory::{JavaDirectory, LogReport, Strictness};
 pub use epochs::Epochs;
-pub use export::{Export, ExportTarget};
+pub use export::{Export, ExportError, ExportTarget};
 pub use snap::{JavaAcl, JavaNode, JavaStat, SnapHead, SnapReader, SnapTail, TreeDigest};
 pub use snap_write::{Sections, SnapWriter};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Zxid;
+use crate::backend::blocking::BlockingDisk;
+use crate::disk::Ids;
 use crate::error::StoreError;
 
 /// Java's directory inside `dataDir` and `dataLogDir`.
@@ -59,6 +61,11 @@ pub enum JavaError {
     Misplaced { path: PathBuf, name: String },
     #[error("{file}: {why}")]
     Epoch { file: PathBuf, why: String },
+}
+
+/// A small file beside Java's, with this content or, whatever happens, its old one.
+pub fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    file::replace_file(&mut BlockingDisk::default(), &mut Ids::default(), directory, name, bytes)
 }
 
 impl JavaError {

@@ -205,13 +205,13 @@ pub fn scan(
 }
 
 impl Scan {
-    /// No log was ever here.
-    pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
     pub fn last_zxid(&self) -> Zxid {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
+    }
+
+    /// The segment and byte where reading behind the snapshot begins.
+    pub fn start_place(&self) -> Option<(SegmentId, u64)> {
+        self.start.map(|start| (self.segments[start.segment].id, start.at))
     }
 
     /// The segment with the last batch, and the byte behind it.

@@ -1,0 +1,141 @@
+//! A Java directory becomes ours: its state as our first snapshot, its last transaction as the place where our log begins.
+//!
+//!   load and verify -> note what was seen -> install the snapshot -> read it back
+//!
+//! Nothing of it is visible before the snapshot has its name, so an import that was cut short begins anew. The source is only
+//! read. Its log is not taken over: what lies below a snapshot may never have been committed (quorum protocol 20.1), so the
+//! history that peers can be given starts at the snapshot.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ringkeeper_storage::backend::blocking::BlockingDisk;
+use ringkeeper_storage::java::{Epochs, JavaDirectory, JavaError};
+use ringkeeper_storage::{Opened, StoreConfig, StoreError, Zxid};
+
+use super::load::{self, LoadOptions, LoadReport, Loaded, Progress};
+use super::running;
+use super::seen::{self, Seen};
+use crate::core::tree::DataTree;
+
+/// Bytes of node images in one chunk of the snapshot.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// `dataDir` and `dataLogDir` of a Java server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JavaDirs {
+    pub data: PathBuf,
+    pub log: PathBuf,
+}
+
+impl JavaDirs {
+    pub fn open(&self) -> Result<JavaDirectory, JavaError> {
+        JavaDirectory::open(BlockingDisk::default(), &self.data, &self.log)
+    }
+
+    /// What `myid` says, if it is there.
+    pub fn my_id(&self) -> Option<String> {
+        Some(std::fs::read_to_string(self.data.join("myid")).ok()?.trim().to_owned())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error(transparent)]
+    Load(#[from] load::LoadError),
+    #[error(transparent)]
+    Java(#[from] JavaError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{path}: there is no data of a Java server here")]
+    Nothing { path: PathBuf },
+    #[error("{path}: ringkeeper has data of its own here, up to transaction {last}; --replace moves them aside")]
+    NotFresh { path: PathBuf, last: Zxid },
+    #[error("{path}: process {process} has its log open: stop that server first, or its last writes are missed")]
+    Running { path: PathBuf, process: u32 },
+    #[error("what was written reads back as {found} and should be {expected}")]
+    ReadBack { found: String, expected: String },
+}
+
+/// What was imported.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    pub nodes: u64,
+    pub sessions: usize,
+    pub ephemerals: u64,
+    pub digest: u64,
+    pub epochs: Epochs,
+    pub loaded: LoadReport,
+    pub elapsed: Duration,
+}
+
+/// Reads and verifies the state; nothing is written yet.
+pub fn read(
+    from: &JavaDirs,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Loaded, Seen), ImportError> {
+    let mut directory = from.open()?;
+    if directory.is_empty() {
+        return Err(ImportError::Nothing { path: from.data.clone() });
+    }
+    if let Some(process) = running::holder(from) {
+        return Err(ImportError::Running { path: from.data.clone(), process });
+    }
+    let seen = Seen::of(&directory);
+    let loaded = load::load(&mut directory, options, progress)?;
+    let seen = Seen { zxid: loaded.report.last, epoch: loaded.epochs.accepted, ..seen };
+    Ok((loaded, seen))
+}
+
+/// Writes what was read into a store that has nothing yet.
+pub fn install(
+    opened: Opened,
+    config: &StoreConfig,
+    (loaded, seen): (Loaded, Seen),
+    begun: Instant,
+) -> Result<(Opened, Imported), ImportError> {
+    if !opened.is_fresh() {
+        let (path, last) = (config.data_dir.clone(), opened.report().last_zxid);
+        return Err(ImportError::NotFresh { path, last });
+    }
+    let Loaded { mut tree, sessions, epochs, report } = loaded;
+    let (nodes, ephemerals, digest) = (tree.node_count(), tree.ephemerals_count(), tree.digest());
+    // A state without a note would look like one that Java has since gone beyond.
+    seen::write(&config.data_dir, &seen)?;
+    let mut header = tree.begin_snapshot();
+    header.sessions = sessions.iter().map(|(id, timeout_ms)| (id.0, *timeout_ms)).collect();
+    header.sessions.sort_unstable();
+    let opened = opened.install(header, move || next_chunk(&mut tree))?;
+    let told = |zxid: u64, nodes: u64, digest: u64| format!("{nodes} nodes at {zxid:#x} with digest {digest:#x}");
+    let expected = told(report.last.0, nodes, digest);
+    let found = opened.snapshot_header().map(|header| told(header.zxid, header.node_count, header.tree_digest));
+    let found = found.unwrap_or_else(|| "nothing".into());
+    if found != expected {
+        return Err(ImportError::ReadBack { found, expected });
+    }
+    let sessions = sessions.len();
+    let imported = Imported { nodes, sessions, ephemerals, digest, epochs, loaded: report, elapsed: begun.elapsed() };
+    Ok((opened, imported))
+}
+
+fn next_chunk(tree: &mut DataTree) -> Option<ringkeeper_storage::SnapshotChunk> {
+    tree.snapshot_slice(CHUNK_BYTES)
+}
+
+impl std::fmt::Display for Imported {
+    /// One line for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LoadReport { snapshot, last, records, digest_verified_at, .. } = &self.loaded;
+        write!(
+            f,
+            "{} nodes ({} ephemeral), {} sessions at {last}: snapshot {snapshot} and {records} transactions behind it; ",
+            self.nodes, self.ephemerals, self.sessions
+        )?;
+        match digest_verified_at {
+            Some(zxid) => write!(f, "digest {:#x} verified at {zxid}", self.digest)?,
+            None => write!(f, "digest {:#x}, which nothing in the directory could verify", self.digest)?,
+        }
+        write!(f, "; epoch {}, {} ms", self.epochs.current, self.elapsed.as_millis())
+    }
+}

@@ -1,0 +1,168 @@
+//! What of Java's data is known here: so that a start notices when Java has run since.
+//!
+//! An import and an export leave a note in our directory: the last transaction and epoch of `version-2`, and how its newest
+//! files look. A start compares. Java pads its logs, so sizes say little; where size or time of the newest files differ, the
+//! newest log is read for its last transaction. More than was noted means that Java ran in between, and that two servers have
+//! written down two histories: nobody but the operator knows which one counts, whatever the numbers are.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use ringkeeper_storage::java::{JavaDirectory, JavaError, replace_file};
+use ringkeeper_storage::{DIRECTORY, StoreError, Zxid};
+
+use super::import::JavaDirs;
+
+const FILE: &str = "version-2.seen";
+
+/// A state of `version-2`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub zxid: Zxid,
+    /// Java's `acceptedEpoch`: what was promised to a leader.
+    pub epoch: u64,
+    /// Name, size and time of the newest snapshot and the newest log.
+    pub newest: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SeenError {
+    #[error(
+        "{java}: a Java server has written here since its data became ours: it is at transaction {java_zxid} (epoch \
+         {java_epoch}), was at {seen_zxid} (epoch {seen_epoch}) then, and ringkeeper is at {our_zxid}. Only one of the two can go \
+         on, and what the other acknowledged meanwhile is lost. To go on with Java's: `rk import --replace {data}{log_dir}` (what \
+         is ours is moved aside). To go on with ours: move Java's away, `mv {java} {java}.old`. Nothing was changed"
+    )]
+    JavaRan {
+        java: PathBuf,
+        data: PathBuf,
+        /// ` --log-dir ...` where there is one.
+        log_dir: String,
+        java_zxid: Zxid,
+        java_epoch: u64,
+        seen_zxid: Zxid,
+        seen_epoch: u64,
+        our_zxid: Zxid,
+    },
+    #[error("{path}: line {line:?} is not understood; the file is ours and says what is known of Java's data")]
+    Malformed { path: PathBuf, line: String },
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Java(#[from] JavaError),
+}
+
+impl Seen {
+    /// How the newest files look now. Zxid and epoch are the caller's to fill in.
+    pub fn of(directory: &JavaDirectory) -> Seen {
+        let snapshot = directory.snapshots().first().map(|file| file.path.as_path());
+        let log = directory.logs().last().map(|file| file.path.as_path());
+        Seen { newest: snapshot.into_iter().chain(log).map(look).collect(), ..Seen::default() }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from("# What ringkeeper knows of version-2. Written by imports and exports.\n");
+        let _ = writeln!(text, "zxid={:#x}\nepoch={}", self.zxid.0, self.epoch);
+        for file in &self.newest {
+            let _ = writeln!(text, "file={file}");
+        }
+        text
+    }
+
+    fn parse(text: &str) -> Result<Seen, String> {
+        let mut seen = Seen::default();
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            seen.take(line).ok_or_else(|| line.to_owned())?;
+        }
+        Ok(seen)
+    }
+
+    fn take(&mut self, line: &str) -> Option<()> {
+        let (key, value) = line.split_once('=')?;
+        match key {
+            "zxid" => self.zxid = Zxid(u64::from_str_radix(value.strip_prefix("0x")?, 16).ok()?),
+            "epoch" => self.epoch = value.parse().ok()?,
+            "file" => self.newest.push(value.to_owned()),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn look(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match fs::metadata(path) {
+        Ok(metadata) => {
+            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            format!("{name} {} {}", metadata.len(), modified.unwrap_or_default().as_nanos())
+        }
+        Err(_) => format!("{name} gone"),
+    }
+}
+
+/// Notes it durably in our own directory, which is there.
+pub fn write(data_dir: &Path, seen: &Seen) -> Result<(), StoreError> {
+    replace_file(&data_dir.join(DIRECTORY), FILE, seen.text().as_bytes())
+}
+
+fn read(data_dir: &Path) -> Result<Option<Seen>, SeenError> {
+    let path = data_dir.join(DIRECTORY).join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => Seen::parse(&text).map(Some).map_err(|line| SeenError::Malformed { path, line }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SeenError::Io { path, source }),
+    }
+}
+
+/// Refuses when Java has gone beyond what is known of it. `our_zxid`: the last transaction of our own data, for the message.
+pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<(), SeenError> {
+    let mut directory = dirs.open()?;
+    if directory.is_empty() {
+        return Ok(());
+    }
+    let known = read(&dirs.data)?.unwrap_or_default();
+    let now = Seen::of(&directory);
+    let epoch = directory.epochs(Zxid::ZERO)?.accepted;
+    if now.newest == known.newest && epoch <= known.epoch {
+        return Ok(());
+    }
+    let zxid = directory.last_logged()?;
+    if zxid > known.zxid || epoch > known.epoch {
+        let log_dir = if dirs.log == dirs.data { String::new() } else { format!(" --log-dir {}", dirs.log.display()) };
+        return Err(SeenError::JavaRan {
+            log_dir,
+            java: dirs.data.join(ringkeeper_storage::java::DIRECTORY),
+            data: dirs.data.clone(),
+            java_zxid: zxid,
+            java_epoch: epoch,
+            seen_zxid: known.zxid,
+            seen_epoch: known.epoch,
+            our_zxid,
+        });
+    }
+    // The same transactions in other files: a copy, or a Java server that was started and stopped again.
+    Ok(write(&dirs.data, &Seen { newest: now.newest, ..known })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_reads_back() {
+        let seen =
+            Seen { zxid: Zxid(0x1_0000_0002), epoch: 3, newest: vec!["snapshot.1 2 3".into(), "log.1 gone".into()] };
+        assert_eq!(Seen::parse(&seen.text()), Ok(seen));
+        assert_eq!(Seen::parse("zxid=12"), Err("zxid=12".into()));
+        assert_eq!(Seen::parse("whatever"), Err("whatever".into()));
+    }
+}

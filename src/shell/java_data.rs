@@ -1,0 +1,35 @@
+//! What a start does about Java's data beside ours: takes them over where there are none of ours, and otherwise makes sure that
+//! Java has not gone on with them. `version-2` is only read.
+
+use std::time::Instant;
+
+use ringkeeper_storage::java::DIRECTORY;
+use ringkeeper_storage::{Opened, StoreConfig};
+use tracing::{info, warn};
+
+use crate::java::import::{self, ImportError, JavaDirs};
+use crate::java::{LoadOptions, seen};
+use crate::shell::settings::ServeError;
+
+/// The store to start from. Blocks as long as it takes to read Java's data, once in the life of a directory.
+pub fn take_over(opened: Opened, config: &StoreConfig) -> Result<Opened, ServeError> {
+    let dirs = JavaDirs { data: config.data_dir.clone(), log: config.data_log_dir.clone() };
+    if !opened.is_fresh() {
+        seen::check(&dirs, opened.report().last_zxid)?;
+        return Ok(opened);
+    }
+    let refused = |source: ImportError| ServeError::Import { data: dirs.data.clone(), source: Box::new(source) };
+    if dirs.open().map_err(|error| refused(error.into()))?.is_empty() {
+        return Ok(opened);
+    }
+    let version_2 = dirs.data.join(DIRECTORY);
+    info!("{}: data of a Java server, and none of ours: importing", version_2.display());
+    let begun = Instant::now();
+    let read = import::read(&dirs, &LoadOptions::default(), &mut |_| {}).map_err(refused)?;
+    let (opened, imported) = import::install(opened, config, read, begun).map_err(refused)?;
+    for note in &imported.loaded.notes {
+        warn!("{note}");
+    }
+    info!("imported {imported}; {} is left as it is", version_2.display());
+    Ok(opened)
+}

@@ -1,0 +1,48 @@
+//! Directories are never overwritten and never deleted: what has to make room is renamed, and its owner deletes it when they
+//! are sure.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backend::blocking::BlockingDisk;
+use crate::backend::lock::DirectoryLock;
+use crate::config::DIRECTORY;
+use crate::disk::{Action, Disk, Ids};
+use crate::error::StoreError;
+use crate::read::run;
+
+/// Renames our own directories to the first `ringkeeper-1.replaced-N` that is free, and says where they went. Snapshots go
+/// first: a log alone either holds everything from the beginning or refuses to start, so a crash in between loses nothing.
+pub fn set_aside(data_dir: &Path, data_log_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let (mut disk, mut ids) = (BlockingDisk::default(), Ids::default());
+    let mut both = vec![data_dir, data_log_dir];
+    both.dedup();
+    both.retain(|directory| directory.join(DIRECTORY).is_dir());
+    // The locks stay with the files, wherever these go.
+    let locks = both.iter().map(|directory| DirectoryLock::acquire(&directory.join(DIRECTORY)));
+    let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+    let mut gone = Vec::new();
+    for directory in both {
+        gone.push(rename_aside(&mut disk, &mut ids, &directory.join(DIRECTORY))?);
+        run(&mut disk, &mut ids, directory, Action::SyncDirectory { path: directory.to_owned() })?;
+    }
+    Ok(gone)
+}
+
+/// Renames a directory to the first `<name>.replaced-N` that is free.
+pub(crate) fn rename_aside(disk: &mut impl Disk, ids: &mut Ids, path: &Path) -> Result<PathBuf, StoreError> {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let mut to = path.as_os_str().to_owned();
+        to.push(format!(".replaced-{number}"));
+        let to = PathBuf::from(to);
+        match run(disk, ids, path, Action::Rename { from: path.to_owned(), to: to.clone() }) {
+            Ok(()) => return Ok(to),
+            // That one is taken.
+            Err(StoreError::Io { source, .. })
+                if matches!(source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

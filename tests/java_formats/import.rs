@@ -1,0 +1,113 @@
+//! A Java directory taken over: the same state out of our own files, sessions with it, the source untouched.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ringkeeper::core::replay::Recovered;
+use ringkeeper::java::import::{self, Imported};
+use ringkeeper::java::ours::{self, OursError};
+use ringkeeper::java::seen::{self, SeenError};
+use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
+use ringkeeper_storage::{Opened, StoreConfig, Zxid, open};
+
+use crate::expected;
+use crate::sample::Sample;
+
+fn config(directory: &Path) -> StoreConfig {
+    StoreConfig { segment_bytes: 1 << 20, batch_bytes_max: 64 << 10, ..StoreConfig::new(directory, directory) }
+}
+
+fn dirs(directory: &Path) -> JavaDirs {
+    JavaDirs { data: directory.to_owned(), log: directory.to_owned() }
+}
+
+fn import(from: &Path, to: &Path) -> Result<(Opened, Imported), ImportError> {
+    let read = import::read(&dirs(from), &LoadOptions::default(), &mut |_| {})?;
+    import::install(open(config(to))?, &config(to), read, Instant::now())
+}
+
+fn recover(opened: &mut Opened) -> Recovered {
+    let mut replay = ours::snapshot(opened).unwrap();
+    ours::replay(opened, &mut replay, |_, _| Ok::<_, OursError>(())).unwrap();
+    replay.finish()
+}
+
+/// Every file of Java's, with its bytes.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(directory.join("version-2")).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn what_is_imported_is_what_java_had() {
+    for name in
+        ["3.9.3-member", "3.9.3-after-trunc", "3.9.3-no-digest", "3.8.0-standalone", "3.9.3-stale-log-below-snapshot"]
+    {
+        let sample = Sample::new(name);
+        let before = files(sample.path());
+        let (opened, imported) = import(sample.path(), sample.path()).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let expected = expected::read(&expected::data(name).join("expected.json"));
+        assert_eq!(imported.nodes, expected["nodes"].as_array().unwrap().len() as u64);
+        drop(opened);
+        let mut opened = open(config(sample.path())).unwrap();
+        let recovered = recover(&mut opened);
+        expected::assert_tree(&recovered.tree, &expected, |_, _| true);
+        assert_eq!(recovered.sessions, expected::sessions(&expected));
+        assert_eq!(opened.report().last_zxid, imported.loaded.last);
+        assert_eq!(files(sample.path()), before);
+        // A second start sees that nothing has changed, and a second import that there is something.
+        seen::check(&dirs(sample.path()), imported.loaded.last).unwrap();
+        drop(opened);
+        let refused = import(sample.path(), sample.path()).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, ImportError::NotFresh { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn what_cannot_be_verified_leaves_nothing_behind() {
+    let sample = Sample::new("3.9.3-member");
+    sample.change("log.100000064", |bytes| bytes[40] ^= 1);
+    let refused = import(sample.path(), sample.path()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("CRC check failed"), "{refused}");
+    assert!(open(config(sample.path())).unwrap().is_fresh());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let nothing = import(elsewhere.path(), elsewhere.path()).map(|_| ()).unwrap_err();
+    assert!(matches!(nothing, ImportError::Nothing { .. }), "{nothing}");
+}
+
+#[test]
+fn a_java_server_that_went_on_is_noticed() {
+    let log = "log.100000064";
+    let sample = Sample::new("3.9.3-member");
+    let whole = std::fs::read(sample.file(log)).unwrap();
+    let places = sample.records(log);
+    let last = places[places.len() - 2];
+    // Imported before its last transaction.
+    sample.change(log, |bytes| bytes[last..].fill(0));
+    let (opened, imported) = import(sample.path(), sample.path()).unwrap();
+    drop(opened);
+    assert_eq!(imported.loaded.last, Zxid(0x1_0000_006b));
+    let check = || seen::check(&dirs(sample.path()), Zxid(0x1_0000_0080));
+    check().unwrap();
+    // Copied, or started and stopped: other times, the same transactions.
+    sample.change(log, |_| {});
+    check().unwrap();
+    check().unwrap();
+    sample.write(log, &whole);
+    let refused = check().unwrap_err();
+    let SeenError::JavaRan { java_zxid, seen_zxid, our_zxid, .. } = &refused else { panic!("{refused}") };
+    assert_eq!((*java_zxid, *seen_zxid, *our_zxid), (Zxid(0x1_0000_006c), Zxid(0x1_0000_006b), Zxid(0x1_0000_0080)));
+    let text = refused.to_string();
+    for part in ["0x10000006c", "0x10000006b", "0x100000080", "rk import --replace", "mv "] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    // A promise alone counts too: Java has followed a leader that we know nothing of.
+    sample.change(log, |bytes| bytes[last..].fill(0));
+    check().unwrap();
+    sample.write("acceptedEpoch", b"7");
+    assert!(check().unwrap_err().to_string().contains("epoch 7"));
+    // With Java's data out of the way there is nothing to choose.
+    std::fs::rename(sample.path().join("version-2"), sample.path().join("version-2.old")).unwrap();
+    check().unwrap();
+}
