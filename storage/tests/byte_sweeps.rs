@@ -250,7 +250,7 @@ fn each_bit_of_a_batch_header_and_some_of_its_records() {
                 let why = reason(error);
                 match bit / 8 {
                     0..8 => assert_eq!(why, Damage::NotABatch, "{tag}"),
-                    // It says that it belongs elsewhere, as a former life's would.
+                    // It says that it belongs elsewhere, as a former life's does.
                     16..32 => assert_eq!(why, Damage::ForeignSegment, "{tag}"),
                     48..52 => assert!(matches!(why, Damage::Length | Damage::Checksum), "{tag}: {why}"),
                     _ => assert_eq!(why, Damage::Checksum, "{tag}"),

@@ -259,6 +259,7 @@ impl Scan {
                 capacity: self.segments[end.segment].capacity(),
                 at: end.at,
                 mark: self.segments[end.segment].mark_at(),
+                vouched: self.segments[end.segment].mark.unwrap_or_default().durable,
                 link: end.link,
                 ready,
                 spans,
@@ -300,7 +301,8 @@ impl Scan {
         run(disk, ids, &path, Action::Close { file: prepared.file })?;
         spans.push(Span::new(current, prepared.capacity, link));
         let Prepared { capacity, mark, .. } = prepared;
-        Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, link, ready: Vec::new(), spans })
+        let vouched = Durable { sequence: link.sequence, zxid: link.zxid };
+        Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, vouched, link, ready: Vec::new(), spans })
     }
 
     /// Zeroes what was cut, and flushes: batches of the last slots, and marks, may so far be only in a cache.
