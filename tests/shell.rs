@@ -83,6 +83,10 @@ impl Core for Echo {
         false
     }
 
+    fn snapshot_is_pressing(&self) -> bool {
+        false
+    }
+
     fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         assert!(now.wall_ms > 0);
         match input {
@@ -276,6 +280,7 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
         sessionless_timeout_ms: 600_000,
         snap_count: 100_000,
         snap_size_limit_bytes: None,
+        snapshot_bytes_per_second: None,
         purge: None,
         slow_flush_ms: 1000,
         disk_driver: ringkeeper_storage::DriverKind::RingInline,

@@ -325,6 +325,7 @@ impl Builder {
             log_bytes_max: (kilobytes > 0).then(|| kilobytes.saturating_mul(1024)),
             retain_count: u32::try_from(retain.max(3)).unwrap_or(u32::MAX),
             purge_interval_ms,
+            bytes_per_second: Some(unsigned(self.int("ringkeeper.snapshotMaxMBps")) << 20).filter(|rate| *rate > 0),
         }
     }
 

@@ -406,7 +406,7 @@ pub const KEYS: &[Key] = &[
     own("ringkeeper.minFreeMB", NOT_NEGATIVE, "0", NotYet("writes are refused when the next log segment cannot be made")),
     own("ringkeeper.reportedVersion", Text, "", Implemented),
     own("ringkeeper.logFormat", OneOf(&["java", "json"]), "java", NotYet("the log has one format yet")),
-    own("ringkeeper.snapshotMaxMBps", NOT_NEGATIVE, "0", NotYet("snapshots are paced by the requests beside them, not by a rate")),
+    own("ringkeeper.snapshotMaxMBps", NOT_NEGATIVE, "0", Implemented),
     own("ringkeeper.dynamicConfigDir", Path, "", Ensemble),
     own("ringkeeper.quorumPeerMustMatchServerList", PropertyBool, "false", Refused(TLS)),
     own("ringkeeper.metricsPort", PORT, "", NotYet(METRICS_PAGE)),

@@ -154,6 +154,8 @@ pub struct SnapshotSettings {
     pub retain_count: u32,
     /// `autopurge.purgeInterval`. `None`: nothing is removed.
     pub purge_interval_ms: Option<u64>,
+    /// `ringkeeper.snapshotMaxMBps`: a snapshot is written no faster than this. `None`: as fast as the traffic lets it.
+    pub bytes_per_second: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ fn without_a_configuration_the_server_is_the_one_in_the_shipped_file() {
     assert_eq!(config.limits.frame_bytes_max, 1_048_575);
     assert_eq!(config.limits.record_extra_bytes, 1_048_575);
     assert_eq!(config.snapshots.log_bytes_max, Some(4 << 30));
-    assert_eq!(config.snapshots.purge_interval_ms, None);
+    assert_eq!((config.snapshots.purge_interval_ms, config.snapshots.bytes_per_second), (None, None));
     assert!(config.tree.digest_enabled && !config.auth.skip_acl && config.auth.digest_enabled);
 }
 
@@ -367,6 +367,7 @@ fn slips_are_honoured_or_warned_about() {
     assert_eq!(config.client.throttle, Some(ConnectionThrottle { tokens: 3, fill_time_ms: 1, fill_count: 1 }));
     assert_eq!(config.snapshots.transactions_max, 9);
     assert_eq!(good("znode.container.checkIntervalMs=500").tree.container_check_interval_ms, 500);
+    assert_eq!(good("ringkeeper.snapshotMaxMBps=40").snapshots.bytes_per_second, Some(40 << 20));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::node::Node;
 use super::progress::SnapshotWalk;
 use super::types::Output;
 
-/// Bytes of node images in one chunk: long enough for the disk, short enough not to be felt (about 0.3 ms to gather).
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of node images in one chunk: long enough for the disk, short enough not to be felt (some 0.1 ms to gather).
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Bytes of nodes moved into memory in one go: about 0.1 ms, which is what a request may have to wait for it.
 const MOVE_BYTES: usize = 64 * 1024;
@@ -85,6 +85,11 @@ impl Node {
     /// Whether `Input::MoveNodes` has something to do.
     pub fn is_moving(&self) -> bool {
         self.tree.is_moving()
+    }
+
+    /// Old images fill a good part of their memory: better to hurry now than to give up later.
+    pub fn snapshot_is_pressing(&self) -> bool {
+        self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes / 4
     }
 
     pub fn snapshot_running(&self) -> bool {

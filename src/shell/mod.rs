@@ -11,7 +11,8 @@
 //! * [`standalone`]: the core of a standalone server. * [`settings`]: what the shell has to know. * [`start`]: from settings
 //!   to a serving process; [`run`]: executor 0 from its first task to its last. * [`turn`]: the reactor gets its turn.
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
-//!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due. * [`stall`]: a disk that hangs.
+//!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due; [`snapshot_pace`], [`snapshot_task`]: how fast it is written.
+//! * [`stall`]: a disk that hangs.
 //! * [`client_listener`]: the accept thread, limits per address, which executor. * [`client_connection`]: one client's socket.
 //! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
 //! * [`bridge`]: bounded queues between executors. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
@@ -38,6 +39,8 @@ pub mod placement;
 pub mod run;
 pub mod settings;
 pub mod signals;
+pub mod snapshot_pace;
+pub mod snapshot_task;
 pub mod snapshot_trigger;
 pub mod stall;
 pub mod standalone;

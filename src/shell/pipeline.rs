@@ -26,6 +26,7 @@ use crate::shell::client_connection::Connections;
 use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
+use crate::shell::snapshot_pace::SnapshotPace;
 use crate::shell::snapshot_trigger::SnapshotTrigger;
 use crate::shell::stall::{Stall, StallWatch};
 
@@ -44,6 +45,9 @@ pub trait Core {
 
     /// The whole answer to a four-letter word; empty closes without one.
     fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
+
+    /// The running snapshot has to go on without rest, or it will be given up.
+    fn snapshot_is_pressing(&self) -> bool;
 
     /// Where the shell adds what only it can measure.
     fn metrics(&mut self) -> &mut Metrics;
@@ -81,6 +85,9 @@ pub struct Pipeline {
     /// Raised when the store has something to do.
     disk_work: Rc<Flag>,
     snapshots: SnapshotTrigger,
+    snapshot_pace: SnapshotPace,
+    /// Raised when a snapshot has a rest before it, after which it is to be given a turn.
+    snapshot_due: Rc<Flag>,
     /// When the running snapshot began.
     snapshot_began_us: Option<u64>,
     /// For the log line only.
@@ -104,6 +111,7 @@ pub struct PipelineParts {
     pub store: Store,
     pub snapshots: SnapshotTrigger,
     pub snapshot_directory: PathBuf,
+    pub snapshot_bytes_per_second: Option<u64>,
     /// Java: `fsync.warningthresholdms`.
     pub slow_flush_ms: u64,
     /// The thread that writes the log, if it is not the pipeline's.
@@ -124,6 +132,8 @@ impl Pipeline {
             store_events: Vec::new(),
             disk_work: Rc::default(),
             snapshots: parts.snapshots,
+            snapshot_pace: SnapshotPace::new(parts.snapshot_bytes_per_second),
+            snapshot_due: Rc::default(),
             snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms * 1000,
@@ -143,6 +153,7 @@ impl Pipeline {
 
     /// `frames`: one or more complete frames.
     pub fn received(&mut self, connection: ConnectionId, frames: &[u8]) {
+        self.snapshot_pace.request(self.clock.mono_us());
         self.turn(Input::Received { connection, frames });
     }
 
@@ -172,6 +183,7 @@ impl Pipeline {
                 UpEvent::Received { connection, bytes } => {
                     let (these, rest) = frames.split_at(bytes);
                     frames = rest;
+                    self.snapshot_pace.request(now.mono_us);
                     self.step(now, Input::Received { connection, frames: these });
                 }
                 UpEvent::Sent { connection, bytes } => self.step(now, Input::Sent { connection, bytes }),
@@ -228,6 +240,27 @@ impl Pipeline {
         for event in events.drain(..) {
             self.store.on_event(event, &mut self.store_events);
         }
+        if self.store.snapshot_waits_for_turn() {
+            let (now_us, hurry) = (self.clock.mono_us(), self.core.snapshot_is_pressing());
+            if self.snapshot_pace.turn_over(now_us, self.store.snapshot_bytes(), hurry) {
+                self.snapshot_due.raise();
+            }
+        }
+    }
+
+    pub fn snapshot_due(&self) -> Rc<Flag> {
+        self.snapshot_due.clone()
+    }
+
+    pub fn snapshot_rest_us(&self) -> u64 {
+        self.snapshot_pace.rest_us(self.clock.mono_us())
+    }
+
+    pub fn give_snapshot_turn(&mut self) {
+        self.snapshot_pace.turn_given(self.clock.mono_us());
+        self.store.give_snapshot_turn(&mut self.store_events);
+        self.tell_core_of_disk();
+        self.disk_work.raise();
     }
 
     pub fn tell_core_of_disk(&mut self) {
@@ -297,12 +330,17 @@ impl Pipeline {
         self.core.metrics().connection_rejected += connections;
     }
 
-    /// Moves a slice of the snapshot we started from into memory. False when there is nothing more to move.
-    pub fn move_nodes(&mut self) -> bool {
+    /// Moves a slice of the snapshot we started from into memory. Says how long to rest before the next one; `None` when
+    /// there is nothing more to move.
+    pub fn move_nodes(&mut self) -> Option<u64> {
         if self.core.is_moving() {
+            let began_us = self.clock.mono_us();
             self.turn(Input::MoveNodes);
+            let now_us = self.clock.mono_us();
+            let rest_us = self.snapshot_pace.rest_after_us(now_us, now_us - began_us);
+            return self.core.is_moving().then_some(rest_us);
         }
-        self.core.is_moving()
+        None
     }
 
     // --- time, beginning and end ---
@@ -429,6 +467,7 @@ impl Pipeline {
             Output::SnapshotBegin(header) => {
                 info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
                 self.snapshot_began_us = Some(self.clock.mono_us());
+                self.snapshot_pace.begin(self.clock.mono_us());
                 self.store.begin_snapshot(*header);
                 self.disk_work.raise();
             }

@@ -25,8 +25,9 @@ use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
 use crate::shell::settings::{CoreLoader, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
+use crate::shell::snapshot_task;
 use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
-use crate::shell::turn::{Share, next_turn};
+use crate::shell::turn::Share;
 
 /// Batches of one io executor before the reactor has its turn.
 const BATCHES_A_TURN: u32 = 16;
@@ -130,15 +131,17 @@ async fn serve(
         store,
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
+        snapshot_bytes_per_second: settings.snapshot_bytes_per_second,
         slow_flush_ms: settings.slow_flush_ms,
         log_thread: settings.disk_driver.thread_name(),
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
         glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
+        glommio::spawn_local(snapshot_task::run(pipeline.clone())),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
-    tasks.push(glommio::spawn_local(move_nodes(pipeline.clone())));
+    tasks.push(glommio::spawn_local(snapshot_task::move_nodes(pipeline.clone())));
     for (index, uplink) in uplinks.into_iter().enumerate() {
         tasks.push(glommio::spawn_local(take_batches(pipeline.clone(), index, uplink)));
         tasks.push(glommio::spawn_local(push_downlink(pipeline.clone(), index)));
@@ -274,13 +277,6 @@ async fn run_tick(
         let busy_permille = meter.busy_permille();
         trace!("busy {busy_permille} permille, {} connections", connections.count());
         load.publish(busy_permille, connections.count() as u32);
-    }
-}
-
-/// Behind the traffic, into memory: whoever has something to say is heard between any two slices.
-async fn move_nodes(pipeline: PipelineHandle) {
-    while pipeline.borrow_mut().move_nodes() {
-        next_turn().await;
     }
 }
 

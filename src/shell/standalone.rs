@@ -1,8 +1,8 @@
 //! A standalone server's core: made from the configuration and what the disk had, driven by the pipeline.
 //!
-//! Recovery is snapshot, then log: nodes of the newest snapshot, then every transaction above it, through the same `apply`
-//! that serves. A transaction whose digest does not fit is told of and counted, as in Java, and recovery goes on: an operator
-//! wants the data. Sessions live on with their whole timeout ahead of them. Java: `FileTxnSnapLog.restore`.
+//! Recovery is snapshot, then log: the newest snapshot where it lies, then every transaction above it, through the same
+//! `apply` that serves. A transaction whose digest does not fit is told of and counted, as in Java, and recovery goes on: an
+//! operator wants the data. Sessions live on with their whole timeout ahead of them. Java: `FileTxnSnapLog.restore`.
 
 use ringkeeper_storage::{Opened, Store};
 use tracing::{error, warn};
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::core::metrics::Metrics;
 use crate::core::node_view::Wanted;
 use crate::core::replay::{Recovered, Replay};
-use crate::core::tree::{MemorySnapshot, TreeOptions};
+use crate::core::tree::TreeOptions;
 use crate::core::{self, Input, Node, Now, Output, ServerId};
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
@@ -36,6 +36,10 @@ impl Core for Standalone {
 
     fn is_moving(&self) -> bool {
         self.node.is_moving()
+    }
+
+    fn snapshot_is_pressing(&self) -> bool {
+        self.node.snapshot_is_pressing()
     }
 
     fn metrics(&mut self) -> &mut Metrics {
@@ -139,11 +143,8 @@ fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, 
     Ok(recovered)
 }
 
-fn load_snapshot(opened: &mut Opened, options: TreeOptions) -> Result<Replay, ServeError> {
-    let Some(header) = opened.snapshot_header().cloned() else { return Ok(Replay::empty(options)) };
-    let zxid = header.zxid;
-    let mut images = Vec::new();
-    opened.for_each_node(|image| images.push(image))?;
-    Replay::from_snapshot(Box::new(MemorySnapshot::new(header, images)), options)
-        .map_err(|error| ServeError::Content(format!("snapshot {zxid:#x}: {error}")))
+fn load_snapshot(opened: &Opened, options: TreeOptions) -> Result<Replay, ServeError> {
+    let Some(source) = opened.snapshot_source() else { return Ok(Replay::empty(options)) };
+    let zxid = source.header().zxid;
+    Replay::from_snapshot(source, options).map_err(|error| ServeError::Content(format!("snapshot {zxid:#x}: {error}")))
 }

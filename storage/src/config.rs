@@ -28,8 +28,11 @@ pub struct StoreConfig {
     /// How far a segment's mark runs ahead of its batches: about what a restart has to read behind the log's end, and after how
     /// many bytes one more small write is due.
     pub mark_bytes: u64,
-    /// Chunks of a snapshot on their way to the disk at once.
-    pub snapshot_chunks_in_flight: usize,
+    /// Nodes that one run of a snapshot's index covers at most: about 12 bytes of memory each while it is written, and one
+    /// more look for each run when a name is looked up.
+    pub snapshot_run_nodes: u32,
+    /// A snapshot up to this size is checked from end to end when it is opened; a larger one as it is read.
+    pub snapshot_checked_bytes: u64,
     /// How many snapshots `Store::purge` will be asked to keep: the start looks back over the log as far as the oldest of
     /// them needs. A purge that keeps more leaves older segments alone until snapshots of this life have replaced them.
     /// Java: `autopurge.snapRetainCount`.
@@ -47,7 +50,8 @@ impl StoreConfig {
             batch_bytes_max: 1 << 20,
             reserve_bytes: 8 << 20,
             mark_bytes: 2 << 20,
-            snapshot_chunks_in_flight: 2,
+            snapshot_run_nodes: 1 << 20,
+            snapshot_checked_bytes: 128 << 20,
             snapshots_kept: 3,
         }
     }
@@ -56,7 +60,7 @@ impl StoreConfig {
     pub(crate) fn clamped(mut self) -> StoreConfig {
         self.batches_in_flight = self.batches_in_flight.clamp(1, 8);
         self.snapshots_kept = self.snapshots_kept.max(1);
-        self.snapshot_chunks_in_flight = self.snapshot_chunks_in_flight.clamp(1, 8);
+        self.snapshot_run_nodes = self.snapshot_run_nodes.clamp(1, 1 << 24);
         self.batch_bytes_max = self.batch_bytes_max.clamp(BLOCK_BYTES, 16 << 20).next_multiple_of(BLOCK_BYTES);
         self.segment_bytes =
             self.segment_bytes.max(4 * self.batch_bytes_max as u64).next_multiple_of(BLOCK_BYTES as u64);

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapMut;
 
+use crate::backend::view::FileView;
+
 /// Every buffer and every padded length is a multiple of this: the largest alignment direct IO asks for in practice.
 pub const BLOCK_BYTES: usize = 4096;
 
@@ -193,6 +195,15 @@ pub trait Disk {
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>>;
     /// Fills `bytes` from `offset` on; fewer only at the end of the file.
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
+    /// All of an open file that nobody changes any more, as memory. A disk that has real files maps it.
+    fn view(&mut self, file: FileId, path: &Path, bytes: u64) -> io::Result<FileView> {
+        let _ = path;
+        let mut whole = Buffer::with_capacity(bytes as usize);
+        whole.resize(bytes as usize);
+        let got = self.read(file, 0, &mut whole)?;
+        whole.resize(got);
+        Ok(FileView::owned(whole))
+    }
 }
 
 /// Memory that direct IO accepts: page-aligned, owned, moved to the backend with a write and back with its event.

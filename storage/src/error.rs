@@ -118,6 +118,12 @@ pub enum Damage {
 pub enum SnapshotError {
     #[error("{file}: {why}")]
     Damaged { file: String, why: String },
+    #[error("{file}: {why}; {done}")]
+    DamagedInService { file: String, why: String, done: String },
+    #[error(
+        "{file} ({bytes} bytes) was found damaged while it was in use and was set aside; delete it when the cause is known"
+    )]
+    SetAside { file: String, bytes: u64 },
     #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
     Version { file: String, version: u32, supported: u32 },
     #[error(

@@ -17,7 +17,7 @@ pub enum StoreEvent {
     },
     /// Changed room in the log; `Ample` until told otherwise.
     Room(LogRoom),
-    /// The running snapshot can take this many more chunks right now.
+    /// The running snapshot asks for this many chunks, or for `finish_snapshot`; it asks again after that.
     SnapshotRoom {
         chunks: usize,
     },

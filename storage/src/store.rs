@@ -6,7 +6,9 @@
 //! came of it, and the caller owns the loop, the thread and the clock.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::Zxid;
 use crate::backend::blocking::{BlockingDisk, create_directory};
@@ -21,9 +23,12 @@ use crate::log::batch::Durable;
 use crate::log::range::{LogWindow, RangeId, Ranges};
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
+use crate::log::truncate;
 use crate::read::run;
+use crate::snapshot::file::{ServedSnapshot, SnapshotFile};
 use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
-use crate::snapshot::load::{self, Kept, Loaded};
+use crate::snapshot::load::{self, Kept};
+use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::write::SnapshotWriter;
 
 /// Opens, locks, recovers. Blocks: at start only.
@@ -53,6 +58,11 @@ pub fn open_on<D: Disk>(disk: D, config: StoreConfig) -> Result<Opened<D>, Store
     Opened::recover(disk, config, StorageFacts::default(), Vec::new())
 }
 
+/// One snapshot, to be looked into: for tools. Nothing is locked and nothing changed.
+pub fn open_snapshot(path: &Path) -> Result<SnapshotFile, StoreError> {
+    load::open_by_path(&mut BlockingDisk::default(), path)
+}
+
 /// A recovered directory, unchanged so far: read it, then turn it into a `Store`.
 #[derive(Debug)]
 pub struct Opened<D: Disk = BlockingDisk> {
@@ -61,8 +71,14 @@ pub struct Opened<D: Disk = BlockingDisk> {
     config: StoreConfig,
     facts: StorageFacts,
     locks: Vec<DirectoryLock>,
+    found: Found,
+}
+
+/// What recovery found out.
+#[derive(Debug)]
+struct Found {
     report: RecoveryReport,
-    snapshot: Option<Loaded>,
+    snapshot: Option<Rc<SnapshotFile>>,
     kept: Vec<Kept>,
     unfinished: Vec<PathBuf>,
     scan: Scan,
@@ -77,43 +93,40 @@ impl<D: Disk> Opened<D> {
     ) -> Result<Opened<D>, StoreError> {
         let config = config.clamped();
         let mut ids = Ids::default();
+        let found = look(&mut disk, &mut ids, &config, &facts)?;
+        Ok(Opened { disk, ids, config, facts, locks, found })
+    }
+
+    /// Gives up every transaction above `to`, for good, and recovers anew. `to` has to be known here, as a transaction of the
+    /// log or the state of a snapshot, and the log has to reach back to a snapshot that is not above it: if not, this fails
+    /// with `LogError::NotCovered`, and nothing has changed. A learner does this when its leader says TRUNC.
+    pub fn truncate(&mut self, to: Zxid) -> Result<(), StoreError> {
+        let Opened { disk, ids, config, facts, found, .. } = self;
+        if to == found.report.last_zxid {
+            return Ok(());
+        }
+        let oldest = found.kept.first().map(|kept| kept.zxid);
+        let not_covered = LogError::NotCovered { wanted: to, oldest };
+        if to > found.report.last_zxid {
+            return Err(not_covered.into());
+        }
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
-        refuse_misplaced(&mut disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
-        refuse_misplaced(&mut disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
-        let found = load::find(&mut disk, &mut ids, &snapshots)?;
-        let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid);
-        let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
-        let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
-        let proofs: Vec<_> = found.newest.iter().map(proof_of).collect();
-        let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
-        let mut notes = Vec::new();
-        let mut passed_over = found.passed_over.into_iter();
-        let scan = match (scanned, passed_over.next()) {
-            (Ok(scan), None) => scan,
-            (Ok(scan), Some((zxid, newest))) => {
-                // The state of the damaged one was stable in the log when it was written. Is it still?
-                if scan.last_zxid() < zxid {
-                    return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-                }
-                let instead = match &found.newest {
-                    Some(newest) => format!("snapshot {}", newest.zxid),
-                    None => "the log from its beginning".to_owned(),
-                };
-                for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
-                    notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
-                }
-                scan
+        let mut base = Zxid::ZERO;
+        for kept in found.kept.iter().rev().filter(|kept| kept.zxid <= to) {
+            if load::check(disk, ids, &snapshots, *kept)?.is_ok() {
+                base = kept.zxid;
+                break;
             }
-            (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
-                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-            }
-            (Err(error), _) => return Err(error),
+        }
+        let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
+        let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs) {
+            Err(StoreError::Log(LogError::Gap { .. })) => return Err(not_covered.into()),
+            other => other?,
         };
-        notes.extend(scan.notes.iter().cloned());
-        let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
-        let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
-        let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
-        Ok(Opened { disk, ids, config, facts, locks, report, snapshot, kept, unfinished, scan })
+        truncate::decide(disk, ids, &scan, to)?;
+        self.found = look(disk, ids, config, facts)?;
+        assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
+        Ok(())
     }
 
     pub fn facts(&self) -> &StorageFacts {
@@ -121,29 +134,40 @@ impl<D: Disk> Opened<D> {
     }
 
     pub fn report(&self) -> &RecoveryReport {
-        &self.report
+        &self.found.report
+    }
+
+    /// Where the log is read from, behind the snapshot, and where it ends: segment and byte. None: there is no log.
+    pub fn log_range(&self) -> Option<Range<(SegmentId, u64)>> {
+        Some(self.found.scan.start_place()?..self.found.scan.end_place()?)
     }
 
     pub fn snapshot_header(&self) -> Option<&SnapshotHeader> {
-        self.snapshot.as_ref().map(|snapshot| &snapshot.manifest.header)
+        self.found.snapshot.as_ref().map(|snapshot| snapshot.header())
     }
 
     /// Every node of the newest valid snapshot, in the order they were written.
-    pub fn for_each_node(&mut self, f: impl FnMut(NodeImage)) -> Result<(), StoreError> {
-        match &self.snapshot {
-            Some(snapshot) => snapshot.for_each_node(&mut self.disk, &mut self.ids, f),
+    pub fn for_each_node(&mut self, mut f: impl FnMut(NodeImage)) -> Result<(), StoreError> {
+        match &self.found.snapshot {
+            Some(snapshot) => Ok(snapshot.for_each_node(|node| f(node.to_image()))?),
             None => Ok(()),
         }
     }
 
+    /// The newest valid snapshot, to be read where it lies; outlives this. Damage found through it sets the file aside.
+    pub fn snapshot_source(&self) -> Option<Box<dyn SnapshotSource>> {
+        let file = self.found.snapshot.clone()?;
+        Some(Box::new(ServedSnapshot::new(file)))
+    }
+
     /// Every log record above the snapshot, in order.
     pub fn replay(&mut self, f: impl FnMut(Zxid, &[u8])) -> Result<(), StoreError> {
-        self.scan.replay(&mut self.disk, &mut self.ids, f)
+        self.found.scan.replay(&mut self.disk, &mut self.ids, f)
     }
 
     /// Nothing was ever stored here: neither a snapshot nor a transaction.
     pub fn is_fresh(&self) -> bool {
-        self.snapshot.is_none() && self.report.last_zxid == Zxid::ZERO
+        self.found.snapshot.is_none() && self.found.report.last_zxid == Zxid::ZERO
     }
 
     /// Makes a state that came from elsewhere the first thing that is stored here: as a snapshot, there as a whole or not at
@@ -160,17 +184,20 @@ impl<D: Disk> Opened<D> {
         let directory = self.config.data_dir.join(DIRECTORY);
         let zxid = Zxid(header.zxid);
         let proven = Durable { sequence: 0, zxid };
-        let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, 1);
+        let run_nodes = self.config.snapshot_run_nodes;
+        let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, run_nodes);
         writer.begin(header, &mut self.ids);
         let (mut ops, mut events) = (Vec::new(), Vec::new());
         loop {
-            writer.poll(&mut self.ids, zxid, proven, &mut ops);
-            if ops.is_empty() {
+            writer.give_turn(&mut events);
+            if !events.is_empty() {
                 match next_chunk() {
                     Some(chunk) => writer.chunk(chunk),
                     None => writer.finish(),
                 }
+                events.clear();
             }
+            writer.poll(&mut self.ids, zxid, proven, &mut ops);
             for op in ops.drain(..) {
                 writer.on_event(self.disk.run(op), &mut events);
             }
@@ -191,20 +218,22 @@ impl<D: Disk> Opened<D> {
 
     /// The same, and the disk back.
     pub fn into_store_and_disk(self) -> Result<(Store, D), StoreError> {
-        let Opened { mut disk, mut ids, config, facts, locks, kept, unfinished, scan, .. } = self;
+        let Opened { mut disk, mut ids, config, facts, locks, found } = self;
+        let Found { kept, unfinished, scan, .. } = found;
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         for path in unfinished {
             run(&mut disk, &mut ids, &path, Action::Unlink { path: path.clone() })?;
         }
         // The name of the snapshot we start from, too, has to survive whatever comes next.
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
+        truncate::withdraw(&mut disk, &mut ids, &log)?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
-        let (slots, direct) = (config.snapshot_chunks_in_flight, facts.snapshots.direct_io);
+        let (run_nodes, direct) = (config.snapshot_run_nodes, facts.snapshots.direct_io);
         let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
         let store = Store {
             ranges: Ranges::new(log, writer.is_direct()),
             log: writer,
-            snapshot: SnapshotWriter::new(snapshots.clone(), direct, slots),
+            snapshot: SnapshotWriter::new(snapshots.clone(), direct, run_nodes),
             snapshot_directory: snapshots,
             kept,
             purge: Purge::default(),
@@ -216,10 +245,54 @@ impl<D: Disk> Opened<D> {
     }
 }
 
-fn proof_of(snapshot: &Loaded) -> Proof {
-    let manifest = &snapshot.manifest;
+/// Everything a start has to know, and has to refuse. Changes nothing, but completes a truncation that was decided.
+fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &StorageFacts) -> Result<Found, StoreError> {
+    let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+    let cut = truncate::finish(disk, ids, &snapshots, &log, crate::snapshot::parse_any)?;
+    refuse_misplaced(disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
+    refuse_misplaced(disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
+    let found = load::find(disk, ids, &snapshots, config.snapshot_checked_bytes)?;
+    let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid());
+    let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
+    let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
+    let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
+    let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
+    let mut notes: Vec<_> =
+        cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided")).collect();
+    let mut passed_over = found.passed_over.into_iter();
+    let scan = match (scanned, passed_over.next()) {
+        (Ok(scan), None) => scan,
+        (Ok(scan), Some((zxid, newest))) => {
+            // The state of the damaged one was stable in the log when it was written. Is it still?
+            if scan.last_zxid() < zxid {
+                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+            }
+            let instead = match &found.newest {
+                Some(newest) => format!("snapshot {}", newest.zxid()),
+                None => "the log from its beginning".to_owned(),
+            };
+            for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
+                notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
+            }
+            scan
+        }
+        (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
+            return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+        }
+        (Err(error), _) => return Err(error),
+    };
+    notes.extend(found.set_aside.iter().map(ToString::to_string));
+    notes.extend(scan.notes.iter().cloned());
+    let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
+    let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
+    let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
+    Ok(Found { report, snapshot, kept, unfinished, scan })
+}
+
+fn proof_of(snapshot: &SnapshotFile) -> Proof {
+    let manifest = snapshot.manifest();
     let durable = Durable { sequence: manifest.log_sequence, zxid: Zxid(manifest.log_zxid) };
-    Proof { durable, witness: crate::snapshot::file_name(snapshot.zxid) }
+    Proof { durable, witness: crate::snapshot::file_name(snapshot.zxid()) }
 }
 
 /// A log or snapshots in the other of the two directories: to start without them would forget them silently.
@@ -291,6 +364,22 @@ impl Store {
 
     pub fn finish_snapshot(&mut self) {
         self.snapshot.finish();
+    }
+
+    /// The running snapshot could go on, and waits for its turn: call `give_snapshot_turn` when there is time for it.
+    pub fn snapshot_waits_for_turn(&self) -> bool {
+        self.snapshot.waits_for_turn()
+    }
+
+    /// Lets the running snapshot take one step: with the next `poll_ops`, or when the chunk has come that `SnapshotRoom` in
+    /// `out` asks for, one write of at most 128 KiB. How fast turns are given is how fast a snapshot is written.
+    pub fn give_snapshot_turn(&mut self, out: &mut Vec<StoreEvent>) {
+        self.snapshot.give_turn(out);
+    }
+
+    /// What the running snapshot has come to so far.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.snapshot.bytes()
     }
 
     /// Gives up the snapshot begun last, unless all its chunks are there already. It ends with `SnapshotEnded` as any other.

@@ -65,6 +65,7 @@ fn live(rig: &mut Rig, history: &mut History, life: u64, steps: u64, chance: &mu
                 let from = (2 - running.chunks_left) * 10;
                 rig.store.snapshot_chunk(rig::chunk_of(from..from + 10));
                 running.chunks_left -= 1;
+                rig.snapshot_room = 0;
                 if running.chunks_left == 0 {
                     rig.store.finish_snapshot();
                 }

@@ -27,6 +27,7 @@ impl Server {
     /// One turn of the shell's loop.
     fn turn(&mut self) {
         let (mut ops, mut completed, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        self.store.give_snapshot_turn(&mut out);
         self.store.poll_ops(&mut ops);
         self.ring.submit(&mut ops);
         self.ring.wait();

@@ -17,12 +17,12 @@ use crate::harness::*;
 const SYSTEM_ERROR: i32 = -1;
 
 /// A small ext4 in a file, mounted; unmounted and deleted when dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     directory: Arc<TempDir>,
 }
 
 impl SmallDisk {
-    fn mount(mebibytes: u64) -> Result<SmallDisk, String> {
+    pub fn mount(mebibytes: u64) -> Result<SmallDisk, String> {
         let directory = Arc::new(tempfile::tempdir().map_err(|error| error.to_string())?);
         let (image, root) = (directory.path().join("image"), directory.path().join("mounted"));
         std::fs::create_dir(&root).map_err(|error| error.to_string())?;
@@ -32,16 +32,16 @@ impl SmallDisk {
         Ok(SmallDisk { directory })
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.directory.path().join("mounted")
     }
 
     /// From now on nothing written completes.
-    fn freeze(&self) -> Result<(), String> {
+    pub fn freeze(&self) -> Result<(), String> {
         run(Command::new("fsfreeze").arg("-f").arg(self.root()))
     }
 
-    fn thaw(&self) -> Result<(), String> {
+    pub fn thaw(&self) -> Result<(), String> {
         run(Command::new("fsfreeze").arg("-u").arg(self.root()))
     }
 

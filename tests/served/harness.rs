@@ -128,8 +128,13 @@ pub struct Process {
 
 impl Process {
     pub fn spawn(arguments: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringkeeper"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringkeeper"));
+        command.args(arguments);
+        Process::of(command)
+    }
+
+    pub fn of(mut command: Command) -> Process {
+        let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

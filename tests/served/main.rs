@@ -15,4 +15,5 @@ mod sessions;
 mod slow_clients;
 mod start;
 mod stop;
+mod strategies;
 mod words;

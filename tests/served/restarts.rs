@@ -1,7 +1,12 @@
 //! Starting from a snapshot: served before it is in memory, and the same data before, while and after it moves.
 
+use std::process::Command;
 use std::sync::Arc;
 
+use ringkeeper::config::{Config, Source};
+use ringkeeper::shell::settings::Settings;
+use ringkeeper::shell::signals::StopRequest;
+use ringkeeper::shell::{standalone, start};
 use ringkeeper::wire::client::{Acl, CreateRequest, MultiOp, Request, perms};
 
 use crate::harness::*;
@@ -82,4 +87,61 @@ fn a_restarted_server_serves_while_its_nodes_move_into_memory() {
         let again = Setup::new(executors).start_in(directory);
         assert_eq!(again.client().must(&get(&path(NODES - 1))).data(), data(NODES - 1));
     });
+}
+
+const CONFIG_OF_CHILD: &str = "RINGKEEPER_TEST_UNCHECKED_START";
+
+/// Not a test of its own: the server of the next one. It checks no snapshot from end to end at its start, however small.
+#[test]
+fn unchecked_start_child() {
+    let Some(file) = std::env::var_os(CONFIG_OF_CHILD) else { return };
+    let (config, _) = Config::load(&Source::File(file.into()), &|_| None, &[]).unwrap();
+    let mut settings = Settings::from_config(&config).unwrap();
+    settings.store.snapshot_checked_bytes = 0;
+    let ended = start::serve(settings, standalone::load(&config), StopRequest::default(), |_| {});
+    std::process::exit(ended.map_or_else(|failure| failure.exit_code().into(), |()| 0));
+}
+
+/// Damage in the middle of a large file is found when the move comes by: the process ends and says what is wrong and what
+/// a restart will do. The restart does it.
+#[test]
+fn a_server_that_meets_damage_ends_and_the_next_start_does_without_that_snapshot() {
+    let setup = Setup::new(1);
+    let directory = with_a_snapshot(setup.clone()).stop();
+    let files = || {
+        let files = std::fs::read_dir(directory.path().join("data/ringkeeper-1")).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "rks"));
+        files.sort();
+        files
+    };
+    let before = files();
+    assert!(before.len() > 1, "{before:?}");
+    let newest = before.last().unwrap();
+    let mut bytes = std::fs::read(newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(newest, bytes).unwrap();
+
+    let config = setup.write_config(directory.path(), &directory.path().join("data"), free_port());
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "restarts::unchecked_start_child", "--nocapture"]).env(CONFIG_OF_CHILD, config);
+    let mut process = Process::of(child);
+    let status = process.wait();
+    let said = process.log();
+    assert_eq!(status.code(), Some(1), "{said}");
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    for words in ["cannot be used: ", name, "chunk ", "set aside", "a restart uses an older snapshot"] {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+    assert_eq!(files(), before[..before.len() - 1]);
+
+    let server = setup.start_in(directory.clone());
+    let mut client = server.client();
+    for node in (3..NODES).step_by(997) {
+        assert_eq!(client.must(&get(&path(node))).data(), data(node));
+    }
+    assert_eq!((client.must(&get(&path(1))).data(), client.err(&get(&path(2)))), (&b"changed"[..], -101));
+    eventually("everything is in memory", || server.gauge("ringkeeper_unmoved_slots") == 0);
+    assert_eq!(server.gauge("digest_mismatches_count"), 0, "{}", server.process.log());
 }

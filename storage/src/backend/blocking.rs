@@ -11,6 +11,7 @@ use std::time::Instant;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::view::FileView;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
 
 const ZEROES_BYTES: usize = 1 << 20;
@@ -169,6 +170,10 @@ impl Disk for BlockingDisk {
             }
         }
         Ok(filled)
+    }
+
+    fn view(&mut self, file: FileId, path: &Path, _bytes: u64) -> io::Result<FileView> {
+        FileView::map(&self.file(file), path)
     }
 }
 

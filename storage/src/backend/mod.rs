@@ -9,3 +9,4 @@ pub mod lock;
 pub mod memory;
 pub mod threads;
 pub mod uring;
+pub mod view;

@@ -1,31 +1,18 @@
-//! Finding and reading snapshots: the newest that is whole, and what is wrong with those newer than it.
+//! Finding snapshots: the newest that is whole, and what is wrong with those newer than it.
 //!
-//! Older ones are only counted: a start does not take longer because many are kept.
-//! A snapshot is chosen only after every byte of it was checked; reading it out checks each chunk again, in the memory it
-//! is then read from.
+//! Older ones are only counted: a start does not take longer because many are kept. Nor because the newest is large: up to
+//! a size it is checked from end to end here and now, so that damage leads to an older one at once; of a larger one only the
+//! end is, and the rest as it is read (`file.rs`), where damage sets the file aside for the next start.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use rkyv::rancor;
-
-use super::format::{Chunk, FooterError, Manifest, decode_footer, decode_manifest};
-use super::image::NodeImage;
-use super::{file_name, parse, path};
+use super::file::{ASIDE_EXTENSION, SnapshotFile};
+use super::{parse, path, stem};
 use crate::Zxid;
-use crate::disk::{BLOCK_BYTES, Disk, Ids};
+use crate::disk::{Access, Action, Disk, Ids};
 use crate::error::{SnapshotError, StoreError};
-use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES};
-
-const BLOCK: u64 = BLOCK_BYTES as u64;
-
-/// A snapshot that was checked from end to end.
-#[derive(Debug)]
-pub struct Loaded {
-    pub zxid: Zxid,
-    pub manifest: Manifest,
-    path: PathBuf,
-    file_bytes: u64,
-}
+use crate::read::run;
 
 /// A snapshot as purging knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,109 +23,93 @@ pub struct Kept {
 
 #[derive(Debug)]
 pub struct Found {
-    pub newest: Option<Loaded>,
+    pub newest: Option<Rc<SnapshotFile>>,
     /// `newest` and all that are older, in order of zxid. The older ones were not looked into.
     pub kept: Vec<Kept>,
     /// Newer than `newest` and not usable, the newest first.
     pub passed_over: Vec<(Zxid, SnapshotError)>,
+    /// Older than `newest`, and damaged: space, nothing else.
+    pub set_aside: Vec<SnapshotError>,
     /// Left behind by a server that stopped in the middle.
     pub unfinished: Vec<PathBuf>,
 }
 
-pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Found, StoreError> {
+/// `checked_bytes`: files up to this size are checked from end to end.
+pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, checked_bytes: u64) -> Result<Found, StoreError> {
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
     let names = disk.list(directory).map_err(io)?;
     let leftover = |name: &str| name.starts_with("snapshot-") && name.ends_with(".tmp");
     let unfinished = names.iter().filter(|(name, _)| leftover(name)).map(|(name, _)| directory.join(name)).collect();
-    let mut files: Vec<_> = names.iter().filter_map(|(name, bytes)| Some((parse(name)?, *bytes))).collect();
+    let name_of = |name: &str| {
+        let aside = || stem(name, ASIDE_EXTENSION).map(|zxid| (zxid, false));
+        parse(name).map(|zxid| (zxid, true)).or_else(aside)
+    };
+    let mut files: Vec<_> =
+        names.into_iter().filter_map(|(name, bytes)| Some((name_of(&name)?, bytes, name))).collect();
     files.sort_unstable_by(|a, b| b.cmp(a));
-    let mut found = Found { newest: None, kept: Vec::new(), passed_over: Vec::new(), unfinished };
-    for (zxid, bytes) in files {
-        if found.newest.is_none() {
-            let path = path(directory, zxid);
-            let mut reader = Reader::open(disk, ids, path.clone(), bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
-            let checked = check_all(disk, &mut reader, zxid)?;
-            reader.close(disk, ids);
-            match checked {
-                Ok(manifest) => found.newest = Some(Loaded { zxid, manifest, path, file_bytes: bytes }),
-                Err(error @ SnapshotError::Version { .. }) => return Err(error.into()),
-                Err(error) => {
-                    found.passed_over.push((zxid, error));
-                    continue;
+    let (newest, kept, passed_over, set_aside) = (None, Vec::new(), Vec::new(), Vec::new());
+    let mut found = Found { newest, kept, passed_over, set_aside, unfinished };
+    for ((zxid, whole), bytes, file) in files {
+        match (!whole).then_some(SnapshotError::SetAside { file, bytes }) {
+            Some(error) if found.newest.is_some() => found.set_aside.push(error),
+            Some(error) => found.passed_over.push((zxid, error)),
+            None if found.newest.is_some() => found.kept.push(Kept { zxid, bytes }),
+            None => match open(disk, ids, &path(directory, zxid), bytes, zxid, checked_bytes)? {
+                Ok(file) => {
+                    found.newest = Some(Rc::new(file));
+                    found.kept.push(Kept { zxid, bytes });
                 }
-            }
+                Err(error @ SnapshotError::Version { .. }) => return Err(error.into()),
+                Err(error) => found.passed_over.push((zxid, error)),
+            },
         }
-        found.kept.push(Kept { zxid, bytes });
     }
     found.kept.reverse();
     Ok(found)
 }
 
-impl Loaded {
-    /// Every node, chunk by chunk: memory for one chunk.
-    pub fn for_each_node(
-        &self,
-        disk: &mut impl Disk,
-        ids: &mut Ids,
-        mut f: impl FnMut(NodeImage),
-    ) -> Result<(), StoreError> {
-        let mut reader = Reader::open(disk, ids, self.path.clone(), self.file_bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
-        let result = each_chunk(disk, &mut reader, self.zxid, &self.manifest, |chunk| {
-            for node in chunk.nodes.iter() {
-                f(rkyv::deserialize::<NodeImage, rancor::Error>(node).map_err(|error| error.to_string())?);
-            }
-            Ok(())
-        })?;
-        reader.close(disk, ids);
-        Ok(result?)
-    }
+/// One snapshot by its path, whatever else there is: its end is checked, the rest when it is read.
+pub fn open_by_path(disk: &mut impl Disk, path: &Path) -> Result<SnapshotFile, StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(zxid) = parse(&name).or_else(|| stem(&name, ASIDE_EXTENSION)) else {
+        let why = "not named as a snapshot is: snapshot-<16 hexadecimal digits>.rks".to_owned();
+        return Err(SnapshotError::Damaged { file: name, why }.into());
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |source| StoreError::Io { path: path.to_owned(), operation: "open", source };
+    let files = disk.list(directory).map_err(io)?;
+    let bytes = files.into_iter().find(|(found, _)| *found == name).map(|(_, bytes)| bytes);
+    let bytes = bytes.ok_or_else(|| io(std::io::ErrorKind::NotFound.into()))?;
+    Ok(open(disk, &mut Ids::default(), path, bytes, zxid, 0)??)
+}
+
+/// One snapshot, from end to end.
+pub fn check(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, kept: Kept) -> Checked<SnapshotFile> {
+    open(disk, ids, &path(directory, kept.zxid), kept.bytes, kept.zxid, u64::MAX)
 }
 
 /// The outer result is about reading, the inner about what was read.
-type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
+pub(crate) type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
 
-fn check_end(disk: &mut impl Disk, reader: &mut Reader, zxid: Zxid) -> Checked<Manifest> {
-    let file = || file_name(zxid);
-    let file_bytes = reader.file_bytes();
-    if file_bytes < BLOCK || !file_bytes.is_multiple_of(BLOCK) {
-        let why = format!("{file_bytes} bytes is not the length of a snapshot");
-        return Ok(Err(SnapshotError::Damaged { file: file(), why }));
-    }
-    let place = match decode_footer(reader.get(disk, file_bytes - BLOCK, BLOCK)?, zxid, file_bytes) {
-        Ok(place) => place,
-        Err(FooterError::Damaged(why)) => {
-            return Ok(Err(SnapshotError::Damaged { file: file(), why }));
-        }
-        Err(FooterError::Version(version)) => {
-            let supported = super::format::FORMAT_VERSION;
-            return Ok(Err(SnapshotError::Version { file: file(), version, supported }));
-        }
-    };
-    let manifest = decode_manifest(reader.get(disk, place.at, place.bytes)?, place, zxid);
-    Ok(manifest.map_err(|why| SnapshotError::Damaged { file: file(), why }))
-}
-
-fn check_all(disk: &mut impl Disk, reader: &mut Reader, zxid: Zxid) -> Checked<Manifest> {
-    let manifest = match check_end(disk, reader, zxid)? {
-        Ok(manifest) => manifest,
-        Err(error) => return Ok(Err(error)),
-    };
-    Ok(each_chunk(disk, reader, zxid, &manifest, |_| Ok(()))?.map(|()| manifest))
-}
-
-fn each_chunk(
+fn open(
     disk: &mut impl Disk,
-    reader: &mut Reader,
+    ids: &mut Ids,
+    path: &Path,
+    bytes: u64,
     zxid: Zxid,
-    manifest: &Manifest,
-    mut f: impl FnMut(Chunk<'_>) -> Result<(), String>,
-) -> Checked<()> {
-    for (index, place) in manifest.chunks.iter().enumerate() {
-        let bytes = reader.get(disk, place.at, place.bytes)?;
-        let chunk = Chunk::verify(bytes, index as u32, zxid, place);
-        if let Err(why) = chunk.and_then(&mut f) {
-            return Ok(Err(SnapshotError::Damaged { file: file_name(zxid), why }));
+    checked_bytes: u64,
+) -> Checked<SnapshotFile> {
+    let file = ids.file();
+    run(disk, ids, path, Action::Open { file, path: path.to_owned(), access: Access::Read, direct: false })?;
+    let view = disk.view(file, path, bytes);
+    // A file that was only read has nothing to lose by a failing close.
+    let _ = run(disk, ids, path, Action::Close { file });
+    let view = view.map_err(|source| StoreError::Io { path: path.to_owned(), operation: "read", source })?;
+    let opened = SnapshotFile::new(view, zxid);
+    Ok(opened.and_then(|file| {
+        if bytes <= checked_bytes {
+            file.verify(|_| {})?;
         }
-    }
-    Ok(Ok(()))
+        Ok(file)
+    }))
 }

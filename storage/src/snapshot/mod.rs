@@ -4,13 +4,25 @@
 //! <dataDir>/ringkeeper-1/
 //!   snapshot-0000000100000042.rks    complete, flushed, named; the log from here on brings it up to date
 //!   snapshot-00000001000003e8.tmp    being written; never looked at, deleted at start
+//!   snapshot-00000001000000aa.damaged    found damaged in service and set aside; never looked at, told of at start
+//!
+//! | chunk | chunk | run of the index | chunk | ... | manifest | footer |
+//!     chunk: some nodes, each checked and read by itself (`chunk.rs`)    run: (parent, name) -> slots (`index.rs`)
+//!     manifest: where all of that is (`manifest.rs`)
 //! ```
+//!
+//! Written once, front to back, in bounded memory (`body.rs`, `write.rs`); mapped and read where it lies (`file.rs`), so that
+//! a start takes the same time for a million nodes as for ten, and nobody waits for the tree to be in memory.
 //!
 //! Not here, on purpose: the tree (the core hands over `NodeImage`s), when to take one, how to pace it. Java: `FileSnap`.
 
-pub mod format;
+pub(crate) mod body;
+pub mod chunk;
+pub mod file;
 pub mod image;
+pub mod index;
 pub mod load;
+pub mod manifest;
 pub mod source;
 pub mod write;
 
@@ -31,7 +43,17 @@ fn unfinished_path(directory: &Path, zxid: Zxid) -> PathBuf {
 }
 
 pub fn parse(name: &str) -> Option<Zxid> {
-    let digits = name.strip_prefix("snapshot-")?.strip_suffix(".rks")?;
+    stem(name, "rks")
+}
+
+/// The zxid in a name that ends like this.
+/// A snapshot, or one that was set aside because it is damaged.
+pub fn parse_any(name: &str) -> Option<Zxid> {
+    parse(name).or_else(|| stem(name, file::ASIDE_EXTENSION))
+}
+
+fn stem(name: &str, extension: &str) -> Option<Zxid> {
+    let digits = name.strip_prefix("snapshot-")?.strip_suffix(extension)?.strip_suffix('.')?;
     let zxid = Zxid(u64::from_str_radix(digits, 16).ok()?);
-    (file_name(zxid) == name).then_some(zxid)
+    (file_name(zxid).strip_suffix("rks") == name.strip_suffix(extension)).then_some(zxid)
 }

@@ -68,6 +68,32 @@ impl<'a> From<&'a NodeImage> for NodeRef<'a> {
     }
 }
 
+impl NodeRef<'_> {
+    pub fn to_image(self) -> NodeImage {
+        NodeImage {
+            slot: self.slot,
+            parent: self.parent,
+            first_child: self.first_child,
+            next_sibling: self.next_sibling,
+            prev_sibling: self.prev_sibling,
+            child_count: self.child_count,
+            content_crc: self.content_crc,
+            name: self.name.to_owned(),
+            data: self.data.map(<[u8]>::to_vec),
+            acl: self.acl,
+            czxid: self.czxid,
+            mzxid: self.mzxid,
+            pzxid: self.pzxid,
+            ctime: self.ctime,
+            mtime: self.mtime,
+            version: self.version,
+            cversion: self.cversion,
+            aversion: self.aversion,
+            ephemeral_owner: self.ephemeral_owner,
+        }
+    }
+}
+
 /// Everything a tree needs of a snapshot. An error means damage: nothing of the damaged part was handed out.
 pub trait SnapshotSource: Debug {
     fn header(&self) -> &SnapshotHeader;

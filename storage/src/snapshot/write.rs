@@ -1,17 +1,22 @@
 //! Writing a snapshot beside the traffic.
 //!
-//!   open .tmp -> chunks, a few in flight -> manifest and footer -> flush -> close -> rename -> directory flush -> ended
+//!   open .tmp -> body, piece by piece -> flush -> close -> rename -> directory flush -> ended
 //!       any step fails: wait for what is in flight, close, delete, ended with the error; the server goes on without it
 //!
-//! Memory is bounded by the room that is announced: chunks in flight and no more. The name is given only when the log is
-//! stable up to the snapshot's zxid, so a snapshot never shows a state that the log cannot vouch for.
+//! One operation is in flight at a time, and each piece of the body (`body.rs`) waits for its *turn*: the caller, who has a
+//! clock, gives turns as fast as the traffic beside it allows. A turn with nothing to write asks for the next chunk, and
+//! then is that chunk's. So a turn costs one chunk to encode and at most 128 KiB to write, and a log write never waits
+//! behind more than that.
+//!
+//! The name is given only when the log is stable up to the snapshot's zxid, so a snapshot never shows a state that the log
+//! cannot vouch for.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
-use super::format::{ChunkPlace, Manifest, encode_chunk, encode_end};
-use super::image::{NodeImage, SnapshotChunk, SnapshotHeader};
+use super::body::Body;
+use super::image::{SnapshotChunk, SnapshotHeader};
 use super::{file_name, path, unfinished_path};
 use crate::Zxid;
 use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
@@ -19,13 +24,10 @@ use crate::error::SnapshotError;
 use crate::event::{SnapshotDone, StoreEvent};
 use crate::log::batch::Durable;
 
-const CHUNK_BUFFER_BYTES: usize = 512 << 10;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Open,
-    Chunks,
-    End,
+    Body,
     Sync,
     Close,
     Rename,
@@ -37,18 +39,20 @@ enum Step {
 
 #[derive(Debug)]
 struct Active {
-    header: SnapshotHeader,
+    zxid: Zxid,
     file: FileId,
     step: Step,
-    at: u64,
-    places: Vec<ChunkPlace>,
-    nodes: u64,
-    waiting: VecDeque<Vec<NodeImage>>,
-    /// Chunks on their way: operation and length.
-    in_flight: Vec<(OpId, u64)>,
-    /// The one operation of every other step, and how many bytes it has to write.
-    under_way: Option<(OpId, &'static str, u64)>,
+    body: Body,
+    waiting: VecDeque<SnapshotChunk>,
+    /// A chunk was asked for and has not come.
+    asked: bool,
     all_chunks_given: bool,
+    /// Manifest and footer are among the pieces.
+    finished: bool,
+    /// One piece may be written.
+    turn: bool,
+    /// The one operation under way, and how many bytes it has to write.
+    under_way: Option<(OpId, &'static str, u64)>,
     error: Option<SnapshotError>,
 }
 
@@ -56,14 +60,14 @@ struct Active {
 pub struct SnapshotWriter {
     directory: PathBuf,
     direct: bool,
-    slots: usize,
+    run_nodes_max: u32,
     active: Option<Active>,
-    spare_buffers: Vec<Buffer>,
 }
 
 impl SnapshotWriter {
-    pub fn new(directory: PathBuf, direct: bool, slots: usize) -> SnapshotWriter {
-        SnapshotWriter { directory, direct, slots, active: None, spare_buffers: Vec::new() }
+    /// `run_nodes_max`: entries of a run of the index at most.
+    pub fn new(directory: PathBuf, direct: bool, run_nodes_max: u32) -> SnapshotWriter {
+        SnapshotWriter { directory, direct, run_nodes_max, active: None }
     }
 
     /// # Panics
@@ -71,85 +75,91 @@ impl SnapshotWriter {
     pub fn begin(&mut self, header: SnapshotHeader, ids: &mut Ids) {
         assert!(self.active.is_none(), "one snapshot at a time");
         self.active = Some(Active {
-            header,
+            zxid: Zxid(header.zxid),
             file: ids.file(),
             step: Step::Open,
-            at: 0,
-            places: Vec::new(),
-            nodes: 0,
+            body: Body::new(header, self.run_nodes_max),
             waiting: VecDeque::new(),
-            in_flight: Vec::new(),
-            under_way: None,
+            asked: false,
             all_chunks_given: false,
+            finished: false,
+            turn: false,
+            under_way: None,
             error: None,
         });
     }
 
     /// Without a snapshot, or after it failed, the chunk is dropped: its sender has yet to hear of the end.
-    pub fn chunk(&mut self, SnapshotChunk { nodes, .. }: SnapshotChunk) {
+    pub fn chunk(&mut self, chunk: SnapshotChunk) {
         if let Some(active) = self.active.as_mut().filter(|active| active.error.is_none()) {
             assert!(!active.all_chunks_given, "a chunk after the last one");
-            active.nodes += nodes.len() as u64;
-            active.waiting.push_back(nodes);
+            active.asked = false;
+            active.waiting.push_back(chunk);
         }
     }
 
     pub fn finish(&mut self) {
         if let Some(active) = self.active.as_mut() {
-            active.all_chunks_given = true;
+            (active.all_chunks_given, active.asked) = (true, false);
         }
     }
 
     /// Unless everything is there already, it fails at the next step, as if the disk had failed it.
     pub fn abandon(&mut self, why: &'static str) {
         if let Some(active) = self.active.as_mut().filter(|active| !active.all_chunks_given) {
-            let file = file_name(Zxid(active.header.zxid));
-            active.error.get_or_insert(SnapshotError::Abandoned { file, why });
-            active.waiting.clear();
+            active.fail(SnapshotError::Abandoned { file: file_name(active.zxid), why });
         }
+    }
+
+    /// It could go on, and has to be given a turn for that.
+    pub fn waits_for_turn(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            let ready = active.step == Step::Body && active.under_way.is_none() && active.error.is_none();
+            ready && !active.turn && !active.asked
+        })
+    }
+
+    pub fn give_turn(&mut self, out: &mut Vec<StoreEvent>) {
+        if !self.waits_for_turn() {
+            return;
+        }
+        let active = self.active.as_mut().expect("it waits");
+        active.turn = true;
+        if !active.body.has_pieces() && active.waiting.is_empty() && !active.all_chunks_given {
+            active.asked = true;
+            out.push(StoreEvent::SnapshotRoom { chunks: 1 });
+        }
+    }
+
+    /// Bytes handed to the disk, or about to be, for the running snapshot.
+    pub fn bytes(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.body.bytes())
     }
 
     /// `acknowledged`: the log goes this far; `proven`: and is stable for certain as far as this.
     pub fn poll(&mut self, ids: &mut Ids, acknowledged: Zxid, proven: Durable, ops: &mut Vec<DiskOp>) {
-        let Some(active) = self.active.as_mut() else {
-            return;
-        };
-        if active.step == Step::Chunks {
-            while active.error.is_none() && active.in_flight.len() < self.slots {
-                let Some(nodes) = active.waiting.pop_front() else {
-                    break;
-                };
-                let buffer = self.spare_buffers.pop().unwrap_or_else(|| Buffer::with_capacity(CHUNK_BUFFER_BYTES));
-                ops.push(active.write_chunk(ids, &nodes, buffer));
-            }
-            active.leave_chunks();
-        }
-        if active.under_way.is_some() || active.step == Step::Chunks {
-            return;
-        }
-        let file = active.file;
-        let zxid = Zxid(active.header.zxid);
+        let Some(active) = self.active.as_mut().filter(|active| active.under_way.is_none()) else { return };
+        let (file, zxid) = (active.file, active.zxid);
         let unfinished = unfinished_path(&self.directory, zxid);
+        if active.step == Step::Body && active.error.is_some() {
+            active.step = Step::AbandonClose;
+        }
         let mut bytes = 0;
         let action = match active.step {
-            Step::Chunks => unreachable!("handled above"),
-            Step::Rename if acknowledged < zxid => return, // until the log vouches for it
             Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
-            Step::End => {
-                let manifest = Manifest {
-                    header: active.header.clone(),
-                    chunks: std::mem::take(&mut active.places),
-                    log_sequence: proven.sequence,
-                    log_zxid: proven.zxid.0,
+            Step::Body => {
+                let Some((offset, buffer)) = active.next_piece(proven) else {
+                    if active.error.is_some() {
+                        self.poll(ids, acknowledged, proven, ops);
+                    }
+                    return;
                 };
-                let buffer = encode_end(&manifest, active.at);
                 bytes = buffer.len() as u64;
-                let offset = active.at;
-                active.at += bytes;
                 Action::Write { file, offset, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },
             Step::Close | Step::AbandonClose => Action::Close { file },
+            Step::Rename if acknowledged < zxid => return, // until the log vouches for it
             Step::Rename => Action::Rename { from: unfinished, to: path(&self.directory, zxid) },
             Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
             Step::AbandonUnlink => Action::Unlink { path: unfinished },
@@ -161,23 +171,11 @@ impl SnapshotWriter {
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         let active = self.active.as_mut().expect("an answer to a question");
-        if let Some(buffer) = event.buffer
-            && self.spare_buffers.len() < self.slots
-            && buffer.capacity() == CHUNK_BUFFER_BYTES
-        {
-            self.spare_buffers.push(buffer);
-        }
-        if let Some(index) = active.in_flight.iter().position(|(id, _)| *id == event.id) {
-            let (_, bytes) = active.in_flight.swap_remove(index);
-            active.note(event.result, "write", bytes);
-            if active.error.is_none() && !active.all_chunks_given {
-                out.push(StoreEvent::SnapshotRoom { chunks: active.room(self.slots) });
-            }
-            active.leave_chunks();
-            return;
-        }
         let (id, name, bytes) = active.under_way.take().expect("an answer to a question");
         assert_eq!(id, event.id, "an answer to this question");
+        if let Some(buffer) = event.buffer {
+            active.body.recycle(buffer);
+        }
         let failed_before = active.error.is_some();
         active.note(event.result, name, bytes);
         let failed_now = active.error.is_some() && !failed_before;
@@ -186,13 +184,11 @@ impl SnapshotWriter {
             Step::Close | Step::Rename if failed_now => active.step = Step::AbandonUnlink,
             // The name is there, only not for certain yet: leave it, recovery checks whatever it finds.
             Step::SyncDirectory if failed_now => self.end(out),
-            _ if failed_now => active.step = Step::AbandonClose,
-            Step::Open => {
-                active.step = Step::Chunks;
-                out.push(StoreEvent::SnapshotRoom { chunks: active.room(self.slots) });
-            }
-            Step::Chunks => unreachable!("chunks have their own list"),
-            Step::End => active.step = Step::Sync,
+            Step::Body | Step::Sync if failed_now => active.step = Step::AbandonClose,
+            Step::Open => active.step = Step::Body,
+            // Behind the last piece it goes on by itself.
+            Step::Body if active.finished && !active.body.has_pieces() => active.step = Step::Sync,
+            Step::Body => {}
             Step::Sync => active.step = Step::Close,
             Step::Close => active.step = Step::Rename,
             Step::Rename => active.step = Step::SyncDirectory,
@@ -201,54 +197,55 @@ impl SnapshotWriter {
         }
     }
 
-    /// Nothing in flight. A snapshot that waits for the core or the log does not keep anybody from leaving.
+    /// Nothing in flight. A snapshot that waits for a turn, the core or the log does not keep anybody from leaving.
     pub fn is_idle(&self) -> bool {
-        self.active.as_ref().is_none_or(|active| active.in_flight.is_empty() && active.under_way.is_none())
+        self.active.as_ref().is_none_or(|active| active.under_way.is_none())
     }
 
     fn end(&mut self, out: &mut Vec<StoreEvent>) {
-        let active = self.active.take().expect("a snapshot to end");
-        let zxid = Zxid(active.header.zxid);
-        self.spare_buffers.clear();
-        out.push(StoreEvent::SnapshotEnded(match active.error {
-            None => Ok(SnapshotDone { zxid, bytes: active.at, nodes: active.nodes }),
+        let Active { zxid, body, error, .. } = self.active.take().expect("a snapshot to end");
+        out.push(StoreEvent::SnapshotEnded(match error {
+            None => Ok(SnapshotDone { zxid, bytes: body.bytes(), nodes: body.nodes() }),
             Some(error) => Err(error),
         }));
     }
 }
 
 impl Active {
-    fn room(&self, slots: usize) -> usize {
-        slots.saturating_sub(self.waiting.len() + self.in_flight.len())
+    /// Uses up the turn, if there is one and something to write.
+    fn next_piece(&mut self, proven: Durable) -> Option<(u64, Buffer)> {
+        if !self.turn {
+            return None;
+        }
+        while !self.body.has_pieces() {
+            let taken_in = match self.waiting.pop_front() {
+                Some(chunk) => {
+                    self.body.make_room(&chunk);
+                    if self.body.has_pieces() {
+                        self.waiting.push_front(chunk);
+                        Ok(())
+                    } else {
+                        self.body.chunk(&chunk)
+                    }
+                }
+                None if self.all_chunks_given => {
+                    self.finished = true;
+                    self.body.finish(proven)
+                }
+                None => return None,
+            };
+            if let Err(why) = taken_in {
+                self.fail(SnapshotError::Damaged { file: file_name(self.zxid), why });
+                return None;
+            }
+        }
+        self.turn = false;
+        self.body.next_piece()
     }
 
-    fn write_chunk(&mut self, ids: &mut Ids, nodes: &Vec<NodeImage>, mut buffer: Buffer) -> DiskOp {
-        let zxid = Zxid(self.header.zxid);
-        let mut place = encode_chunk(self.places.len() as u32, zxid, nodes, &mut buffer);
-        place.at = self.at;
-        let bytes = buffer.len() as u64;
-        let id = ids.operation(Owner::Snapshot);
-        self.in_flight.push((id, bytes));
-        self.places.push(place);
-        let offset = std::mem::replace(&mut self.at, place.at + bytes);
-        DiskOp { id, action: Action::Write { file: self.file, offset, buffer, sync: WriteSync::None } }
-    }
-
-    /// On from the chunks when the last has been written, or when one of them failed.
-    fn leave_chunks(&mut self) {
-        if self.step != Step::Chunks || !self.in_flight.is_empty() {
-            return;
-        }
-        if self.all_chunks_given && self.waiting.is_empty() && self.nodes != self.header.node_count {
-            let why = format!("{} nodes came for a snapshot of {}", self.nodes, self.header.node_count);
-            self.error.get_or_insert(SnapshotError::Damaged { file: file_name(Zxid(self.header.zxid)), why });
-        }
-        if self.error.is_some() {
-            self.waiting.clear();
-            self.step = Step::AbandonClose;
-        } else if self.all_chunks_given && self.waiting.is_empty() {
-            self.step = Step::End;
-        }
+    fn fail(&mut self, error: SnapshotError) {
+        self.error.get_or_insert(error);
+        self.waiting.clear();
     }
 
     fn note(&mut self, result: io::Result<u64>, operation: &'static str, wanted_bytes: u64) {
@@ -257,8 +254,7 @@ impl Active {
             other => other,
         };
         if let Err(source) = result {
-            let file = file_name(Zxid(self.header.zxid));
-            self.error.get_or_insert(SnapshotError::Io { file, operation, source });
+            self.fail(SnapshotError::Io { file: file_name(self.zxid), operation, source });
         }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringkeeper_storage::backend::faulty::FaultyDisk;
+use ringkeeper_storage::backend::faulty::{Call, FaultyDisk};
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
@@ -147,7 +147,11 @@ impl Rig {
         Rig::start(&disk, disk.open(config).unwrap()).unwrap()
     }
 
+    /// With a turn for the running snapshot.
     pub fn poll(&mut self) {
+        let mut out = Vec::new();
+        self.store.give_snapshot_turn(&mut out);
+        self.take_events(out);
         self.store.poll_ops(&mut self.held);
     }
 
@@ -172,7 +176,11 @@ impl Rig {
     fn take_in(&mut self, event: DiskEvent) {
         let mut out = Vec::new();
         self.store.on_event(event, &mut out);
-        for event in out {
+        self.take_events(out);
+    }
+
+    fn take_events(&mut self, events: Vec<StoreEvent>) {
+        for event in events {
             match event {
                 StoreEvent::Durable(zxid) => {
                     assert!(self.failed.is_none(), "{zxid} acknowledged after the log failed");
@@ -180,7 +188,7 @@ impl Rig {
                     self.durable = zxid;
                 }
                 StoreEvent::Room(room) => self.room = room,
-                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room = chunks,
+                StoreEvent::SnapshotRoom { chunks } => self.snapshot_room += chunks,
                 StoreEvent::SnapshotEnded(result) => {
                     self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
@@ -313,4 +321,18 @@ pub fn replayed(opened: &mut Opened<SharedDisk>) -> Vec<(u64, Vec<u8>)> {
     let mut records = Vec::new();
     opened.replay(|zxid, payload| records.push((zxid.0, payload.to_vec()))).unwrap();
     records
+}
+
+/// For `FaultyDisk::fail_next`: the calls of one operation.
+pub fn calls_of(operation: &str) -> fn(&Call) -> bool {
+    match operation {
+        "open" => |call| call.operation == "open",
+        "read" => |call| call.operation == "read",
+        "write" => |call| call.operation == "write",
+        "zero fill" => |call| call.operation == "zero fill",
+        "flush" => |call| call.operation == "flush",
+        "rename" => |call| call.operation == "rename",
+        "directory flush" => |call| call.operation == "directory flush",
+        other => panic!("no such operation: {other}"),
+    }
 }
