@@ -232,7 +232,7 @@ fn change(client: &mut Client, round: usize) -> Result<()> {
     client.must(set("/plain", &Some(format!("round {round}").into())))?;
     client.must(plain(&format!("/deep/er/still/{}", client.next_xid), "deeper"))?;
     // Another list each time, always with the rights to read and to change it.
-    let again = acl(17 | client.next_xid % 16, "world", "anyone");
+    let again = acl(17 | (client.next_xid % 16), "world", "anyone");
     let body = Body::default().bytes(&Some("/bytes".into())).acl(&Some(again)).int(-1);
     client.must(Ask::new(opcode::SET_ACL, "/bytes", body))?;
     Ok(())
