@@ -6,6 +6,7 @@
 //! came of it, and the caller owns the loop, the thread and the clock.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -134,6 +135,11 @@ impl<D: Disk> Opened<D> {
 
     pub fn report(&self) -> &RecoveryReport {
         &self.found.report
+    }
+
+    /// Where the log is read from, behind the snapshot, and where it ends: segment and byte. None: there is no log.
+    pub fn log_range(&self) -> Option<Range<(SegmentId, u64)>> {
+        Some(self.found.scan.start_place()?..self.found.scan.end_place()?)
     }
 
     pub fn snapshot_header(&self) -> Option<&SnapshotHeader> {

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 use rig::history::History;
 use rig::power::{Reach, Tally, each_image, full, print_tallies, survive};
 use rig::{Rig, SharedDisk, header};
-use ringkeeper_storage::StoreConfig;
 use ringkeeper_storage::backend::memory::{Chance, NameOrder};
+use ringkeeper_storage::{LogStrategy, StoreConfig};
 
 /// Segments of two batches: rolls are frequent, images small.
-fn tiny(batches_in_flight: usize) -> StoreConfig {
+fn tiny(strategy: LogStrategy, batches_in_flight: usize) -> StoreConfig {
     StoreConfig {
+        strategy,
         segment_bytes: 16 << 10,
         batch_bytes_max: 4 << 10,
         reserve_bytes: 4 << 10,
@@ -107,22 +108,38 @@ fn snapshots_and_purges(life: &mut Life<'_>) {
     life.settle();
 }
 
-fn go_through(what: &str, script: fn(&mut Life<'_>), slots: &[usize]) {
-    let mut tallies = BTreeMap::new();
-    for (order, sector_bytes) in [(NameOrder::AnySubset, 512), (NameOrder::AnySubset, 4096), (NameOrder::Prefix, 512)] {
+/// What a life is lived on and with.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    strategy: LogStrategy,
+    slots: usize,
+    answers: Answers,
+    order: NameOrder,
+    sector_bytes: usize,
+}
+
+/// Every combination; without `RINGKEEPER_TEST_FULL` two batches in flight on 512-byte sectors, and `strategies`.
+fn settings(strategies: &[LogStrategy]) -> Vec<Setting> {
+    let strategies = if full() { &LogStrategy::ALL } else { strategies };
+    let slots: &[usize] = if full() { &[1, 2, 3] } else { &[2] };
+    let disks = [(NameOrder::AnySubset, 512), (NameOrder::AnySubset, 4096), (NameOrder::Prefix, 512)];
+    let disks = if full() { &disks[..] } else { &disks[..1] };
+    let mut all = Vec::new();
+    for &strategy in strategies {
         for &slots in slots {
-            for answers in [Answers::OldestFirst, Answers::NewestFirst] {
-                if full() || slots == 2 && (order, sector_bytes) == (NameOrder::AnySubset, 512) {
-                    let name = format!("{order:?} {sector_bytes} {slots} in flight {answers:?}");
-                    let disk = SharedDisk::default();
-                    disk.memory.borrow_mut().name_order = order;
-                    disk.memory.borrow_mut().sector_bytes = sector_bytes;
-                    let tally = live(script, disk, slots, answers, &name);
-                    tallies.insert(name, tally);
+            for &(order, sector_bytes) in disks {
+                for answers in [Answers::OldestFirst, Answers::NewestFirst] {
+                    all.push(Setting { strategy, slots, answers, order, sector_bytes });
                 }
             }
         }
     }
+    all
+}
+
+fn go_through(what: &str, script: fn(&mut Life<'_>), strategies: &[LogStrategy]) {
+    let tallies: BTreeMap<_, _> =
+        settings(strategies).into_iter().map(|setting| (format!("{setting:?}"), live(script, setting))).collect();
     print_tallies(what, &tallies);
     let sum = |f: fn(&Tally) -> usize| tallies.values().map(f).sum::<usize>();
     // A cut that never bites was never tested.
@@ -131,28 +148,34 @@ fn go_through(what: &str, script: fn(&mut Life<'_>), slots: &[usize]) {
 }
 
 /// One life, and a power cut in every way at every moment of it.
-fn live(script: fn(&mut Life<'_>), disk: SharedDisk, slots: usize, answers: Answers, name: &str) -> Tally {
-    let config = tiny(slots);
+fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
+    let config = tiny(setting.strategy, setting.slots);
     let (mut tally, mut survived) = (Tally::default(), Tally::default());
-    let (mut of_images, mut of_survival) = (Chance(slots as u64), Chance(7));
+    let (mut of_images, mut of_survival) = (Chance(setting.slots as u64), Chance(7));
     let mut look = |rig: &Rig, history: &History| {
         let moment = tally.moments;
+        // Without flushes nothing is promised; what comes back is a prefix all the same.
+        let promised = if setting.strategy.is_durable() { history.promised } else { 0 };
+        let history = History { promised, ..history.clone() };
         each_image(rig, Reach::chosen(), &mut of_images, &mut tally, |image, which| {
-            let tag = format!("{name}, moment {moment}, {which}");
-            survive(&image, &config, history, &mut of_survival, &mut survived, &tag);
+            let tag = format!("{setting:?}, moment {moment}, {which}");
+            survive(&image, &config, &history, &mut of_survival, &mut survived, &tag);
         });
     };
+    let disk = SharedDisk::default();
+    disk.memory.borrow_mut().name_order = setting.order;
+    disk.memory.borrow_mut().sector_bytes = setting.sector_bytes;
     let rig = Rig::start(&disk, disk.open(&config).unwrap()).unwrap();
-    script(&mut Life { rig, history: History::default(), answers, look: &mut look });
+    script(&mut Life { rig, history: History::default(), answers: setting.answers, look: &mut look });
     Tally { moments: tally.moments, whole: tally.whole, images: tally.images, ..survived }
 }
 
 #[test]
 fn batches_and_rolls_survive_every_power_cut() {
-    go_through("batches and rolls", batches_and_rolls, &[1, 2, 3]);
+    go_through("batches and rolls", batches_and_rolls, &LogStrategy::ALL);
 }
 
 #[test]
 fn snapshots_and_purges_survive_every_power_cut() {
-    go_through("snapshots and purges", snapshots_and_purges, &[1, 2]);
+    go_through("snapshots and purges", snapshots_and_purges, &[LogStrategy::Dsync]);
 }

@@ -132,7 +132,7 @@ pub fn survive(
         rig.drain();
         assert_eq!(rig.durable, zxid, "{tag}: takes no new writes: {:?} {:?}", rig.failed, rig.troubles);
     }
-    history.promised = history.last();
+    history.promised = if config.strategy.is_durable() { history.last() } else { last };
     rig.disk.memory.borrow_mut().cut_power(|_| 0);
     history.check(&rig.disk, config, &format!("{tag}, written on"));
 }
