@@ -2,7 +2,7 @@
 //! covered, each change of a name on its own or as a journal would have it. Small lives have few of them, so that all
 //! subsets can be gone through; where there are too many, a sample is.
 //!
-//! `RINGKEEPER_TEST_FULL=1` goes through up to 4096 images of every moment.
+//! `RINGKEEPER_TEST_FULL=1` goes through up to 4096 images of every moment of lives under every strategy.
 
 mod rig;
 
@@ -118,28 +118,29 @@ struct Setting {
     sector_bytes: usize,
 }
 
-/// Every combination; without `RINGKEEPER_TEST_FULL` two batches in flight on 512-byte sectors, and `strategies`.
-fn settings(strategies: &[LogStrategy]) -> Vec<Setting> {
-    let strategies = if full() { &LogStrategy::ALL } else { strategies };
-    let slots: &[usize] = if full() { &[1, 2, 3] } else { &[2] };
-    let disks = [(NameOrder::AnySubset, 512), (NameOrder::AnySubset, 4096), (NameOrder::Prefix, 512)];
-    let disks = if full() { &disks[..] } else { &disks[..1] };
-    let mut all = Vec::new();
-    for &strategy in strategies {
-        for &slots in slots {
-            for &(order, sector_bytes) in disks {
+/// How much of it all is gone through.
+struct Extent<'a> {
+    strategies: &'a [LogStrategy],
+    slots: &'a [usize],
+    disks: &'a [(NameOrder, usize)],
+    reach: Reach,
+}
+
+const DISKS: [(NameOrder, usize); 3] =
+    [(NameOrder::AnySubset, 512), (NameOrder::AnySubset, 4096), (NameOrder::Prefix, 512)];
+
+fn go_through(what: &str, script: fn(&mut Life<'_>), extent: &Extent<'_>) {
+    let mut tallies = BTreeMap::new();
+    for &strategy in extent.strategies {
+        for &slots in extent.slots {
+            for &(order, sector_bytes) in extent.disks {
                 for answers in [Answers::OldestFirst, Answers::NewestFirst] {
-                    all.push(Setting { strategy, slots, answers, order, sector_bytes });
+                    let setting = Setting { strategy, slots, answers, order, sector_bytes };
+                    tallies.insert(format!("{setting:?}"), live(script, setting, extent.reach));
                 }
             }
         }
     }
-    all
-}
-
-fn go_through(what: &str, script: fn(&mut Life<'_>), strategies: &[LogStrategy]) {
-    let tallies: BTreeMap<_, _> =
-        settings(strategies).into_iter().map(|setting| (format!("{setting:?}"), live(script, setting))).collect();
     print_tallies(what, &tallies);
     let sum = |f: fn(&Tally) -> usize| tallies.values().map(f).sum::<usize>();
     // A cut that never bites was never tested.
@@ -148,7 +149,7 @@ fn go_through(what: &str, script: fn(&mut Life<'_>), strategies: &[LogStrategy])
 }
 
 /// One life, and a power cut in every way at every moment of it.
-fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
+fn live(script: fn(&mut Life<'_>), setting: Setting, reach: Reach) -> Tally {
     let config = tiny(setting.strategy, setting.slots);
     let (mut tally, mut survived) = (Tally::default(), Tally::default());
     let (mut of_images, mut of_survival) = (Chance(setting.slots as u64), Chance(7));
@@ -157,7 +158,7 @@ fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
         // Without flushes nothing is promised; what comes back is a prefix all the same.
         let promised = if setting.strategy.is_durable() { history.promised } else { 0 };
         let history = History { promised, ..history.clone() };
-        each_image(rig, Reach::chosen(), &mut of_images, &mut tally, |image, which| {
+        each_image(rig, reach, &mut of_images, &mut tally, |image, which| {
             let tag = format!("{setting:?}, moment {moment}, {which}");
             survive(&image, &config, &history, &mut of_survival, &mut survived, &tag);
         });
@@ -172,10 +173,28 @@ fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
 
 #[test]
 fn batches_and_rolls_survive_every_power_cut() {
-    go_through("batches and rolls", batches_and_rolls, &LogStrategy::ALL);
+    let extent = match full() {
+        true => Extent {
+            strategies: &LogStrategy::ALL,
+            slots: &[1, 2, 3],
+            disks: &DISKS,
+            reach: Reach { all_up_to: 4096, sample: 256 },
+        },
+        false => Extent { strategies: &LogStrategy::ALL, slots: &[2], disks: &DISKS[..1], reach: Reach::SAMPLE },
+    };
+    go_through("batches and rolls", batches_and_rolls, &extent);
 }
 
 #[test]
 fn snapshots_and_purges_survive_every_power_cut() {
-    go_through("snapshots and purges", snapshots_and_purges, &[LogStrategy::Dsync]);
+    let extent = match full() {
+        true => Extent {
+            strategies: &[LogStrategy::Dsync, LogStrategy::TwoStep],
+            slots: &[2],
+            disks: &DISKS,
+            reach: Reach { all_up_to: 1024, sample: 64 },
+        },
+        false => Extent { strategies: &[LogStrategy::Dsync], slots: &[2], disks: &DISKS[..1], reach: Reach::SAMPLE },
+    };
+    go_through("snapshots and purges", snapshots_and_purges, &extent);
 }
