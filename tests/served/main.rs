@@ -18,4 +18,5 @@ mod slow_clients;
 mod small_disk;
 mod start;
 mod stop;
+mod strategies;
 mod words;

@@ -50,10 +50,10 @@ pub struct Proof {
 
 /// A segment as the start finds it.
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    id: SegmentId,
-    file_bytes: u64,
-    kind: Option<SegmentKind>,
+pub(super) struct Found {
+    pub(super) id: SegmentId,
+    pub(super) file_bytes: u64,
+    pub(super) kind: Option<SegmentKind>,
     mark: Option<Mark>,
     /// What its first batch follows, or what is there instead.
     first: Result<Link, Damage>,
@@ -68,7 +68,7 @@ impl Found {
     }
 
     /// Whole blocks only: what a truncated file has left.
-    fn capacity(&self) -> u64 {
+    pub(super) fn capacity(&self) -> u64 {
         self.file_bytes / BLOCK * BLOCK
     }
 }
@@ -94,24 +94,24 @@ impl Found {
 
 /// A place between two batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
+pub(super) struct Position {
     /// Index into `Scan::segments`.
-    segment: usize,
-    at: u64,
-    link: Link,
+    pub(super) segment: usize,
+    pub(super) at: u64,
+    pub(super) link: Link,
 }
 
 /// What a log holds. Nothing has been changed yet.
 #[derive(Debug)]
 pub struct Scan {
-    directory: PathBuf,
-    direct: bool,
+    pub(super) directory: PathBuf,
+    pub(super) direct: bool,
     /// From the first on that a kept snapshot needs.
-    segments: Vec<Found>,
+    pub(super) segments: Vec<Found>,
     /// The ones before, not looked into: a start does not take longer because there are many.
     older: Vec<(SegmentId, u64)>,
-    start: Option<Position>,
-    end: Option<Position>,
+    pub(super) start: Option<Position>,
+    pub(super) end: Option<Position>,
     /// Up to this batch the log is known to be on stable storage, not only in a cache.
     stable_sequence: u64,
     /// Behind the end, per segment index: blocks that begin a batch of this life.
@@ -123,7 +123,7 @@ pub struct Scan {
     pub records: u64,
     pub cut_bytes: u64,
     pub notes: Vec<String>,
-    snapshot: Zxid,
+    pub(super) snapshot: Zxid,
 }
 
 /// Finds out what the log in `directory` holds beyond `snapshot`, or why it must not be used. Looks back as far as
@@ -209,6 +209,11 @@ pub fn scan(
 impl Scan {
     pub fn last_zxid(&self) -> Zxid {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
+    }
+
+    /// The segment and byte where reading behind the snapshot begins.
+    pub fn start_place(&self) -> Option<(SegmentId, u64)> {
+        self.start.map(|start| (self.segments[start.segment].id, start.at))
     }
 
     /// The segment with the last batch, and the byte behind it.
@@ -499,7 +504,7 @@ fn find_start(segments: &[Found], snapshot: Zxid) -> Result<Option<Position>, St
 }
 
 /// Follows the chain from `start`. Returns its end and what was found in the place of the next batch.
-fn walk(
+pub(super) fn walk(
     disk: &mut impl Disk,
     ids: &mut Ids,
     scan: &Scan,
