@@ -2,17 +2,17 @@
 //! covered, each change of a name on its own or as a journal would have it. Small lives have few of them, so that all
 //! subsets can be gone through; where there are too many, a sample is.
 //!
-//! `RINGKEEPER_TEST_FULL=1` goes through up to 4096 images of every moment.
+//! `RINGKEEPER_TEST_FULL=1` goes through up to 4096 images of every moment of lives under every strategy.
 
 mod rig;
 
 use std::collections::BTreeMap;
 
 use rig::history::History;
-use rig::power::{Reach, Tally, each_image, full, print_tallies, survive};
+use rig::power::{Reach, Tally, each_image, each_image_of, full, print_tallies, survive};
 use rig::{Rig, SharedDisk, header};
 use ringkeeper_storage::backend::memory::{Chance, NameOrder};
-use ringkeeper_storage::{LogStrategy, StoreConfig};
+use ringkeeper_storage::{LogStrategy, StoreConfig, Zxid};
 
 /// Segments of two batches: rolls are frequent, images small.
 fn tiny(strategy: LogStrategy, batches_in_flight: usize) -> StoreConfig {
@@ -118,28 +118,29 @@ struct Setting {
     sector_bytes: usize,
 }
 
-/// Every combination; without `RINGKEEPER_TEST_FULL` two batches in flight on 512-byte sectors, and `strategies`.
-fn settings(strategies: &[LogStrategy]) -> Vec<Setting> {
-    let strategies = if full() { &LogStrategy::ALL } else { strategies };
-    let slots: &[usize] = if full() { &[1, 2, 3] } else { &[2] };
-    let disks = [(NameOrder::AnySubset, 512), (NameOrder::AnySubset, 4096), (NameOrder::Prefix, 512)];
-    let disks = if full() { &disks[..] } else { &disks[..1] };
-    let mut all = Vec::new();
-    for &strategy in strategies {
-        for &slots in slots {
-            for &(order, sector_bytes) in disks {
+/// How much of it all is gone through.
+struct Extent<'a> {
+    strategies: &'a [LogStrategy],
+    slots: &'a [usize],
+    disks: &'a [(NameOrder, usize)],
+    reach: Reach,
+}
+
+const DISKS: [(NameOrder, usize); 3] =
+    [(NameOrder::AnySubset, 512), (NameOrder::AnySubset, 4096), (NameOrder::Prefix, 512)];
+
+fn go_through(what: &str, script: fn(&mut Life<'_>), extent: &Extent<'_>) {
+    let mut tallies = BTreeMap::new();
+    for &strategy in extent.strategies {
+        for &slots in extent.slots {
+            for &(order, sector_bytes) in extent.disks {
                 for answers in [Answers::OldestFirst, Answers::NewestFirst] {
-                    all.push(Setting { strategy, slots, answers, order, sector_bytes });
+                    let setting = Setting { strategy, slots, answers, order, sector_bytes };
+                    tallies.insert(format!("{setting:?}"), live(script, setting, extent.reach));
                 }
             }
         }
     }
-    all
-}
-
-fn go_through(what: &str, script: fn(&mut Life<'_>), strategies: &[LogStrategy]) {
-    let tallies: BTreeMap<_, _> =
-        settings(strategies).into_iter().map(|setting| (format!("{setting:?}"), live(script, setting))).collect();
     print_tallies(what, &tallies);
     let sum = |f: fn(&Tally) -> usize| tallies.values().map(f).sum::<usize>();
     // A cut that never bites was never tested.
@@ -148,7 +149,7 @@ fn go_through(what: &str, script: fn(&mut Life<'_>), strategies: &[LogStrategy])
 }
 
 /// One life, and a power cut in every way at every moment of it.
-fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
+fn live(script: fn(&mut Life<'_>), setting: Setting, reach: Reach) -> Tally {
     let config = tiny(setting.strategy, setting.slots);
     let (mut tally, mut survived) = (Tally::default(), Tally::default());
     let (mut of_images, mut of_survival) = (Chance(setting.slots as u64), Chance(7));
@@ -157,7 +158,7 @@ fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
         // Without flushes nothing is promised; what comes back is a prefix all the same.
         let promised = if setting.strategy.is_durable() { history.promised } else { 0 };
         let history = History { promised, ..history.clone() };
-        each_image(rig, Reach::chosen(), &mut of_images, &mut tally, |image, which| {
+        each_image(rig, reach, &mut of_images, &mut tally, |image, which| {
             let tag = format!("{setting:?}, moment {moment}, {which}");
             survive(&image, &config, &history, &mut of_survival, &mut survived, &tag);
         });
@@ -172,10 +173,136 @@ fn live(script: fn(&mut Life<'_>), setting: Setting) -> Tally {
 
 #[test]
 fn batches_and_rolls_survive_every_power_cut() {
-    go_through("batches and rolls", batches_and_rolls, &LogStrategy::ALL);
+    let extent = match full() {
+        true => Extent {
+            strategies: &LogStrategy::ALL,
+            slots: &[1, 2, 3],
+            disks: &DISKS,
+            reach: Reach { all_up_to: 4096, sample: 256 },
+        },
+        false => Extent { strategies: &LogStrategy::ALL, slots: &[2], disks: &DISKS[..1], reach: Reach::SAMPLE },
+    };
+    go_through("batches and rolls", batches_and_rolls, &extent);
 }
 
 #[test]
 fn snapshots_and_purges_survive_every_power_cut() {
-    go_through("snapshots and purges", snapshots_and_purges, &[LogStrategy::Dsync]);
+    let extent = match full() {
+        true => Extent {
+            strategies: &[LogStrategy::Dsync, LogStrategy::TwoStep],
+            slots: &[2],
+            disks: &DISKS,
+            reach: Reach { all_up_to: 1024, sample: 64 },
+        },
+        false => Extent { strategies: &[LogStrategy::Dsync], slots: &[2], disks: &DISKS[..1], reach: Reach::SAMPLE },
+    };
+    go_through("snapshots and purges", snapshots_and_purges, &extent);
+}
+
+/// A life of several segments and two snapshots, ended by a power cut that left a torn tail and a batch that overtook it.
+fn torn(config: &StoreConfig) -> (SharedDisk, History) {
+    let mut rig = Rig::fresh(config);
+    let mut history = History::default();
+    for round in 0..4 {
+        for _ in 0..3 {
+            let (zxid, record) = history.next(0);
+            rig.store.append(zxid, &record);
+            rig.drain();
+        }
+        if round % 2 == 0 {
+            rig.snapshot(history.last());
+        }
+    }
+    history.promised = rig.durable.0;
+    for _ in 0..3 {
+        let (zxid, record) = history.next(0);
+        rig.store.append(zxid, &record);
+        rig.poll();
+    }
+    let lost = rig.held.remove(0);
+    rig.drain();
+    drop(lost);
+    (rig.crash(&mut Chance(2)), history)
+}
+
+/// Steps of a start are done one by one; `act` gets the disk, and the power goes after so many operations, until it gets through.
+fn every_cut_of_a_start(
+    what: &str,
+    image: &SharedDisk,
+    act: impl Fn(&SharedDisk) -> Result<(), String>,
+    mut look: impl FnMut(SharedDisk, &mut Tally, &str),
+) {
+    let reach = if full() { Reach { all_up_to: 1024, sample: 128 } } else { Reach { all_up_to: 64, sample: 8 } };
+    let (mut tally, mut chance) = (Tally::default(), Chance(3));
+    for fuse in 0.. {
+        let disk = image.fork();
+        disk.fuse.replace(Some(fuse));
+        let outcome = act(&disk);
+        assert!(outcome.as_ref().err().is_none_or(|text| text.contains("no power")), "{what}: {outcome:?}");
+        let mut counts = Tally::default();
+        each_image_of(&disk.running_copy(), reach, &mut chance, &mut tally, |image, which| {
+            look(image, &mut counts, &format!("{what}, power for {fuse} operations, {which}"));
+        });
+        tally.cut += counts.cut;
+        tally.cut_again += counts.cut_again;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    println!("{what}: {tally:?}");
+    assert!(tally.moments > 20 && tally.images > tally.moments, "{tally:?}");
+}
+
+#[test]
+fn a_recovery_survives_every_power_cut() {
+    for slots in [2, 3] {
+        let config = tiny(LogStrategy::default(), slots);
+        let (image, history) = torn(&config);
+        let (opened, last) = history.check(&image, &config, "torn");
+        assert!(opened.report().cut_bytes > 0 && last < history.last());
+        let mut chance = Chance(1);
+        every_cut_of_a_start(
+            &format!("recovery, {slots} in flight"),
+            &image,
+            |disk| {
+                let started = disk.open(&config).and_then(|opened| Rig::start(disk, opened));
+                started.map(drop).map_err(|error| error.to_string())
+            },
+            |image, tally, tag| {
+                let (_, again) = history.check(&image, &config, tag);
+                assert_eq!(again, last, "{tag}: the first recovery found something else");
+                survive(&image, &config, &history, &mut chance, tally, tag);
+            },
+        );
+    }
+}
+
+/// What a leader does not know is given up as a whole or not at all, whenever the power fails, and what is left goes on.
+#[test]
+fn a_truncation_survives_every_power_cut() {
+    let config = tiny(LogStrategy::default(), 2);
+    let (image, history) = torn(&config);
+    let (_, last) = history.check(&image, &config, "torn");
+    for to in [last - 1, last - 3, 5, 3] {
+        let mut chance = Chance(to);
+        let (mut whole, mut cut) = (0, 0);
+        every_cut_of_a_start(
+            &format!("truncation to {to} of {last}"),
+            &image,
+            |disk| {
+                let mut opened = disk.open(&config).map_err(|error| error.to_string())?;
+                opened.truncate(Zxid(to)).map_err(|error| error.to_string())
+            },
+            |image, tally, tag| {
+                let promised = History { promised: to, ..history.clone() };
+                let (_, left) = promised.check(&image, &config, tag);
+                assert!(left == to || left == last, "{tag}: {left} is neither the cut nor everything");
+                (whole, cut) = (whole + usize::from(left == last), cut + usize::from(left == to));
+                let mut of_this = promised;
+                of_this.goes_on_from(left);
+                survive(&image, &config, &of_this, &mut chance, tally, tag);
+            },
+        );
+        assert!(whole > 20 && cut > 20, "{to}: {whole} {cut}");
+    }
 }
