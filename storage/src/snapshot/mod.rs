@@ -47,6 +47,11 @@ pub fn parse(name: &str) -> Option<Zxid> {
 }
 
 /// The zxid in a name that ends like this.
+/// A snapshot, or one that was set aside because it is damaged.
+pub fn parse_any(name: &str) -> Option<Zxid> {
+    parse(name).or_else(|| stem(name, file::ASIDE_EXTENSION))
+}
+
 fn stem(name: &str, extension: &str) -> Option<Zxid> {
     let digits = name.strip_prefix("snapshot-")?.strip_suffix(extension)?.strip_suffix('.')?;
     let zxid = Zxid(u64::from_str_radix(digits, 16).ok()?);

@@ -5,12 +5,16 @@
 
 mod chosen;
 mod console;
+mod export;
 mod files;
+mod import;
 mod log;
 mod progress;
 mod show;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod verify_dir;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,15 @@ enum Command {
     /// Transaction logs
     #[command(subcommand)]
     Log(log::Command),
+    /// Takes the directory of a Java server over
+    Import(import::Arguments),
+    /// Writes a directory that a Java server starts on
+    Export(export::Arguments),
+    /// Snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    /// A whole data directory: every file, and what a start would do
+    VerifyDir(verify_dir::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +71,9 @@ fn main() -> ExitCode {
 fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
     match command {
         Command::Log(command) => log::run(command, console),
+        Command::Import(arguments) => import::run(&arguments, console),
+        Command::Export(arguments) => export::run(&arguments, console),
+        Command::Snapshot(command) => snapshot::run(command, console),
+        Command::VerifyDir(arguments) => verify_dir::run(&arguments, console),
     }
 }
