@@ -167,15 +167,21 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
     server.kill()?;
     remove(&launch.dir)?;
 
+    if spans.is_empty() {
+        return Err(BenchError::new(format!(
+            "{}: no snapshot was begun and ended within {:?}, with snapCount={snap_count} for {rate:.0} writes/s; try more or longer \
+             windows",
+            kind.name(),
+            timing.window
+        )));
+    }
     let split = Split::of(&series, &spans, unfinished);
     let (during, without) = (Side::of(&split.during), Side::of(&split.without));
     let (Some(during), Some(without)) = (during, without) else {
         return Err(BenchError::new(format!(
-            "{}: {} snapshots of {:.1} s each came, and left no writes {}; try a longer --window",
+            "{}: {} snapshots left no time between them; try longer windows",
             kind.name(),
-            spans.len(),
-            spans.first().map_or(0.0, |span| (span.ended - span.began).as_secs_f64()),
-            if spans.is_empty() { "during one" } else { "without one" },
+            spans.len()
         )));
     };
     Ok(Tail {
