@@ -47,7 +47,7 @@ pub fn parse(name: &str) -> Option<Zxid> {
 }
 
 /// The zxid in a name that ends like this.
-fn stem(name: &str, extension: &str) -> Option<Zxid> {
+pub(crate) fn stem(name: &str, extension: &str) -> Option<Zxid> {
     let digits = name.strip_prefix("snapshot-")?.strip_suffix(extension)?.strip_suffix('.')?;
     let zxid = Zxid(u64::from_str_radix(digits, 16).ok()?);
     (file_name(zxid).strip_suffix("rks") == name.strip_suffix(extension)).then_some(zxid)

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::backend::blocking::BlockingDisk;
+use ringkeeper_storage::backend::view::FileView;
 use ringkeeper_storage::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId};
 
 use crate::files::LogFile;
@@ -33,6 +34,10 @@ impl Disk for Looking {
 
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.read(file, offset, bytes)
+    }
+
+    fn view(&mut self, file: FileId, path: &Path, bytes: u64) -> io::Result<FileView> {
+        self.0.view(file, path, bytes)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ringkeeper_storage::inspect::{SegmentId, claimed_segment};
+use ringkeeper_storage::inspect::{SegmentId, claimed_segment, snapshot_of_name};
 use ringkeeper_storage::java::names::{self, Name};
 use ringkeeper_storage::java::{self, txn_log};
 use ringkeeper_storage::{DIRECTORY, Zxid};
@@ -78,6 +78,20 @@ pub fn logs_in(path: &Path) -> Result<Vec<LogFile>> {
     }
     found.sort_by_cached_key(|file| (file.kind, order(&file.name()), file.path.clone()));
     Ok(found)
+}
+
+/// The snapshots in a directory, oldest first, those set aside included.
+pub fn snapshots_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for (name, path, _) in plain_files(directory)? {
+        let zxid = snapshot_of_name(&name).or(match names::parse(&name) {
+            Some(Name::Snapshot(zxid, _)) => Some(zxid),
+            _ => None,
+        });
+        found.extend(zxid.map(|zxid| (zxid, path)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// Java's names are not padded.

@@ -19,6 +19,7 @@ use crate::files::{self, LogKind};
 use crate::log::verify;
 use crate::progress;
 use crate::show::Hex;
+use crate::snapshot;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -44,11 +45,13 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     if ours {
         let holder = lock::holder(&data_dir.join(DIRECTORY)).map_err(Failure::file(&data_dir))?;
         console.say(&Place { directory: data_dir.join(DIRECTORY), held_by: holder })?;
+        verdict = verdict.or(check_snapshots(&data_dir.join(DIRECTORY), console)?);
         verdict = verdict.or(check_files(&log_dir, LogKind::Segment, console)?);
         verdict = verdict.or(start(&data_dir, &log_dir, console)?);
     }
     if javas {
         console.say(&Place { directory: data_dir.join(JAVA_DIRECTORY), held_by: None })?;
+        verdict = verdict.or(check_snapshots(&data_dir.join(JAVA_DIRECTORY), console)?);
         verdict = verdict.or(check_files(&log_dir, LogKind::Java, console)?);
         verdict = verdict.or(import(&data_dir, &log_dir, console)?);
     }
@@ -68,6 +71,14 @@ fn data_dir_of(path: &Path) -> PathBuf {
 
 fn has(data_dir: &Path, log_dir: &Path, inner: &str) -> bool {
     data_dir.join(inner).is_dir() || log_dir.join(inner).is_dir()
+}
+
+fn check_snapshots(directory: &Path, console: &mut Console) -> Result<Verdict> {
+    let mut verdict = Verdict::Fine;
+    for path in files::snapshots_in(directory)? {
+        verdict = verdict.or(snapshot::verify::check(&path, console)?);
+    }
+    Ok(verdict)
 }
 
 fn check_files(log_dir: &Path, kind: LogKind, console: &mut Console) -> Result<Verdict> {

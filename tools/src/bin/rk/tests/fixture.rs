@@ -66,6 +66,7 @@ impl Server {
         let mut ops = Vec::new();
         let mut events = Vec::new();
         loop {
+            self.store.give_snapshot_turn(&mut events);
             self.store.poll_ops(&mut ops);
             if ops.is_empty() {
                 break;
@@ -88,8 +89,8 @@ impl Server {
         let zxid = Zxid(header.zxid);
         self.store.begin_snapshot(header);
         while let Some(chunk) = self.tree.snapshot_slice(2000) {
-            self.store.snapshot_chunk(chunk);
             self.drain();
+            self.store.snapshot_chunk(chunk);
         }
         self.store.finish_snapshot();
         self.drain();

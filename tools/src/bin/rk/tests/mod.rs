@@ -4,6 +4,7 @@ mod directories;
 mod fixture;
 mod logs;
 mod mutations;
+mod snapshots;
 
 use std::cell::RefCell;
 use std::io::{self, Write};
