@@ -9,7 +9,7 @@ use super::fixture::{files, lived_in};
 use super::rk;
 use crate::console::Verdict;
 
-const ROUNDS: usize = 1000;
+const ROUNDS: usize = 600;
 
 fn damaged(whole: &[u8], chance: &mut Chance) -> Vec<u8> {
     let mut bytes = whole.to_vec();
