@@ -60,6 +60,22 @@ impl Replay {
         &self.tree
     }
 
+    /// For tools: everything of the snapshot into memory at once, and compared with what its head says.
+    pub fn move_all(&mut self) -> Result<(), LoadError> {
+        const SLICE_BYTES: usize = 1 << 20;
+        while self.tree.is_moving() {
+            if let Some(contradiction) = self.tree.move_some(SLICE_BYTES).and_then(|moved| moved.contradiction) {
+                return Err(contradiction);
+            }
+        }
+        Ok(())
+    }
+
+    /// Open sessions and their timeouts in milliseconds.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> {
+        self.sessions.iter().map(|(id, timeout_ms)| (*id, *timeout_ms))
+    }
+
     /// Applies one transaction of the log. Says whether the tree then has the digest its leader foresaw.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<DigestCheck, DecodeError> {
         let (header, txn, digest) = decode_txn(bytes)?;

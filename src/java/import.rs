@@ -14,6 +14,7 @@ use ringkeeper_storage::java::{Epochs, JavaDirectory, JavaError};
 use ringkeeper_storage::{Opened, StoreConfig, StoreError, Zxid};
 
 use super::load::{self, LoadOptions, LoadReport, Loaded, Progress};
+use super::running;
 use super::seen::{self, Seen};
 use crate::core::tree::DataTree;
 
@@ -31,6 +32,11 @@ impl JavaDirs {
     pub fn open(&self) -> Result<JavaDirectory, JavaError> {
         JavaDirectory::open(BlockingDisk::default(), &self.data, &self.log)
     }
+
+    /// What `myid` says, if it is there.
+    pub fn my_id(&self) -> Option<String> {
+        Some(std::fs::read_to_string(self.data.join("myid")).ok()?.trim().to_owned())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,8 @@ pub enum ImportError {
     Nothing { path: PathBuf },
     #[error("{path}: ringkeeper has data of its own here, up to transaction {last}; --replace moves them aside")]
     NotFresh { path: PathBuf, last: Zxid },
+    #[error("{path}: process {process} has its log open: stop that server first, or its last writes are missed")]
+    Running { path: PathBuf, process: u32 },
     #[error("what was written reads back as {found} and should be {expected}")]
     ReadBack { found: String, expected: String },
 }
@@ -57,7 +65,6 @@ pub struct Imported {
     pub ephemerals: u64,
     pub digest: u64,
     pub epochs: Epochs,
-    pub my_id: Option<String>,
     pub loaded: LoadReport,
     pub elapsed: Duration,
 }
@@ -67,23 +74,25 @@ pub fn read(
     from: &JavaDirs,
     options: &LoadOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(Loaded, Seen, Option<String>), ImportError> {
+) -> Result<(Loaded, Seen), ImportError> {
     let mut directory = from.open()?;
     if directory.is_empty() {
         return Err(ImportError::Nothing { path: from.data.clone() });
     }
+    if let Some(process) = running::holder(from) {
+        return Err(ImportError::Running { path: from.data.clone(), process });
+    }
     let seen = Seen::of(&directory);
-    let my_id = directory.my_id()?.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
     let loaded = load::load(&mut directory, options, progress)?;
     let seen = Seen { zxid: loaded.report.last, epoch: loaded.epochs.accepted, ..seen };
-    Ok((loaded, seen, my_id))
+    Ok((loaded, seen))
 }
 
 /// Writes what was read into a store that has nothing yet.
 pub fn install(
     opened: Opened,
     config: &StoreConfig,
-    (loaded, seen, my_id): (Loaded, Seen, Option<String>),
+    (loaded, seen): (Loaded, Seen),
     begun: Instant,
 ) -> Result<(Opened, Imported), ImportError> {
     if !opened.is_fresh() {
@@ -106,8 +115,7 @@ pub fn install(
         return Err(ImportError::ReadBack { found, expected });
     }
     let sessions = sessions.len();
-    let imported =
-        Imported { nodes, sessions, ephemerals, digest, epochs, my_id, loaded: report, elapsed: begun.elapsed() };
+    let imported = Imported { nodes, sessions, ephemerals, digest, epochs, loaded: report, elapsed: begun.elapsed() };
     Ok((opened, imported))
 }
 

@@ -15,18 +15,16 @@ use ringkeeper_storage::java::{
     Epochs, JavaAcl, JavaDirectory, JavaError, JavaStat, SnapHead, SnapReader, SnapTail, Strictness, TreeDigest,
 };
 
+use super::ours::OPTIONS;
 use crate::core::SessionId;
 use crate::core::replay::{DigestCheck, Recovered, Replay};
-use crate::core::tree::{DataTree, RawStat, TreeBuilder, TreeOptions};
+use crate::core::tree::{DataTree, RawStat, TreeBuilder};
 use crate::wire::client::Acl;
 use crate::wire::jute::decode_utf8;
 use crate::wire::txn::DIGEST_VERSION;
 
 /// A session that owns nodes and has no entry in the table: Java kills it at once, here it gets this long.
 const ORPHAN_TIMEOUT_MS: i32 = 4000;
-
-/// Owners that look like TTL nodes are TTL nodes, whatever the server is configured to: no session has such an id.
-const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
 
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {

@@ -1,13 +1,17 @@
 //! Between a directory of a Java server and ours: what one becomes in the other.
 //!
 //! * [`load`]: the files of a Java server as a tree, sessions and epochs. * [`import`]: those as our first snapshot.
-//! * [`export`]: our state as files that a Java server loads. * [`seen`]: whether Java has run since.
+//! * [`export`]: our state as files that a Java server loads. * [`ours`]: our own directory as a state.
+//! * [`seen`]: whether Java has run since. * [`running`]: whether it runs now.
 //!
 //! The bytes are `ringkeeper_storage::java`'s, the tree and its transactions are `core`'s; here they meet. Blocking: for the
 //! start of a server and for tools. Spec: on-disk formats 10.
 
+pub mod export;
 pub mod import;
 pub mod load;
+pub mod ours;
+pub mod running;
 pub mod seen;
 
 pub use import::{ImportError, Imported, JavaDirs};

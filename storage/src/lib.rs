@@ -6,6 +6,7 @@
 //!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then a former life's: being written
 //!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header, no batch of its own: ready, one ahead
 //!                                         log-0000000000000009.tmp   being made, from nothing or from a purged one
+//!                                         log-0000000000000007.cut-0000000100000005   a truncation that was decided
 //! ```
 //!
 //! A start reads the newest whole snapshot and the log behind it (`open`, `Opened`). In service a `Store` takes records and
@@ -18,6 +19,7 @@
 //! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
 //! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
+//! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/` | `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing; `load.rs`, `file.rs`: finding, reading |
 //! | `java/` | directories of Java servers, to read and to write |
@@ -45,7 +47,7 @@ mod store;
 mod zxid;
 
 pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
-pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFacts};
 pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};

@@ -23,6 +23,7 @@ use crate::log::batch::Durable;
 use crate::log::range::{LogWindow, RangeId, Ranges};
 use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
+use crate::log::truncate;
 use crate::read::run;
 use crate::snapshot::file::{ServedSnapshot, SnapshotFile};
 use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
@@ -70,6 +71,12 @@ pub struct Opened<D: Disk = BlockingDisk> {
     config: StoreConfig,
     facts: StorageFacts,
     locks: Vec<DirectoryLock>,
+    found: Found,
+}
+
+/// What recovery found out.
+#[derive(Debug)]
+struct Found {
     report: RecoveryReport,
     snapshot: Option<Rc<SnapshotFile>>,
     kept: Vec<Kept>,
@@ -86,44 +93,40 @@ impl<D: Disk> Opened<D> {
     ) -> Result<Opened<D>, StoreError> {
         let config = config.clamped();
         let mut ids = Ids::default();
+        let found = look(&mut disk, &mut ids, &config, &facts)?;
+        Ok(Opened { disk, ids, config, facts, locks, found })
+    }
+
+    /// Gives up every transaction above `to`, for good, and recovers anew. `to` has to be known here, as a transaction of the
+    /// log or the state of a snapshot, and the log has to reach back to a snapshot that is not above it: if not, this fails
+    /// with `LogError::NotCovered`, and nothing has changed. A learner does this when its leader says TRUNC.
+    pub fn truncate(&mut self, to: Zxid) -> Result<(), StoreError> {
+        let Opened { disk, ids, config, facts, found, .. } = self;
+        if to == found.report.last_zxid {
+            return Ok(());
+        }
+        let oldest = found.kept.first().map(|kept| kept.zxid);
+        let not_covered = LogError::NotCovered { wanted: to, oldest };
+        if to > found.report.last_zxid {
+            return Err(not_covered.into());
+        }
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
-        refuse_misplaced(&mut disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
-        refuse_misplaced(&mut disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
-        let found = load::find(&mut disk, &mut ids, &snapshots, config.snapshot_checked_bytes)?;
-        let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid());
-        let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
-        let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
-        let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
-        let scanned = scan(&mut disk, &mut ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
-        let mut notes = Vec::new();
-        let mut passed_over = found.passed_over.into_iter();
-        let scan = match (scanned, passed_over.next()) {
-            (Ok(scan), None) => scan,
-            (Ok(scan), Some((zxid, newest))) => {
-                // The state of the damaged one was stable in the log when it was written. Is it still?
-                if scan.last_zxid() < zxid {
-                    return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-                }
-                let instead = match &found.newest {
-                    Some(newest) => format!("snapshot {}", newest.zxid()),
-                    None => "the log from its beginning".to_owned(),
-                };
-                for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
-                    notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
-                }
-                scan
+        let mut base = Zxid::ZERO;
+        for kept in found.kept.iter().rev().filter(|kept| kept.zxid <= to) {
+            if load::check(disk, ids, &snapshots, *kept)?.is_ok() {
+                base = kept.zxid;
+                break;
             }
-            (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
-                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-            }
-            (Err(error), _) => return Err(error),
+        }
+        let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
+        let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs) {
+            Err(StoreError::Log(LogError::Gap { .. })) => return Err(not_covered.into()),
+            other => other?,
         };
-        notes.extend(found.set_aside.iter().map(ToString::to_string));
-        notes.extend(scan.notes.iter().cloned());
-        let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
-        let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
-        let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
-        Ok(Opened { disk, ids, config, facts, locks, report, snapshot, kept, unfinished, scan })
+        truncate::decide(disk, ids, &scan, to)?;
+        self.found = look(disk, ids, config, facts)?;
+        assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
+        Ok(())
     }
 
     pub fn facts(&self) -> &StorageFacts {
@@ -131,21 +134,21 @@ impl<D: Disk> Opened<D> {
     }
 
     pub fn report(&self) -> &RecoveryReport {
-        &self.report
+        &self.found.report
     }
 
     /// Where the log is read from, behind the snapshot, and where it ends: segment and byte. None: there is no log.
     pub fn log_range(&self) -> Option<Range<(SegmentId, u64)>> {
-        Some(self.scan.start_place()?..self.scan.end_place()?)
+        Some(self.found.scan.start_place()?..self.found.scan.end_place()?)
     }
 
     pub fn snapshot_header(&self) -> Option<&SnapshotHeader> {
-        self.snapshot.as_ref().map(|snapshot| snapshot.header())
+        self.found.snapshot.as_ref().map(|snapshot| snapshot.header())
     }
 
     /// Every node of the newest valid snapshot, in the order they were written.
     pub fn for_each_node(&mut self, mut f: impl FnMut(NodeImage)) -> Result<(), StoreError> {
-        match &self.snapshot {
+        match &self.found.snapshot {
             Some(snapshot) => Ok(snapshot.for_each_node(|node| f(node.to_image()))?),
             None => Ok(()),
         }
@@ -153,18 +156,18 @@ impl<D: Disk> Opened<D> {
 
     /// The newest valid snapshot, to be read where it lies; outlives this. Damage found through it sets the file aside.
     pub fn snapshot_source(&self) -> Option<Box<dyn SnapshotSource>> {
-        let file = self.snapshot.clone()?;
+        let file = self.found.snapshot.clone()?;
         Some(Box::new(ServedSnapshot::new(file)))
     }
 
     /// Every log record above the snapshot, in order.
     pub fn replay(&mut self, f: impl FnMut(Zxid, &[u8])) -> Result<(), StoreError> {
-        self.scan.replay(&mut self.disk, &mut self.ids, f)
+        self.found.scan.replay(&mut self.disk, &mut self.ids, f)
     }
 
     /// Nothing was ever stored here: neither a snapshot nor a transaction.
     pub fn is_fresh(&self) -> bool {
-        self.snapshot.is_none() && self.report.last_zxid == Zxid::ZERO
+        self.found.snapshot.is_none() && self.found.report.last_zxid == Zxid::ZERO
     }
 
     /// Makes a state that came from elsewhere the first thing that is stored here: as a snapshot, there as a whole or not at
@@ -215,13 +218,15 @@ impl<D: Disk> Opened<D> {
 
     /// The same, and the disk back.
     pub fn into_store_and_disk(self) -> Result<(Store, D), StoreError> {
-        let Opened { mut disk, mut ids, config, facts, locks, kept, unfinished, scan, .. } = self;
+        let Opened { mut disk, mut ids, config, facts, locks, found } = self;
+        let Found { kept, unfinished, scan, .. } = found;
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         for path in unfinished {
             run(&mut disk, &mut ids, &path, Action::Unlink { path: path.clone() })?;
         }
         // The name of the snapshot we start from, too, has to survive whatever comes next.
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
+        truncate::withdraw(&mut disk, &mut ids, &log)?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (run_nodes, direct) = (config.snapshot_run_nodes, facts.snapshots.direct_io);
         let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
@@ -238,6 +243,50 @@ impl<D: Disk> Opened<D> {
         };
         Ok((store, disk))
     }
+}
+
+/// Everything a start has to know, and has to refuse. Changes nothing, but completes a truncation that was decided.
+fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &StorageFacts) -> Result<Found, StoreError> {
+    let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+    let cut = truncate::finish(disk, ids, &snapshots, &log, crate::snapshot::parse_any)?;
+    refuse_misplaced(disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
+    refuse_misplaced(disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
+    let found = load::find(disk, ids, &snapshots, config.snapshot_checked_bytes)?;
+    let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid());
+    let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
+    let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
+    let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
+    let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
+    let mut notes: Vec<_> =
+        cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided")).collect();
+    let mut passed_over = found.passed_over.into_iter();
+    let scan = match (scanned, passed_over.next()) {
+        (Ok(scan), None) => scan,
+        (Ok(scan), Some((zxid, newest))) => {
+            // The state of the damaged one was stable in the log when it was written. Is it still?
+            if scan.last_zxid() < zxid {
+                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+            }
+            let instead = match &found.newest {
+                Some(newest) => format!("snapshot {}", newest.zxid()),
+                None => "the log from its beginning".to_owned(),
+            };
+            for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
+                notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
+            }
+            scan
+        }
+        (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
+            return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
+        }
+        (Err(error), _) => return Err(error),
+    };
+    notes.extend(found.set_aside.iter().map(ToString::to_string));
+    notes.extend(scan.notes.iter().cloned());
+    let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
+    let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
+    let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
+    Ok(Found { report, snapshot, kept, unfinished, scan })
 }
 
 fn proof_of(snapshot: &SnapshotFile) -> Proof {
@@ -421,6 +470,16 @@ impl Store {
             }
             Owner::Start => unreachable!("operations of the start are answered at once"),
         }
+    }
+
+    /// Nothing was appended for a while, a second or so: the log writes down how far it is stable, once.
+    pub fn at_rest(&mut self) {
+        self.log.vouch();
+    }
+
+    /// Nothing more will be appended. `is_idle` is true when all of it is stable and the log says so itself.
+    pub fn end(&mut self) {
+        self.log.end();
     }
 
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.

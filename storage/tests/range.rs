@@ -5,7 +5,7 @@ mod rig;
 use std::path::PathBuf;
 
 use rig::{DIRECTORY, Rig, payload, small_config};
-use ringkeeper_storage::backend::faulty::{Call, Fault};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{LogError, RangeId, Ring, StoreConfig, StoreEvent, Zxid, open};
 
@@ -152,13 +152,11 @@ fn a_range_over_damage_ends_with_what_is_wrong() {
         assert!(rig.failed.is_none() && rig.store.is_idle());
     }
     // A file that is gone, or cannot be read.
-    type Named = (&'static str, fn(&Call) -> bool);
-    let calls: [Named; 2] = [("open", |call| call.operation == "open"), ("read", |call| call.operation == "read")];
-    for (operation, applies) in calls {
+    for operation in ["open", "read"] {
         let mut rig = Rig::fresh(&small_config());
         rig.append_and_drain(1..=60);
         let range = rig.store.read_range(Zxid(3), Zxid(60)).unwrap();
-        rig.disk.memory.borrow_mut().fail_next(applies, Fault::Error(5));
+        rig.disk.memory.borrow_mut().fail_next(rig::calls_of(operation), Fault::Error(5));
         let (_, _, result) = read_to_the_end(&mut rig, range);
         assert!(result.unwrap_err().contains("could not be read"), "{operation}");
         rig.append_and_drain(61..=61);

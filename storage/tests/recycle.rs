@@ -6,7 +6,7 @@ mod rig;
 use std::path::PathBuf;
 
 use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
-use ringkeeper_storage::backend::faulty::{Call, Fault};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::disk::Action;
 use ringkeeper_storage::{LogError, StoreConfig, StoreError, Zxid};
@@ -293,14 +293,7 @@ fn a_disk_that_refuses_to_recycle_is_told_of_and_gets_a_new_segment() {
             rig.complete(other);
         }
         let troubles = rig.troubles.len();
-        let applies: fn(&Call) -> bool = match operation {
-            "rename" => |call| call.operation == "rename",
-            "directory flush" => |call| call.operation == "directory flush",
-            "open" => |call| call.operation == "open",
-            "write" => |call| call.operation == "write",
-            _ => |call| call.operation == "flush",
-        };
-        rig.disk.memory.borrow_mut().fail_next(applies, Fault::Error(5));
+        rig.disk.memory.borrow_mut().fail_next(rig::calls_of(operation), Fault::Error(5));
         rig.drain();
         assert_eq!(rig.troubles.len(), troubles + 1, "{operation}: {:?}", rig.troubles);
         assert!(rig.troubles[troubles].contains("could not be made from an older segment"), "{:?}", rig.troubles);

@@ -70,12 +70,11 @@ fn a_whole_record_with_a_flipped_bit_is_damage() {
     let sample = Sample::new(SERVER);
     let end = *sample.records(LAST_LOG).last().unwrap();
     for at in (16..24).chain(28..end - 1) {
-        for bit in 0..8 {
-            sample.change(LAST_LOG, |bytes| bytes[at] ^= 1 << bit);
-            let why = sample.refusal();
-            assert!(why.contains("log.22: damaged at byte 16: CRC check failed") && why.contains("0x21"), "{why}");
-            sample.change(LAST_LOG, |bytes| bytes[at] ^= 1 << bit);
-        }
+        let bit = 1 << (at % 8);
+        sample.change(LAST_LOG, |bytes| bytes[at] ^= bit);
+        let why = sample.refusal();
+        assert!(why.contains("log.22: damaged at byte 16: CRC check failed") && why.contains("0x21"), "{why}");
+        sample.change(LAST_LOG, |bytes| bytes[at] ^= bit);
     }
     sample.change(LAST_LOG, |bytes| bytes[40] ^= 1);
     let forced = sample.load_forced();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ringkeeper::core::replay::{Recovered, Replay};
-use ringkeeper::core::tree::{MemorySnapshot, TreeOptions};
+use ringkeeper::core::replay::Recovered;
 use ringkeeper::java::import::{self, Imported};
+use ringkeeper::java::ours::{self, OursError};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
 use ringkeeper_storage::{Opened, StoreConfig, Zxid, open};
@@ -28,13 +28,8 @@ fn import(from: &Path, to: &Path) -> Result<(Opened, Imported), ImportError> {
 }
 
 fn recover(opened: &mut Opened) -> Recovered {
-    let options = TreeOptions { extended_types: true, emulate_353_ttl: false };
-    let header = opened.snapshot_header().unwrap().clone();
-    let mut images = Vec::new();
-    opened.for_each_node(|image| images.push(image)).unwrap();
-    let source = Box::new(MemorySnapshot::new(header, images));
-    let mut replay = Replay::from_snapshot(source, options).unwrap();
-    opened.replay(|_, entry| assert!(replay.apply(entry).is_ok())).unwrap();
+    let mut replay = ours::snapshot(opened).unwrap();
+    ours::replay(opened, &mut replay, |_, _| Ok::<_, OursError>(())).unwrap();
     replay.finish()
 }
 

@@ -8,17 +8,17 @@ use crate::disk::{Access, Action, BLOCK_BYTES, Disk, Ids};
 use crate::error::{SnapshotError, StoreError};
 use crate::read::{GLANCE_WINDOW_BYTES, Reader, WHOLE_FILE_WINDOW_BYTES, run};
 use crate::snapshot::chunk::{Chunk, claimed_place, padded};
-use crate::snapshot::file::{ASIDE_EXTENSION, SnapshotFile};
+use crate::snapshot::file::SnapshotFile;
 use crate::snapshot::index::RunPlace;
 use crate::snapshot::manifest::claimed_zxid;
+use crate::snapshot::parse_any;
 use crate::snapshot::source::NodeRef;
-use crate::snapshot::{parse, stem};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Whether a file is called as a snapshot of ours, be it in use or set aside.
 pub fn snapshot_of_name(name: &str) -> Option<Zxid> {
-    parse(name).or_else(|| stem(name, ASIDE_EXTENSION))
+    parse_any(name)
 }
 
 /// Whether the last block of a file says it is the end of a snapshot of ours.

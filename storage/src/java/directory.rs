@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use super::epochs::{self, Epochs};
-use super::file::{Source, read_small};
+use super::file::Source;
 use super::names::{self, Compression, Name};
 use super::snap::{SnapHead, SnapReader};
 use super::txn_log::{self, Damaged, End, Stop};
@@ -71,36 +71,41 @@ pub struct Newest<T> {
 pub struct JavaDirectory<D: Disk = BlockingDisk> {
     disk: D,
     ids: Ids,
-    data_dir: PathBuf,
+    /// Where snapshots and epochs lie.
+    path: PathBuf,
     snapshots: Vec<SnapshotFile>,
     logs: Vec<LogFile>,
 }
 
 impl<D: Disk> JavaDirectory<D> {
-    pub fn open(mut disk: D, data_dir: &Path, log_dir: &Path) -> Result<JavaDirectory<D>, JavaError> {
-        let (snap_path, log_path) = (data_dir.join(DIRECTORY), log_dir.join(DIRECTORY));
+    pub fn open(disk: D, data_dir: &Path, log_dir: &Path) -> Result<JavaDirectory<D>, JavaError> {
+        JavaDirectory::open_at(disk, data_dir.join(DIRECTORY), &log_dir.join(DIRECTORY))
+    }
+
+    /// The same by the paths of the two directories themselves, whatever they are called.
+    pub fn open_at(mut disk: D, snap_path: PathBuf, log_path: &Path) -> Result<JavaDirectory<D>, JavaError> {
         let mut list = |path: &Path| {
             disk.list(path).map_err(|source| StoreError::Io { path: path.to_owned(), operation: "list", source })
         };
         let is_one = snap_path == log_path;
-        let (in_snap, in_log) = (list(&snap_path)?, if is_one { vec![] } else { list(&log_path)? });
+        let (in_snap, in_log) = (list(&snap_path)?, if is_one { vec![] } else { list(log_path)? });
         let (mut snapshots, mut logs) = (vec![], vec![]);
-        let of_snap = in_snap.into_iter().map(|file| (&snap_path, file));
-        for (path, (name, bytes)) in of_snap.chain(in_log.into_iter().map(|file| (&log_path, file))) {
+        let of_snap = in_snap.into_iter().map(|file| (snap_path.as_path(), file));
+        for (path, (name, bytes)) in of_snap.chain(in_log.into_iter().map(|file| (log_path, file))) {
             match names::parse(&name) {
                 None => {}
-                Some(Name::Log(first)) if path == &log_path => {
+                Some(Name::Log(first)) if path == log_path => {
                     logs.push(LogFile { first, path: path.join(name), bytes })
                 }
-                Some(Name::Snapshot(zxid, packing)) if path == &snap_path => {
+                Some(Name::Snapshot(zxid, packing)) if path == snap_path => {
                     snapshots.push(SnapshotFile { zxid, path: path.join(name), bytes, packing });
                 }
-                Some(_) => return Err(JavaError::Misplaced { path: path.clone(), name }),
+                Some(_) => return Err(JavaError::Misplaced { path: path.to_owned(), name }),
             }
         }
         snapshots.sort_unstable_by(|a, b| (b.zxid, &b.path).cmp(&(a.zxid, &a.path)));
         logs.sort_unstable_by(|a, b| (a.first, &a.path).cmp(&(b.first, &b.path)));
-        Ok(JavaDirectory { disk, ids: Ids::default(), data_dir: data_dir.to_owned(), snapshots, logs })
+        Ok(JavaDirectory { disk, ids: Ids::default(), path: snap_path, snapshots, logs })
     }
 
     /// No data: a server that never ran here, or one that has only its epochs.
@@ -122,7 +127,7 @@ impl<D: Disk> JavaDirectory<D> {
         mut load: impl FnMut(&SnapshotFile, SnapHead, SnapReader<'_>) -> Result<T, JavaError>,
     ) -> Result<Newest<T>, JavaError> {
         if self.snapshots.is_empty() {
-            return Err(JavaError::LogsOnly { path: self.data_dir.join(DIRECTORY) });
+            return Err(JavaError::LogsOnly { path: self.path.clone() });
         }
         let mut passed_over = Vec::new();
         for index in 0..self.snapshots.len().min(SNAPSHOTS_TRIED) {
@@ -197,12 +202,7 @@ impl<D: Disk> JavaDirectory<D> {
 
     /// `last`: the last transaction of the state that was loaded.
     pub fn epochs(&mut self, last: Zxid) -> Result<Epochs, JavaError> {
-        epochs::read(&mut self.disk, &mut self.ids, &self.data_dir.join(DIRECTORY), last)
-    }
-
-    /// The content of `myid`, if there is one.
-    pub fn my_id(&mut self) -> Result<Option<Vec<u8>>, JavaError> {
-        Ok(read_small(&mut self.disk, &mut self.ids, &self.data_dir, "myid")?)
+        epochs::read(&mut self.disk, &mut self.ids, &self.path, last)
     }
 }
 

@@ -89,17 +89,32 @@ impl Export {
         sink.finish()
     }
 
-    /// Writes one log whose first transaction is `first`. `records` calls its argument for each entry, in order.
+    /// Writes one log, named by the first of its transactions. `records` calls its argument for each entry, in order.
     pub fn log<E: From<StoreError>>(
         &mut self,
-        first: Zxid,
-        records: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), StoreError>) -> Result<(), E>,
+        records: impl FnOnce(&mut dyn FnMut(Zxid, &[u8]) -> Result<(), StoreError>) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let path = self.target.log_dir.join(UNFINISHED).join(names::log(first));
+        let directory = self.target.log_dir.join(UNFINISHED);
+        let path = directory.join("log.unnamed");
         let sink = Sink::create(&mut self.disk, &mut self.ids, path.clone())?;
         let mut writer = LogFileWriter::begin(sink).map_err(io_error(&path, "write"))?;
-        records(&mut |entry| writer.record(entry).map_err(io_error(&path, "write")))?;
-        Ok(writer.into_inner().finish()?)
+        let mut first = None;
+        records(&mut |zxid, entry| {
+            first.get_or_insert(zxid);
+            writer.record(entry).map_err(io_error(&path, "write"))
+        })?;
+        let bytes = writer.into_inner().finish()?;
+        let action = match first {
+            Some(first) => Action::Rename { from: path.clone(), to: directory.join(names::log(first)) },
+            None => Action::Unlink { path: path.clone() },
+        };
+        self.run(&path, action)?;
+        Ok(bytes)
+    }
+
+    /// Where the files lie until they have their names: snapshots, logs.
+    pub fn unfinished(&self) -> (PathBuf, PathBuf) {
+        (self.target.data_dir.join(UNFINISHED), self.target.log_dir.join(UNFINISHED))
     }
 
     pub fn epochs(&mut self, epochs: &Epochs) -> Result<(), StoreError> {

@@ -170,7 +170,6 @@ impl OpenBatch {
 }
 
 /// A cut: the log goes on here after `after`, and every running number up to `last_sequence` is used up.
-#[allow(dead_code)] // truncation is next
 pub fn seal_cut(segment: SegmentId, at: u64, after: Link, last_sequence: u64) -> (Buffer, Link) {
     let given_up = u32::try_from(last_sequence.saturating_sub(after.sequence)).expect("a log of fewer batches");
     let batch = OpenBatch { first: after.zxid, last: after.zxid, ..OpenBatch::new(Buffer::with_capacity(BLOCK_BYTES)) };

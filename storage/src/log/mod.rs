@@ -7,6 +7,7 @@
 //!   log-0000000000000007.seg     | header | mark | batch | batch | what its former life left ... |  being written
 //!   log-0000000000000008.seg     | header | mark | zeroes, or what its former life left ...      |  ready, one ahead
 //!   log-0000000000000009.tmp     being made, from nothing or from a purged one; never looked at by recovery
+//!   log-0000000000000007.cut-0000000100000005   the same segment, ending there: a truncation that every start completes
 //! ```
 //!
 //! A segment's blocks are written before it gets its name, so a commit never waits for the file system's own journal. A
@@ -28,3 +29,4 @@ pub mod recover;
 pub mod segment;
 pub mod span;
 pub mod sync_strategy;
+pub mod truncate;

@@ -83,8 +83,13 @@ pub fn open_by_path(disk: &mut impl Disk, path: &Path) -> Result<SnapshotFile, S
     Ok(open(disk, &mut Ids::default(), path, bytes, zxid, 0)??)
 }
 
+/// One snapshot, from end to end.
+pub fn check(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, kept: Kept) -> Checked<SnapshotFile> {
+    open(disk, ids, &path(directory, kept.zxid), kept.bytes, kept.zxid, u64::MAX)
+}
+
 /// The outer result is about reading, the inner about what was read.
-type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
+pub(crate) type Checked<T> = Result<Result<T, SnapshotError>, StoreError>;
 
 fn open(
     disk: &mut impl Disk,

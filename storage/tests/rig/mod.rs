@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringkeeper_storage::backend::faulty::FaultyDisk;
+use ringkeeper_storage::backend::faulty::{Call, FaultyDisk};
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
@@ -321,4 +321,18 @@ pub fn replayed(opened: &mut Opened<SharedDisk>) -> Vec<(u64, Vec<u8>)> {
     let mut records = Vec::new();
     opened.replay(|zxid, payload| records.push((zxid.0, payload.to_vec()))).unwrap();
     records
+}
+
+/// For `FaultyDisk::fail_next`: the calls of one operation.
+pub fn calls_of(operation: &str) -> fn(&Call) -> bool {
+    match operation {
+        "open" => |call| call.operation == "open",
+        "read" => |call| call.operation == "read",
+        "write" => |call| call.operation == "write",
+        "zero fill" => |call| call.operation == "zero fill",
+        "flush" => |call| call.operation == "flush",
+        "rename" => |call| call.operation == "rename",
+        "directory flush" => |call| call.operation == "directory flush",
+        other => panic!("no such operation: {other}"),
+    }
 }

@@ -5,7 +5,9 @@
 
 mod chosen;
 mod console;
+mod export;
 mod files;
+mod import;
 mod log;
 mod progress;
 mod show;
@@ -45,6 +47,10 @@ enum Command {
     Snapshot(snapshot::Command),
     /// A whole data directory: every file, and what a start would do
     VerifyDir(verify_dir::Arguments),
+    /// Takes the directory of a Java server over
+    Import(import::Arguments),
+    /// Writes a directory that a Java server starts on
+    Export(export::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +71,8 @@ fn main() -> ExitCode {
 fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
     match command {
         Command::Log(command) => log::run(command, console),
+        Command::Import(arguments) => import::run(&arguments, console),
+        Command::Export(arguments) => export::run(&arguments, console),
         Command::Snapshot(command) => snapshot::run(command, console),
         Command::VerifyDir(arguments) => verify_dir::run(&arguments, console),
     }

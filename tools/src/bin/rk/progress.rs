@@ -14,6 +14,16 @@ pub fn over_items(what: &'static str, count: u64) -> ProgressBar {
     bar(count, "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}").with_message(what)
 }
 
+/// Bytes of a snapshot, then a message that counts.
+pub fn of_import() -> ProgressBar {
+    bar(0, "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {elapsed}")
+}
+
+/// Nodes or transactions out of a known number.
+pub fn of_export() -> ProgressBar {
+    bar(0, "{spinner} {msg} {wide_bar} {human_pos}/{human_len} {elapsed}")
+}
+
 /// For work whose end is not known.
 pub fn spinner(what: &'static str) -> ProgressBar {
     ProgressBar::new_spinner().with_message(what)

@@ -2,6 +2,7 @@
 
 mod directories;
 mod fixture;
+mod java;
 mod logs;
 mod mutations;
 mod snapshots;

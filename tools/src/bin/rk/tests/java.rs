@@ -1,0 +1,131 @@
+//! `rk import` and `rk export`: there and back again, and what they refuse.
+
+use std::fs;
+use std::path::Path;
+
+use ringkeeper_storage::{StoreConfig, open};
+
+use super::fixture::lived_in;
+use super::{of_kind, rk, rk_json};
+use crate::console::Verdict;
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn what_is_exported_imports_to_the_same() {
+    let (ours, java, again) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    lived_in(ours.path());
+    fs::write(ours.path().join("myid"), "3\n").unwrap();
+    for words in [&["--snapshot-only"][..], &[], &["--reader", "3.5"], &["--reader", "3.8"]] {
+        let words: Vec<_> = ["export", "--replace", "--to", text(java.path())].iter().chain(words).copied().collect();
+        let (verdict, said) = rk_json(&words, ours.path());
+        assert_eq!(verdict, Verdict::Fine);
+        let exported = of_kind(&said, "exported")[0].clone();
+        assert_eq!(exported["zxid"], "0x1f");
+        let is_alone = words.contains(&"--snapshot-only");
+        let snapshot = if is_alone { "snapshot.1f" } else { "snapshot.12" };
+        let mut files = names(&java.path().join("version-2"));
+        files.retain(|name| !name.starts_with("log."));
+        assert_eq!(files, ["acceptedEpoch", "currentEpoch", snapshot]);
+        assert_eq!(java.path().join("version-2/log.13").exists(), !is_alone);
+        assert_eq!(fs::read_to_string(java.path().join("myid")).unwrap(), "3");
+        assert!(fs::read_to_string(java.path().join("ringkeeper-export")).unwrap().contains("at 0x1f"));
+
+        let (verdict, said) = rk_json(&["import", "--replace", "--to", text(again.path())], java.path());
+        assert_eq!(verdict, Verdict::Fine);
+        let imported = of_kind(&said, "imported")[0];
+        for same in ["zxid", "nodes", "sessions", "digest"] {
+            assert_eq!(imported[same], exported[same], "{same} {words:?}");
+        }
+        assert_eq!(imported["notes"].as_array().unwrap().len(), 0, "{imported}");
+        assert_eq!(fs::read_to_string(again.path().join("myid")).unwrap(), "3");
+    }
+    let aside = names(again.path()).into_iter().filter(|name| name.starts_with("ringkeeper-1.replaced-")).count();
+    assert_eq!(aside, 3);
+    let aside = names(java.path()).into_iter().filter(|name| name.starts_with("version-2.replaced-")).count();
+    assert_eq!(aside, 3);
+}
+
+#[test]
+fn nothing_is_overwritten_without_leave() {
+    let (ours, java) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    lived_in(ours.path());
+    let export = ["export", "--to", text(java.path())];
+    rk(&export, ours.path()).unwrap();
+    let before = names(&java.path().join("version-2"));
+    let refused = rk(&export, ours.path()).unwrap_err().to_string();
+    assert!(refused.contains("version-2 is not empty") && refused.contains("--replace"), "{refused}");
+    assert_eq!(names(&java.path().join("version-2")), before);
+    let refused = rk(&["import", "--to", text(ours.path())], java.path()).unwrap_err().to_string();
+    assert!(refused.contains("data of its own here, up to transaction 0x1f"), "{refused}");
+    let empty = tempfile::tempdir().unwrap();
+    assert!(rk(&["export"], empty.path()).unwrap_err().to_string().contains("there is no ringkeeper-1 here"));
+    assert!(rk(&["import"], empty.path()).unwrap_err().to_string().contains("no data of a Java server here"));
+    assert_eq!(names(empty.path()), [] as [&str; 0]);
+}
+
+#[test]
+fn a_directory_in_use_is_left_alone() {
+    let (ours, java) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    lived_in(ours.path());
+    rk(&["export", "--to", text(java.path())], ours.path()).unwrap();
+    let held = open(StoreConfig::new(ours.path(), ours.path())).unwrap();
+    let to = ["export", "--replace", "--to", text(java.path())];
+    assert!(rk(&to, ours.path()).unwrap_err().to_string().contains("locked by another server"));
+    let to = ["import", "--replace", "--to", text(ours.path())];
+    assert!(rk(&to, java.path()).unwrap_err().to_string().contains("locked by another server"));
+    drop(held);
+    // A Java server keeps the log it appends to open.
+    let log = fs::File::open(java.path().join("version-2/log.13")).unwrap();
+    let mut holder = std::process::Command::new("sleep").arg("600").stdin(log).spawn().unwrap();
+    let refused = rk(&to, java.path()).map(|_| ()).unwrap_err().to_string();
+    let expected = format!("process {} has its log open", holder.id());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(refused.contains(&expected), "{refused}");
+    rk(&to, java.path()).unwrap();
+}
+
+#[test]
+fn damage_is_found_and_can_be_forced() {
+    let (ours, java, again) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    lived_in(ours.path());
+    rk(&["export", "--to", text(java.path())], ours.path()).unwrap();
+    let log = java.path().join("version-2/log.13");
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    let import = ["import", "--to", text(again.path())];
+    assert_eq!(rk(&import, java.path()).unwrap(), (Verdict::Found, String::new()));
+    assert!(!again.path().join("ringkeeper-1").exists());
+    let (verdict, said) = rk(&["import", "--force", "--to", text(again.path())], java.path()).unwrap();
+    assert_eq!(verdict, Verdict::Fine);
+    assert!(said.contains("note: ") && said.contains("CRC check failed") && said.contains("at 0x12"), "{said}");
+}
+
+/// Back to Java in the same place, and forth again when Java has not run in between.
+#[test]
+fn an_export_beside_our_own_data_is_known_to_the_next_start() {
+    let place = tempfile::tempdir().unwrap();
+    lived_in(place.path());
+    rk(&["export"], place.path()).unwrap();
+    let dirs = ringkeeper::java::JavaDirs { data: place.path().to_owned(), log: place.path().to_owned() };
+    let check = || ringkeeper::java::seen::check(&dirs, ringkeeper_storage::Zxid(0x1f));
+    check().unwrap();
+    // As if nobody had told.
+    fs::remove_file(place.path().join("ringkeeper-1/version-2.seen")).unwrap();
+    assert!(check().unwrap_err().to_string().contains("0x1f"));
+    rk(&["export", "--replace"], place.path()).unwrap();
+    check().unwrap();
+}
