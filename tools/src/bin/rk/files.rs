@@ -113,6 +113,17 @@ fn is_java_log(name: &str) -> bool {
     matches!(names::parse(name), Some(Name::Log(_)))
 }
 
+/// `dataDir` itself, when the directory inside of it was named.
+pub fn data_dir_of(path: &Path) -> PathBuf {
+    let inner = path.ends_with(DIRECTORY) || path.ends_with(java::DIRECTORY);
+    let parent = path.parent().filter(|parent| inner && !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) => parent.to_owned(),
+        None if inner => PathBuf::from("."),
+        None => path.to_owned(),
+    }
+}
+
 /// By what is in it; by its name where its beginning is gone.
 fn log_kind(path: &Path) -> Result<Option<LogKind>> {
     let bytes = first_bytes(path)?;

@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ringkeeper::java::{self, LoadOptions};
+use ringkeeper::java::seen::{self, SeenError};
+use ringkeeper::java::{self, JavaDirs, LoadOptions};
 use ringkeeper_storage::backend::lock;
 use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaError};
 use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, open_on};
@@ -31,8 +32,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
-    let data_dir = data_dir_of(&arguments.data_dir);
-    let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), data_dir_of);
+    let data_dir = files::data_dir_of(&arguments.data_dir);
+    let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), files::data_dir_of);
     if !data_dir.is_dir() {
         return Err(Failure::usage(format!("{}: no such directory", data_dir.display())));
     }
@@ -56,17 +57,6 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         verdict = verdict.or(import(&data_dir, &log_dir, console)?);
     }
     Ok(verdict)
-}
-
-/// `dataDir` itself, when the directory inside of it was named.
-fn data_dir_of(path: &Path) -> PathBuf {
-    let inner = path.ends_with(DIRECTORY) || path.ends_with(JAVA_DIRECTORY);
-    let parent = path.parent().filter(|parent| inner && !parent.as_os_str().is_empty());
-    match parent {
-        Some(parent) => parent.to_owned(),
-        None if inner => PathBuf::from("."),
-        None => path.to_owned(),
-    }
 }
 
 fn has(data_dir: &Path, log_dir: &Path, inner: &str) -> bool {
@@ -94,7 +84,22 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
         Err(error @ StoreError::Io { .. }) => return Err(error.into()),
         Err(error) => return refuse("start", error.to_string(), console),
     };
+    let dirs = JavaDirs { data: data_dir.to_owned(), log: log_dir.to_owned() };
     let report = opened.report();
+    if opened.is_fresh() && has(data_dir, log_dir, JAVA_DIRECTORY) {
+        let fresh = Decision {
+            by: "start",
+            notes: vec![format!("would import {JAVA_DIRECTORY} first")],
+            ..Decision::default()
+        };
+        console.say(&fresh)?;
+        return Ok(Verdict::Fine);
+    }
+    match seen::check(&dirs, report.last_zxid) {
+        Ok(()) => {}
+        Err(SeenError::Store(error @ StoreError::Io { .. })) => return Err(error.into()),
+        Err(error) => return refuse("start", error.to_string(), console),
+    }
     let snapshot = opened.snapshot_header().map(|header| SnapshotChoice {
         zxid: Hex(header.zxid),
         nodes: Some(header.node_count),
@@ -153,8 +158,7 @@ fn import(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verd
 }
 
 fn refuse(by: &'static str, why: String, console: &mut Console) -> Result<Verdict> {
-    let (snapshot, log, last_zxid) = (None, None, None);
-    console.say(&Decision { by, refuses: Some(why), snapshot, log, last_zxid, cut_bytes: 0, notes: Vec::new() })?;
+    console.say(&Decision { by, refuses: Some(why), ..Decision::default() })?;
     Ok(Verdict::Found)
 }
 
@@ -166,7 +170,7 @@ struct Place {
     held_by: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(tag = "item", rename = "decision")]
 struct Decision {
     by: &'static str,
@@ -238,6 +242,7 @@ impl fmt::Display for Decision {
                     write!(f, " ({nodes} nodes, {sessions} sessions)")?;
                 }
             }
+            None if log.is_none() => write!(f, "{by}: would begin with nothing")?,
             None => write!(f, "{by}: would begin without a snapshot")?,
         }
         if let Some(LogChoice { records, from, to }) = log {
