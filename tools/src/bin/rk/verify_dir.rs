@@ -14,7 +14,7 @@ use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaE
 use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, open_on};
 use serde::Serialize;
 
-use crate::chosen::Looking;
+use crate::chosen::{Looking, ONLY_LOOKING};
 use crate::console::{Console, Failure, Result, Verdict};
 use crate::files::{self, LogKind};
 use crate::log::verify;
@@ -81,6 +81,14 @@ fn check_files(log_dir: &Path, kind: LogKind, console: &mut Console) -> Result<V
 fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdict> {
     let opened = match open_on(Looking::default(), StoreConfig::new(data_dir, log_dir)) {
         Ok(opened) => opened,
+        // Recovery changes nothing, but for a truncation that was decided and cut short: that it has to finish first.
+        Err(StoreError::Io { path, operation, source }) if source.kind() == ONLY_LOOKING => {
+            let path = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let note =
+                format!("a truncation was decided and not finished; a start finishes it first ({operation} of {path})");
+            console.say(&Decision { by: "start", notes: vec![note], ..Decision::default() })?;
+            return Ok(Verdict::Found);
+        }
         Err(error @ StoreError::Io { .. }) => return Err(error.into()),
         Err(error) => return refuse("start", error.to_string(), console),
     };
@@ -242,7 +250,7 @@ impl fmt::Display for Decision {
                     write!(f, " ({nodes} nodes, {sessions} sessions)")?;
                 }
             }
-            None if log.is_none() => write!(f, "{by}: would begin with nothing")?,
+            None if log.is_none() => write!(f, "{by}: has nothing to begin with yet")?,
             None => write!(f, "{by}: would begin without a snapshot")?,
         }
         if let Some(LogChoice { records, from, to }) = log {

@@ -1,6 +1,6 @@
 //! A snapshot of ours, read where it lies: nodes are looked up when they are met.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use ringkeeper::core::tree::{AclRef, RawStat};
@@ -160,7 +160,7 @@ impl Tree for Mapped {
             Ok(count) => Err(format!("slot {slot} says that it has {child_count} children, and {count} are linked")),
             Err(why) => {
                 // The links back, from the last child on, may lead to what is behind the damage.
-                let known: Vec<u32> = out[begin..].to_vec();
+                let known: HashSet<u32> = out[begin..].iter().copied().collect();
                 let last = self.image(first_child).map_or(NO_SLOT, |first| first.prev_sibling);
                 let back = |child: &NodeRef<'_>| {
                     if known.contains(&child.prev_sibling) { NO_SLOT } else { child.prev_sibling }

@@ -112,3 +112,15 @@ fn java_data_that_a_start_would_not_pass_over_is_told_of() {
     let why = decision(&all)["refuses"].as_str().unwrap();
     assert!(why.contains("a Java server has written here since its data became ours"), "{why}");
 }
+
+#[test]
+fn a_truncation_that_was_cut_short_is_told_of_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    lived_in(directory.path());
+    let logs = files(directory.path(), "log-");
+    fs::copy(&logs[1], logs[1].with_file_name("log-0000000000000002.cut-000000000000001f")).unwrap();
+    let (verdict, all) = rk_json(&["verify-dir"], directory.path());
+    let note = decision(&all)["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("a truncation was decided and not finished; a start finishes it first ("), "{note}");
+    assert_eq!((verdict, files(directory.path(), "log-").len()), (Verdict::Found, logs.len() + 1));
+}
