@@ -1,10 +1,11 @@
 //! The servers that `start` and `snapshot-tail` put side by side: ringkeeper, and the Java reference beside it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::server::{Cpus, Launch};
+use crate::server::{Cpus, Launch, Server};
 use crate::{BenchError, Doing, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -22,6 +23,11 @@ impl Kind {
         }
     }
 
+    /// Whether its first answer says nothing about the rest of the tree.
+    pub fn serves_before_all_is_in_memory(self) -> bool {
+        self == Kind::Ringkeeper
+    }
+
     /// Where it keeps its snapshots, below its data directory.
     pub fn directory(self) -> &'static str {
         match self {
@@ -29,6 +35,19 @@ impl Kind {
             Kind::Java => "version-2",
         }
     }
+}
+
+/// What ringkeeper logs, at `info`, when the last node of the snapshot it started from is in memory.
+const IN_MEMORY: &str = " are in memory, ";
+
+/// For a server that was started on a snapshot. Returns how long that took since its process was asked for.
+pub fn wait_until_in_memory(server: &Server, limit: Duration) -> Result<Duration> {
+    while !server.log().contains(IN_MEMORY) {
+        let silent = BenchError::new(format!("its log has no line with {IN_MEMORY:?} (does it log at info?)"));
+        server.may_still_come(limit, &silent)?;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(server.began.elapsed())
 }
 
 #[derive(Args, Clone, Debug)]

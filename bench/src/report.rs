@@ -230,6 +230,7 @@ impl Spread {
 /// A figure with about three significant digits and thousands apart.
 pub fn figure(value: f64) -> String {
     let decimals = match value.abs() {
+        tiny if tiny > 0.0 && tiny < 0.1 => 4,
         small if small < 10.0 => 2,
         middling if middling < 100.0 => 1,
         _ => 0,
@@ -301,6 +302,8 @@ mod tests {
     #[test]
     fn figures_keep_three_digits() {
         for (value, text) in [
+            (0.0, "0.00"),
+            (0.01234, "0.0123"),
             (0.123, "0.12"),
             (12.34, "12.3"),
             (999.6, "1,000"),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::client::Client;
+use crate::client::{Client, REPLY_TIMEOUT};
 use crate::{BenchError, Doing, Result, Target};
 
 const STOP_LIMIT: Duration = Duration::from_secs(120);
@@ -127,7 +127,10 @@ impl Server {
     pub fn wait_until_serving(&self, limit: Duration) -> Result<()> {
         loop {
             match Client::connect_within(self.address(), self.patience()) {
-                Ok(client) => return client.close(),
+                Ok(client) => {
+                    client.set_reply_timeout(REPLY_TIMEOUT)?;
+                    return client.close();
+                }
                 Err(cause) => self.may_still_come(limit, &cause)?,
             }
             std::thread::sleep(POLL_EVERY);

@@ -18,7 +18,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::big_tree::BigTree;
-use crate::contestants::{Contestants, Kind};
+use crate::contestants::{Contestants, Kind, wait_until_in_memory};
 use crate::load::{self, Series, Timing};
 use crate::prepared::{NO_SNAPSHOTS, Variant, Workshop, remove};
 use crate::report::{Latency, Machine, Report, Spread, append_json, figure, latency_histogram, record_ns, utc_now};
@@ -149,7 +149,7 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
 
     let no_snapshots = NO_SNAPSHOTS.map(str::to_owned);
     let launch = workshop.copy(kind, &directory, cores, &no_snapshots)?;
-    let server = started(&launch, arguments)?;
+    let server = started(&launch, kind, arguments)?;
     let quick = Timing { warm_up: warm_up / 2, window: warm_up, spin: false };
     let rate = load::run(&server.target(), load, quick).doing("finding the rate of the load")?.ops_per_s;
     server.kill()?;
@@ -159,7 +159,7 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
     let snap_count = ((rate * cycle_s / MEAN_SHARE_OF_SNAP_COUNT) as u64).max(2);
     let settings = [format!("snapCount={snap_count}"), NO_SNAPSHOTS[1].to_owned()];
     let launch = workshop.copy(kind, &directory, cores, &settings)?;
-    let server = started(&launch, arguments)?;
+    let server = started(&launch, kind, arguments)?;
     let watch = SnapshotWatch::start(&launch.data().join(kind.directory()))?;
     let timing = Timing { warm_up, window: seconds(cycle_s * f64::from(arguments.windows))?, spin: false };
     let (report, series) = load::run_with_series(&server.target(), load, timing)?;
@@ -167,15 +167,21 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
     server.kill()?;
     remove(&launch.dir)?;
 
+    if spans.is_empty() {
+        return Err(BenchError::new(format!(
+            "{}: no snapshot was begun and ended within {:?}, with snapCount={snap_count} for {rate:.0} writes/s; try more or longer \
+             windows",
+            kind.name(),
+            timing.window
+        )));
+    }
     let split = Split::of(&series, &spans, unfinished);
     let (during, without) = (Side::of(&split.during), Side::of(&split.without));
     let (Some(during), Some(without)) = (during, without) else {
         return Err(BenchError::new(format!(
-            "{}: {} snapshots of {:.1} s each came, and left no writes {}; try a longer --window",
+            "{}: {} snapshots left no time between them; try longer windows",
             kind.name(),
-            spans.len(),
-            spans.first().map_or(0.0, |span| (span.ended - span.began).as_secs_f64()),
-            if spans.is_empty() { "during one" } else { "without one" },
+            spans.len()
         )));
     };
     Ok(Tail {
@@ -195,9 +201,14 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
     })
 }
 
-fn started(launch: &Launch, arguments: &Arguments) -> Result<Server> {
+/// Up, and with nothing left to do but to serve.
+fn started(launch: &Launch, kind: Kind, arguments: &Arguments) -> Result<Server> {
+    let limit = Duration::from_secs(arguments.limit);
     let server = launch.start()?;
-    server.wait_until_serving(Duration::from_secs(arguments.limit))?;
+    server.wait_until_serving(limit)?;
+    if kind.serves_before_all_is_in_memory() {
+        wait_until_in_memory(&server, limit)?;
+    }
     Ok(server)
 }
 

@@ -4,11 +4,12 @@
 //!
 //! The first read is a TCP connection, a session and a getData of a znode in the middle of the tree, tried again until it
 //! works; the first write is a setData on the same session. An attempt is given up after 50 ms or 5 % of the time so far, which
-//! is how much too late the answer of a server can be noticed that ignores those who come early. Times count from before the fork, so they include some 2 ms of
-//! pinning and `sh`. Afterwards random znodes are compared with what was put there, and the last write of a tail.
+//! is how much too late the answer of a server can be noticed that ignores those who come early. Times count from before the
+//! fork, so they include some 2 ms of pinning and `sh`. Afterwards random znodes are compared with what was put there, and the
+//! last write of a tail.
 //!
-//! Estimates, 1,000,000 znodes of 100 bytes, one core: ringkeeper's first read 0.1 s and in memory after 1.5 s; Java 5 s.
-//! 10,000,000: 0.5 s and 15 s; Java 60 s.
+//! Estimates, 1,000,000 znodes of 100 bytes, one core: ringkeeper's first read 0.05 to 0.15 s and in memory after 1 s; Java 5 s.
+//! 10,000,000: 0.1 to 0.5 s and 10 s; Java 60 s.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use serde::Serialize;
 
 use crate::big_tree::BigTree;
 use crate::client::{Client, REPLY_TIMEOUT, server_version};
-use crate::contestants::{Contestants, Kind};
+use crate::contestants::{Contestants, Kind, wait_until_in_memory};
 use crate::prepared::{Cache, Variant, Workshop, remove, tail_path};
 use crate::report::{Machine, Spread, append_json, figure, utc_now};
 use crate::server::{Cpus, Launch, Server};
@@ -71,9 +72,6 @@ enum Left {
 /// Znodes that are compared with what was put there, once the times are taken.
 const CHECKED: u64 = 200;
 const RETRY_EVERY: Duration = Duration::from_micros(500);
-
-/// What ringkeeper logs, at `info`, when the last node of the snapshot it started from is in memory.
-const IN_MEMORY: &str = " are in memory, ";
 
 #[derive(Clone, Debug, Serialize)]
 struct Started {
@@ -163,7 +161,10 @@ fn measure(arguments: &Arguments, tree: BigTree, kind: Kind, variant: Variant, l
     let first_read = server.began.elapsed();
     client.call_all([wire::set_data(&tree.path(number), &tree.data(number))], 0).doing("the first write")?;
     let first_write = server.began.elapsed();
-    let in_memory = wait_until_in_memory(&server, kind, first_read, limit)?;
+    let in_memory = match kind.serves_before_all_is_in_memory() {
+        true => wait_until_in_memory(&server, limit)?,
+        false => first_read,
+    };
     let memory = ProcessMemory::of(server.pid())?;
     let usage = crate::usage::processes(&[server.pid()])?;
 
@@ -205,22 +206,6 @@ fn first_read(server: &Server, tree: BigTree, number: u64) -> Result<Client> {
     tree.check(&mut client, number)?;
     client.set_reply_timeout(REPLY_TIMEOUT)?;
     Ok(client)
-}
-
-fn wait_until_in_memory(server: &Server, kind: Kind, first_read: Duration, limit: Duration) -> Result<Duration> {
-    if kind == Kind::Java {
-        return Ok(first_read);
-    }
-    while !server.log().contains(IN_MEMORY) {
-        if server.began.elapsed() > limit {
-            return Err(BenchError::new(format!(
-                "{} has not logged that its nodes{IN_MEMORY}after {limit:?} (does it log at info?)",
-                server.name()
-            )));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(server.began.elapsed())
 }
 
 struct ProcessMemory {

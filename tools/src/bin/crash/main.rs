@@ -136,9 +136,14 @@ fn described(totals: &Totals) -> String {
     let Totals { rounds, answers, survived, double_kills, stops, expiries, ballast_reads, restart_max, files } = totals;
     format!(
         "{rounds} rounds; {answers} answers checked, {survived} unanswered writes survived; {double_kills} kills while it started, \
-         {stops} stops; {expiries} expiries and {ballast_reads} znodes of the ballast checked; slowest restart {restart_max:.0?}; at \
+         {stops} stops; {expiries} expiries and {ballast_reads} znodes of the ballast checked; slowest restart {} ms; at \
          least {} rolls, {} log files recycled, {} snapshots, {} cut short, {} purged",
-        files.rolls, files.recycled, files.snapshots, files.unfinished, files.purged
+        restart_max.as_millis(),
+        files.rolls,
+        files.recycled,
+        files.snapshots,
+        files.unfinished,
+        files.purged
     )
 }
 
