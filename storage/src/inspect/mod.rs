@@ -6,9 +6,14 @@
 
 mod java_log;
 mod log;
+mod snapshot;
 
 pub use java_log::{JavaPiece, read_java_log};
 pub use log::{LogEnd, Piece, SegmentReader, SegmentStart, log_end};
+pub use snapshot::{
+    Part, check_parts, find_chunks, for_each_whole_node, last_block, open_snapshot_as, snapshot_of_end,
+    snapshot_of_name,
+};
 
 pub use crate::log::batch::{Batch, Durable, Link};
 pub use crate::log::segment::{FIRST_BATCH_AT, HeaderError, Mark, SegmentId, SegmentKind, claimed_segment};

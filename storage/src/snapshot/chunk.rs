@@ -254,6 +254,22 @@ impl<'a> From<&'a ArchivedNodeImage> for NodeRef<'a> {
     }
 }
 
+/// The number of the chunk that a block says it begins, and where it says that lies. Nothing of it is checked.
+pub fn claimed_place(block: &[u8], at: u64) -> Option<(u32, ChunkPlace)> {
+    let (header, _) = ChunkHeader::ref_from_prefix(block).ok()?;
+    let bytes = u32::try_from(header.bytes.get()).ok()?;
+    let place = ChunkPlace {
+        at,
+        bytes,
+        nodes: header.node_count.get(),
+        first_slot: header.first_slot.get(),
+        end_slot: header.end_slot.get(),
+        extra: header.extra.get() == 1,
+        checksum: header.checksum.get(),
+    };
+    (header.magic == MAGIC).then_some((header.index.get(), place))
+}
+
 /// What a chunk's bytes occupy in the file.
 pub fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES as u64)

@@ -188,7 +188,7 @@ impl SnapshotFile {
         node.map_err(|why| wrong(&self.manifest.chunks[index as usize], index, &why))
     }
 
-    fn chunk(&self, index: u32) -> Result<Chunk<'_>, String> {
+    pub(crate) fn chunk(&self, index: u32) -> Result<Chunk<'_>, String> {
         let place = &self.manifest.chunks[index as usize];
         let checked = &self.checked_chunks[index as usize];
         if checked.get() {
@@ -201,7 +201,7 @@ impl SnapshotFile {
         Ok(chunk)
     }
 
-    fn bucket(&self, run: &RunPlace, bucket: u32) -> Result<&Bucket, String> {
+    pub(crate) fn bucket(&self, run: &RunPlace, bucket: u32) -> Result<&Bucket, String> {
         let at = run.at as usize + bucket as usize * BLOCK_BYTES;
         let checked = &self.checked_buckets[run.number as usize][bucket as usize];
         let block = &self.view[at..at + BLOCK_BYTES];

@@ -112,6 +112,12 @@ pub fn decode_footer(block: &[u8], zxid: Zxid, file_bytes: u64) -> Result<Manife
     }
 }
 
+/// Which snapshot a last block says it is the end of, whatever else is wrong with it: for a copy under another name.
+pub fn claimed_zxid(block: &[u8]) -> Option<Zxid> {
+    let (footer, _) = Footer::ref_from_prefix(block).ok()?;
+    (footer.magic == MAGIC).then_some(Zxid(footer.snapshot_zxid.get()))
+}
+
 /// `bytes` is what `place` names, from the beginning of a block in memory.
 pub fn decode_manifest(bytes: &[u8], place: ManifestPlace, zxid: Zxid) -> Result<Manifest, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("manifest at byte {}: {why}", place.at);

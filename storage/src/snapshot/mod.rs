@@ -46,12 +46,12 @@ pub fn parse(name: &str) -> Option<Zxid> {
     stem(name, "rks")
 }
 
-/// The zxid in a name that ends like this.
 /// A snapshot, or one that was set aside because it is damaged.
 pub fn parse_any(name: &str) -> Option<Zxid> {
     parse(name).or_else(|| stem(name, file::ASIDE_EXTENSION))
 }
 
+/// The zxid in a name that ends like this.
 fn stem(name: &str, extension: &str) -> Option<Zxid> {
     let digits = name.strip_prefix("snapshot-")?.strip_suffix(extension)?.strip_suffix('.')?;
     let zxid = Zxid(u64::from_str_radix(digits, 16).ok()?);

@@ -8,9 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::backend::blocking::BlockingDisk;
+use ringkeeper_storage::backend::view::FileView;
 use ringkeeper_storage::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId};
 
 use crate::files::LogFile;
+
+/// How a change is refused.
+pub const ONLY_LOOKING: io::ErrorKind = io::ErrorKind::ReadOnlyFilesystem;
 
 #[derive(Debug, Default)]
 pub struct Looking(BlockingDisk);
@@ -20,9 +24,9 @@ impl Disk for Looking {
         match op.action {
             Action::Open { access: Access::Read, .. } | Action::Close { .. } => self.0.run(op),
             _ => {
-                let refused = format!("{}, where there is only looking", op.action.name());
+                let refused = io::Error::new(ONLY_LOOKING, "nothing is changed by looking");
                 let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
-                DiskEvent { id: op.id, result: Err(io::Error::other(refused)), buffer, elapsed_us: 0 }
+                DiskEvent { id: op.id, result: Err(refused), buffer, elapsed_us: 0 }
             }
         }
     }
@@ -33,6 +37,10 @@ impl Disk for Looking {
 
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.read(file, offset, bytes)
+    }
+
+    fn view(&mut self, file: FileId, path: &Path, bytes: u64) -> io::Result<FileView> {
+        self.0.view(file, path, bytes)
     }
 }
 

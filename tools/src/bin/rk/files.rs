@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ringkeeper_storage::inspect::{SegmentId, claimed_segment};
+use ringkeeper_storage::inspect::{SegmentId, claimed_segment, snapshot_of_name};
 use ringkeeper_storage::java::names::{self, Name};
 use ringkeeper_storage::java::{self, txn_log};
 use ringkeeper_storage::{DIRECTORY, Zxid};
@@ -80,6 +80,20 @@ pub fn logs_in(path: &Path) -> Result<Vec<LogFile>> {
     Ok(found)
 }
 
+/// The snapshots in a directory, oldest first, those set aside included.
+pub fn snapshots_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for (name, path, _) in plain_files(directory)? {
+        let zxid = snapshot_of_name(&name).or(match names::parse(&name) {
+            Some(Name::Snapshot(zxid, _)) => Some(zxid),
+            _ => None,
+        });
+        found.extend(zxid.map(|zxid| (zxid, path)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
 /// Java's names are not padded.
 fn order(name: &str) -> u64 {
     match names::parse(name) {
@@ -97,6 +111,17 @@ fn named_log(name: &str) -> Option<LogKind> {
 
 fn is_java_log(name: &str) -> bool {
     matches!(names::parse(name), Some(Name::Log(_)))
+}
+
+/// `dataDir` itself, when the directory inside of it was named.
+pub fn data_dir_of(path: &Path) -> PathBuf {
+    let inner = path.ends_with(DIRECTORY) || path.ends_with(java::DIRECTORY);
+    let parent = path.parent().filter(|parent| inner && !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) => parent.to_owned(),
+        None if inner => PathBuf::from("."),
+        None => path.to_owned(),
+    }
 }
 
 /// By what is in it; by its name where its beginning is gone.

@@ -42,15 +42,15 @@ enum Command {
     /// Transaction logs
     #[command(subcommand)]
     Log(log::Command),
-    /// Takes the directory of a Java server over
-    Import(import::Arguments),
-    /// Writes a directory that a Java server starts on
-    Export(export::Arguments),
     /// Snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Command),
     /// A whole data directory: every file, and what a start would do
     VerifyDir(verify_dir::Arguments),
+    /// Takes the directory of a Java server over
+    Import(import::Arguments),
+    /// Writes a directory that a Java server starts on
+    Export(export::Arguments),
 }
 
 fn main() -> ExitCode {

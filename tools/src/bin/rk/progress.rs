@@ -10,6 +10,10 @@ pub fn over_bytes(path: &Path, bytes: u64) -> ProgressBar {
     bar(bytes, "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}").with_message(name)
 }
 
+pub fn over_items(what: &'static str, count: u64) -> ProgressBar {
+    bar(count, "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}").with_message(what)
+}
+
 /// Bytes of a snapshot, then a message that counts.
 pub fn of_import() -> ProgressBar {
     bar(0, "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {elapsed}")

@@ -7,18 +7,20 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ringkeeper::java::{self, LoadOptions};
+use ringkeeper::java::seen::{self, SeenError};
+use ringkeeper::java::{self, JavaDirs, LoadOptions};
 use ringkeeper_storage::backend::lock;
 use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaError};
 use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, open_on};
 use serde::Serialize;
 
-use crate::chosen::Looking;
+use crate::chosen::{Looking, ONLY_LOOKING};
 use crate::console::{Console, Failure, Result, Verdict};
 use crate::files::{self, LogKind};
 use crate::log::verify;
 use crate::progress;
 use crate::show::Hex;
+use crate::snapshot;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -30,8 +32,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
-    let data_dir = data_dir_of(&arguments.data_dir);
-    let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), data_dir_of);
+    let data_dir = files::data_dir_of(&arguments.data_dir);
+    let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), files::data_dir_of);
     if !data_dir.is_dir() {
         return Err(Failure::usage(format!("{}: no such directory", data_dir.display())));
     }
@@ -44,30 +46,29 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     if ours {
         let holder = lock::holder(&data_dir.join(DIRECTORY)).map_err(Failure::file(&data_dir))?;
         console.say(&Place { directory: data_dir.join(DIRECTORY), held_by: holder })?;
+        verdict = verdict.or(check_snapshots(&data_dir.join(DIRECTORY), console)?);
         verdict = verdict.or(check_files(&log_dir, LogKind::Segment, console)?);
         verdict = verdict.or(start(&data_dir, &log_dir, console)?);
     }
     if javas {
         console.say(&Place { directory: data_dir.join(JAVA_DIRECTORY), held_by: None })?;
+        verdict = verdict.or(check_snapshots(&data_dir.join(JAVA_DIRECTORY), console)?);
         verdict = verdict.or(check_files(&log_dir, LogKind::Java, console)?);
         verdict = verdict.or(import(&data_dir, &log_dir, console)?);
     }
     Ok(verdict)
 }
 
-/// `dataDir` itself, when the directory inside of it was named.
-fn data_dir_of(path: &Path) -> PathBuf {
-    let inner = path.ends_with(DIRECTORY) || path.ends_with(JAVA_DIRECTORY);
-    let parent = path.parent().filter(|parent| inner && !parent.as_os_str().is_empty());
-    match parent {
-        Some(parent) => parent.to_owned(),
-        None if inner => PathBuf::from("."),
-        None => path.to_owned(),
-    }
-}
-
 fn has(data_dir: &Path, log_dir: &Path, inner: &str) -> bool {
     data_dir.join(inner).is_dir() || log_dir.join(inner).is_dir()
+}
+
+fn check_snapshots(directory: &Path, console: &mut Console) -> Result<Verdict> {
+    let mut verdict = Verdict::Fine;
+    for path in files::snapshots_in(directory)? {
+        verdict = verdict.or(snapshot::verify::check(&path, console)?);
+    }
+    Ok(verdict)
 }
 
 fn check_files(log_dir: &Path, kind: LogKind, console: &mut Console) -> Result<Verdict> {
@@ -80,10 +81,33 @@ fn check_files(log_dir: &Path, kind: LogKind, console: &mut Console) -> Result<V
 fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdict> {
     let opened = match open_on(Looking::default(), StoreConfig::new(data_dir, log_dir)) {
         Ok(opened) => opened,
+        // Recovery changes nothing, but for a truncation that was decided and cut short: that it has to finish first.
+        Err(StoreError::Io { path, operation, source }) if source.kind() == ONLY_LOOKING => {
+            let path = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let note =
+                format!("a truncation was decided and not finished; a start finishes it first ({operation} of {path})");
+            console.say(&Decision { by: "start", notes: vec![note], ..Decision::default() })?;
+            return Ok(Verdict::Found);
+        }
         Err(error @ StoreError::Io { .. }) => return Err(error.into()),
         Err(error) => return refuse("start", error.to_string(), console),
     };
+    let dirs = JavaDirs { data: data_dir.to_owned(), log: log_dir.to_owned() };
     let report = opened.report();
+    if opened.is_fresh() && has(data_dir, log_dir, JAVA_DIRECTORY) {
+        let fresh = Decision {
+            by: "start",
+            notes: vec![format!("would import {JAVA_DIRECTORY} first")],
+            ..Decision::default()
+        };
+        console.say(&fresh)?;
+        return Ok(Verdict::Fine);
+    }
+    match seen::check(&dirs, report.last_zxid) {
+        Ok(()) => {}
+        Err(SeenError::Store(error @ StoreError::Io { .. })) => return Err(error.into()),
+        Err(error) => return refuse("start", error.to_string(), console),
+    }
     let snapshot = opened.snapshot_header().map(|header| SnapshotChoice {
         zxid: Hex(header.zxid),
         nodes: Some(header.node_count),
@@ -142,8 +166,7 @@ fn import(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verd
 }
 
 fn refuse(by: &'static str, why: String, console: &mut Console) -> Result<Verdict> {
-    let (snapshot, log, last_zxid) = (None, None, None);
-    console.say(&Decision { by, refuses: Some(why), snapshot, log, last_zxid, cut_bytes: 0, notes: Vec::new() })?;
+    console.say(&Decision { by, refuses: Some(why), ..Decision::default() })?;
     Ok(Verdict::Found)
 }
 
@@ -155,7 +178,7 @@ struct Place {
     held_by: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(tag = "item", rename = "decision")]
 struct Decision {
     by: &'static str,
@@ -227,6 +250,7 @@ impl fmt::Display for Decision {
                     write!(f, " ({nodes} nodes, {sessions} sessions)")?;
                 }
             }
+            None if log.is_none() => write!(f, "{by}: has nothing to begin with yet")?,
             None => write!(f, "{by}: would begin without a snapshot")?,
         }
         if let Some(LogChoice { records, from, to }) = log {

@@ -1,5 +1,6 @@
 //! `rk log`: what is in transaction logs.
 
+mod chop;
 pub mod decide;
 mod dump;
 mod heavy;
@@ -20,6 +21,8 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Sizes, padding, types, the rate over time, the busiest paths and sessions
     Stats(stats::Arguments),
+    /// Gives up everything behind one transaction, where no server runs
+    Chop(chop::Arguments),
 }
 
 pub fn run(command: Command, console: &mut Console) -> Result<Verdict> {
@@ -27,5 +30,6 @@ pub fn run(command: Command, console: &mut Console) -> Result<Verdict> {
         Command::Dump(arguments) => dump::run(&arguments, console),
         Command::Verify(arguments) => verify::run(&arguments, console),
         Command::Stats(arguments) => stats::run(&arguments, console),
+        Command::Chop(arguments) => chop::run(&arguments, console),
     }
 }

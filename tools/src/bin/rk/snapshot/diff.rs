@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let damages = snapshots.iter().flat_map(|snapshot| &snapshot.damages);
     damages.clone().try_for_each(|damage| console.say(damage))?;
     let damaged = damages.count() > 0;
-    let [Some(left), Some(right)] = [0, 1].map(|side| snapshots[side].tree.as_deref()) else {
+    let [Some(left), Some(right)] = [0, 1].map(|side| snapshots[side].tree()) else {
         return Ok(Verdict::Found);
     };
     let trees = [left, right];

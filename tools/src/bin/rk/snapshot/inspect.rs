@@ -6,10 +6,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringkeeper::wire::txn::{CONTAINER_OWNER, TTL_OWNER_MASK};
+use ringkeeper::wire::txn::CONTAINER_OWNER;
 use serde::Serialize;
 
-use super::node::{Node, NodeItem, Tree};
+use super::node::{Node, NodeItem, Tree, is_session};
 use super::open::{Facts, Snapshot};
 use super::walk::{Below, Step, Totals, find, walk};
 use crate::console::{Console, Failure, Result, Verdict};
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     }
     snapshot.damages.iter().try_for_each(|damage| console.say(damage))?;
     let mut damaged = !snapshot.damages.is_empty();
-    if let Some(tree) = snapshot.tree.as_deref() {
+    if let Some(tree) = snapshot.tree() {
         let from = find(tree, &arguments.path).map_err(|why| Failure::usage(format!("{}: {why}", arguments.path)))?;
         let Some(from) = from else {
             return Err(Failure::usage(format!("{}: no such node in {}", arguments.path, snapshot.facts.file)));
@@ -193,11 +193,11 @@ impl Counts {
         match node.stat.ephemeral_owner {
             0 => {}
             CONTAINER_OWNER => summary.containers += 1,
-            owner if owner & TTL_OWNER_MASK == TTL_OWNER_MASK => summary.ttl_nodes += 1,
-            owner => {
+            owner if is_session(owner) => {
                 summary.ephemerals += 1;
                 *self.ephemerals.entry(owner).or_default() += 1;
             }
+            _ => summary.ttl_nodes += 1,
         }
         summary.null_data += u64::from(node.data.is_none());
         let latest = node.stat.mzxid.max(node.stat.czxid).max(node.stat.pzxid);

@@ -11,7 +11,7 @@ use ringkeeper_storage::java::names::{self, Compression, Name};
 use ringkeeper_storage::java::{JavaAcl, JavaError, JavaStat, SnapHead, SnapReader, SnapTail};
 
 use super::node::{Found, Node, Tree, acl_text};
-use super::open::{Damage, Facts, Snapshot, name_of};
+use super::open::{Damage, Facts, Opened, Snapshot, name_of};
 use crate::console::{Failure, Result};
 use crate::progress;
 use crate::show::Hex;
@@ -44,7 +44,7 @@ pub fn open(path: &Path, bytes: u64, packing: Compression) -> Result<Snapshot> {
         Ok(opened) => opened,
         Err(error) => {
             let damages = vec![damage(reason(error)?)];
-            return Ok(Snapshot { facts, sessions: Vec::new(), tree: None, damages });
+            return Ok(Snapshot { facts, sessions: Vec::new(), opened: Opened::Nothing, damages });
         }
     };
     let mut damages = Vec::new();
@@ -72,8 +72,8 @@ pub fn open(path: &Path, bytes: u64, packing: Compression) -> Result<Snapshot> {
         sessions: sessions.len() as u64,
         ..facts
     };
-    let tree = tree.map(|tree| Box::new(InMemory(tree)) as Box<dyn Tree>);
-    Ok(Snapshot { facts, sessions, tree, damages })
+    let opened = tree.map_or(Opened::Nothing, |tree| Opened::Java(InMemory(tree)));
+    Ok(Snapshot { facts, sessions, opened, damages })
 }
 
 /// Damage of the file is an answer; a disk that cannot read is none.
@@ -137,7 +137,7 @@ fn raw_stat(stat: &JavaStat) -> RawStat {
     RawStat { czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner }
 }
 
-struct InMemory(DataTree);
+pub struct InMemory(pub DataTree);
 
 impl Tree for InMemory {
     fn root(&self) -> u32 {

@@ -5,6 +5,8 @@ mod inspect;
 mod java;
 mod node;
 mod open;
+mod ours;
+pub mod verify;
 mod walk;
 
 use clap::Subcommand;
@@ -15,6 +17,8 @@ use crate::console::{Console, Result, Verdict};
 pub enum Command {
     /// What it holds: counts, sessions, the largest nodes, subtrees, single nodes
     Inspect(inspect::Arguments),
+    /// Every checksum, every link of the tree, and its digest recomputed
+    Verify(verify::Arguments),
     /// What is in one snapshot and not, or otherwise, in another; formats may differ
     Diff(diff::Arguments),
 }
@@ -22,6 +26,7 @@ pub enum Command {
 pub fn run(command: Command, console: &mut Console) -> Result<Verdict> {
     match command {
         Command::Inspect(arguments) => inspect::run(&arguments, console),
+        Command::Verify(arguments) => verify::run(&arguments, console),
         Command::Diff(arguments) => diff::run(&arguments, console),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ringkeeper::core::tree::RawStat;
 use ringkeeper::wire::client::Acl;
+use ringkeeper::wire::txn::{CONTAINER_OWNER, TTL_OWNER_MASK};
 use serde::Serialize;
 
 use crate::log::record::perms;
@@ -36,6 +37,11 @@ impl Node<'_> {
     pub fn data_bytes(&self) -> u64 {
         self.data.map_or(0, |data| data.len() as u64)
     }
+}
+
+/// Whether an owner is a session: containers and TTL nodes have marks in its place.
+pub fn is_session(owner: i64) -> bool {
+    owner != 0 && owner != CONTAINER_OWNER && owner & TTL_OWNER_MASK != TTL_OWNER_MASK
 }
 
 /// As zkCli writes lists: `world:anyone:cdrwa`.

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::java;
+use super::java::{self, InMemory};
 use super::node::Tree;
+use super::ours::{self, Mapped};
 use crate::console::{Failure, Result};
 use crate::show::Hex;
 
@@ -16,9 +17,15 @@ use crate::show::Hex;
 pub struct Snapshot {
     pub facts: Facts,
     pub sessions: Vec<(i64, i32)>,
-    /// None: so damaged that no node can be found.
-    pub tree: Option<Box<dyn Tree>>,
+    pub opened: Opened,
     pub damages: Vec<Damage>,
+}
+
+pub enum Opened {
+    Ours(Mapped),
+    Java(InMemory),
+    /// So damaged that no node can be found.
+    Nothing,
 }
 
 /// What is known without looking at the nodes.
@@ -66,9 +73,20 @@ impl Snapshot {
         let bytes = std::fs::metadata(path).map_err(Failure::file(path))?.len();
         let mut magic = Vec::new();
         File::open(path).and_then(|file| file.take(8).read_to_end(&mut magic)).map_err(Failure::file(path))?;
-        match java::packing(path, &magic) {
-            Some(packing) => java::open(path, bytes, packing),
+        if let Some(packing) = java::packing(path, &magic) {
+            return java::open(path, bytes, packing);
+        }
+        match ours::claimed(path, bytes)? {
+            Some(zxid) => ours::open(path, bytes, zxid),
             None => Err(Failure::usage(format!("{}: not a snapshot", path.display()))),
+        }
+    }
+
+    pub fn tree(&self) -> Option<&dyn Tree> {
+        match &self.opened {
+            Opened::Ours(tree) => Some(tree),
+            Opened::Java(tree) => Some(tree),
+            Opened::Nothing => None,
         }
     }
 }

@@ -62,10 +62,10 @@ struct Frame {
 
 /// One bit for each number of a tree that was met: damaged links may lead in circles, and to any number.
 #[derive(Default)]
-struct Seen(HashMap<u32, [u64; 64]>);
+pub struct Seen(HashMap<u32, [u64; 64]>);
 
 impl Seen {
-    fn is_first_time(&mut self, number: u32) -> bool {
+    pub fn is_first_time(&mut self, number: u32) -> bool {
         let page = self.0.entry(number / 4096).or_insert([0; 64]);
         let (word, bit) = (&mut page[number as usize % 4096 / 64], 1 << (number % 64));
         let first = *word & bit == 0;

@@ -87,3 +87,40 @@ fn a_directory_without_data_is_a_wrong_path() {
     let refused = rk(&["verify-dir"], directory.path()).unwrap_err().to_string();
     assert!(refused.ends_with("neither ringkeeper-1 nor version-2 is in it"), "{refused}");
 }
+
+#[test]
+fn java_data_that_a_start_would_not_pass_over_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/java/3.8.0-standalone");
+    let inner = directory.path().join("version-2");
+    fs::create_dir(&inner).unwrap();
+    for entry in fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, inner.join(path.file_name().unwrap())).unwrap();
+    }
+    fs::create_dir(directory.path().join(DIRECTORY)).unwrap();
+    let (verdict, all) = rk_json(&["verify-dir"], directory.path());
+    assert_eq!(
+        (verdict, &decision(&all)["notes"]),
+        (Verdict::Fine, &json!(["would import version-2 first"])),
+        "{all:?}"
+    );
+
+    lived_in(directory.path());
+    let (verdict, all) = rk_json(&["verify-dir"], directory.path());
+    assert_eq!(verdict, Verdict::Found);
+    let why = decision(&all)["refuses"].as_str().unwrap();
+    assert!(why.contains("a Java server has written here since its data became ours"), "{why}");
+}
+
+#[test]
+fn a_truncation_that_was_cut_short_is_told_of_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    lived_in(directory.path());
+    let logs = files(directory.path(), "log-");
+    fs::copy(&logs[1], logs[1].with_file_name("log-0000000000000002.cut-000000000000001f")).unwrap();
+    let (verdict, all) = rk_json(&["verify-dir"], directory.path());
+    let note = decision(&all)["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("a truncation was decided and not finished; a start finishes it first ("), "{note}");
+    assert_eq!((verdict, files(directory.path(), "log-").len()), (Verdict::Found, logs.len() + 1));
+}

@@ -89,8 +89,8 @@ impl Server {
         let zxid = Zxid(header.zxid);
         self.store.begin_snapshot(header);
         while let Some(chunk) = self.tree.snapshot_slice(2000) {
-            self.store.snapshot_chunk(chunk);
             self.drain();
+            self.store.snapshot_chunk(chunk);
         }
         self.store.finish_snapshot();
         self.drain();

@@ -190,3 +190,20 @@ fn what_a_java_log_lost_is_seen_by_its_transactions() {
     assert_eq!(changed["followed_by"]["records"], 3);
     assert_eq!(of_kind(&all, "record").len(), 0);
 }
+
+#[test]
+fn a_log_is_chopped_for_good_and_only_when_told() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(lived_in(directory.path()));
+    let (verdict, text) = rk(&["log", "chop", "--to", "0x14"], directory.path()).unwrap();
+    assert_eq!(verdict, Verdict::Fine);
+    assert!(text.starts_with("would give up everything behind 0x14, up to 0x1f; nothing was changed"), "{text}");
+    let last = || of_kind(&rk_json(&["verify-dir"], directory.path()).1, "decision")[0]["last_zxid"].clone();
+    assert_eq!(last(), "0x1f");
+    let refused = rk(&["log", "chop", "--to", "0x77", "--yes"], directory.path()).unwrap_err().to_string();
+    assert_eq!(refused, "the log ends with 0x1f, before 0x77");
+    let (_, text) = rk(&["log", "chop", "--to", "0x14", "--yes"], directory.path()).unwrap();
+    assert_eq!(text, "the last transaction is 0x14 now; what was behind it, up to 0x1f, is given up\n");
+    assert_eq!(last(), "0x14");
+    assert_eq!(rk(&["verify-dir"], directory.path()).unwrap().0, Verdict::Fine);
+}

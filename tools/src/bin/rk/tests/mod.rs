@@ -5,6 +5,7 @@ mod fixture;
 mod java;
 mod logs;
 mod mutations;
+mod snapshots;
 
 use std::cell::RefCell;
 use std::io::{self, Write};
