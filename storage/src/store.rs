@@ -472,6 +472,16 @@ impl Store {
         }
     }
 
+    /// Nothing was appended for a while, a second or so: the log writes down how far it is stable, once.
+    pub fn at_rest(&mut self) {
+        self.log.vouch();
+    }
+
+    /// Nothing more will be appended. `is_idle` is true when all of it is stable and the log says so itself.
+    pub fn end(&mut self) {
+        self.log.end();
+    }
+
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
         self.log.retry();
