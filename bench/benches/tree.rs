@@ -5,7 +5,7 @@
 //! * memory beyond name and data: 120 (node) + 8..17 (index) + 8..16 (allocator's share of the data) = at most 150 bytes;
 //! * create 0.5 to 1 us, of which half are cache misses; lookup of a path of two names 200 to 400 ns at random, listing
 //!   10 to 50 ns a child, set data 0.5 us;
-//! * starting from a snapshot 1 ms, whatever its size; moving it into memory 300 ns a node, in slices of 100 us; a first
+//! * starting from a snapshot 1 ms, whatever its size; moving it into memory 500 ns a node, in slices of 100 us; a first
 //!   lookup 1 us more than a later one;
 //! * no single create slower than a page of nodes and a shard of the index take to grow: 100 us;
 //! * a watch: 28 + 40 + 2 * 8..17 bytes and what of the path exceeds 24 bytes: at most 100.
@@ -117,7 +117,7 @@ fn start(tree: &DataTree, snapshot: MemorySnapshot, count: usize) {
     let mut move_until = |tree: &mut DataTree, slots_left: u32| {
         while tree.is_moving() && tree.unmoved_slots() >= slots_left {
             let began = Instant::now();
-            contradiction = tree.move_some(64 * 1024).and_then(|moved| moved.contradiction);
+            contradiction = tree.move_some(32 * 1024).and_then(|moved| moved.contradiction);
             total += began.elapsed();
             worst = worst.max(began.elapsed());
         }

@@ -130,7 +130,7 @@ fn a_snapshot_that_cannot_keep_up_or_outlives_the_server_is_given_up() {
     assert!(abandoned(&out), "a stop does not wait for a snapshot");
 }
 
-/// Requests of every kind, from a small random number. Three nodes with data are a slice of the move.
+/// Requests of every kind, from a small random number. Two nodes with data are a slice of the move.
 fn request<'a>(path: &'a str, what: u8) -> Request<'a> {
     match what {
         0 | 1 => create(path, &[b'n'; 20_000], PERSISTENT),
