@@ -62,6 +62,9 @@ pub enum Fatal {
     ExecutorLost(usize),
 }
 
+/// A log that has not been written to for so long is at rest.
+const LOG_AT_REST_US: u64 = 1_000_000;
+
 /// The way to one io executor.
 struct Downlink {
     sender: Sender<DownBatch>,
@@ -93,6 +96,8 @@ pub struct Pipeline {
     /// For the log line only.
     snapshot_directory: PathBuf,
     slow_flush_us: u64,
+    /// Records logged, and when a tick first saw as many.
+    logged: (u64, u64),
     /// For the log line only; None: this thread.
     log_thread: Option<&'static str>,
     stall: StallWatch,
@@ -136,9 +141,10 @@ impl Pipeline {
             snapshot_due: Rc::default(),
             snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
-            slow_flush_us: parts.slow_flush_ms * 1000,
+            slow_flush_us: parts.slow_flush_ms.saturating_mul(1000),
             log_thread: parts.log_thread,
             stall: StallWatch::new(Duration::from_millis(parts.slow_flush_ms)),
+            logged: (0, 0),
             fatal: None,
             drained: false,
             changed: Rc::default(),
@@ -315,7 +321,10 @@ impl Pipeline {
         }
     }
 
-    pub fn disk_is_idle(&self) -> bool {
+    /// True when everything is on the disk, and the log says so itself. Only when nothing more will be logged.
+    pub fn end_log(&mut self) -> bool {
+        self.store.end();
+        self.disk_work.raise();
         self.store.is_idle()
     }
 
@@ -347,6 +356,12 @@ impl Pipeline {
 
     pub fn tick(&mut self) {
         self.store.retry();
+        let (records, now_us) = (self.store.stats().records, self.clock.mono_us());
+        if records != self.logged.0 {
+            self.logged = (records, now_us);
+        } else if now_us.saturating_sub(self.logged.1) >= LOG_AT_REST_US {
+            self.store.at_rest();
+        }
         self.disk_work.raise();
         self.turn(Input::Tick);
     }

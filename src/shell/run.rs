@@ -230,7 +230,7 @@ async fn stop_serving(
                 if let Some(fatal) = pipeline.take_fatal() {
                     return Err(ServeError::from(fatal));
                 }
-                if pipeline.is_drained() && pipeline.disk_is_idle() {
+                if pipeline.is_drained() && pipeline.end_log() {
                     return Ok(());
                 }
             }

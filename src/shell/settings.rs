@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringkeeper_storage::{
-    DriverKind, DriverUnavailable, LogError, Opened, RingUnavailable, StorageFacts, StoreConfig, StoreError,
+    DiskFacts, DriverKind, DriverUnavailable, Journal, LogError, LogStrategy, Opened, RingUnavailable, StorageFacts,
+    StoreConfig, StoreError,
 };
 use tracing::{info, warn};
 
@@ -176,35 +177,87 @@ fn listener_settings(config: &Config) -> Result<Option<ListenerSettings>, ServeE
 /// What an operator wants to see first in a log.
 pub fn banner(settings: &Settings, facts: &StorageFacts) {
     info!("ringkeeper {}, {}", env!("CARGO_PKG_VERSION"), settings.plan.describe());
-    for (what, disk) in [("transaction log", &facts.log), ("snapshots", &facts.snapshots)] {
-        let device = if disk.device.is_empty() { "unknown device" } else { &disk.device };
-        info!(
-            "{what}: {} on {device} ({}, mounted at {}), direct IO {}",
-            disk.directory.display(),
-            disk.file_system,
-            disk.mount_point.display(),
-            if disk.direct_io { "on" } else { "off" }
-        );
-    }
+    let (log, store) = (&facts.log, &settings.store);
     info!(
-        "log strategy {}: {} by {}, segments of {} MiB, {} batch(es) in flight",
-        settings.store.strategy.name(),
-        settings.store.strategy.describe(facts.log.direct_io),
+        "transaction log: {} on {}; log strategy {}: {} by {}, {} batch(es) in flight, segments of {} MiB",
+        log.directory.display(),
+        log.describe(),
+        store.strategy.name(),
+        store.strategy.describe(log.direct_io),
         settings.disk_driver.describe(),
-        settings.store.segment_bytes >> 20,
-        settings.store.batches_in_flight
+        store.batches_in_flight,
+        store.segment_bytes >> 20,
     );
-    if facts.log.volatile {
-        warn!(
-            "UNSAFE: the transaction log lies in memory ({}): acknowledged writes are lost with it",
-            facts.log.file_system
-        );
-    } else if facts.log.network {
-        warn!(
-            "the transaction log lies on a network file system ({}): how durable a write is, is up to it",
-            facts.log.file_system
-        );
-    } else if !facts.log.direct_io && settings.store.strategy.wants_direct_io() {
-        warn!("{}: no direct IO here, the log goes through the page cache", facts.log.directory.display());
+    info!("snapshots: {} on {}", facts.snapshots.directory.display(), facts.snapshots.describe());
+    for doubt in doubts(log, store.strategy) {
+        warn!("{doubt}");
+    }
+}
+
+/// What makes an acknowledged write rest on less than it seems, or slow.
+fn doubts(log: &DiskFacts, strategy: LogStrategy) -> Vec<String> {
+    let (directory, file_system) = (log.directory.display(), &log.file_system);
+    let mut doubts = Vec::new();
+    if log.volatile {
+        doubts.push(format!(
+            "UNSAFE: the transaction log lies in memory ({file_system}): acknowledged writes are lost with the machine; set \
+             dataLogDir to a directory on a disk"
+        ));
+        return doubts;
+    }
+    if log.network {
+        doubts.push(format!(
+            "the transaction log lies on a network file system ({file_system}): how durable a write is, is up to another \
+             machine; set dataLogDir to a directory on a disk of this one"
+        ));
+    }
+    if log.flushes_ignored {
+        doubts.push(format!(
+            "UNSAFE: {} is mounted without barriers, so flushes never reach the device: a power cut loses acknowledged writes \
+             unless its cache is backed by a battery; mount it without nobarrier",
+            log.mount_point.display()
+        ));
+    }
+    if let (Some(why), true) = (&log.direct_io_refusal, strategy.wants_direct_io()) {
+        doubts.push(format!(
+            "{directory}: no direct IO ({why}): the log goes through the page cache, where an error may go unnoticed; a file \
+             system like ext4 or xfs on a disk has it"
+        ));
+    }
+    if strategy == LogStrategy::Buffered {
+        doubts.push(format!(
+            "{directory}: log strategy buffered is for comparison: after an error the page cache shows bytes that the disk does not have"
+        ));
+    }
+    if log.copy_on_write || log.journal == Journal::Everything {
+        doubts.push(format!(
+            "{directory}: this {file_system} writes no block in place, so every commit also waits for the file system's own \
+             records; ext4 or xfs is faster here"
+        ));
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_disk_does_not_promise_is_said() {
+        let good = DiskFacts { file_system: "ext4".into(), direct_io: true, ..DiskFacts::default() };
+        let said = |facts: &DiskFacts, strategy| doubts(facts, strategy).join("\n");
+        assert_eq!(said(&good, LogStrategy::Dsync), "");
+        assert!(said(&good, LogStrategy::Buffered).contains("for comparison"));
+        for (facts, word) in [
+            (DiskFacts { volatile: true, ..good.clone() }, "UNSAFE: the transaction log lies in memory (ext4)"),
+            (DiskFacts { network: true, ..good.clone() }, "network file system"),
+            (DiskFacts { flushes_ignored: true, ..good.clone() }, "UNSAFE: "),
+            (DiskFacts { direct_io_refusal: Some("because".into()), ..good.clone() }, "no direct IO (because)"),
+            (DiskFacts { copy_on_write: true, ..good.clone() }, "no block in place"),
+            (DiskFacts { journal: Journal::Everything, ..good.clone() }, "no block in place"),
+        ] {
+            let text = said(&facts, LogStrategy::Dsync);
+            assert!(text.contains(word) && !text.contains('\n'), "{text}");
+        }
     }
 }

@@ -47,7 +47,7 @@ mod store;
 mod zxid;
 
 pub use backend::driver::{DiskDriver, DriverKind, DriverUnavailable};
-pub use backend::facts::{DiskFacts, StorageFacts};
+pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFacts};
 pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};

@@ -6,6 +6,7 @@
 //! came of it, and the caller owns the loop, the thread and the clock.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -134,6 +135,11 @@ impl<D: Disk> Opened<D> {
 
     pub fn report(&self) -> &RecoveryReport {
         &self.found.report
+    }
+
+    /// Where the log is read from, behind the snapshot, and where it ends: segment and byte. None: there is no log.
+    pub fn log_range(&self) -> Option<Range<(SegmentId, u64)>> {
+        Some(self.found.scan.start_place()?..self.found.scan.end_place()?)
     }
 
     pub fn snapshot_header(&self) -> Option<&SnapshotHeader> {
@@ -464,6 +470,16 @@ impl Store {
             }
             Owner::Start => unreachable!("operations of the start are answered at once"),
         }
+    }
+
+    /// Nothing was appended for a while, a second or so: the log writes down how far it is stable, once.
+    pub fn at_rest(&mut self) {
+        self.log.vouch();
+    }
+
+    /// Nothing more will be appended. `is_idle` is true when all of it is stable and the log says so itself.
+    pub fn end(&mut self) {
+        self.log.end();
     }
 
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.

@@ -117,7 +117,7 @@ impl Log {
                         let segment = *segment.unwrap_or_else(|| panic!("{tag}: {error}"));
                         Verdict::Refused { segment, at: *at as usize, last_good: last_good.0 }
                     }
-                    LogError::CutShort { .. } | LogError::Gap { .. } => Verdict::Otherwise,
+                    LogError::CutShort { .. } | LogError::Gap { .. } | LogError::Misfit { .. } => Verdict::Otherwise,
                     other => panic!("{tag}: {other}"),
                 };
                 return (verdict, Some(error.into()));
@@ -250,6 +250,8 @@ fn each_bit_of_a_batch_header_and_some_of_its_records() {
                 let why = reason(error);
                 match bit / 8 {
                     0..8 => assert_eq!(why, Damage::NotABatch, "{tag}"),
+                    // It says that it belongs elsewhere, as a former life's does.
+                    16..32 => assert_eq!(why, Damage::ForeignSegment, "{tag}"),
                     48..52 => assert!(matches!(why, Damage::Length | Damage::Checksum), "{tag}: {why}"),
                     _ => assert_eq!(why, Damage::Checksum, "{tag}"),
                 }
@@ -379,7 +381,8 @@ fn a_segment_twice_or_under_a_strangers_name() {
             let damaged = log.disk.fork();
             damaged.memory.borrow_mut().put(&segment(to), contents(from));
             let (verdict, _) = log.verdict(&damaged, &format!("segment {from} as {to}, too"));
-            assert_eq!(verdict, Verdict::Kept);
+            // The next one may be there and be useless; beyond it, those between were never made.
+            assert_eq!(verdict, if to == 5 { Verdict::Kept } else { Verdict::Otherwise });
             census.count(verdict);
         }
         for name in ["log-0000000000000002.seg.bak", "log-2.seg", "LOG-0000000000000002.SEG", "copy-of-the-log.seg"] {
@@ -409,6 +412,7 @@ fn other_servers() -> [(&'static str, Log); 3] {
 fn assert_refused(log: &Log, damaged: &SharedDisk, tag: &str) {
     let (verdict, error) = log.verdict(damaged, tag);
     assert!(matches!(verdict, Verdict::Refused { .. } | Verdict::Otherwise), "{tag}: {verdict:?} {error:?}");
+    assert!(error.unwrap().to_string().contains("log-000"), "{tag}: names a file");
 }
 
 #[test]
@@ -425,7 +429,6 @@ fn a_segment_of_another_server() {
 
 /// No batch outside of the last segment proves what stood in it; that it is not what it was can be seen all the same.
 #[test]
-#[ignore = "recovery takes what is behind the end for a torn tail: gaps in the numbers, foreign headers and batches that never followed are not refused yet"]
 fn the_last_segment_in_use_missing_doubled_or_of_another_server() {
     let log = Log::written();
     let last = log.batches.last().unwrap().segment;

@@ -26,10 +26,12 @@ fn the_first_lines_tell_version_cores_directory_device_and_how_writes_get_there(
         let log = process.lines_with(&["INFO", "transaction log: ", ours.to_str().unwrap()]);
         let (source, file_system) = mounted_at(&server.data);
         assert_eq!(log.len(), 1, "{}", process.log());
-        assert!(log[0].contains(&format!("({file_system}, ")) && log[0].contains("direct IO o"), "{}", log[0]);
+        assert!(log[0].contains(&format!("({file_system} at /")) && log[0].contains(", direct IO "), "{}", log[0]);
         assert!(file_system == "overlay" || log[0].contains(&format!(" on {source} ")), "{} of {source}", log[0]);
         assert_eq!(process.lines_with(&["INFO", "snapshots: ", ours.to_str().unwrap()]).len(), 1);
-        assert_eq!(process.lines_with(&["INFO", "log strategy: dsync"]).len(), 1);
+        assert!(
+            log[0].contains("; log strategy dsync: O_DIRECT write with RWF_DSYNC by io_uring, 1 batch(es) in flight")
+        );
         assert_eq!(process.lines_with(&["INFO", "binding to port", &server.address.to_string()]).len(), 1);
         assert_eq!(process.lines_with(&["ERROR"]), Vec::<String>::new());
     }

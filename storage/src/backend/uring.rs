@@ -22,13 +22,18 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, Probe, opcode, squeue, types};
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
 use super::blocking::open_flags;
 use super::glommio::Readiness;
 use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId, WriteSync, linked_outcome};
+
+mod setup;
+
+pub use setup::RingUnavailable;
+use setup::{build, check_operations, explain};
 
 const ENTRIES: u32 = 64;
 const REGISTERED_FILES: u32 = 16;
@@ -38,20 +43,6 @@ const ZEROES_BYTES: usize = 256 << 10;
 const RETRIES: u8 = 100;
 /// When the kernel has no memory for a submission and nothing in flight that would end the wait for it.
 const OUT_OF_MEMORY_PAUSE: Duration = Duration::from_millis(1);
-
-impl RingUnavailable {
-    pub(super) fn from_error(error: &io::Error) -> RingUnavailable {
-        explain(error)
-    }
-}
-
-/// Why there is no ring, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("io_uring is not available: {cause}. {cure}")]
-pub struct RingUnavailable {
-    pub cause: String,
-    pub cure: String,
-}
 
 #[derive(Debug)]
 struct OpenFile {
@@ -579,225 +570,5 @@ fn paths_of(action: &Action) -> Vec<CString> {
     }
 }
 
-/// The best ring this kernel makes.
-fn build() -> io::Result<IoUring> {
-    let deferred = IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(ENTRIES);
-    let invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
-    let cooperative = match deferred {
-        Err(error) if invalid(&error) => IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(ENTRIES),
-        other => other,
-    };
-    match cooperative {
-        Err(error) if invalid(&error) => IoUring::builder().build(ENTRIES),
-        other => other,
-    }
-}
-
-fn check_operations(ring: &IoUring) -> Result<(), RingUnavailable> {
-    let wanted = [
-        (opcode::OpenAt::CODE, "openat"),
-        (opcode::Close::CODE, "close"),
-        (opcode::Fallocate::CODE, "fallocate"),
-        (opcode::Read::CODE, "read"),
-        (opcode::Write::CODE, "write"),
-        (opcode::WriteFixed::CODE, "write_fixed"),
-        (opcode::Fsync::CODE, "fsync"),
-        (opcode::RenameAt::CODE, "renameat"),
-        (opcode::UnlinkAt::CODE, "unlinkat"),
-    ];
-    let mut probe = Probe::new();
-    let known = ring.submitter().register_probe(&mut probe).is_ok();
-    match wanted.iter().find(|(code, _)| !known || !probe.is_supported(*code)) {
-        None => Ok(()),
-        Some((_, name)) => Err(RingUnavailable {
-            cause: format!("this kernel's io_uring has no {name}"),
-            cure: "Linux 5.11 is the oldest that will do, 6.1 the oldest that is recommended".to_owned(),
-        }),
-    }
-}
-
-fn explain(error: &io::Error) -> RingUnavailable {
-    let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let (cause, cure) = match (error.raw_os_error(), switch.trim()) {
-        (Some(libc::EPERM), "2") => (
-            "it is switched off for everybody (kernel.io_uring_disabled=2)".to_owned(),
-            "As root: sysctl kernel.io_uring_disabled=0, and the same in /etc/sysctl.d",
-        ),
-        (Some(libc::EPERM), "1") => (
-            "it is switched off for this user (kernel.io_uring_disabled=1)".to_owned(),
-            "As root: put the server's group id into kernel.io_uring_group, or set kernel.io_uring_disabled=0",
-        ),
-        (Some(libc::EPERM | libc::EACCES), _) => (
-            "a security policy forbids it (seccomp; the default of Docker, containerd and Podman)".to_owned(),
-            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
-        ),
-        (Some(libc::ENOSYS), _) => (
-            "the kernel was built without it, or a security policy hides it".to_owned(),
-            "Use Linux 5.11 or newer with CONFIG_IO_URING, or a seccomp profile that allows the io_uring_* calls",
-        ),
-        (Some(libc::ENOMEM), _) => (
-            "the limit on locked memory is too small".to_owned(),
-            "Raise it: LimitMEMLOCK=infinity in the systemd unit, or ulimit -l unlimited",
-        ),
-        (Some(libc::EMFILE | libc::ENFILE), _) => {
-            ("too many open files".to_owned(), "Raise the limit: LimitNOFILE=1048576 in the systemd unit, or ulimit -n")
-        }
-        _ => (error.to_string(), "Look for io_uring in the kernel's and the container's settings"),
-    };
-    RingUnavailable { cause, cure: cure.to_owned() }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::{Access, Ids, Owner};
-
-    struct Bench {
-        ring: Ring,
-        ids: Ids,
-        directory: tempfile::TempDir,
-    }
-
-    impl Bench {
-        fn new() -> Bench {
-            Bench { ring: Ring::new().unwrap(), ids: Ids::default(), directory: tempfile::tempdir().unwrap() }
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.directory.path().join(name)
-        }
-
-        /// All at once; answers in the order of the questions.
-        fn run(&mut self, actions: Vec<Action>) -> Vec<DiskEvent> {
-            let count = actions.len();
-            let mut ops: Vec<_> =
-                actions.into_iter().map(|action| DiskOp { id: self.ids.operation(Owner::Start), action }).collect();
-            self.ring.submit(&mut ops);
-            let mut events = Vec::new();
-            while events.len() < count {
-                self.ring.wait();
-                self.ring.completions(&mut events);
-            }
-            assert_eq!(self.ring.in_flight(), 0);
-            events.sort_by_key(|event| event.id.serial);
-            events
-        }
-
-        fn create(&mut self, name: &str, direct: bool) -> FileId {
-            let (file, path) = (self.ids.file(), self.path(name));
-            let events = self.run(vec![Action::Open { file, path, access: Access::Create, direct }]);
-            assert!(events[0].result.is_ok(), "{events:?}");
-            file
-        }
-    }
-
-    fn buffer(byte: u8, bytes: usize) -> Buffer {
-        let mut buffer = Buffer::with_capacity(bytes);
-        buffer.extend_from_slice(&vec![byte; bytes]);
-        buffer.reused = true;
-        buffer
-    }
-
-    #[test]
-    fn every_operation_does_what_it_says() {
-        let mut bench = Bench::new();
-        let file = bench.create("a", true);
-        let events = bench.run(vec![Action::Allocate { file, offset: 0, bytes: 64 << 10 }]);
-        assert!(events[0].result.is_ok(), "{events:?}");
-        let written = bench.run(vec![
-            Action::Write { file, offset: 0, buffer: buffer(1, 8192), sync: WriteSync::Dsync },
-            Action::Write { file, offset: 8192, buffer: buffer(2, 4096), sync: WriteSync::None },
-            Action::WriteZeroes { file, offset: 12288, bytes: 4096 },
-        ]);
-        let counts: Vec<_> = written.iter().map(|event| event.result.as_ref().unwrap()).collect();
-        assert_eq!(counts, [&8192, &4096, &4096]);
-        let came_back = written[0].buffer.as_ref().unwrap();
-        assert_eq!((came_back.len(), came_back[0]), (8192, 1));
-        assert!(bench.ring.buffer_slots == 0 || came_back.registered.is_some(), "it will be used again");
-        let (from, to, path) = (bench.path("a"), bench.path("b"), bench.directory.path().to_owned());
-        // Two flushes of a directory that is not open yet: both are flushes.
-        let path_too = path.clone();
-        for actions in [
-            vec![Action::Sync { file }, Action::Rename { from, to: to.clone() }],
-            vec![Action::SyncDirectory { path }, Action::SyncDirectory { path: path_too }, Action::Close { file }],
-        ] {
-            let events = bench.run(actions);
-            assert!(events.iter().all(|event| matches!(event.result, Ok(0))), "{events:?}");
-        }
-        let bytes = std::fs::read(&to).unwrap();
-        assert_eq!(bytes.len(), 64 << 10);
-        let runs = [(0..8192, 1), (8192..12288, 2), (12288..64 << 10, 0)];
-        assert!(runs.into_iter().all(|(range, byte)| bytes[range].iter().all(|found| *found == byte)));
-        assert!(bench.run(vec![Action::Unlink { path: to.clone() }])[0].result.is_ok());
-        assert!(!to.exists());
-    }
-
-    #[test]
-    fn failures_come_back_as_what_they_are() {
-        let mut bench = Bench::new();
-        let file = bench.ids.file();
-        let nowhere = bench.path("no/where");
-        let events = bench.run(vec![
-            Action::Open { file, path: nowhere.clone(), access: Access::Write, direct: false },
-            Action::Unlink { path: nowhere.clone() },
-            Action::Rename { from: nowhere.clone(), to: bench.path("b") },
-            Action::SyncDirectory { path: nowhere },
-        ]);
-        for event in events {
-            assert_eq!(event.result.unwrap_err().kind(), io::ErrorKind::NotFound);
-        }
-        let direct = bench.create("direct", true);
-        let write = Action::Write { file: direct, offset: 100, buffer: buffer(1, 4096), sync: WriteSync::Dsync };
-        let event = bench.run(vec![write]).remove(0);
-        assert_eq!(event.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
-        assert_eq!(event.buffer.unwrap().len(), 4096, "the buffer comes back from a failure, too");
-    }
-
-    #[test]
-    fn an_interrupted_close_or_flush_is_not_repeated_and_a_write_is() {
-        let mut bench = Bench::new();
-        let file = bench.create("a", false);
-        let elsewhere = std::fs::File::create(bench.path("b")).unwrap(); // took over the number of the closed one
-        let closed = bench.ids.file();
-        for (action, repeated) in [
-            (Action::Close { file: closed }, false),
-            (Action::Sync { file }, false),
-            (Action::Write { file, offset: 0, buffer: buffer(1, 4096), sync: WriteSync::Dsync }, true),
-        ] {
-            let id = bench.ids.operation(Owner::Start);
-            let pending = Pending { closing: elsewhere.as_raw_fd(), ..Pending::new(id, action) };
-            let index = bench.ring.pending.len();
-            bench.ring.pending.push(Some(pending));
-            bench.ring.in_flight += 1;
-            let mut events = Vec::new();
-            bench.ring.complete(index, Half::Only, -libc::EINTR, &mut events);
-            assert_eq!(bench.ring.in_flight, usize::from(repeated));
-            while bench.ring.in_flight() > 0 {
-                bench.ring.wait();
-                bench.ring.completions(&mut events);
-            }
-            assert_eq!(events[0].result.is_ok(), repeated);
-        }
-        elsewhere.sync_all().unwrap();
-    }
-
-    #[test]
-    fn dropping_the_ring_waits_for_what_is_in_flight() {
-        let mut bench = Bench::new();
-        let file = bench.create("a", false);
-        let write = Action::Write { file, offset: 0, buffer: buffer(9, 1 << 20), sync: WriteSync::Dsync };
-        bench.ring.submit(&mut vec![DiskOp { id: bench.ids.operation(Owner::Start), action: write }]);
-        let Bench { ring, directory, .. } = bench;
-        drop(ring);
-        assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), vec![9; 1 << 20]);
-    }
-
-    #[test]
-    fn no_ring_comes_with_a_cause_and_a_cure() {
-        for (error, cause) in [(libc::ENOMEM, "locked memory"), (libc::ENOSYS, "kernel"), (libc::EMFILE, "open files")]
-        {
-            let text = explain(&io::Error::from_raw_os_error(error)).to_string();
-            assert!(text.starts_with("io_uring is not available: ") && text.contains(cause), "{text}");
-        }
-    }
-}
+mod tests;

@@ -1,18 +1,18 @@
 //! A log segment from front to back.
 //!
-//! `open` -> `start`: header and mark -> `next_piece`, again and again: a whole batch, a stretch of zeroes, or a stretch that is
-//! neither. Behind damage the next batch is looked for block by block, so that a broken length hides nothing. Memory: one
-//! batch, or one window.
+//! `open` -> `start`: header and mark -> `next_piece`, again and again: a whole batch, a damaged one, zeroes, or what is none of
+//! these. Behind damage the next batch is looked for block by block, so that a broken length hides nothing. Memory: one batch,
+//! or one window.
 
 use std::path::{Path, PathBuf};
 
 use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Disk, Ids};
 use crate::error::{Damage, StoreError};
-use crate::log::batch::Batch;
+use crate::log::batch::{Batch, BatchHeader};
 use crate::log::recover::{Scan, read_batch, scan};
 use crate::log::segment::{
-    FIRST_BATCH_AT, HeaderError, MARK_AT, SegmentId, SegmentKind, claimed_segment, decode_header, decode_mark,
+    FIRST_BATCH_AT, HeaderError, MARK_AT, Mark, SegmentId, SegmentKind, claimed_segment, decode_header, decode_mark,
 };
 use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES};
 
@@ -25,8 +25,8 @@ pub struct SegmentStart {
     /// By the file's name; by the header where the name is not a segment's.
     pub id: SegmentId,
     pub header: Result<SegmentKind, HeaderError>,
-    /// Nothing was ever written at or beyond this byte. None: the mark is damaged.
-    pub mark: Option<u64>,
+    /// None: the mark is damaged.
+    pub mark: Option<Mark>,
 }
 
 /// A stretch of a segment.
@@ -41,11 +41,17 @@ pub enum Piece<'a> {
         at: u64,
         bytes: u64,
     },
-    /// Whole blocks, and what is left of one where the file ends.
+    /// Something that says it is a batch of this segment and place, and is not whole.
     Damaged {
         at: u64,
         bytes: u64,
         why: Damage,
+    },
+    /// No batch of this segment: what a former life of the file left, or what damage made of a batch. Only what follows, or what
+    /// a start finds out, tells one from the other.
+    Foreign {
+        at: u64,
+        bytes: u64,
     },
 }
 
@@ -66,7 +72,7 @@ impl<D: Disk> SegmentReader<D> {
         let block = reader.get(&mut disk, 0, BLOCK)?;
         let id = named.or_else(|| claimed_segment(block)).unwrap_or(SegmentId(0));
         let header = decode_header(block, id);
-        let mark = decode_mark(reader.get(&mut disk, MARK_AT, BLOCK)?, id).map(|mark| mark.written_below);
+        let mark = decode_mark(reader.get(&mut disk, MARK_AT, BLOCK)?, id);
         let start = SegmentStart { id, header, mark };
         Ok(SegmentReader { disk, reader, start, at: FIRST_BATCH_AT })
     }
@@ -101,22 +107,45 @@ impl<D: Disk> SegmentReader<D> {
             }
             Err(why) => why,
         };
+        let kind = Kind::of(self.reader.get(&mut self.disk, at, BLOCK)?, id, at);
+        // What a damaged batch says of its length may be wrong: a whole batch inside of it is believed more.
+        let claimed = match kind {
+            Kind::Own => BatchHeader::padded_bytes(self.reader.get(&mut self.disk, at, BLOCK)?).unwrap_or(BLOCK),
+            Kind::Zeroes | Kind::Foreign => BLOCK,
+        };
         while self.at < file_bytes {
             self.at += BLOCK;
             let block = self.reader.get(&mut self.disk, self.at, BLOCK)?;
-            if is_zeroes(block) != (why == Damage::Zeroes) {
-                break;
-            }
-            if why != Damage::Zeroes && read_batch(&mut self.disk, &mut self.reader, id, self.at)?.is_ok() {
-                break;
+            match Kind::of(block, id, self.at) {
+                Kind::Own => break,
+                other if other != kind && self.at >= at.saturating_add(claimed) => break,
+                _ => {}
             }
         }
         self.at = self.at.min(file_bytes);
         let bytes = self.at - at;
-        Ok(Some(match why {
-            Damage::Zeroes => Piece::Zeroes { at, bytes },
-            why => Piece::Damaged { at, bytes, why },
+        Ok(Some(match kind {
+            Kind::Zeroes => Piece::Zeroes { at, bytes },
+            Kind::Own => Piece::Damaged { at, bytes, why },
+            Kind::Foreign => Piece::Foreign { at, bytes },
         }))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Zeroes,
+    Own,
+    Foreign,
+}
+
+impl Kind {
+    fn of(block: &[u8], id: SegmentId, at: u64) -> Kind {
+        match block {
+            _ if block == &ZEROES[..block.len()] => Kind::Zeroes,
+            _ if BatchHeader::claims(block, id, at) => Kind::Own,
+            _ => Kind::Foreign,
+        }
     }
 }
 
@@ -139,8 +168,4 @@ pub fn log_end(mut disk: impl Disk, directory: &Path, begins_after: Zxid) -> Res
     let (last_zxid, place) = (scan.last_zxid(), scan.end_place());
     let Scan { records, cut_bytes, notes, .. } = scan;
     Ok(LogEnd { last_zxid, place, records, cut_bytes, notes })
-}
-
-fn is_zeroes(block: &[u8]) -> bool {
-    block == &ZEROES[..block.len()]
 }

@@ -4,9 +4,11 @@
 //! what it would do asks [`crate::open_on`], which changes nothing. Nothing is decoded twice either: these are the very
 //! functions that a start uses, walked differently.
 
+mod java_log;
 mod log;
 
+pub use java_log::{JavaPiece, read_java_log};
 pub use log::{LogEnd, Piece, SegmentReader, SegmentStart, log_end};
 
 pub use crate::log::batch::{Batch, Durable, Link};
-pub use crate::log::segment::{FIRST_BATCH_AT, HeaderError, SegmentId, SegmentKind, claimed_segment};
+pub use crate::log::segment::{FIRST_BATCH_AT, HeaderError, Mark, SegmentId, SegmentKind, claimed_segment};

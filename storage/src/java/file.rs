@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES, run};
 
 /// Random access to a file's bytes through one window of it.
-pub(super) struct Source<'d, D: Disk> {
+pub(crate) struct Source<'d, D: Disk> {
     disk: &'d mut D,
     ids: &'d mut Ids,
     /// Taken only by `drop`.

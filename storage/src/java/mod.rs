@@ -17,7 +17,7 @@
 pub mod directory;
 pub mod epochs;
 pub mod export;
-mod file;
+pub(crate) mod file;
 pub mod names;
 pub mod snap;
 pub mod snap_write;

@@ -76,49 +76,109 @@ pub(super) fn read<D: Disk>(
     source: &mut Source<'_, D>,
     mut take: impl FnMut(u64, Zxid, &[u8]) -> Result<(), JavaError>,
 ) -> Result<End, Stop> {
-    let header = source.get(0, HEADER_BYTES)?;
-    if (header.len() as u64) < HEADER_BYTES {
-        return Ok(End::Torn { at: 0, why: "the file's header is cut short" });
-    }
-    if header[..4] != MAGIC {
-        return damaged(0, "not a transaction log (no ZKLG at its beginning)");
+    match check_header(source)? {
+        Header::Whole => {}
+        Header::CutShort => return Ok(End::Torn { at: 0, why: "the file's header is cut short" }),
+        Header::Foreign => return damaged(0, NO_LOG),
     }
     let mut at = HEADER_BYTES;
     loop {
-        let prefix = source.get(at, PREFIX_BYTES)?;
-        if (prefix.len() as u64) < PREFIX_BYTES {
-            let is_blank = prefix.iter().all(|byte| *byte == 0);
-            return Ok(if is_blank { End::Clean } else { End::Torn { at, why: "a record is cut short" } });
+        match record_at(source, at)? {
+            Found::Record { zxid, entry } => {
+                take(at, zxid, entry).map_err(Stop::Taker)?;
+                at += record_bytes(entry);
+            }
+            Found::None { why } => {
+                let Behind { record, blank } = look_behind(source, at)?;
+                return match record {
+                    Some(_) => damaged(at, "no readable record here, but whole records behind it"),
+                    None if blank => Ok(End::Clean),
+                    None => Ok(End::Torn { at, why }),
+                };
+            }
+            Found::Damaged { why } => return damaged(at, why),
         }
-        let checksum = i64::from_be_bytes(prefix[..8].try_into().expect("8 bytes"));
-        let length = i32::from_be_bytes(prefix[8..].try_into().expect("4 bytes"));
-        let Ok(length) = u64::try_from(length) else { return damaged(at, "a record of negative length") };
-        if length == 0 {
-            return end_of_records(source, at, "zeroes where a record should be");
-        }
-        if at + PREFIX_BYTES + length + 1 > source.file_bytes() {
-            return end_of_records(source, at, "a record is cut short");
-        }
-        let record = source.get(at + PREFIX_BYTES, length + 1)?;
-        let (entry, end) = record.split_at(length as usize);
-        if end != [END] {
-            return end_of_records(source, at, "a record has no end byte");
-        }
-        if i64::from(simd_adler32::adler32(&entry)) != checksum {
-            return damaged(at, "CRC check failed");
-        }
-        if length < ENTRY_BYTES_MIN {
-            return damaged(at, "a record too short for a transaction");
-        }
-        take(at, zxid_of(entry), entry).map_err(Stop::Taker)?;
-        at += PREFIX_BYTES + length + 1;
     }
 }
 
-/// No record at `at`. Is there one behind it?
-fn end_of_records<D: Disk>(source: &mut Source<'_, D>, at: u64, why: &'static str) -> Result<End, Stop> {
+pub(crate) const NO_LOG: &str = "not a transaction log (no ZKLG at its beginning)";
+
+pub(crate) enum Header {
+    Whole,
+    CutShort,
+    Foreign,
+}
+
+pub(crate) fn check_header<D: Disk>(source: &mut Source<'_, D>) -> Result<Header, StoreError> {
+    let header = source.get(0, HEADER_BYTES)?;
+    Ok(match header.get(..4) {
+        _ if (header.len() as u64) < HEADER_BYTES => Header::CutShort,
+        Some(magic) if magic == MAGIC => Header::Whole,
+        _ => Header::Foreign,
+    })
+}
+
+/// What is at a place where a record may begin.
+pub(crate) enum Found<'a> {
+    Record {
+        zxid: Zxid,
+        entry: &'a [u8],
+    },
+    /// Nothing, or the beginning of a record.
+    None {
+        why: &'static str,
+    },
+    /// A record that is not what it was.
+    Damaged {
+        why: &'static str,
+    },
+}
+
+/// All that a record takes in its file.
+pub(crate) fn record_bytes(entry: &[u8]) -> u64 {
+    PREFIX_BYTES + entry.len() as u64 + 1
+}
+
+pub(crate) fn record_at<'a, D: Disk>(source: &'a mut Source<'_, D>, at: u64) -> Result<Found<'a>, StoreError> {
+    let prefix = source.get(at, PREFIX_BYTES)?;
+    if (prefix.len() as u64) < PREFIX_BYTES {
+        return Ok(Found::None { why: "a record is cut short" });
+    }
+    let checksum = i64::from_be_bytes(prefix[..8].try_into().expect("8 bytes"));
+    let length = i32::from_be_bytes(prefix[8..].try_into().expect("4 bytes"));
+    let Ok(length) = u64::try_from(length) else {
+        return Ok(Found::Damaged { why: "a record of negative length" });
+    };
+    if length == 0 {
+        return Ok(Found::None { why: "zeroes where a record should be" });
+    }
+    if at + PREFIX_BYTES + length + 1 > source.file_bytes() {
+        return Ok(Found::None { why: "a record is cut short" });
+    }
+    let record = source.get(at + PREFIX_BYTES, length + 1)?;
+    let (entry, end) = record.split_at(length as usize);
+    Ok(if end != [END] {
+        Found::None { why: "a record has no end byte" }
+    } else if i64::from(simd_adler32::adler32(&entry)) != checksum {
+        Found::Damaged { why: "CRC check failed" }
+    } else if length < ENTRY_BYTES_MIN {
+        Found::Damaged { why: "a record too short for a transaction" }
+    } else {
+        Found::Record { zxid: zxid_of(entry), entry }
+    })
+}
+
+/// What is behind a place that has no record.
+pub(crate) struct Behind {
+    /// The next place with a whole one.
+    pub record: Option<u64>,
+    /// Neither there nor behind it is anything but zeroes.
+    pub blank: bool,
+}
+
+pub(crate) fn look_behind<D: Disk>(source: &mut Source<'_, D>, at: u64) -> Result<Behind, StoreError> {
     const STEP_BYTES: u64 = 1 << 16;
-    let mut found_any = false;
+    let mut blank = true;
     let mut from = at;
     while from < source.file_bytes() {
         let bytes = source.get(from, STEP_BYTES)?;
@@ -127,16 +187,16 @@ fn end_of_records<D: Disk>(source: &mut Source<'_, D>, at: u64, why: &'static st
             from += count;
             continue;
         }
-        found_any = true;
+        blank = false;
         // A record begins with the four zero bytes of its checksum's upper half, anywhere.
         for place in from..from + count {
             if place > at && is_whole_record(source, place)? {
-                return damaged(at, "no readable record here, but whole records behind it");
+                return Ok(Behind { record: Some(place), blank });
             }
         }
         from += count;
     }
-    Ok(if found_any { End::Torn { at, why } } else { End::Clean })
+    Ok(Behind { record: None, blank })
 }
 
 fn is_whole_record<D: Disk>(source: &mut Source<'_, D>, at: u64) -> Result<bool, StoreError> {

@@ -42,6 +42,8 @@ pub struct LogStart {
     pub at: u64,
     /// Below this the segment's mark lets batches go; 0 when the mark has to be written anew.
     pub mark: u64,
+    /// What the mark vouches for.
+    pub vouched: Durable,
     pub link: Link,
     pub ready: Vec<Empty>,
     /// Every segment that holds batches, `current` last.
@@ -92,8 +94,13 @@ pub struct LogWriter {
 
     current: Segment,
     at: u64,
-    /// The mark of the current segment is being raised.
+    /// The mark of the current segment is being written.
     marking: bool,
+    /// What it vouches for once it is.
+    vouched: Durable,
+    /// The mark is to vouch for all that is proven: the log is at rest, or about to end.
+    vouch_wanted: bool,
+    ending: bool,
     ready: VecDeque<Segment>,
     preparer: Preparer,
     /// The disk refused the next segment; wait for `retry`.
@@ -174,6 +181,9 @@ impl LogWriter {
             current: closed(current),
             at: start.at,
             marking: false,
+            vouched: start.vouched,
+            vouch_wanted: false,
+            ending: false,
             ready: start.ready.into_iter().map(closed).collect(),
             prepare_refused: false,
             short_of_space: false,
@@ -262,6 +272,24 @@ impl LogWriter {
         self.delete_one(ids, ops);
     }
 
+    /// Nothing was appended for a while: a good moment to write down how far the log is stable, so that damage to its very
+    /// last batches is never taken for a write that was cut off. Costs one small write, and only if there is news.
+    pub fn vouch(&mut self) {
+        self.vouch_wanted = true;
+    }
+
+    /// Nothing more will be appended. The log is idle when it has vouched for everything.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// All that was appended is proven and the mark does not say so.
+    fn has_more_to_vouch_for(&self) -> bool {
+        self.proven.sequence == self.sealed.sequence
+            && self.proven.sequence > self.vouched.sequence
+            && self.pending.is_empty()
+    }
+
     /// Tries again what the disk refused.
     pub fn retry(&mut self) {
         self.prepare_refused = false;
@@ -336,6 +364,7 @@ impl LogWriter {
         let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
         let files_at_rest = files_at_rest && !self.preparer.is_waiting() && self.deleting.is_none();
         let prepared = !self.preparer.is_busy() && self.next_to_delete().is_none();
+        let prepared = prepared && !(self.ending && self.has_more_to_vouch_for());
         self.flights.is_empty() && files_at_rest && (self.failed || (self.pending.is_empty() && prepared))
     }
 
@@ -415,6 +444,7 @@ impl LogWriter {
         self.spans.push_back(Span::new(next.id, next.capacity, self.sealed));
         self.rolls += 1;
         self.roll_wanted = false;
+        self.vouched = Durable::default();
         if std::mem::take(&mut self.waiting) {
             self.rolls_that_waited += 1;
             self.spares_wanted = SPARE_SEGMENTS_MAX;
@@ -422,18 +452,20 @@ impl LogWriter {
         true
     }
 
-    /// Raises the mark long before a batch needs it, so that none has to wait.
+    /// Raises the mark long before a batch needs it, so that none has to wait; writes it as it is to vouch for more.
     fn keep_mark_ahead(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
         let Segment { id: segment, capacity, mark, handle: Handle::Open(file) } = self.current else { return };
         let next_end = self.at + self.pending.front().map_or(0, OpenBatch::padded_bytes);
-        if self.marking || mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2 {
+        let far_enough = mark >= capacity || next_end > capacity || mark >= next_end + self.mark_bytes / 2;
+        let vouches = (std::mem::take(&mut self.vouch_wanted) || self.ending) && self.has_more_to_vouch_for();
+        if self.marking || (far_enough && !vouches) {
             return;
         }
-        let raised = capacity.min(next_end + self.mark_bytes);
+        let raised = if far_enough { mark } else { capacity.min(next_end + self.mark_bytes) };
         let id = ids.operation(Owner::LogWrite);
-        self.marking = true;
+        (self.marking, self.vouched) = (true, self.proven);
         let buffer = encode_mark(segment, Mark { written_below: raised, durable: self.proven });
-        let sync = self.flights.send(id, file, segment, buffer.len() as u64, Load::Mark { raised });
+        let sync = self.flights.send_beside(id, file, segment, buffer.len() as u64, Load::Mark { raised });
         ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, sync } });
     }
 
@@ -597,7 +629,10 @@ impl LogWriter {
         let id = segment.id;
         match event.result {
             Ok(_) => segment.handle = Handle::Open(file),
-            Err(source) if id == current => self.poison(id, "open", source, out),
+            Err(source) if id == current => {
+                segment.handle = Handle::Refused;
+                self.poison(id, "open", source, out);
+            }
             Err(error) => {
                 segment.handle = Handle::Refused;
                 let file = id.file_name();

@@ -122,6 +122,8 @@ pub struct Flight<T> {
     pub segment: SegmentId,
     pub bytes: u64,
     state: State,
+    /// Nobody waits for it: what was sent after it does not have to be taken after it.
+    beside: bool,
     /// Of the write and of the flush that covered it, as the disk's clock saw them.
     pub elapsed_us: u32,
     pub load: T,
@@ -157,8 +159,17 @@ impl<T> Flights<T> {
 
     /// How the write has to be sent.
     pub fn send(&mut self, id: OpId, file: FileId, segment: SegmentId, bytes: u64, load: T) -> WriteSync {
+        self.push(id, file, segment, bytes, load, false)
+    }
+
+    /// The same for a write that is in nobody's way.
+    pub fn send_beside(&mut self, id: OpId, file: FileId, segment: SegmentId, bytes: u64, load: T) -> WriteSync {
+        self.push(id, file, segment, bytes, load, true)
+    }
+
+    fn push(&mut self, id: OpId, file: FileId, segment: SegmentId, bytes: u64, load: T, beside: bool) -> WriteSync {
         assert!(!self.failed, "nothing is written after a failure");
-        self.flights.push_back(Flight { id, file, segment, bytes, state: State::Writing, elapsed_us: 0, load });
+        self.flights.push_back(Flight { id, file, segment, bytes, state: State::Writing, beside, elapsed_us: 0, load });
         self.strategy.write_sync()
     }
 
@@ -217,9 +228,17 @@ impl<T> Flights<T> {
         Ok(())
     }
 
-    /// The oldest, once it and all before it are what the strategy calls stable.
+    /// The oldest, once it and all before it are what the strategy calls stable; what goes beside the others at any time.
     pub fn take_stable(&mut self) -> Option<Flight<T>> {
-        self.flights.pop_front_if(|oldest| oldest.state == State::Stable && !self.failed)
+        if self.failed {
+            return None;
+        }
+        let in_order = self.flights.iter().position(|flight| !flight.beside);
+        let stable = |(index, flight): (usize, &Flight<T>)| {
+            flight.state == State::Stable && (flight.beside || Some(index) == in_order)
+        };
+        let index = self.flights.iter().enumerate().position(stable)?;
+        self.flights.remove(index)
     }
 
     pub fn loads(&self) -> impl Iterator<Item = &T> {

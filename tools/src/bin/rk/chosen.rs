@@ -1,5 +1,7 @@
-//! A disk that holds just the files a command was given, under the names that recovery looks for: so that recovery can be
-//! asked about one file of a log, or about a copy that is called otherwise. It only reads.
+//! Disks for looking: they read, and refuse everything else.
+//!
+//! [`Looking`] is the machine's own. [`ChosenFiles`] holds just the files a command was given, under the names that recovery
+//! looks for: so that recovery can be asked about one file of a log, or about a copy that is called otherwise.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,17 +12,41 @@ use ringkeeper_storage::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId};
 
 use crate::files::LogFile;
 
+#[derive(Debug, Default)]
+pub struct Looking(BlockingDisk);
+
+impl Disk for Looking {
+    fn run(&mut self, op: DiskOp) -> DiskEvent {
+        match op.action {
+            Action::Open { access: Access::Read, .. } | Action::Close { .. } => self.0.run(op),
+            _ => {
+                let refused = format!("{}, where there is only looking", op.action.name());
+                let buffer = if let Action::Write { buffer, .. } = op.action { Some(buffer) } else { None };
+                DiskEvent { id: op.id, result: Err(io::Error::other(refused)), buffer, elapsed_us: 0 }
+            }
+        }
+    }
+
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        self.0.list(directory)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(file, offset, bytes)
+    }
+}
+
 #[derive(Debug)]
 pub struct ChosenFiles {
-    disk: BlockingDisk,
+    disk: Looking,
     directory: PathBuf,
     files: BTreeMap<String, (PathBuf, u64)>,
 }
 
 impl ChosenFiles {
-    pub fn segments(files: &[LogFile]) -> ChosenFiles {
-        let named = files.iter().map(|file| (file.segment_name(), (file.path.clone(), file.bytes)));
-        ChosenFiles { disk: BlockingDisk::default(), directory: PathBuf::from("chosen"), files: named.collect() }
+    pub fn new<'a>(files: impl IntoIterator<Item = &'a LogFile>) -> ChosenFiles {
+        let named = files.into_iter().map(|file| (file.proper_name(), (file.path.clone(), file.bytes)));
+        ChosenFiles { disk: Looking::default(), directory: PathBuf::from("chosen"), files: named.collect() }
     }
 
     /// The directory that the files seem to lie in.
@@ -30,19 +56,14 @@ impl ChosenFiles {
 }
 
 impl Disk for ChosenFiles {
-    fn run(&mut self, op: DiskOp) -> DiskEvent {
-        let DiskOp { id, action } = op;
-        let action = match action {
-            Action::Open { file, path, access: Access::Read, direct } => {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                let known = name.and_then(|name| self.files.get(&name));
-                let path = known.map_or(path, |(path, _)| path.clone());
-                Action::Open { file, path, access: Access::Read, direct }
+    fn run(&mut self, mut op: DiskOp) -> DiskEvent {
+        if let Action::Open { path, .. } = &mut op.action {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if let Some((real, _)) = self.files.get(&*name).cloned() {
+                *path = real;
             }
-            Action::Close { file } => Action::Close { file },
-            other => unreachable!("{} while only looking", other.name()),
-        };
-        self.disk.run(DiskOp { id, action })
+        }
+        self.disk.run(op)
     }
 
     fn list(&mut self, _: &Path) -> io::Result<Vec<(String, u64)>> {

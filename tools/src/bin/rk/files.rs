@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ringkeeper_storage::DIRECTORY;
 use ringkeeper_storage::inspect::{SegmentId, claimed_segment};
+use ringkeeper_storage::java::names::{self, Name};
+use ringkeeper_storage::java::{self, txn_log};
+use ringkeeper_storage::{DIRECTORY, Zxid};
 
 use crate::console::{Failure, Result};
 
@@ -17,22 +19,31 @@ pub struct LogFile {
     pub kind: LogKind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogKind {
     /// A segment of ours.
     Segment,
+    /// A file of a Java server.
+    Java,
 }
 
 impl LogFile {
     /// The name that a start would look for: a copy may be called otherwise.
-    pub fn segment_name(&self) -> String {
+    pub fn proper_name(&self) -> String {
         let name = self.name();
-        match SegmentId::parse(&name) {
-            Some(_) => name,
-            None => {
-                first_bytes(&self.path).ok().and_then(|bytes| claimed_segment(&bytes)).map_or(name, |id| id.file_name())
+        let proper = match self.kind {
+            LogKind::Segment if SegmentId::parse(&name).is_some() => None,
+            LogKind::Java if is_java_log(&name) => None,
+            LogKind::Segment => {
+                first_bytes(&self.path).ok().and_then(|bytes| claimed_segment(&bytes)).map(SegmentId::file_name)
             }
-        }
+            // Its first record's zxid follows checksum, length, session and cxid.
+            LogKind::Java => first_bytes(&self.path).ok().and_then(|bytes| {
+                let zxid = bytes.get(40..48)?.try_into().ok()?;
+                Some(names::log(Zxid(u64::from_be_bytes(zxid))))
+            }),
+        };
+        proper.unwrap_or(name)
     }
 
     pub fn name(&self) -> String {
@@ -48,25 +59,56 @@ pub fn logs(path: &Path) -> Result<Vec<LogFile>> {
         let kind = kind.ok_or_else(|| Failure::usage(format!("{}: not a transaction log", path.display())))?;
         return Ok(vec![LogFile { path: path.to_owned(), bytes: metadata.len(), kind }]);
     }
-    let mut found = Vec::new();
-    for directory in [path.to_owned(), path.join(DIRECTORY)] {
-        for (name, path, bytes) in plain_files(&directory)? {
-            if SegmentId::parse(&name).is_some() {
-                found.push(LogFile { path, bytes, kind: LogKind::Segment });
-            }
-        }
-    }
+    let found = logs_in(path)?;
     if found.is_empty() {
         return Err(Failure::usage(format!("{}: no transaction log in this directory", path.display())));
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
+/// The log files in a directory and in those that servers have inside of it.
+pub fn logs_in(path: &Path) -> Result<Vec<LogFile>> {
+    let mut found = Vec::new();
+    for directory in [path.to_owned(), path.join(DIRECTORY), path.join(java::DIRECTORY)] {
+        for (name, path, bytes) in plain_files(&directory)? {
+            if let Some(kind) = named_log(&name) {
+                found.push(LogFile { path, bytes, kind });
+            }
+        }
+    }
+    found.sort_by_cached_key(|file| (file.kind, order(&file.name()), file.path.clone()));
+    Ok(found)
+}
+
+/// Java's names are not padded.
+fn order(name: &str) -> u64 {
+    match names::parse(name) {
+        Some(Name::Log(zxid)) => zxid.0,
+        _ => SegmentId::parse(name).map_or(0, |id| id.0),
+    }
+}
+
+fn named_log(name: &str) -> Option<LogKind> {
+    match SegmentId::parse(name) {
+        Some(_) => Some(LogKind::Segment),
+        None => is_java_log(name).then_some(LogKind::Java),
+    }
+}
+
+fn is_java_log(name: &str) -> bool {
+    matches!(names::parse(name), Some(Name::Log(_)))
+}
+
+/// By what is in it; by its name where its beginning is gone.
 fn log_kind(path: &Path) -> Result<Option<LogKind>> {
     let bytes = first_bytes(path)?;
-    let named = path.file_name().is_some_and(|name| SegmentId::parse(&name.to_string_lossy()).is_some());
-    Ok((named || claimed_segment(&bytes).is_some()).then_some(LogKind::Segment))
+    if claimed_segment(&bytes).is_some() {
+        return Ok(Some(LogKind::Segment));
+    }
+    if bytes.starts_with(&txn_log::MAGIC) {
+        return Ok(Some(LogKind::Java));
+    }
+    Ok(path.file_name().and_then(|name| named_log(&name.to_string_lossy())))
 }
 
 fn first_bytes(path: &Path) -> Result<Vec<u8>> {

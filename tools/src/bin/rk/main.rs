@@ -11,8 +11,10 @@ mod import;
 mod log;
 mod progress;
 mod show;
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod verify_dir;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,11 @@ enum Command {
     Import(import::Arguments),
     /// Writes a directory that a Java server starts on
     Export(export::Arguments),
+    /// Snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    /// A whole data directory: every file, and what a start would do
+    VerifyDir(verify_dir::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,5 +73,7 @@ fn run(command: Command, console: &mut Console) -> console::Result<Verdict> {
         Command::Log(command) => log::run(command, console),
         Command::Import(arguments) => import::run(&arguments, console),
         Command::Export(arguments) => export::run(&arguments, console),
+        Command::Snapshot(command) => snapshot::run(command, console),
+        Command::VerifyDir(arguments) => verify_dir::run(&arguments, console),
     }
 }

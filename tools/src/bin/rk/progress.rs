@@ -20,6 +20,11 @@ pub fn of_export() -> ProgressBar {
     bar(0, "{spinner} {msg} {wide_bar} {human_pos}/{human_len} {elapsed}")
 }
 
+/// For work whose end is not known.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    ProgressBar::new_spinner().with_message(what)
+}
+
 fn bar(length: u64, template: &str) -> ProgressBar {
     // `ProgressBar` draws to stderr and hides itself where that is no terminal.
     let style = ProgressStyle::with_template(template).expect("a template of ours");

@@ -7,7 +7,7 @@ use clap::Args;
 use ringkeeper_storage::Zxid;
 use serde::Serialize;
 
-use super::read::{self, BatchItem, Item};
+use super::read::{self, BatchItem, GapKind, Item};
 use super::record::Record;
 use crate::console::{Console, Result, Verdict};
 use crate::files;
@@ -89,7 +89,12 @@ fn say(item: Item<'_>, sequence: &mut Option<u64>, arguments: &Arguments, consol
         Item::Gap(gap) => {
             let damaged = gap.damage.is_some();
             if damaged || !terse {
-                console.say(&Said { item: if damaged { "damage" } else { "zeroes" }, it: gap })?;
+                let item = match gap.kind {
+                    GapKind::Zeroes => "zeroes",
+                    GapKind::Foreign => "foreign",
+                    GapKind::Damage => "damage",
+                };
+                console.say(&Said { item, it: gap })?;
             }
             Ok(damaged)
         }

@@ -1,11 +1,12 @@
 //! `rk log`: what is in transaction logs.
 
+pub mod decide;
 mod dump;
 mod heavy;
 mod read;
-mod record;
+pub mod record;
 mod stats;
-mod verify;
+pub mod verify;
 
 use clap::Subcommand;
 

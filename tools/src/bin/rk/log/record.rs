@@ -93,8 +93,8 @@ impl fmt::Display for Record {
         }
         write!(f, "zxid {} {}", self.zxid, self.kind)?;
         match (&self.decoded, &self.path) {
-            (Some(decoded), _) => write!(f, " {decoded}")?,
-            (None, Some(path)) => write!(f, " {path}")?,
+            (Some(decoded), _) if decoded.is_empty() => {}
+            (Some(said), _) | (None, Some(said)) => write!(f, " {said}")?,
             (None, None) => {}
         }
         write!(f, " ({} bytes)", self.bytes)?;

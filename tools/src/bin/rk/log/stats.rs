@@ -65,7 +65,7 @@ struct Stats {
 
 impl Default for Stats {
     fn default() -> Stats {
-        let histogram = || Histogram::new(3).expect("three digits are few enough");
+        let histogram = || Histogram::new_with_bounds(1, 1 << 32, 3).expect("bounds that make sense");
         Stats {
             files: 0,
             file_bytes: 0,

@@ -7,15 +7,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringkeeper_storage::inspect::{self, Link};
-use ringkeeper_storage::{StoreError, Zxid};
+use ringkeeper_storage::Zxid;
+use ringkeeper_storage::inspect::Link;
 use serde::Serialize;
 
-use super::read::{self, BatchItem, Gap, Item};
+use super::decide::decide;
+use super::read::{self, BatchItem, Gap, GapKind, Item};
 use super::record::Record;
-use crate::chosen::ChosenFiles;
 use crate::console::{Console, Result, Verdict};
-use crate::files::{self, LogFile};
+use crate::files::{self, LogFile, LogKind};
 use crate::show::Hex;
 
 #[derive(Args)]
@@ -26,13 +26,33 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let files = files::logs(&arguments.path)?;
-    let mut check = Check::default();
-    for file in &files {
-        check.file(file, console)?;
+    let checked = check(&files, console)?;
+    let mut verdict = Verdict::found_if(checked.damages > 0);
+    for kind in [LogKind::Segment, LogKind::Java] {
+        let files: Vec<_> = files.iter().filter(|file| file.kind == kind).collect();
+        if !files.is_empty() {
+            let decision = decide(kind, &files, checked.begins_after)?;
+            verdict = verdict.or(Verdict::found_if(!decision.takes_all()));
+            console.say(&decision)?;
+        }
     }
-    let decision = decide(&files, check.begins_after.unwrap_or(Zxid::ZERO))?;
-    console.say(&decision)?;
-    Ok(Verdict::found_if(check.damages > 0 || decision.verdict != Outcome::EndsHere))
+    Ok(verdict)
+}
+
+/// Says what is wrong in these files, and sums up each.
+pub fn check(files: &[LogFile], console: &mut Console) -> Result<Checked> {
+    let mut check = Check { console, file: String::new(), link: None, last: None, checked: Checked::default() };
+    for file in files {
+        check.file(file)?;
+    }
+    Ok(check.checked)
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub damages: u64,
+    /// The last transaction before the first of our log.
+    pub begins_after: Zxid,
 }
 
 /// One thing that is not as it should be.
@@ -44,14 +64,16 @@ struct Damage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
     why: String,
-    /// Whole batches behind it, up to the next damage.
+    /// What is whole behind it, up to the next damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     followed_by: Option<Run>,
 }
 
+/// Whole records in a row.
 #[derive(Clone, Copy, Default, Serialize)]
 struct Run {
-    batches: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batches: Option<u64>,
     records: u64,
     /// Of the first and the last transaction.
     zxids: Option<(Hex, Hex)>,
@@ -67,158 +89,136 @@ struct FileSummary<'a> {
     damages: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    EndsHere,
-    TornTail,
-    Refuses,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "item", rename = "start")]
-struct Decision {
-    verdict: Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_good_zxid: Option<Hex>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<u64>,
-    records: u64,
-    cut_bytes: u64,
-    why: Vec<String>,
-}
-
-#[derive(Default)]
-struct Check {
+struct Check<'a> {
+    console: &'a mut Console,
+    /// The one being read.
+    file: String,
     /// What the next batch has to follow.
     link: Option<Link>,
-    begins_after: Option<Zxid>,
-    damages: u64,
+    /// Of a Java log.
+    last: Option<Zxid>,
+    checked: Checked,
 }
 
-/// Damage whose followers are still being counted.
+/// A stretch whose followers are still being counted.
 struct Pending {
     gap: Gap,
     followed_by: Run,
 }
 
-impl Check {
-    fn file(&mut self, file: &LogFile, console: &mut Console) -> Result<()> {
-        let (name, before) = (file.name(), self.damages);
+impl Check<'_> {
+    fn file(&mut self, file: &LogFile) -> Result<()> {
+        self.file = file.name();
+        let before = self.checked.damages;
         let (mut whole, mut pending, mut format) = (Run::default(), None, "");
         read::read(file, &mut |item| {
             match item {
                 Item::File(item) => {
                     format = item.format;
-                    self.begins_after = self.begins_after.or(item.base.map(|link| link.zxid));
-                    self.link = item.base.or(self.link);
+                    if let Some(base) = item.base {
+                        self.begins_after(base.zxid);
+                        self.link = Some(base);
+                    }
                     for why in item.damage {
-                        self.damage(&name, 0, None, why, None, console)?;
+                        self.damage(0, None, why, None)?;
                     }
                 }
-                Item::Batch(batch) => self.batch(&name, &batch, &mut whole, &mut pending, console)?,
+                Item::Batch(batch) => {
+                    self.batch(&batch, pending.is_some())?;
+                    let zxids = (batch.first_zxid, batch.last_zxid);
+                    for run in counting(&mut whole, &mut pending) {
+                        run.count(1, u64::from(batch.records), zxids);
+                    }
+                }
                 Item::Record { at, zxid, payload } => {
                     if let Some(why) = Record::decode(at, None, zxid, payload, false).damage {
-                        self.damage(&name, at, None, format!("zxid {zxid}: {why}"), None, console)?;
+                        self.damage(at, None, format!("zxid {zxid}: {why}"), None)?;
+                    }
+                    if file.kind == LogKind::Java {
+                        self.java_record(at, zxid, pending.is_some())?;
+                        for run in counting(&mut whole, &mut pending) {
+                            run.count(0, 1, (zxid.into(), zxid.into()));
+                        }
                     }
                 }
                 Item::Gap(gap) => {
-                    self.flush(&name, pending.take(), console)?;
-                    pending = Some(Pending { gap, followed_by: Run::default() });
+                    let before = pending.replace(Pending { gap, followed_by: Run::default() });
+                    self.flush(before)?;
                 }
             }
             Ok(())
         })?;
-        self.flush(&name, pending, console)?;
-        console.say(&FileSummary { file: &name, format, run: whole, damages: self.damages - before })
+        self.flush(pending)?;
+        let damages = self.checked.damages - before;
+        self.console.say(&FileSummary { file: &self.file, format, run: whole, damages })
     }
 
-    fn batch(
-        &mut self,
-        file: &str,
-        batch: &BatchItem,
-        whole: &mut Run,
-        pending: &mut Option<Pending>,
-        console: &mut Console,
-    ) -> Result<()> {
-        self.begins_after.get_or_insert(batch.before.zxid);
-        let expected = self.link.replace(batch.after);
-        if let Some(Pending { followed_by, .. }) = pending {
-            followed_by.count(batch);
-        } else if let Some(expected) = expected.filter(|expected| *expected != batch.before) {
+    fn begins_after(&mut self, zxid: Zxid) {
+        if self.link.is_none() {
+            self.checked.begins_after = zxid;
+        }
+    }
+
+    /// Behind a hole nothing can follow what was before it: the hole was told already.
+    fn batch(&mut self, batch: &BatchItem, behind_a_hole: bool) -> Result<()> {
+        self.begins_after(batch.before.zxid);
+        let expected = self.link.replace(batch.after).filter(|expected| *expected != batch.before);
+        if let Some(expected) = expected.filter(|_| !behind_a_hole) {
             let why = format!(
                 "batch {} (from zxid {}) does not follow batch {} (to zxid {})",
                 batch.sequence, batch.first_zxid, expected.sequence, expected.zxid
             );
-            self.damage(file, batch.at, None, why, None, console)?;
+            self.damage(batch.at, None, why, None)?;
         }
-        if let Some(why) = &batch.damage {
-            self.damage(file, batch.at, Some(batch.padded_bytes), why.clone(), None, console)?;
+        match &batch.damage {
+            Some(why) => self.damage(batch.at, Some(batch.padded_bytes), why.clone(), None),
+            None => Ok(()),
         }
-        whole.count(batch);
-        Ok(())
     }
 
-    /// Zeroes and what is left of a recycled file's former life are damage only where batches follow.
-    fn flush(&mut self, file: &str, pending: Option<Pending>, console: &mut Console) -> Result<()> {
-        let Some(Pending { gap: Gap { at, bytes, damage, .. }, followed_by }) = pending else { return Ok(()) };
-        let why = match damage {
-            Some(why) => why,
-            None if followed_by.batches > 0 => "zeroes where batches were".to_owned(),
-            None => return Ok(()),
+    fn java_record(&mut self, at: u64, zxid: Zxid, behind_a_hole: bool) -> Result<()> {
+        let Some(last) = self.last.replace(zxid).filter(|_| !behind_a_hole) else { return Ok(()) };
+        let begins_an_epoch = zxid.epoch() > last.epoch() && zxid.counter() == 1;
+        let why = if zxid <= last {
+            format!("transaction {zxid} comes again, behind {last}")
+        } else if zxid.0 != last.0.saturating_add(1) && !begins_an_epoch {
+            format!("transaction {zxid} follows {last}: what is between them is missing")
+        } else {
+            return Ok(());
         };
-        self.damage(file, at, Some(bytes), why, Some(followed_by), console)
+        self.damage(at, None, why, None)
     }
 
-    fn damage(
-        &mut self,
-        file: &str,
-        at: u64,
-        bytes: Option<u64>,
-        why: String,
-        followed_by: Option<Run>,
-        console: &mut Console,
-    ) -> Result<()> {
-        self.damages += 1;
-        console.say(&Damage { file, at, bytes, why, followed_by })
+    /// Zeroes, and what is left of a recycled file's former life, are damage only where batches follow.
+    fn flush(&mut self, pending: Option<Pending>) -> Result<()> {
+        let Some(Pending { gap: Gap { at, bytes, kind, damage }, followed_by }) = pending else { return Ok(()) };
+        let why = match (damage, kind) {
+            (Some(why), _) => why,
+            (None, _) if followed_by.records == 0 => return Ok(()),
+            (None, GapKind::Zeroes) => "zeroes where batches were".to_owned(),
+            (None, _) => "no batches where batches were".to_owned(),
+        };
+        self.damage(at, Some(bytes), why, Some(followed_by))
     }
+
+    fn damage(&mut self, at: u64, bytes: Option<u64>, why: String, followed_by: Option<Run>) -> Result<()> {
+        self.checked.damages += 1;
+        self.console.say(&Damage { file: &self.file, at, bytes, why, followed_by })
+    }
+}
+
+/// What a record counts for: its file, and the damage before it.
+fn counting<'a>(whole: &'a mut Run, pending: &'a mut Option<Pending>) -> impl Iterator<Item = &'a mut Run> {
+    std::iter::once(whole).chain(pending.as_mut().map(|pending| &mut pending.followed_by))
 }
 
 impl Run {
-    fn count(&mut self, batch: &BatchItem) {
-        let (first, _) = self.zxids.unwrap_or((batch.first_zxid, batch.last_zxid));
-        self.zxids = Some((first, batch.last_zxid));
-        self.batches += 1;
-        self.records += u64::from(batch.records);
-    }
-}
-
-/// What a start would do with these files and no snapshot.
-fn decide(files: &[LogFile], begins_after: Zxid) -> Result<Decision> {
-    let disk = ChosenFiles::segments(files);
-    let directory = disk.directory().to_owned();
-    match inspect::log_end(disk, &directory, begins_after) {
-        Ok(end) => Ok(Decision {
-            verdict: if end.cut_bytes > 0 { Outcome::TornTail } else { Outcome::EndsHere },
-            last_good_zxid: Some(end.last_zxid.into()),
-            file: end.place.map(|(segment, _)| segment.file_name()),
-            at: end.place.map(|(_, at)| at),
-            records: end.records,
-            cut_bytes: end.cut_bytes,
-            why: end.notes,
-        }),
-        Err(error @ (StoreError::Log(_) | StoreError::Snapshot(_))) => Ok(Decision {
-            verdict: Outcome::Refuses,
-            last_good_zxid: error.last_good().map(Hex::from),
-            file: None,
-            at: None,
-            records: 0,
-            cut_bytes: 0,
-            why: vec![error.to_string()],
-        }),
-        Err(error) => Err(error.into()),
+    fn count(&mut self, batches: u64, records: u64, (first, last): (Hex, Hex)) {
+        if batches > 0 {
+            *self.batches.get_or_insert(0) += batches;
+        }
+        self.records += records;
+        self.zxids = Some((self.zxids.map_or(first, |(first, _)| first), last));
     }
 }
 
@@ -230,7 +230,6 @@ impl fmt::Display for Damage<'_> {
             write!(f, " ({bytes} bytes)")?;
         }
         match followed_by {
-            Some(Run { batches: 0, .. }) => write!(f, "; no batch follows in this file"),
             Some(run) => write!(f, "; behind it: {run}"),
             None => Ok(()),
         }
@@ -240,10 +239,11 @@ impl fmt::Display for Damage<'_> {
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Run { batches, records, zxids } = self;
-        match zxids {
-            None => write!(f, "no batches"),
-            Some((first, last)) => write!(f, "{batches} batches with {records} records, zxid {first} to {last}"),
+        let Some((first, last)) = zxids else { return write!(f, "no records") };
+        if let Some(batches) = batches {
+            write!(f, "{batches} batches, ")?;
         }
+        write!(f, "{records} records, zxid {first} to {last}")
     }
 }
 
@@ -253,22 +253,6 @@ impl fmt::Display for FileSummary<'_> {
         match damages {
             0 => write!(f, "{file}: sound: {run}"),
             _ => write!(f, "{file}: {damages} damages; whole: {run}"),
-        }
-    }
-}
-
-impl fmt::Display for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(zxid) = self.last_good_zxid {
-            write!(f, "last good transaction: {zxid}")?;
-        }
-        if let (Some(file), Some(at)) = (&self.file, self.at) {
-            write!(f, " (the log ends at {file} byte {at}, {} records)", self.records)?;
-        }
-        match self.verdict {
-            Outcome::EndsHere => write!(f, "\na start would take all of it"),
-            Outcome::TornTail => write!(f, "\na start would cut {} bytes: {}", self.cut_bytes, self.why.join("; ")),
-            Outcome::Refuses => write!(f, "\na start would refuse: {}", self.why.join("; ")),
         }
     }
 }

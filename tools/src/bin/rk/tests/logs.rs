@@ -1,6 +1,9 @@
 //! `rk log`.
 
+use std::path::{Path, PathBuf};
+
 use ringkeeper_storage::DIRECTORY;
+use serde_json::{Value, json};
 
 use super::fixture::{damage, files, lived_in};
 use super::{of_kind, rk, rk_json};
@@ -55,8 +58,8 @@ fn a_whole_log_verifies() {
     let (verdict, all) = rk_json(&["log", "verify"], directory.path());
     assert_eq!(verdict, Verdict::Fine, "{all:?}");
     assert!(of_kind(&all, "damage").is_empty());
-    let start = of_kind(&all, "start")[0];
-    assert_eq!((start["verdict"].as_str(), start["last_good_zxid"].as_str()), (Some("ends_here"), Some("0x1f")));
+    let start = of_kind(&all, "decision")[0];
+    assert_eq!((start["outcome"].as_str(), start["last_good_zxid"].as_str()), (Some("ends_here"), Some("0x1f")));
     assert_eq!(start["records"], 31);
 }
 
@@ -77,10 +80,10 @@ fn a_hole_in_the_middle_is_shown_with_what_follows_and_would_be_refused() {
     assert_eq!(damages[0]["at"], at);
     assert_eq!(damages[0]["why"], "checksum mismatch");
     let behind = &damages[0]["followed_by"];
-    assert!(behind["batches"].as_u64().unwrap() > 3, "{behind}");
+    assert_eq!(behind["batches"], 3, "up to the end of this file");
     assert_eq!(behind["zxids"][0], "0x10", "what follows {last}");
-    let start = of_kind(&all, "start")[0];
-    assert_eq!((start["verdict"].as_str(), start["last_good_zxid"].as_str()), (Some("refuses"), Some("0xe")));
+    let start = of_kind(&all, "decision")[0];
+    assert_eq!((start["outcome"].as_str(), start["last_good_zxid"].as_str()), (Some("refuses"), Some("0xe")));
 
     let (verdict, dumped) = rk_json(&["log", "dump"], directory.path());
     assert_eq!(verdict, Verdict::Found);
@@ -96,12 +99,12 @@ fn a_torn_tail_is_told_from_a_loss() {
     assert!(last_file >= 2, "the fixture fills several segments");
     let at = of_kind(&before, "batch").last().unwrap()["at"].as_u64().unwrap() as usize;
     let (_, whole) = rk_json(&["log", "verify"], directory.path());
-    let last = of_kind(&whole, "start")[0]["file"].as_str().unwrap().to_owned();
+    let last = of_kind(&whole, "decision")[0]["file"].as_str().unwrap().to_owned();
     damage(&directory.path().join(DIRECTORY).join(last), |bytes| bytes[at + 60] ^= 1);
     let (verdict, all) = rk_json(&["log", "verify"], directory.path());
     assert_eq!(verdict, Verdict::Found);
-    let start = of_kind(&all, "start")[0];
-    assert_eq!((start["verdict"].as_str(), start["cut_bytes"].as_u64()), (Some("torn_tail"), Some(4096)), "{start}");
+    let start = of_kind(&all, "decision")[0];
+    assert_eq!(start["outcome"], "torn_tail", "{start}");
     assert_eq!(start["last_good_zxid"], "0x1e");
 }
 
@@ -138,4 +141,52 @@ fn stats_count_what_is_there() {
     assert!(stats["record_size"]["p50"].as_u64().unwrap() > 100);
     let (_, text) = rk(&["log", "stats", "--depth", "1"], directory.path()).unwrap();
     assert!(text.lines().any(|line| line.ends_with("  /app")), "{text}");
+}
+
+/// Files that a Java server wrote.
+fn java(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/java").join(name)
+}
+
+#[test]
+fn logs_of_java_servers_have_the_same_columns() {
+    let (verdict, all) = rk_json(&["log", "dump", "--decode"], &java("3.9.3-member/log.100000064"));
+    assert_eq!(verdict, Verdict::Fine);
+    assert_eq!(of_kind(&all, "file")[0]["format"], "java");
+    let last = of_kind(&all, "record").pop().unwrap().clone();
+    assert_eq!(last["at"], 649);
+    assert_eq!(last["time"], "2026-11-21T09:09:39.468Z");
+    assert_eq!((last["type"].as_str(), last["path"].as_str()), (Some("setData"), Some("/plain")));
+    assert_eq!(last["decoded"], r#"/plain "before-trunc" version 9"#);
+    assert_eq!((last["zxid"].as_str(), last["digest"].as_str()), (Some("0x10000006c"), Some("0x148a3a47f7")));
+    let (verdict, all) = rk_json(&["log", "stats"], &java("3.9.3-member"));
+    assert_eq!((verdict, &all[0]["records"], &all[0]["batches"]), (Verdict::Fine, &json!(108), &Value::Null));
+}
+
+#[test]
+fn what_a_java_log_lost_is_seen_by_its_transactions() {
+    let (verdict, all) = rk_json(&["log", "verify"], &java("3.9.3-member"));
+    let decision = of_kind(&all, "decision")[0];
+    assert_eq!(verdict, Verdict::Fine, "{all:?}");
+    assert_eq!((&decision["by"], &decision["last_good_zxid"]), (&json!("import"), &json!("0x10000006c")));
+
+    let directory = tempfile::tempdir().unwrap();
+    for log in ["log.100000001", "log.10000004e", "log.100000064"] {
+        std::fs::copy(java("3.9.3-member").join(log), directory.path().join(log)).unwrap();
+    }
+    let (verdict, all) = rk_json(&["log", "verify"], directory.path());
+    assert_eq!(verdict, Verdict::Found);
+    let gap = of_kind(&all, "damage")[0];
+    assert_eq!(gap["file"], "log.10000004e");
+    assert_eq!(gap["why"], "transaction 0x10000004e follows 0x100000025: what is between them is missing");
+    assert_eq!(of_kind(&all, "decision")[0]["outcome"], "refuses");
+    assert_eq!(of_kind(&all, "decision")[0]["last_good_zxid"], "0x100000025");
+
+    // A record whose content was changed, in the middle of a file.
+    damage(&directory.path().join("log.100000064"), |bytes| bytes[420] ^= 1);
+    let (_, all) = rk_json(&["log", "verify"], &directory.path().join("log.100000064"));
+    let changed = of_kind(&all, "damage")[0];
+    assert_eq!((&changed["at"], &changed["why"]), (&json!(416), &json!("CRC check failed")));
+    assert_eq!(changed["followed_by"]["records"], 3);
+    assert_eq!(of_kind(&all, "record").len(), 0);
 }

@@ -1,5 +1,6 @@
 //! The commands as an operator gives them, on directories that a store wrote and tests damaged.
 
+mod directories;
 mod fixture;
 mod java;
 mod logs;

@@ -1,0 +1,246 @@
+//! `rk verify-dir`: a whole data directory, ours and Java's: every file checked, and what a start would make of them together.
+//!
+//! Nothing is changed and no lock is taken; a server that holds the directory is named, because then the end of its log is
+//! moving while it is looked at.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ringkeeper::java::{self, LoadOptions};
+use ringkeeper_storage::backend::lock;
+use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaError};
+use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, open_on};
+use serde::Serialize;
+
+use crate::chosen::Looking;
+use crate::console::{Console, Failure, Result, Verdict};
+use crate::files::{self, LogKind};
+use crate::log::verify;
+use crate::progress;
+use crate::show::Hex;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The server's dataDir
+    pub data_dir: PathBuf,
+    /// The server's dataLogDir, where it is another one
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
+    let data_dir = data_dir_of(&arguments.data_dir);
+    let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), data_dir_of);
+    if !data_dir.is_dir() {
+        return Err(Failure::usage(format!("{}: no such directory", data_dir.display())));
+    }
+    let mut verdict = Verdict::Fine;
+    let (ours, javas) = (has(&data_dir, &log_dir, DIRECTORY), has(&data_dir, &log_dir, JAVA_DIRECTORY));
+    if !ours && !javas {
+        let data_dir = data_dir.display();
+        return Err(Failure::usage(format!("{data_dir}: neither {DIRECTORY} nor {JAVA_DIRECTORY} is in it")));
+    }
+    if ours {
+        let holder = lock::holder(&data_dir.join(DIRECTORY)).map_err(Failure::file(&data_dir))?;
+        console.say(&Place { directory: data_dir.join(DIRECTORY), held_by: holder })?;
+        verdict = verdict.or(check_files(&log_dir, LogKind::Segment, console)?);
+        verdict = verdict.or(start(&data_dir, &log_dir, console)?);
+    }
+    if javas {
+        console.say(&Place { directory: data_dir.join(JAVA_DIRECTORY), held_by: None })?;
+        verdict = verdict.or(check_files(&log_dir, LogKind::Java, console)?);
+        verdict = verdict.or(import(&data_dir, &log_dir, console)?);
+    }
+    Ok(verdict)
+}
+
+/// `dataDir` itself, when the directory inside of it was named.
+fn data_dir_of(path: &Path) -> PathBuf {
+    let inner = path.ends_with(DIRECTORY) || path.ends_with(JAVA_DIRECTORY);
+    let parent = path.parent().filter(|parent| inner && !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) => parent.to_owned(),
+        None if inner => PathBuf::from("."),
+        None => path.to_owned(),
+    }
+}
+
+fn has(data_dir: &Path, log_dir: &Path, inner: &str) -> bool {
+    data_dir.join(inner).is_dir() || log_dir.join(inner).is_dir()
+}
+
+fn check_files(log_dir: &Path, kind: LogKind, console: &mut Console) -> Result<Verdict> {
+    let logs = files::logs_in(log_dir)?.into_iter().filter(|file| file.kind == kind).collect::<Vec<_>>();
+    let checked = verify::check(&logs, console)?;
+    Ok(Verdict::found_if(checked.damages > 0))
+}
+
+/// What a start would do with our files: the start's own recovery, which changes nothing before it is told to.
+fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdict> {
+    let opened = match open_on(Looking::default(), StoreConfig::new(data_dir, log_dir)) {
+        Ok(opened) => opened,
+        Err(error @ StoreError::Io { .. }) => return Err(error.into()),
+        Err(error) => return refuse("start", error.to_string(), console),
+    };
+    let report = opened.report();
+    let snapshot = opened.snapshot_header().map(|header| SnapshotChoice {
+        zxid: Hex(header.zxid),
+        nodes: Some(header.node_count),
+        sessions: Some(header.sessions.len() as u64),
+    });
+    let log = opened.log_range().map(|range| LogChoice {
+        records: report.records,
+        from: Some(Spot { file: range.start.0.file_name(), at: range.start.1 }),
+        to: Some(Spot { file: range.end.0.file_name(), at: range.end.1 }),
+    });
+    let decision = Decision {
+        by: "start",
+        refuses: None,
+        snapshot,
+        log,
+        last_zxid: Some(report.last_zxid.into()),
+        cut_bytes: report.cut_bytes,
+        notes: report.notes.clone(),
+    };
+    console.say(&decision)?;
+    Ok(Verdict::found_if(report.cut_bytes > 0 || !report.notes.is_empty()))
+}
+
+/// What an import would do with Java's: it is read as the import reads it, into memory.
+fn import(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdict> {
+    let bar = progress::spinner("reading as an import would");
+    let loaded = JavaDirectory::open(Looking::default(), data_dir, log_dir).map_err(java::LoadError::Java);
+    let loaded =
+        loaded.and_then(|mut directory| java::load(&mut directory, &LoadOptions::default(), &mut |_| bar.tick()));
+    bar.finish_and_clear();
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(java::LoadError::Java(JavaError::Store(error @ StoreError::Io { .. }))) => return Err(error.into()),
+        Err(error) => return refuse("import", error.to_string(), console),
+    };
+    let mut notes = loaded.report.notes;
+    match loaded.report.digest_verified_at {
+        Some(zxid) => notes.push(format!("the digest of transaction {zxid} agrees with the tree")),
+        None => notes.push("no digest to compare the tree with".to_owned()),
+    }
+    let mismatches = &loaded.report.mismatches;
+    if let (Some(first), Some(last)) = (mismatches.first(), mismatches.last()) {
+        notes.push(format!("{} transactions have another digest, {first} to {last}", mismatches.len()));
+    }
+    let decision = Decision {
+        by: "import",
+        refuses: None,
+        snapshot: Some(SnapshotChoice { zxid: loaded.report.snapshot.into(), nodes: None, sessions: None }),
+        log: Some(LogChoice { records: loaded.report.records, from: None, to: None }),
+        last_zxid: Some(loaded.report.last.into()),
+        cut_bytes: 0,
+        notes,
+    };
+    console.say(&decision)?;
+    Ok(Verdict::found_if(!mismatches.is_empty()))
+}
+
+fn refuse(by: &'static str, why: String, console: &mut Console) -> Result<Verdict> {
+    let (snapshot, log, last_zxid) = (None, None, None);
+    console.say(&Decision { by, refuses: Some(why), snapshot, log, last_zxid, cut_bytes: 0, notes: Vec::new() })?;
+    Ok(Verdict::Found)
+}
+
+#[derive(Serialize)]
+#[serde(tag = "item", rename = "directory")]
+struct Place {
+    directory: PathBuf,
+    /// The pid of the server that runs on it.
+    held_by: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "item", rename = "decision")]
+struct Decision {
+    by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refuses: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<SnapshotChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_zxid: Option<Hex>,
+    cut_bytes: u64,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SnapshotChoice {
+    zxid: Hex,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct LogChoice {
+    /// Behind the snapshot.
+    records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Spot>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Spot>,
+}
+
+#[derive(Serialize)]
+struct Spot {
+    file: String,
+    at: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.directory.display())?;
+        match &self.held_by {
+            Some(pid) => {
+                write!(f, " a server runs on it (pid {pid}): the end of its log is moving while it is looked at")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} byte {}", self.file, self.at)
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Decision { by, refuses, snapshot, log, last_zxid, cut_bytes, notes } = self;
+        if let Some(why) = refuses {
+            return write!(f, "{by}: would refuse: {why}");
+        }
+        match snapshot {
+            Some(SnapshotChoice { zxid, nodes, sessions }) => {
+                write!(f, "{by}: would take snapshot {zxid}")?;
+                if let (Some(nodes), Some(sessions)) = (nodes, sessions) {
+                    write!(f, " ({nodes} nodes, {sessions} sessions)")?;
+                }
+            }
+            None => write!(f, "{by}: would begin without a snapshot")?,
+        }
+        if let Some(LogChoice { records, from, to }) = log {
+            write!(f, " and {records} transactions behind it")?;
+            if let (Some(from), Some(to)) = (from, to) {
+                write!(f, " (reading from {from} to {to})")?;
+            }
+        }
+        if let Some(zxid) = last_zxid {
+            write!(f, "; the last is {zxid}")?;
+        }
+        if *cut_bytes > 0 {
+            write!(f, "\n{by}: would cut {cut_bytes} bytes")?;
+        }
+        notes.iter().try_for_each(|note| write!(f, "\n{by}: {note}"))
+    }
+}
