@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::chunk;
 use super::image::{SnapshotChunk, SnapshotHeader};
-use super::index::{ChildKeys, Key, PIECE_BYTES, Run, RunPlace, seal};
+use super::index::{ChildKeys, Key, PIECE_BYTES, Piece, Run, RunPlace};
 use super::manifest::{Manifest, encode_end};
 use super::source::OwnedSlot;
 use crate::Zxid;
@@ -40,7 +40,7 @@ enum Outgoing {
     /// Larger: copied out piece by piece.
     Long { bytes: Buffer, taken: usize },
     /// Sealed when its time has come.
-    RunPiece { run: RunPlace, nth: usize, piece: Buffer },
+    RunPiece { run: RunPlace, piece: Piece },
 }
 
 impl Body {
@@ -141,10 +141,7 @@ impl Body {
         let (at, outgoing) = self.outgoing.pop_front()?;
         Some(match outgoing {
             Outgoing::Piece(piece) => (at, piece),
-            Outgoing::RunPiece { run, nth, mut piece } => {
-                seal(&mut piece, nth, &run, zxid);
-                (at, piece)
-            }
+            Outgoing::RunPiece { run, piece } => (at, piece.seal(&run, zxid)),
             Outgoing::Long { bytes, taken } => {
                 let mut piece = self.spare.pop().unwrap_or_else(|| Buffer::with_capacity(PIECE_BYTES));
                 let to = (taken + PIECE_BYTES).min(bytes.len());
@@ -215,10 +212,10 @@ impl Body {
     fn push_run(&mut self, run: Run) -> RunPlace {
         let number = (self.manifest.children.len() + self.manifest.extras.len()) as u32;
         let (place, pieces) = run.close(number, self.end);
-        for (nth, piece) in pieces.into_iter().enumerate() {
+        for piece in pieces {
             let at = self.end;
-            self.end += piece.len() as u64;
-            self.outgoing.push_back((at, Outgoing::RunPiece { run: place.clone(), nth, piece }));
+            self.end += piece.bytes() as u64;
+            self.outgoing.push_back((at, Outgoing::RunPiece { run: place.clone(), piece }));
         }
         place
     }
@@ -227,7 +224,8 @@ impl Body {
     #[cfg(test)]
     fn buffer_bytes(&self) -> usize {
         let outgoing = self.outgoing.iter().map(|(_, outgoing)| match outgoing {
-            Outgoing::Piece(piece) | Outgoing::RunPiece { piece, .. } => piece.capacity(),
+            Outgoing::Piece(piece) => piece.capacity(),
+            Outgoing::RunPiece { piece, .. } => piece.capacity(),
             Outgoing::Long { bytes, .. } => bytes.capacity(),
         });
         let runs = [&self.children, &self.extras].into_iter().flatten().map(Run::buffer_bytes);

@@ -115,10 +115,25 @@ impl RunPlace {
     }
 }
 
-/// A run that is being filled: its pieces as they will be written.
+/// Some buckets of a run, as they will be written in one go. What goes into their headers is kept beside them until then:
+/// an entry that goes in touches one line of the run's many.
+#[derive(Debug)]
+pub struct Piece {
+    first_bucket: u32,
+    buffer: Buffer,
+    fills: Vec<Fill>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Fill {
+    count: u16,
+    overflowed: bool,
+}
+
+/// A run that is being filled.
 #[derive(Debug)]
 pub struct Run {
-    pieces: Vec<Buffer>,
+    pieces: Vec<Piece>,
     buckets: u32,
     entries: u32,
     entries_max: u32,
@@ -131,10 +146,11 @@ impl Run {
         let buckets = u64::from(entries_max).div_ceil(BUCKET_ENTRIES_USED) as usize;
         let mut pieces = Vec::new();
         for first in (0..buckets).step_by(PIECE_BUCKETS) {
-            let mut piece = spare.pop().unwrap_or_else(|| Buffer::with_capacity(PIECE_BYTES));
-            piece.clear();
-            piece.resize((buckets - first).min(PIECE_BUCKETS) * BLOCK_BYTES);
-            pieces.push(piece);
+            let mut buffer = spare.pop().unwrap_or_else(|| Buffer::with_capacity(PIECE_BYTES));
+            let fills = vec![Fill::default(); (buckets - first).min(PIECE_BUCKETS)];
+            buffer.clear();
+            buffer.resize(fills.len() * BLOCK_BYTES);
+            pieces.push(Piece { first_bucket: first as u32, buffer, fills });
         }
         Run { pieces, buckets: buckets as u32, entries: 0, entries_max }
     }
@@ -150,7 +166,7 @@ impl Run {
 
     #[cfg(test)]
     pub fn buffer_bytes(&self) -> usize {
-        self.pieces.iter().map(Buffer::capacity).sum()
+        self.pieces.iter().map(Piece::capacity).sum()
     }
 
     /// # Panics
@@ -160,41 +176,57 @@ impl Run {
         self.entries += 1;
         let mut at = key.bucket(self.buckets);
         loop {
-            let bucket = bucket_mut(&mut self.pieces[at as usize / PIECE_BUCKETS], at as usize % PIECE_BUCKETS);
-            let count = usize::from(bucket.count.get());
-            if count < BUCKET_ENTRIES {
+            let piece = &mut self.pieces[at as usize / PIECE_BUCKETS];
+            let nth = at as usize % PIECE_BUCKETS;
+            let fill = &mut piece.fills[nth];
+            if usize::from(fill.count) < BUCKET_ENTRIES {
+                fill.count += 1;
+                let entries = &mut bucket_mut(&mut piece.buffer, nth).entries;
                 let mut place = key.place();
-                while bucket.entries[place].value.get() != 0 {
+                while entries[place].value.get() != 0 {
                     place = (place + 1) % BUCKET_ENTRIES;
                 }
-                bucket.entries[place] = Entry { tag: key.tag.into(), value: (value + 1).into() };
-                bucket.count = U16::new(count as u16 + 1);
+                entries[place] = Entry { tag: key.tag.into(), value: (value + 1).into() };
                 return;
             }
             // There is room somewhere: a run has more of it than entries.
-            bucket.overflowed = U16::new(1);
+            fill.overflowed = true;
             at = (at + 1) % self.buckets;
         }
     }
 
-    /// Where it will lie, and what is to be written there, each piece to be sealed first.
-    pub fn close(self, number: u32, at: u64) -> (RunPlace, Vec<Buffer>) {
+    /// Where it will lie, and what is to be written there, one after the other.
+    pub fn close(self, number: u32, at: u64) -> (RunPlace, Vec<Piece>) {
         (RunPlace { at, number, buckets: self.buckets, entries: self.entries }, self.pieces)
     }
 }
 
-fn bucket_mut(piece: &mut Buffer, nth: usize) -> &mut Bucket {
-    Bucket::mut_from_bytes(&mut piece[nth * BLOCK_BYTES..(nth + 1) * BLOCK_BYTES]).expect("a block")
+impl Piece {
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Headers and checksums for its buckets: then it can be written.
+    pub fn seal(mut self, run: &RunPlace, zxid: Zxid) -> Buffer {
+        for (nth, fill) in self.fills.iter().enumerate() {
+            let bucket = bucket_mut(&mut self.buffer, nth);
+            bucket.run = run.number.into();
+            bucket.bucket = (self.first_bucket + nth as u32).into();
+            bucket.count = fill.count.into();
+            bucket.overflowed = u16::from(fill.overflowed).into();
+            bucket.checksum = bucket.expected_checksum(zxid).into();
+        }
+        self.buffer
+    }
 }
 
-/// Numbers and checksums for the buckets of the run's piece at this place.
-pub fn seal(piece: &mut Buffer, nth_piece: usize, run: &RunPlace, zxid: Zxid) {
-    for nth in 0..piece.len() / BLOCK_BYTES {
-        let bucket = bucket_mut(piece, nth);
-        bucket.run = run.number.into();
-        bucket.bucket = ((nth_piece * PIECE_BUCKETS + nth) as u32).into();
-        bucket.checksum = bucket.expected_checksum(zxid).into();
-    }
+fn bucket_mut(buckets: &mut Buffer, nth: usize) -> &mut Bucket {
+    Bucket::mut_from_bytes(&mut buckets[nth * BLOCK_BYTES..(nth + 1) * BLOCK_BYTES]).expect("a block")
 }
 
 impl Bucket {
@@ -276,9 +308,8 @@ mod tests {
         assert!(run.is_full());
         let (place, pieces) = run.close(5, 8192);
         let mut bytes = Vec::new();
-        for (nth, mut piece) in pieces.into_iter().enumerate() {
-            seal(&mut piece, nth, &place, Zxid(7));
-            bytes.extend_from_slice(&piece);
+        for piece in pieces {
+            bytes.extend_from_slice(&piece.seal(&place, Zxid(7)));
         }
         assert_eq!(bytes.len() as u64, place.bytes());
         (place, bytes)
@@ -368,9 +399,10 @@ mod tests {
         let mut spare = Vec::new();
         let mut run = Run::new(10, &mut spare);
         (0..10).for_each(|slot| run.insert(Key::of_slot(slot), slot));
-        let (_, mut pieces) = run.close(0, 0);
-        assert_eq!(pieces.len(), 1);
-        let again = Run::new(10, &mut pieces);
-        assert!(pieces.is_empty() && again.room() == 10 && again.pieces[0].iter().all(|byte| *byte == 0));
+        let (place, pieces) = run.close(0, 0);
+        let mut spare: Vec<_> = pieces.into_iter().map(|piece| piece.seal(&place, Zxid(7))).collect();
+        assert_eq!(spare.len(), 1);
+        let again = Run::new(10, &mut spare);
+        assert!(spare.is_empty() && again.room() == 10 && again.pieces[0].buffer.iter().all(|byte| *byte == 0));
     }
 }
