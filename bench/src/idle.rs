@@ -127,6 +127,7 @@ mod tests {
             label: String::new(),
             root: "/idle".into(),
             keep: false,
+            disk: None,
         }
     }
 

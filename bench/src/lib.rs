@@ -1,12 +1,17 @@
 //! Load generators and comparisons for servers of the ZooKeeper protocol: any such server, over TCP, from one thread.
 //!
 //!   arguments (main.rs) -> scenario.rs -> load.rs | storm.rs | idle.rs | watch.rs -> report.rs
-//!                                     versus.rs: starts two servers and runs scenarios on them in alternation
+//!
+//!   server.rs: a server that a run starts        versus.rs: two of them, the same scenarios in alternation
+//!   contestants.rs: ringkeeper, and Java         fsync.rs:  one for each log strategy, in alternation
+//!   prepared.rs: trees to start on               start.rs:  from exec to the first answer
+//!   snapshot_watch.rs: when one is written       snapshot_tail.rs: what it does to the writes beside it
 //!
 //!   wire.rs      the few frames a generator needs        session.rs   opening and closing many sessions at once
 //!   net.rs       epoll, and one non-blocking connection  client.rs    a plain blocking client that prepares and cleans up
 //!   workload.rs  what each session asks, and whether the answer is right
 //!   floor.rs     a server of made-up replies: what nothing can beat on this machine
+//!   big_tree.rs  znodes by the million         device.rs    the disk: what it is, and what it was asked to do
 //!   usage.rs     whose CPU was used, from /proc          report.rs    figures, a line for people, a line of JSON
 //!
 //! Holds always: every reply is checked against the request it answers, and the first wrong one ends the run, because a
@@ -16,7 +21,9 @@
 pub mod big_tree;
 pub mod client;
 pub mod contestants;
+pub mod device;
 pub mod floor;
+pub mod fsync;
 pub mod idle;
 pub mod load;
 pub mod net;
@@ -25,6 +32,7 @@ pub mod report;
 pub mod scenario;
 pub mod server;
 pub mod session;
+pub mod snapshot_tail;
 pub mod snapshot_watch;
 pub mod start;
 pub mod storm;
@@ -84,4 +92,6 @@ pub struct Target {
     pub root: String,
     /// Leave the znodes behind.
     pub keep: bool,
+    /// The disk that the server writes to, when what it is asked to do is of interest.
+    pub disk: Option<device::Device>,
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::client::Client;
+use crate::device::Counters;
 use crate::net::{Inbox, Poller, Received};
 use crate::report::{Counted, Latency, Report, latency_histogram, record_ns};
 use crate::scenario::{Arrivals, Load, Ops};
@@ -31,6 +32,11 @@ pub struct Timing {
     pub spin: bool,
 }
 
+/// Figures of a run whose target names its disk.
+pub const DISK_WRITES_PER_OP: &str = "disk_writes_per_op";
+pub const DISK_FLUSHES_PER_OP: &str = "disk_flushes_per_op";
+pub const DISK_KIB_PER_OP: &str = "disk_kib_per_op";
+
 /// A server that answers nothing for so long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
@@ -43,8 +49,33 @@ const OPEN_LOOP_BACKLOG_MAX: usize = 1_000_000;
 const SESSIONS_AT_ONCE: usize = 32;
 const SESSIONS_LIMIT: Duration = Duration::from_secs(60);
 
+/// Latencies with their moments, for those who ask what happened when.
+#[derive(Debug)]
+pub struct Series {
+    /// What `since_ns` counts from.
+    pub start: Instant,
+    pub samples: Vec<Sample>,
+}
+
+/// Requests that were begun together and answered together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub since_ns: u64,
+    pub ns: u64,
+    pub count: u32,
+}
+
 /// Runs one load and reports it.
 pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
+    run_keeping(target, load, timing, None).map(|(report, _)| report)
+}
+
+/// The same, with every latency that the report counts.
+pub fn run_with_series(target: &Target, load: &Load, timing: Timing) -> Result<(Report, Series)> {
+    run_keeping(target, load, timing, Some(Vec::new()))
+}
+
+fn run_keeping(target: &Target, load: &Load, timing: Timing, samples: Option<Vec<Sample>>) -> Result<(Report, Series)> {
     let rate = match load.arrivals {
         Arrivals::Closed => None,
         Arrivals::Open { per_second } if per_second > 0.0 => Some(per_second),
@@ -66,7 +97,7 @@ pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
     admin.put_all(&nodes)?;
     admin.close()?; // a run may outlast an idle session
 
-    let measured = drive(target, load, timing, rate);
+    let measured = drive(target, load, timing, rate, samples);
 
     if !target.keep {
         let mut admin = Client::connect(target.servers[0])?;
@@ -75,29 +106,40 @@ pub fn run(target: &Target, load: &Load, timing: Timing) -> Result<Report> {
             removed?; // else the first failure is the one to tell
         }
     }
-    let Measured { completed, latency, usage, lateness } = measured?;
+    let Measured { completed, latency, usage, lateness, disk, series } = measured?;
+    let mut figures = BTreeMap::new();
+    if let Some(late) = lateness {
+        figures.insert("late_us_p99", Latency::of(&late).p99);
+    }
+    if let Some(disk) = disk {
+        let per_op = |count: f64| count / completed.max(1) as f64;
+        figures.insert(DISK_WRITES_PER_OP, per_op(disk.writes as f64));
+        figures.insert(DISK_FLUSHES_PER_OP, per_op(disk.flushes as f64));
+        figures.insert(DISK_KIB_PER_OP, per_op(disk.written_bytes as f64 / 1024.0));
+    }
     let mut parameters = serde_json::to_value(load).doing("encoding the parameters")?;
     parameters["warm_up_s"] = timing.warm_up.as_secs_f64().into();
     parameters["spin"] = timing.spin.into();
-    let counted = Counted {
-        scenario: load.name.clone(),
-        parameters,
-        operations: completed,
-        latency,
-        usage,
-        figures: lateness.map_or_else(BTreeMap::new, |late| BTreeMap::from([("late_us_p99", Latency::of(&late).p99)])),
-    };
-    Ok(Report::new(target, counted))
+    let counted = Counted { scenario: load.name.clone(), parameters, operations: completed, latency, usage, figures };
+    Ok((Report::new(target, counted), series))
 }
 
-fn drive(target: &Target, load: &Load, timing: Timing, rate: Option<f64>) -> Result<Measured> {
+fn drive(
+    target: &Target,
+    load: &Load,
+    timing: Timing,
+    rate: Option<f64>,
+    samples: Option<Vec<Sample>>,
+) -> Result<Measured> {
     let mut poller = Poller::new()?;
     let opened = session::open(&mut poller, &target.servers, load.sessions, SESSIONS_AT_ONCE, SESSIONS_LIMIT)?;
     let workers = opened.sessions.into_iter().enumerate();
     let mut workers: Vec<Worker> = workers.map(|(index, open)| Worker::new(open, load, &target.root, index)).collect();
+    let mut driver = Driver::new(&mut poller, &mut workers, target, timing);
+    driver.latencies.samples = samples;
     let measured = match rate {
-        None => Driver::new(&mut poller, &mut workers, target, timing).closed_loop(load.outstanding)?,
-        Some(per_second) => Driver::new(&mut poller, &mut workers, target, timing).open_loop(per_second)?,
+        None => driver.closed_loop(load.outstanding)?,
+        Some(per_second) => driver.open_loop(per_second)?,
     };
     let sessions = workers.into_iter().map(|worker| worker.session).collect();
     session::close(&mut poller, sessions, SESSIONS_AT_ONCE, SESSIONS_LIMIT)?;
@@ -110,6 +152,9 @@ struct Measured {
     usage: Usage,
     /// How long after its due time each request of an open loop was sent: the generator's part of the latency.
     lateness: Option<Histogram<u64>>,
+    /// What the disk was asked to do within the window.
+    disk: Option<Counters>,
+    series: Series,
 }
 
 /// One session and what it waits for.
@@ -207,7 +252,7 @@ struct Driver<'a> {
     start: Instant,
     inbox: Inbox,
     out: Vec<u8>,
-    latency: Histogram<u64>,
+    latencies: Latencies,
     completed: u64,
     /// Requests begun then are those whose latency counts.
     window_ns: Range<u64>,
@@ -215,6 +260,8 @@ struct Driver<'a> {
     phase_ends_ns: u64,
     meter: Option<Meter>,
     usage: Option<Usage>,
+    /// At the window's beginning, then within it.
+    disk: Option<Counters>,
     in_flight: usize,
     heard_ns: u64,
 }
@@ -229,13 +276,14 @@ impl<'a> Driver<'a> {
             start: Instant::now(),
             inbox: Inbox::default(),
             out: Vec::new(),
-            latency: latency_histogram(),
+            latencies: Latencies { histogram: latency_histogram(), samples: None },
             completed: 0,
             window_ns: u64::MAX..u64::MAX,
             phase: Phase::WarmUp,
             phase_ends_ns: timing.warm_up.as_nanos() as u64,
             meter: None,
             usage: None,
+            disk: None,
             in_flight: 0,
             heard_ns: 0,
         }
@@ -329,14 +377,16 @@ impl<'a> Driver<'a> {
             let answered = worker.take(frame).doing(format_args!("session {}", event.token))?;
             rest = tail;
             replies += 1;
-            if self.window_ns.contains(&answered.since_ns) {
-                alike.add(now_ns.saturating_sub(answered.since_ns), &mut self.latency);
+            if self.window_ns.contains(&answered.since_ns)
+                && let Some(sample) = alike.add(answered.since_ns, now_ns)
+            {
+                self.latencies.record(sample);
             }
             if ask_again {
                 worker.ask(answered.slot, now_ns, &mut self.out);
             }
         }
-        alike.record(&mut self.latency);
+        self.latencies.record(alike.0);
         worker.session.link.keep(rest);
         if !self.out.is_empty() {
             worker.session.link.send(self.poller, &self.out)?;
@@ -371,6 +421,7 @@ impl<'a> Driver<'a> {
         match self.phase {
             Phase::WarmUp => {
                 self.meter = Some(Meter::start(&self.target.server_pids)?);
+                self.disk = self.disk_counters();
                 self.phase = Phase::Window;
                 self.window_ns.start = self.now_ns();
                 self.phase_ends_ns = self.window_ns.start + self.timing.window.as_nanos() as u64;
@@ -378,6 +429,7 @@ impl<'a> Driver<'a> {
             Phase::Window => {
                 let meter = self.meter.take().expect("started when the window opened");
                 self.usage = Some(meter.stop()?);
+                self.disk = self.disk_counters().zip(self.disk).map(|(now, before)| now.since(before));
                 self.phase = Phase::Drain;
                 self.window_ns.end = self.now_ns();
                 self.phase_ends_ns = self.window_ns.end + DRAIN_MAX.as_nanos() as u64;
@@ -394,10 +446,16 @@ impl<'a> Driver<'a> {
 
     fn finish(self, lateness: Option<Histogram<u64>>) -> Result<Measured> {
         let usage = self.usage.expect("only a drained driver finishes, and the window closes before the drain");
-        if self.latency.is_empty() {
+        if self.latencies.histogram.is_empty() {
             return Err(BenchError::new("not one request was begun within the window"));
         }
-        Ok(Measured { completed: self.completed, latency: self.latency, usage, lateness })
+        let Latencies { histogram: latency, samples } = self.latencies;
+        let series = Series { start: self.start, samples: samples.unwrap_or_default() };
+        Ok(Measured { completed: self.completed, latency, usage, lateness, disk: self.disk, series })
+    }
+
+    fn disk_counters(&self) -> Option<Counters> {
+        self.target.disk.as_ref()?.counters()
     }
 
     fn now_ns(&self) -> u64 {
@@ -405,28 +463,38 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// Equal latencies in a row: requests sent in one write are mostly answered in one read, and recorded at once.
-#[derive(Default)]
-struct Alike {
-    ns: u64,
-    count: u64,
+struct Latencies {
+    histogram: Histogram<u64>,
+    /// The same one by one, if wanted.
+    samples: Option<Vec<Sample>>,
 }
 
-impl Alike {
+impl Latencies {
     #[inline]
-    fn add(&mut self, ns: u64, into: &mut Histogram<u64>) {
-        if ns != self.ns {
-            self.record(into);
-            *self = Alike { ns, count: 0 };
+    fn record(&mut self, sample: Sample) {
+        if sample.count > 0 {
+            record_ns(&mut self.histogram, sample.ns, sample.count.into());
+            if let Some(samples) = &mut self.samples {
+                samples.push(sample);
+            }
         }
-        self.count += 1;
     }
+}
 
+/// Equal latencies in a row: requests sent in one write are mostly answered in one read, and recorded at once.
+#[derive(Default)]
+struct Alike(Sample);
+
+impl Alike {
+    /// Returns what is to be recorded because something else follows it.
     #[inline]
-    fn record(&self, into: &mut Histogram<u64>) {
-        if self.count > 0 {
-            record_ns(into, self.ns, self.count);
+    fn add(&mut self, since_ns: u64, now_ns: u64) -> Option<Sample> {
+        let ns = now_ns.saturating_sub(since_ns);
+        if self.0.count > 0 && (since_ns, ns) == (self.0.since_ns, self.0.ns) {
+            self.0.count += 1;
+            return None;
         }
+        Some(std::mem::replace(&mut self.0, Sample { since_ns, ns, count: 1 }))
     }
 }
 
@@ -442,6 +510,7 @@ mod tests {
             label: "fake".into(),
             root: "/bench".into(),
             keep: false,
+            disk: None,
         }
     }
 
@@ -509,15 +578,24 @@ mod tests {
 
     #[test]
     fn equal_latencies_are_all_counted() {
-        let mut histogram = latency_histogram();
+        let now_ns = 100;
         let mut alike = Alike::default();
-        for ns in [5, 5, 5, 7, 5, 0, 0] {
-            alike.add(ns, &mut histogram);
-        }
-        alike.record(&mut histogram);
-        assert_eq!(histogram.len(), 7);
-        assert_eq!(histogram.count_at(5), 4);
-        assert_eq!(histogram.count_at(7), 1);
+        let mut recorded: Vec<Sample> =
+            [95, 95, 95, 93, 95, 100, 100].into_iter().filter_map(|since_ns| alike.add(since_ns, now_ns)).collect();
+        recorded.push(alike.0);
+        let sample = |ns, count| Sample { since_ns: now_ns - ns, ns, count };
+        assert_eq!(recorded, [Sample::default(), sample(5, 3), sample(7, 1), sample(5, 1), sample(0, 2)]);
+    }
+
+    #[test]
+    fn a_series_holds_every_latency_of_the_report() {
+        let load = small("wpipe");
+        let (report, series) = run_with_series(&target(Fault::None), &load, brief()).unwrap();
+        let counted: u64 = series.samples.iter().map(|sample| u64::from(sample.count)).sum();
+        assert!(counted > 0 && counted >= report.operations / 2, "{counted} latencies, {} replies", report.operations);
+        let slowest = series.samples.iter().map(|sample| sample.ns).max().unwrap();
+        assert!((slowest as f64 / 1000.0 - report.latency_us.max).abs() <= report.latency_us.max * 0.002);
+        assert!(series.start.elapsed() >= brief().window);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use ringkeeper_bench::load::{self, Timing};
 use ringkeeper_bench::report::{Report, append_json};
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
 use ringkeeper_bench::server::Cpus;
-use ringkeeper_bench::{BenchError, Doing, Result, Target, floor, idle, start, storm, versus, watch};
+use ringkeeper_bench::{
+    BenchError, Doing, Result, Target, floor, fsync, idle, snapshot_tail, start, storm, versus, watch,
+};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Load generators and comparisons for servers of the ZooKeeper protocol.
@@ -69,6 +71,10 @@ enum Job {
     Versus(versus::Arguments),
     /// Start servers on a prepared tree: from exec to the first answer, and to the whole tree in memory.
     Start(start::Arguments),
+    /// Write latency with and without a snapshot going on, in turn, on one process.
+    SnapshotTail(snapshot_tail::Arguments),
+    /// Compare log strategies on this machine's disk: one server each, the same scenarios, in alternation.
+    Fsync(fsync::Arguments),
     /// Be a server that answers at once with made-up replies: the floor of this machine, and of the generator.
     Floor {
         #[arg(long)]
@@ -185,6 +191,14 @@ fn run(job: Job) -> Result<()> {
             settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
             start::run(&arguments)
         }
+        Job::SnapshotTail(arguments) => {
+            settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
+            snapshot_tail::run(&arguments)
+        }
+        Job::Fsync(arguments) => {
+            settle_process(Some(arguments.cpu), arguments.nice)?;
+            fsync::run(&arguments)
+        }
         Job::Floor { port, log, cpu } => {
             settle_process(cpu, None)?;
             floor::serve(SocketAddr::from(([127, 0, 0, 1], port)), log.as_deref())
@@ -247,6 +261,7 @@ impl Common {
             label: self.label.clone(),
             root: self.root.clone().unwrap_or_else(|| format!("/ringkeeper-bench-{}", std::process::id())),
             keep: self.keep,
+            disk: None,
         })
     }
 

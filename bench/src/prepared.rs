@@ -26,7 +26,7 @@ use crate::snapshot_watch::{SnapshotWatch, none_came};
 use crate::{BenchError, Doing, Result, wire};
 
 /// No snapshot but those that are asked for.
-const NO_SNAPSHOTS: [&str; 2] = ["snapCount=1000000000", "snapSizeLimitInKb=-1"];
+pub const NO_SNAPSHOTS: [&str; 2] = ["snapCount=1000000000", "snapSizeLimitInKb=-1"];
 const PROVOKING_SNAP_COUNT: usize = 100;
 const PROVOKING_AGAIN: Duration = Duration::from_millis(500);
 /// As many as the least that Java's purge keeps.

@@ -119,6 +119,7 @@ impl Server {
             label: self.launch.name.clone(),
             root: format!("/ringkeeper-bench-{}", std::process::id()),
             keep: false,
+            disk: None,
         }
     }
 

@@ -72,9 +72,8 @@ enum Left {
 const CHECKED: u64 = 200;
 const RETRY_EVERY: Duration = Duration::from_micros(500);
 
-/// What ringkeeper logs when it serves before its tree is in memory, and when it is there.
-const MOVING_IN: &str = "moving the snapshot into memory";
-const MOVED_IN: &str = "the tree is in memory";
+/// What ringkeeper logs, at `info`, when the last node of the snapshot it started from is in memory.
+const IN_MEMORY: &str = " are in memory, ";
 
 #[derive(Clone, Debug, Serialize)]
 struct Started {
@@ -164,7 +163,7 @@ fn measure(arguments: &Arguments, tree: BigTree, kind: Kind, variant: Variant, l
     let first_read = server.began.elapsed();
     client.call_all([wire::set_data(&tree.path(number), &tree.data(number))], 0).doing("the first write")?;
     let first_write = server.began.elapsed();
-    let in_memory = wait_until_in_memory(&server, first_read, limit)?;
+    let in_memory = wait_until_in_memory(&server, kind, first_read, limit)?;
     let memory = ProcessMemory::of(server.pid())?;
     let usage = crate::usage::processes(&[server.pid()])?;
 
@@ -208,17 +207,18 @@ fn first_read(server: &Server, tree: BigTree, number: u64) -> Result<Client> {
     Ok(client)
 }
 
-fn wait_until_in_memory(server: &Server, first_read: Duration, limit: Duration) -> Result<Duration> {
-    let mut log = server.log();
-    if !log.contains(MOVING_IN) {
+fn wait_until_in_memory(server: &Server, kind: Kind, first_read: Duration, limit: Duration) -> Result<Duration> {
+    if kind == Kind::Java {
         return Ok(first_read);
     }
-    while !log.contains(MOVED_IN) {
+    while !server.log().contains(IN_MEMORY) {
         if server.began.elapsed() > limit {
-            return Err(BenchError::new(format!("{}'s tree is not in memory after {limit:?}", server.name())));
+            return Err(BenchError::new(format!(
+                "{} has not logged that its nodes{IN_MEMORY}after {limit:?} (does it log at info?)",
+                server.name()
+            )));
         }
         std::thread::sleep(Duration::from_millis(2));
-        log = server.log();
     }
     Ok(server.began.elapsed())
 }

@@ -372,6 +372,7 @@ mod tests {
             label: "x".into(),
             root: "/x".into(),
             keep: false,
+            disk: None,
         };
         let figures = BTreeMap::from([("all_ms_median", p50_us as f64)]);
         let parameters = serde_json::Value::Null;

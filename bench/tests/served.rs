@@ -58,7 +58,7 @@ fn names_in(dir: &Path) -> Vec<String> {
 fn bench(subcommand: &str, data: &Path, arguments: &[&str]) -> Output {
     let (cpu, port) = (cpu(), free_port());
     Command::new(BENCH)
-        .args([subcommand, "--servers", "ringkeeper", "--ringkeeper", &server()])
+        .args([subcommand, "--ringkeeper", &server()])
         .args(["--cpu", &cpu, "--cores", &cpu, "--port", &port, "--set", "preAllocSize=1024"])
         .args(arguments)
         .arg("--data")
@@ -86,7 +86,20 @@ fn assert_success(output: &Output) -> String {
 fn starts_are_timed_on_directories_that_can_be_kept() {
     let data = scratch("start");
     let keep = data.join("kept");
-    let tiny = ["--nodes", "1500", "--bytes", "20", "--tail", "300", "--rounds", "2", "--keep", keep.to_str().unwrap()];
+    let tiny = [
+        "--servers",
+        "ringkeeper",
+        "--nodes",
+        "1500",
+        "--bytes",
+        "20",
+        "--tail",
+        "300",
+        "--rounds",
+        "2",
+        "--keep",
+        keep.to_str().unwrap(),
+    ];
     let text = assert_success(&bench("start", &data, &tiny));
     let table = fs::read_to_string(data.join("table.md")).unwrap();
     assert!(text.contains(&table) && table.contains("| ringkeeper | clean |"), "{table}");
@@ -106,7 +119,61 @@ fn starts_are_timed_on_directories_that_can_be_kept() {
     assert_eq!(runs[7]["cache"], "cold");
 
     // A tail of another length is another directory.
-    let other = ["--nodes", "1500", "--bytes", "20", "--tail", "10", "--rounds", "1", "--left", "tail"];
+    let other = [
+        "--servers",
+        "ringkeeper",
+        "--nodes",
+        "1500",
+        "--bytes",
+        "20",
+        "--tail",
+        "10",
+        "--rounds",
+        "1",
+        "--left",
+        "tail",
+    ];
     assert_success(&bench("start", &data, &[&other[..], &["--keep", keep.to_str().unwrap()]].concat()));
     assert_eq!(names_in(&keep.join("ringkeeper-1500x20")), ["clean", "tail-10", "tail-300"]);
+}
+
+#[test]
+fn log_strategies_are_compared_and_nothing_is_left() {
+    let data = scratch("fsync");
+    let tiny =
+        ["--strategies", "dsync,none", "--backends", "uring,syscalls", "--scenarios", "w1,w100", "--rounds", "1"];
+    let brief = ["--server-warm-up", "0.4", "--warm-up", "0.01", "--window", "0.4"];
+    let text = assert_success(&bench("fsync", &data, &[&tiny[..], &brief].concat()));
+    let table = fs::read_to_string(data.join("table.md")).unwrap();
+    assert!(text.contains(&table) && text.contains("write cache"), "{text}");
+    for row in ["\n| w1 | undisturbed |", "\n| w100 | undisturbed |", "\n| dsync/uring |", "\n| none/syscalls |"] {
+        assert!(table.contains(row), "{row}: {table}");
+    }
+    let header = table.lines().find(|line| line.starts_with("| w1 |")).unwrap();
+    let row = table.lines().find(|line| line.starts_with("| none/uring |")).unwrap();
+    assert_eq!(header.matches('|').count(), row.matches('|').count(), "as many cells as the header has");
+    let runs = runs(&data);
+    let strategies: Vec<&str> = runs.iter().map(|run| run["strategy"].as_str().unwrap()).collect();
+    assert_eq!(
+        strategies,
+        ["dsync/uring", "none/uring", "dsync/syscalls", "none/syscalls"].repeat(2),
+        "in alternation"
+    );
+    assert!(runs.iter().all(|run| run["ops_per_s"].as_f64().unwrap() > 0.0 && run["disk"]["host"].is_string()));
+    assert_eq!(names_in(&data), ["runs.json", "table.md"]);
+}
+
+#[test]
+fn snapshots_are_provoked_and_writes_are_split_by_them() {
+    let data = scratch("snapshot-tail");
+    let tiny = ["--servers", "ringkeeper", "--nodes", "3000", "--windows", "3", "--window", "0.4", "--warm-up", "0.1"];
+    let text = assert_success(&bench("snapshot-tail", &data, &tiny));
+    let table = fs::read_to_string(data.join("table.md")).unwrap();
+    assert!(text.contains(&table) && table.contains("| without | – |"), "{table}");
+    let [run] = runs(&data).try_into().unwrap();
+    assert!(run["snapshots"].as_u64().unwrap() >= 1, "{run}");
+    for side in ["during", "without"] {
+        assert!(run[side]["writes"].as_u64().unwrap() > 0 && run[side]["latency_us"]["p99_9"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(names_in(&data), ["runs.json", "table.md"]);
 }

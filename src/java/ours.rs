@@ -3,7 +3,7 @@
 use ringkeeper_storage::{Opened, StoreError, Zxid};
 
 use crate::core::replay::Replay;
-use crate::core::tree::{MemorySnapshot, TreeOptions};
+use crate::core::tree::TreeOptions;
 
 /// Owners that look like TTL nodes are TTL nodes, whatever the server is configured to: no session has such an id.
 pub(super) const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
@@ -19,12 +19,10 @@ pub enum OursError {
 }
 
 /// The newest snapshot; a fresh tree where there is none.
-pub fn snapshot(opened: &mut Opened) -> Result<Replay, OursError> {
-    let Some(header) = opened.snapshot_header().cloned() else { return Ok(Replay::empty(OPTIONS)) };
-    let zxid = Zxid(header.zxid);
-    let mut images = Vec::new();
-    opened.for_each_node(|image| images.push(image))?;
-    let replay = Replay::from_snapshot(Box::new(MemorySnapshot::new(header, images)), OPTIONS);
+pub fn snapshot(opened: &Opened) -> Result<Replay, OursError> {
+    let Some(source) = opened.snapshot_source() else { return Ok(Replay::empty(OPTIONS)) };
+    let zxid = Zxid(source.header().zxid);
+    let replay = Replay::from_snapshot(source, OPTIONS);
     let checked = replay.and_then(|mut replay| replay.move_all().map(|()| replay));
     checked.map_err(|error| OursError::Snapshot { zxid, why: error.to_string() })
 }

@@ -141,7 +141,7 @@ impl Pipeline {
             snapshot_due: Rc::default(),
             snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
-            slow_flush_us: parts.slow_flush_ms * 1000,
+            slow_flush_us: parts.slow_flush_ms.saturating_mul(1000),
             log_thread: parts.log_thread,
             stall: StallWatch::new(Duration::from_millis(parts.slow_flush_ms)),
             logged: (0, 0),

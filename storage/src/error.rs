@@ -74,6 +74,12 @@ pub enum LogError {
          missing log files (or a newer snapshot) from a backup, or move both directories away to start without data"
     )]
     Gap { snapshot: Zxid, log_begins_after: Zxid },
+    #[error(
+        "{file}: {why}; what follows {last_good} may have been acknowledged and is missing here. Nothing was changed. Put the \
+         right file there, from a backup or another server of the ensemble, or move the log files from this one on away to \
+         start with what is before it"
+    )]
+    Misfit { file: String, why: &'static str, last_good: Zxid },
     #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
     Version { file: String, version: u32, supported: u32 },
     #[error("{file}: no room for another {wanted_bytes} bytes: {source}")]

@@ -117,7 +117,7 @@ impl Log {
                         let segment = *segment.unwrap_or_else(|| panic!("{tag}: {error}"));
                         Verdict::Refused { segment, at: *at as usize, last_good: last_good.0 }
                     }
-                    LogError::CutShort { .. } | LogError::Gap { .. } => Verdict::Otherwise,
+                    LogError::CutShort { .. } | LogError::Gap { .. } | LogError::Misfit { .. } => Verdict::Otherwise,
                     other => panic!("{tag}: {other}"),
                 };
                 return (verdict, Some(error.into()));
@@ -381,7 +381,8 @@ fn a_segment_twice_or_under_a_strangers_name() {
             let damaged = log.disk.fork();
             damaged.memory.borrow_mut().put(&segment(to), contents(from));
             let (verdict, _) = log.verdict(&damaged, &format!("segment {from} as {to}, too"));
-            assert_eq!(verdict, Verdict::Kept);
+            // The next one may be there and be useless; beyond it, those between were never made.
+            assert_eq!(verdict, if to == 5 { Verdict::Kept } else { Verdict::Otherwise });
             census.count(verdict);
         }
         for name in ["log-0000000000000002.seg.bak", "log-2.seg", "LOG-0000000000000002.SEG", "copy-of-the-log.seg"] {
@@ -411,6 +412,7 @@ fn other_servers() -> [(&'static str, Log); 3] {
 fn assert_refused(log: &Log, damaged: &SharedDisk, tag: &str) {
     let (verdict, error) = log.verdict(damaged, tag);
     assert!(matches!(verdict, Verdict::Refused { .. } | Verdict::Otherwise), "{tag}: {verdict:?} {error:?}");
+    assert!(error.unwrap().to_string().contains("log-000"), "{tag}: names a file");
 }
 
 #[test]
@@ -427,7 +429,6 @@ fn a_segment_of_another_server() {
 
 /// No batch outside of the last segment proves what stood in it; that it is not what it was can be seen all the same.
 #[test]
-#[ignore = "recovery takes what is behind the end for a torn tail: gaps in the numbers, foreign headers and batches that never followed are not refused yet"]
 fn the_last_segment_in_use_missing_doubled_or_of_another_server() {
     let log = Log::written();
     let last = log.batches.last().unwrap().segment;

@@ -2,82 +2,24 @@
 //! root, and where it cannot be had the test says SKIPPED.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringkeeper::limits::CLIENT_PENDING_BYTES;
 use ringkeeper::wire::client::Request;
 use rustix::process::{Resource, Rlimit, prlimit};
-use tempfile::TempDir;
 
 use crate::harness::*;
+use crate::small_disk::{FileSystem, SmallDisk, skipped};
 
 const SYSTEM_ERROR: i32 = -1;
 
-/// A small ext4 in a file, mounted; unmounted and deleted when dropped.
-pub struct SmallDisk {
-    directory: Arc<TempDir>,
-}
-
-impl SmallDisk {
-    pub fn mount(mebibytes: u64) -> Result<SmallDisk, String> {
-        let directory = Arc::new(tempfile::tempdir().map_err(|error| error.to_string())?);
-        let (image, root) = (directory.path().join("image"), directory.path().join("mounted"));
-        std::fs::create_dir(&root).map_err(|error| error.to_string())?;
-        run(Command::new("fallocate").arg("-l").arg(format!("{mebibytes}M")).arg(&image))?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&root))?;
-        Ok(SmallDisk { directory })
-    }
-
-    pub fn root(&self) -> PathBuf {
-        self.directory.path().join("mounted")
-    }
-
-    /// From now on nothing written completes.
-    pub fn freeze(&self) -> Result<(), String> {
-        run(Command::new("fsfreeze").arg("-f").arg(self.root()))
-    }
-
-    pub fn thaw(&self) -> Result<(), String> {
-        run(Command::new("fsfreeze").arg("-u").arg(self.root()))
-    }
-
-    /// Space somebody else uses.
-    fn ballast(&self, mebibytes: u64) -> PathBuf {
-        let path = self.root().join("ballast");
-        run(Command::new("fallocate").arg("-l").arg(format!("{mebibytes}M")).arg(&path)).unwrap();
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.thaw();
-        // A killed server's last operations may still hold it for a moment.
-        let until = Instant::now() + Duration::from_secs(5);
-        while run(Command::new("umount").arg(self.root())).is_err() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = run(Command::new("umount").args(["-q", "-l"]).arg(self.root()));
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let Output { status, stderr, .. } = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&stderr).trim())),
-    }
-}
-
 /// What was acknowledged: the last number written to each node.
 #[derive(Default)]
-struct Acknowledged {
-    nodes: BTreeMap<String, u32>,
-    writes: u32,
+pub struct Acknowledged {
+    /// None: a write to it was not answered, so it may hold that or what it held before.
+    nodes: BTreeMap<String, Option<u32>>,
+    pub writes: u32,
 }
 
 impl Acknowledged {
@@ -85,25 +27,35 @@ impl Acknowledged {
     const BYTES: usize = 100_000;
 
     /// One write; false when it is refused for want of room.
-    fn write(&mut self, client: &mut Client) -> bool {
+    pub fn write(&mut self, client: &mut Client) -> bool {
+        self.try_write(client).expect("an answer")
+    }
+
+    /// The same; `None` when the server ended before it answered: the write may stand or not.
+    pub fn try_write(&mut self, client: &mut Client) -> Option<bool> {
         let number = self.writes + 1;
         let path = format!("/n{}", number % Self::NODES);
         let mut data = vec![b'.'; Self::BYTES];
         data[..4].copy_from_slice(&number.to_be_bytes());
         let request = if self.nodes.contains_key(&path) { set(&path, &data) } else { create(&path, &data) };
-        match client.err(&request) {
-            0 => {
+        let answer = client.try_send(&request).and_then(|_| client.try_receive());
+        match answer.map(|reply| reply.header.err) {
+            Ok(0) => {
                 self.writes = number;
-                self.nodes.insert(path, number);
-                true
+                self.nodes.insert(path, Some(number));
+                Some(true)
             }
-            SYSTEM_ERROR => false,
-            other => panic!("error {other}"),
+            Ok(SYSTEM_ERROR) => Some(false),
+            Err(error) if is_gone(&error) => {
+                self.nodes.insert(path, None);
+                None
+            }
+            other => panic!("{other:?}"),
         }
     }
 
-    fn verify(&self, client: &mut Client) {
-        for (path, number) in &self.nodes {
+    pub fn verify(&self, client: &mut Client) {
+        for (path, number) in self.nodes.iter().filter_map(|(path, number)| Some((path, (*number)?))) {
             let reply = client.must(&get(path));
             assert_eq!(&reply.data()[..4], number.to_be_bytes(), "{path}");
         }
@@ -113,9 +65,9 @@ impl Acknowledged {
 #[test]
 fn a_full_disk_refuses_writes_keeps_reads_and_sessions_and_recovers_by_itself() {
     each_layout(|executors| {
-        let disk = match SmallDisk::mount(64) {
+        let disk = match SmallDisk::mount(FileSystem::Ext4, 64) {
             Ok(disk) => disk,
-            Err(why) => return println!("SKIPPED: no small disk to fill: {why}"),
+            Err(why) => return skipped("no small disk to fill", &why),
         };
         full_disk(executors, &disk);
     });
@@ -166,9 +118,9 @@ fn full_disk(executors: usize, disk: &SmallDisk) {
 /// With purging a small disk takes any number of writes, and snapshots that do not fit harm nobody.
 #[test]
 fn a_small_disk_that_is_purged_takes_more_than_it_holds() {
-    let disk = match SmallDisk::mount(64) {
+    let disk = match SmallDisk::mount(FileSystem::Ext4, 64) {
         Ok(disk) => disk,
-        Err(why) => return println!("SKIPPED: no small disk: {why}"),
+        Err(why) => return skipped("no small disk", &why),
     };
     let elsewhere = Arc::new(tempfile::tempdir().unwrap());
     let setup = Setup::new(2).with("snapCount=60").with("autopurge.purgeInterval=1s");
@@ -190,9 +142,9 @@ fn a_small_disk_that_is_purged_takes_more_than_it_holds() {
 #[test]
 fn while_the_disk_stalls_reads_go_on_and_memory_is_bounded_and_then_everything_is_answered() {
     each_layout(|executors| {
-        let disk = match SmallDisk::mount(192) {
+        let disk = match SmallDisk::mount(FileSystem::Ext4, 192) {
             Ok(disk) => disk,
-            Err(why) => return println!("SKIPPED: no small disk to freeze: {why}"),
+            Err(why) => return skipped("no small disk to freeze", &why),
         };
         stalling_disk(executors, &disk);
     });
@@ -208,7 +160,7 @@ fn stalling_disk(executors: usize, disk: &SmallDisk) {
     let mut writers: Vec<Client> = (0..WRITERS).map(|_| server.client()).collect();
     let before = server.process.resident_bytes();
     if let Err(why) = disk.freeze() {
-        return println!("SKIPPED: the disk cannot be frozen: {why}");
+        return skipped("a disk that stalls", &why);
     }
     std::thread::scope(|scope| {
         for (index, client) in writers.iter_mut().enumerate() {
@@ -244,24 +196,17 @@ fn stalling_disk(executors: usize, disk: &SmallDisk) {
 /// A disk so full from the beginning that there is no room for a log is a start that fails, with a reason.
 #[test]
 fn a_start_without_room_for_a_log_fails_with_a_reason() {
-    let disk = match SmallDisk::mount(16) {
+    let disk = match SmallDisk::mount(FileSystem::Ext4, 16) {
         Ok(disk) => disk,
-        Err(why) => return println!("SKIPPED: no small disk to fill: {why}"),
+        Err(why) => return skipped("no small disk to fill", &why),
     };
-    fill(&disk.root());
+    disk.fill();
     let elsewhere = tempfile::tempdir().unwrap();
     let config = Setup::new(1).write_config(elsewhere.path(), &disk.root().join("data"), free_port());
     let mut process = Process::spawn(&[config.to_str().unwrap()]);
     let status = process.wait();
     assert_eq!(status.code(), Some(1), "{}", process.log());
     assert!(process.log().to_lowercase().contains("space"), "{}", process.log());
-}
-
-fn fill(directory: &Path) {
-    let file = std::fs::File::create(directory.join("ballast")).unwrap();
-    let zeroes = vec![0; 1 << 20];
-    while std::io::Write::write_all(&mut &file, &zeroes).is_ok() {}
-    let _ = file.sync_all();
 }
 
 /// A log write that fails: nothing after it may be acknowledged, and the process ends with a reason.
@@ -293,7 +238,7 @@ fn after_a_failed_log_write_nothing_is_acknowledged_and_the_process_ends() {
         let after = client.must(&get("/n1")).data().to_vec();
         if after.starts_with(b"unacknowledged") {
             // Unknown is not lost: such a write may stand.
-            acknowledged.nodes.remove("/n1");
+            acknowledged.nodes.insert("/n1".to_owned(), None);
         }
         acknowledged.verify(&mut client);
         assert!(acknowledged.write(&mut client));

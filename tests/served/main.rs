@@ -4,6 +4,7 @@
 //! Every wait is a poll with a deadline; loads are small enough for two busy cores. [`harness`] has the process and a
 //! client made of the server's own codec.
 
+mod broken_disks;
 mod crowds;
 mod disks;
 mod frames;
@@ -13,6 +14,8 @@ mod java;
 mod restarts;
 mod sessions;
 mod slow_clients;
+#[path = "../../storage/tests/rig/small_disk.rs"]
+mod small_disk;
 mod start;
 mod stop;
 mod strategies;

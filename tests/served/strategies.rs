@@ -7,8 +7,8 @@ use std::time::Duration;
 use ringkeeper::config::LogStrategy;
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
-use crate::disks::SmallDisk;
 use crate::harness::*;
+use crate::small_disk::{FileSystem, SmallDisk};
 
 const DRIVERS: [(&str, &str); 3] = [
     ("io_uring,", "ringkeeper.logThread=inline"),
@@ -87,7 +87,7 @@ fn a_failed_write_is_the_end_with_every_strategy_and_driver() {
 fn a_disk_that_hangs_is_told_of_and_waited_for() {
     for (driver, line) in DRIVERS {
         for strategy in [LogStrategy::Dsync, LogStrategy::TwoStep, LogStrategy::Buffered] {
-            let disk = match SmallDisk::mount(64) {
+            let disk = match SmallDisk::mount(FileSystem::Ext4, 64) {
                 Ok(disk) => disk,
                 Err(why) => return println!("SKIPPED: no small disk to freeze: {why}"),
             };

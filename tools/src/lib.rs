@@ -8,6 +8,7 @@
 //!   `mask`       what differs from run to run, made equal
 //!   `suites`     the suites themselves; `summary` says what passed, failed and was skipped
 //!   `differential` the same bytes to ringkeeper and to the reference, and every answer compared
+//!   `migration`  a tree moved between ringkeeper and the reference, and back
 //!   `wire`       the few messages of the client protocol that a load needs, over a plain socket
 //!
 //! Not here, on purpose: the server's own code. A proof that shares its encoder with what it proves is worth less.
@@ -16,6 +17,7 @@ pub mod clients;
 pub mod dialogue;
 pub mod differential;
 pub mod mask;
+pub mod migration;
 pub mod process;
 pub mod reference;
 pub mod server;

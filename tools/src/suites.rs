@@ -11,7 +11,7 @@ use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
 use crate::server::{Kind, Setup};
 use crate::summary::Verdict;
-use crate::{Result, clients, reference, root, target};
+use crate::{Result, clients, migration, reference, root, target};
 
 const TICK_MS: u32 = 2000;
 /// Those that promise something: `--strategy all` of the crash harness.
@@ -295,6 +295,18 @@ pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
         }
         Ok(Verdict::Ran { passed, failed, skipped: 0 })
     })())
+}
+
+/// A tree moved between ringkeeper and the reference, both ways and back; each node compared counts as a test.
+pub fn migration(binary: &Path, java: &Kind, port: u16) -> Verdict {
+    let options = migration::Options {
+        ringkeeper: Kind::Ringkeeper { binary: binary.to_owned() },
+        rk: migration::rk_beside(binary),
+        java: java.clone(),
+        directory: target().join("migration"),
+        port,
+    };
+    carried_out(migration::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
 }
 
 fn skipped(why: &str) -> Verdict {

@@ -96,7 +96,7 @@ impl Node {
                     self.watches.arm(connection, path, WatchMode::StandardChild);
                 }
                 let tree = &self.tree;
-                let (count, names) = (tree.child_count(id) as usize, tree.children(id).map(|child| tree.name(child)));
+                let (count, names) = (tree.child_count(id) as usize, tree.child_names(id));
                 if matches!(request, Request::GetChildren { .. }) {
                     put_names(out, count, names);
                 } else {
@@ -200,7 +200,7 @@ impl Node {
                 MultiResult::GetData { data: self.tree.data(id).map(Cow::Borrowed), stat: self.tree.stat(id) }
             }
             Ok((_, id)) => {
-                let names = self.tree.children(id).map(|child| Cow::Borrowed(self.tree.name(child)));
+                let names = self.tree.child_names(id).map(Cow::Borrowed);
                 MultiResult::GetChildren { children: names.collect() }
             }
         }

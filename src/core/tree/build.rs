@@ -45,7 +45,7 @@ impl TreeBuilder {
     pub fn new(options: TreeOptions) -> TreeBuilder {
         let root = Node::new(NodeId::ROOT, "", None, AclRef::OPEN, digest::content_crc(path::ROOT, None));
         let mut tree = DataTree::with_nodes(options, Nodes::new(root));
-        tree.digest = tree.node_digest(NodeId::ROOT);
+        tree.digest = tree.nodes[NodeId::ROOT].digest(0);
         tree.data_bytes = path::ROOT.len() as u64;
         let mut acls = HashMap::default();
         acls.insert(OPEN_NUMBER, AclRef::OPEN);

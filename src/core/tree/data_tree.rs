@@ -42,7 +42,7 @@ impl DataTree {
         let empty = Some(&b""[..]);
         let root = Node::new(NodeId::ROOT, "", empty, AclRef::OPEN, digest::content_crc(path::ROOT, empty));
         let mut tree = DataTree::with_nodes(options, Nodes::new(root));
-        tree.digest = tree.node_digest(NodeId::ROOT);
+        tree.digest = tree.nodes[NodeId::ROOT].digest(0);
         tree.data_bytes = path::ROOT.len() as u64;
         for path in ["/zookeeper", "/zookeeper/quota"] {
             let (parent_path, name) = path::split(path).expect("a constant path");
@@ -122,6 +122,16 @@ impl DataTree {
         std::iter::successors(self.nodes[id].first_child.or_none(), |child| self.nodes[*child].next_sibling.or_none())
     }
 
+    /// The children's names, in the same order.
+    pub fn child_names(&self, id: NodeId) -> impl Iterator<Item = &str> + Clone {
+        let mut next = self.nodes[id].first_child;
+        std::iter::from_fn(move || {
+            let node = &self.nodes[next.or_none()?];
+            next = node.next_sibling;
+            Some(&*node.name)
+        })
+    }
+
     /// Nodes below this one, at any depth. Walks them, unless this is the root.
     pub fn descendant_count(&self, id: NodeId) -> u64 {
         if id == NodeId::ROOT {
@@ -155,23 +165,13 @@ impl DataTree {
 
     pub fn raw_stat(&self, id: NodeId) -> RawStat {
         let node = &self.nodes[id];
-        RawStat {
-            czxid: node.czxid,
-            mzxid: node.mzxid,
-            pzxid: node.pzxid,
-            ctime: node.ctime,
-            mtime: node.mtime,
-            version: node.version,
-            cversion: node.cversion,
-            aversion: node.aversion,
-            ephemeral_owner: self.owner(id),
-        }
+        node.raw_stat(self.owner_of(id, node))
     }
 
     /// As clients see it (semantics 3.1).
     pub fn stat(&self, id: NodeId) -> Stat {
         let node = &self.nodes[id];
-        let owner = self.owner(id);
+        let owner = self.owner_of(id, node);
         let num_children = node.child_count() as i32;
         Stat {
             czxid: node.czxid,
@@ -258,27 +258,29 @@ impl DataTree {
     }
 
     pub(super) fn owner(&self, id: NodeId) -> i64 {
-        if self.nodes[id].is_owned() { self.owners.get(id) } else { 0 }
+        self.owner_of(id, &self.nodes[id])
+    }
+
+    fn owner_of(&self, id: NodeId, node: &Node) -> i64 {
+        if node.is_owned() { self.owners.get(id) } else { 0 }
     }
 
     pub(super) fn kind_of(&self, owner: i64) -> OwnerKind {
         OwnerKind::of(owner, self.options.extended_types, self.options.emulate_353_ttl)
     }
 
-    pub(super) fn node_digest(&self, id: NodeId) -> u64 {
-        digest::node_digest(self.nodes[id].content_crc, &self.raw_stat(id))
-    }
-
     /// Changes a node in place. `change` leaves links, owner and ACL alone.
     pub(super) fn amend(&mut self, id: NodeId, path: &str, change: impl FnOnce(&mut Node)) {
         self.save_for_snapshot(id);
         let counts = digest::counts(path);
-        let before = if counts { self.node_digest(id) } else { 0 };
-        let bytes_before = self.nodes[id].data_len() as u64;
-        change(&mut self.nodes[id]);
-        self.data_bytes = self.data_bytes - bytes_before + self.nodes[id].data_len() as u64;
+        let owner = self.owner(id);
+        let node = &mut self.nodes[id];
+        let before = if counts { node.digest(owner) } else { 0 };
+        let bytes_before = node.data_len() as u64;
+        change(node);
+        self.data_bytes = self.data_bytes - bytes_before + node.data_len() as u64;
         if counts {
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(self.node_digest(id));
+            self.digest = self.digest.wrapping_sub(before).wrapping_add(node.digest(owner));
         }
     }
 
@@ -288,6 +290,9 @@ impl DataTree {
             node.set_owned();
         }
         self.data_bytes += (path.len() + node.data_len()) as u64;
+        if digest::counts(path) {
+            self.digest = self.digest.wrapping_add(node.digest(owner));
+        }
         if self.snapshot_running() {
             self.nodes.changed_by_link(node.parent).for_each(|neighbour| self.save_for_snapshot(neighbour));
         }
@@ -295,9 +300,6 @@ impl DataTree {
         self.nodes.link(id);
         self.owners.insert(id, owner, self.kind_of(owner));
         self.skip_in_snapshot(id);
-        if digest::counts(path) {
-            self.digest = self.digest.wrapping_add(self.node_digest(id));
-        }
         id
     }
 
@@ -307,11 +309,11 @@ impl DataTree {
             self.save_for_snapshot(id);
             self.nodes.changed_by_remove(id).for_each(|neighbour| self.save_for_snapshot(neighbour));
         }
+        let node = self.nodes.remove(id);
         if digest::counts(path) {
-            self.digest = self.digest.wrapping_sub(self.node_digest(id));
+            self.digest = self.digest.wrapping_sub(node.digest(self.owner_of(id, &node)));
         }
         self.owners.remove(id);
-        let node = self.nodes.remove(id);
         self.data_bytes -= (path.len() + node.data_len()) as u64;
         node
     }

@@ -17,6 +17,7 @@ use compact_str::CompactString;
 use foldhash::fast::FixedState;
 
 use super::AclRef;
+use super::digest::{self, RawStat};
 use super::load::LoadError;
 use super::table::{HashIndex, NIL, Paged, Place};
 use super::unmoved::{self, Unmoved};
@@ -132,6 +133,24 @@ impl Node {
         self.children = if owned { count | OWNED } else { count };
     }
 
+    pub fn raw_stat(&self, ephemeral_owner: i64) -> RawStat {
+        RawStat {
+            czxid: self.czxid,
+            mzxid: self.mzxid,
+            pzxid: self.pzxid,
+            ctime: self.ctime,
+            mtime: self.mtime,
+            version: self.version,
+            cversion: self.cversion,
+            aversion: self.aversion,
+            ephemeral_owner,
+        }
+    }
+
+    pub fn digest(&self, owner: i64) -> u64 {
+        digest::node_digest(self.content_crc, &self.raw_stat(owner))
+    }
+
     pub fn data_len(&self) -> usize {
         self.data.as_ref().map_or(0, |data| data.len())
     }
@@ -201,12 +220,13 @@ impl Nodes {
 
     /// Takes a childless node out of its parent and the table.
     pub fn remove(&mut self, id: NodeId) -> Node {
-        let is_indexed = !self.unmoved.as_ref().is_some_and(|unmoved| unmoved.has(id.0));
-        let there = self.get(id).is_some();
-        assert!(there && id != NodeId::ROOT, "{id:?} cannot be removed");
+        let is_unmoved = self.unmoved.as_ref().is_some_and(|unmoved| unmoved.has(id.0));
+        if is_unmoved {
+            self.fetch(id);
+        }
         let node = self.table.remove(id.0);
-        assert!(node.child_count() == 0);
-        if is_indexed {
+        assert!(node.child_count() == 0 && id != NodeId::ROOT);
+        if !is_unmoved {
             self.index.remove(child_hash(node.parent, &node.name), id.0);
         }
         let (next, prev) = (node.next_sibling, node.prev_sibling);

@@ -9,12 +9,12 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Action, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
+use crate::disk::{Action, Buffer, Disk, DiskEvent, DiskOp, FileId, OpId, WriteSync, linked_outcome};
 
 /// What a disk is asked to do, as rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// `Action::name`, "read" or "list".
+    /// `Action::name`, "read" or "list"; a flush that is linked to a write is a call of its own, after the write's.
     pub operation: &'static str,
     /// The name its file has now; of a rename, the new one.
     pub path: PathBuf,
@@ -81,12 +81,15 @@ impl<D: Disk> FaultyDisk<D> {
 
     /// The operation, or itself back when it hangs.
     pub fn submit(&mut self, op: DiskOp) -> Result<DiskEvent, DiskOp> {
-        match self.judge(&op.action) {
+        let call = self.call(&op.action);
+        let linked = matches!(op.action, Action::Write { sync: WriteSync::Linked, .. });
+        match self.apply(call.clone()) {
             Some(Fault::Hang) => Err(op),
-            None => Ok(match self.judge_linked_flush(&op.action) {
-                Some(flush) => self.perform_without_flush(op, flush),
-                None => self.perform(op, None),
-            }),
+            None if linked => match self.apply(Call { operation: "flush", ..call }) {
+                Some(Fault::Hang) => Err(op),
+                Some(Fault::Error(error) | Fault::ErrorAfter(error)) => Ok(self.fail_linked_flush(op, error)),
+                _ => Ok(self.perform(op, None)),
+            },
             fault => Ok(self.perform(op, fault)),
         }
     }
@@ -96,7 +99,7 @@ impl<D: Disk> FaultyDisk<D> {
         self.perform(op, None)
     }
 
-    fn judge(&mut self, action: &Action) -> Option<Fault> {
+    fn call(&self, action: &Action) -> Call {
         let file = |file: &FileId| self.names.get(file).cloned().unwrap_or_default();
         let (path, offset) = match action {
             Action::Open { path, .. } | Action::Unlink { path } | Action::SyncDirectory { path } => (path.clone(), 0),
@@ -107,25 +110,17 @@ impl<D: Disk> FaultyDisk<D> {
             | Action::Read { file: of, offset, .. }
             | Action::WriteZeroes { file: of, offset, .. } => (file(of), *offset),
         };
-        self.apply(Call { operation: action.name(), path, offset })
+        Call { operation: action.name(), path, offset }
     }
 
-    /// The flush behind a linked write is a call of its own.
-    fn judge_linked_flush(&mut self, action: &Action) -> Option<io::Error> {
-        let Action::Write { file, offset, sync: WriteSync::Linked, .. } = action else { return None };
-        let path = self.names.get(file).cloned().unwrap_or_default();
-        match self.apply(Call { operation: "flush", path, offset: *offset }) {
-            Some(Fault::Error(number) | Fault::ErrorAfter(number)) => Some(io::Error::from_raw_os_error(number)),
-            _ => None,
+    fn fail_linked_flush(&mut self, DiskOp { id, mut action }: DiskOp, error: i32) -> DiskEvent {
+        let mut wanted_bytes = 0;
+        if let Action::Write { buffer, sync, .. } = &mut action {
+            (wanted_bytes, *sync) = (buffer.len() as u64, WriteSync::None);
         }
-    }
-
-    fn perform_without_flush(&mut self, DiskOp { id, mut action }: DiskOp, flush: io::Error) -> DiskEvent {
-        let Action::Write { buffer, sync, .. } = &mut action else { unreachable!("a linked write") };
-        let wanted_bytes = buffer.len() as u64;
-        *sync = WriteSync::None;
-        let event = self.disk.run(DiskOp { id, action });
-        DiskEvent { result: linked_outcome(event.result, wanted_bytes, Err(flush)), ..event }
+        let event = self.perform(DiskOp { id, action }, None);
+        let flush = Err(io::Error::from_raw_os_error(error));
+        DiskEvent { result: linked_outcome(event.result, wanted_bytes, flush), ..event }
     }
 
     fn apply(&mut self, call: Call) -> Option<Fault> {
@@ -153,16 +148,16 @@ impl<D: Disk> FaultyDisk<D> {
             (
                 Some(Fault::ErrorAfter(number)),
                 action @ (Action::Sync { .. } | Action::SyncData { .. } | Action::SyncDirectory { .. }),
-            ) => {
-                return answer(id, action, error(number));
-            }
+            ) => return answer(id, action, error(number)),
             (Some(Fault::ErrorAfter(number)), Action::Write { file, offset, buffer, .. }) => {
                 (Action::Write { file, offset, buffer, sync: WriteSync::None }, error(number))
             }
             (Some(Fault::ErrorAfter(number)), action) => (action, error(number)),
             (Some(Fault::Short(taken)), Action::Write { file, offset, buffer, sync }) => {
-                let mut some = crate::disk::Buffer::with_capacity(taken);
+                let mut some = Buffer::with_capacity(taken);
                 some.extend_from_slice(&buffer[..taken.min(buffer.len())]);
+                // What was linked to it is cancelled.
+                let sync = if sync == WriteSync::Linked { WriteSync::None } else { sync };
                 let event = self.disk.run(DiskOp { id, action: Action::Write { file, offset, buffer: some, sync } });
                 return DiskEvent { buffer: Some(buffer), ..event };
             }
@@ -182,7 +177,7 @@ impl<D: Disk> FaultyDisk<D> {
     }
 }
 
-fn answer(id: crate::disk::OpId, action: Action, result: io::Result<u64>) -> DiskEvent {
+fn answer(id: OpId, action: Action, result: io::Result<u64>) -> DiskEvent {
     let buffer = match action {
         Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
         _ => None,

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
+use crate::disk::{Access, Action, BLOCK_BYTES, Disk, DiskEvent, DiskOp, FileId, WriteSync};
 
 /// What most disks write as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -106,6 +106,7 @@ impl MemoryDisk {
     /// The process ends, the machine stays up: everything written is there.
     pub fn end_process(&mut self) {
         self.open.clear();
+        self.dsync.clear();
     }
 
     /// Power fails, and chance decides.
@@ -138,7 +139,7 @@ impl MemoryDisk {
         for (change, _) in changes.iter().zip(kept).filter(|(_, kept)| *kept) {
             change.apply(&mut self.stable_names);
         }
-        self.open.clear();
+        self.end_process();
         for content in &mut self.contents {
             content.cut_power(&mut choose);
         }
@@ -165,7 +166,7 @@ impl MemoryDisk {
     pub fn leave_unflushed(&mut self, op: &DiskOp) {
         match &op.action {
             Action::Write { file, offset, buffer, .. } => drop(self.write(*file, *offset, buffer, false)),
-            Action::Sync { .. } | Action::SyncDirectory { .. } => {}
+            Action::Read { .. } | Action::Sync { .. } | Action::SyncData { .. } | Action::SyncDirectory { .. } => {}
             action => drop(self.perform(action)),
         }
     }
@@ -229,15 +230,17 @@ impl MemoryDisk {
             }
             Action::Write { file, offset, buffer, sync } => {
                 let durable = *sync == WriteSync::Dsync || self.dsync.contains(file);
-                let written = self.write(*file, *offset, buffer, durable);
-                if *sync != WriteSync::Linked {
-                    return written;
+                let written = self.write(*file, *offset, buffer, durable)?;
+                if *sync == WriteSync::Linked {
+                    self.content(*file)?.flush();
                 }
-                let flushed = self.flush(*file);
-                linked_outcome(written, buffer.len() as u64, flushed)
+                Ok(written)
             }
             Action::WriteZeroes { file, offset, bytes } => self.write(*file, *offset, &vec![0; *bytes as usize], false),
-            Action::Sync { file } | Action::SyncData { file } => self.flush(*file),
+            Action::Sync { file } | Action::SyncData { file } => {
+                self.content(*file)?.flush();
+                Ok(0)
+            }
             Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
@@ -267,11 +270,6 @@ impl MemoryDisk {
         if access == Access::WriteDsync {
             self.dsync.insert(file);
         }
-        Ok(0)
-    }
-
-    fn flush(&mut self, file: FileId) -> io::Result<u64> {
-        self.content(file)?.flush();
         Ok(0)
     }
 
@@ -354,8 +352,7 @@ impl Content {
             let before = before.map_or_else(|| piece(&self.stable, sector_bytes, sector), Vec::as_slice);
             // The same bytes over again change nothing; what is not there reads as zeroes.
             let shorter = made.len().min(before.len());
-            let zeroes = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-            if made[..shorter] != before[..shorter] || !zeroes(&made[shorter..]) || !zeroes(&before[shorter..]) {
+            if made[..shorter] != before[..shorter] || !is_zero(&made[shorter..]) || !is_zero(&before[shorter..]) {
                 let mut version = made.to_vec();
                 version.resize(sector_bytes, 0);
                 self.sectors.entry(sector).or_default().push(version);
@@ -450,6 +447,11 @@ fn piece(bytes: &[u8], sector_bytes: usize, sector: usize) -> &[u8] {
     &bytes[from..(from + sector_bytes).min(bytes.len())]
 }
 
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    bytes.chunks(BLOCK_BYTES).all(|piece| *piece == ZEROES[..piece.len()])
+}
+
 fn bad_file() -> io::Error {
     io::Error::other("no such open file")
 }
@@ -479,10 +481,9 @@ mod tests {
             file
         }
 
-        fn write(&mut self, file: FileId, offset: u64, byte: u8, durable: bool) {
+        fn write(&mut self, file: FileId, offset: u64, byte: u8, sync: WriteSync) {
             let mut buffer = Buffer::with_capacity(SECTOR_BYTES);
             buffer.extend_from_slice(&[byte; SECTOR_BYTES]);
-            let sync = if durable { WriteSync::Dsync } else { WriteSync::None };
             self.run(Action::Write { file, offset, buffer, sync });
         }
 
@@ -517,22 +518,25 @@ mod tests {
         bench.run(Action::Allocate { file, offset: 0, bytes: 2 * SECTOR_BYTES as u64 });
         bench.run(Action::SyncDirectory { path: PathBuf::from("/d") });
         assert_eq!(bench.outcomes("a"), [Some(vec![]), Some(vec![0, 0])]);
-        bench.write(file, 0, 1, true);
+        bench.write(file, 0, 1, WriteSync::Dsync);
         assert_eq!(bench.outcomes("a"), [Some(vec![1, 0])], "a durable write takes the length with it");
-        bench.write(file, 0, 2, false);
-        bench.write(file, 0, 3, false);
-        bench.write(file, 512, 4, false);
+        bench.write(file, 0, 2, WriteSync::None);
+        bench.write(file, 0, 3, WriteSync::None);
+        bench.write(file, 512, 4, WriteSync::None);
         let all = [[1, 0], [1, 4], [2, 0], [2, 4], [3, 0], [3, 4]].map(|bytes| Some(bytes.to_vec()));
         assert_eq!(bench.outcomes("a"), all);
-        bench.write(file, 512, 5, true);
+        bench.write(file, 512, 5, WriteSync::Dsync);
         assert_eq!(bench.outcomes("a"), [[1, 5], [2, 5], [3, 5]].map(|bytes| Some(bytes.to_vec())));
-        bench.run(Action::Sync { file });
+        bench.run(Action::SyncData { file });
         assert_eq!(bench.outcomes("a"), [Some(vec![3, 5])]);
-        bench.write(file, 0, 9, false);
+        bench.write(file, 0, 6, WriteSync::None);
+        bench.write(file, 512, 7, WriteSync::Linked);
+        assert_eq!(bench.outcomes("a"), [Some(vec![6, 7])], "a linked flush is one of the file");
+        bench.write(file, 0, 9, WriteSync::None);
         bench.disk.lose_unflushed();
         assert_eq!(bench.disk.bytes(&path("a")).unwrap()[0], 9, "seen, and never stable");
         bench.run(Action::Sync { file });
-        bench.write(file, 512, 5, false);
+        bench.write(file, 512, 7, WriteSync::None);
         assert_eq!(bench.disk.decisions(), [0; 0], "the same bytes over again decide nothing");
     }
 
@@ -540,7 +544,7 @@ mod tests {
     fn names_are_certain_only_after_their_directory_was_flushed() {
         let mut bench = Bench::new();
         let file = bench.create("a");
-        bench.write(file, 0, 1, true);
+        bench.write(file, 0, 1, WriteSync::Dsync);
         assert_eq!(bench.outcomes("a"), [None, Some(vec![1])]);
         bench.run(Action::Rename { from: path("a"), to: path("b") });
         assert_eq!(bench.outcomes("b"), [None, Some(vec![1])]);

@@ -629,7 +629,10 @@ impl LogWriter {
         let id = segment.id;
         match event.result {
             Ok(_) => segment.handle = Handle::Open(file),
-            Err(source) if id == current => self.poison(id, "open", source, out),
+            Err(source) if id == current => {
+                segment.handle = Handle::Refused;
+                self.poison(id, "open", source, out);
+            }
             Err(error) => {
                 segment.handle = Handle::Refused;
                 let file = id.file_name();

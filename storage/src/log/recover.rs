@@ -11,6 +11,7 @@
 //! | anything but the batch that follows           | some | refuse to start, change nothing |
 //! | records that contradict a right checksum      | -    | refuse to start, change nothing |
 //! | a file shorter than its mark says it was      | -    | refuse to start, change nothing |
+//! | no next segment, or not the one that was there (`refuse_misfits`) | - | refuse to start, change nothing |
 //!
 //! Proof is a valid batch further on that says what was stable when it was sealed, a segment's mark that says so of the moment
 //! it was written (after a clean stop: of everything), or a snapshot that says how far the log was stable when it was taken.
@@ -192,6 +193,7 @@ pub fn scan(
         let (file, bytes, once_bytes) = (found.id.file_name(), found.file_bytes, found.once_bytes());
         return Err(LogError::CutShort { file, bytes, once_bytes, last_good: end.link.zxid }.into());
     }
+    refuse_misfits(&scan, start, end)?;
     scan.cut_bytes = scan.dirty.iter().map(|(_, blocks)| blocks.len() as u64 * BLOCK).sum();
     for (segment, blocks) in &scan.dirty {
         let file = scan.segments[*segment].id.file_name();
@@ -330,15 +332,20 @@ impl Scan {
         };
         let mut ready = Vec::new();
         let mut next = self.segments[end.segment].id.next();
+        let mut useless = Vec::new();
         for found in self.segments.split_off(end.segment + 1) {
             if found.id == next && found.kind == Some(SegmentKind::Next) && found.capacity() > FIRST_BATCH_AT {
                 let mark = found.mark_at();
                 ready.push(Empty { id: found.id, capacity: found.capacity(), mark });
                 next = next.next();
             } else {
-                let path = found.id.path(&self.directory);
-                run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+                useless.push(found.id.path(&self.directory));
             }
+        }
+        // The last first, each for good: a missing one before others would be taken for a loss.
+        for path in useless.into_iter().rev() {
+            run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+            run(disk, ids, &self.directory, Action::SyncDirectory { path: self.directory.clone() })?;
         }
         Ok(ready)
     }
@@ -393,6 +400,30 @@ impl Missing {
             }
             _ => Missing { file: scan.segments[end.segment].id.file_name(), at: end.at, why },
         }
+    }
+}
+
+/// Segments that cannot be the ones that were written after the end, whatever crashed when: each was made when the one before
+/// it came into use, whole before it got its name, and nothing behind an end is left when something is written there.
+fn refuse_misfits(scan: &Scan, start: Position, end: Position) -> Result<(), StoreError> {
+    let misfit = |id: SegmentId, why| {
+        let (file, last_good) = (id.file_name(), end.link.zxid);
+        Err(LogError::Misfit { file, why, last_good }.into())
+    };
+    for pair in scan.segments[start.segment..].windows(2) {
+        if pair[1].id != pair[0].id.next() {
+            return misfit(pair[0].id.next(), "this log file is missing, and later ones are there");
+        }
+    }
+    let Some(next) = scan.segments.get(end.segment + 1) else { return Ok(()) };
+    match next.first {
+        Ok(link) if link.sequence <= end.link.sequence => {
+            misfit(next.id, "it does not continue the log file before it: a log file of another server?")
+        }
+        _ if next.kind.is_none() && next.mark.is_none() && scan.segments.len() > end.segment + 2 => {
+            misfit(next.id, "its beginning is not that of this log file, which was in use: a copy of another one?")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -21,9 +21,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    pub fn chosen() -> Reach {
-        if full() { Reach { all_up_to: 4096, sample: 512 } } else { Reach { all_up_to: 16, sample: 4 } }
-    }
+    pub const SAMPLE: Reach = Reach { all_up_to: 16, sample: 4 };
 }
 
 /// What was looked at, for the record.
@@ -41,17 +39,22 @@ pub struct Tally {
 }
 
 /// A power cut right now, with everything in flight under way: each image it can leave.
-pub fn each_image(
-    rig: &Rig,
+pub fn each_image(rig: &Rig, reach: Reach, chance: &mut Chance, tally: &mut Tally, f: impl FnMut(SharedDisk, &str)) {
+    let moment = rig.disk.running_copy();
+    for op in rig.held.iter().chain(&rig.hung) {
+        moment.memory.borrow_mut().leave_unflushed(op);
+    }
+    each_image_of(&moment, reach, chance, tally, f);
+}
+
+/// The same of a disk that nobody is waiting for.
+pub fn each_image_of(
+    moment: &SharedDisk,
     reach: Reach,
     chance: &mut Chance,
     tally: &mut Tally,
     mut f: impl FnMut(SharedDisk, &str),
 ) {
-    let moment = rig.disk.running_copy();
-    for op in rig.held.iter().chain(&rig.hung) {
-        moment.memory.borrow_mut().leave_unflushed(op);
-    }
     let ways = moment.memory.borrow().decisions();
     let count = ways.iter().try_fold(1usize, |count, ways| count.checked_mul(*ways)).unwrap_or(usize::MAX);
     tally.moments += 1;
@@ -132,7 +135,7 @@ pub fn survive(
         rig.drain();
         assert_eq!(rig.durable, zxid, "{tag}: takes no new writes: {:?} {:?}", rig.failed, rig.troubles);
     }
-    history.promised = history.last();
+    history.promised = if config.strategy.is_durable() { history.last() } else { last };
     rig.disk.memory.borrow_mut().cut_power(|_| 0);
     history.check(&rig.disk, config, &format!("{tag}, written on"));
 }

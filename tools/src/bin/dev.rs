@@ -122,6 +122,7 @@ enum Suite {
     Java,
     Node,
     Rust,
+    Migration,
 }
 
 fn main() -> ExitCode {
@@ -174,6 +175,13 @@ fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
         timed(&mut summary, "kazoo", || suites::kazoo(&ours, None));
     }
     run_cli_suites(&mut summary, &wanted, &ours);
+    if wanted(Suite::Migration) {
+        // Without the reference there is nobody to move to; that must not go unnoticed.
+        timed(&mut summary, "migration", || match reference::kind() {
+            Ok(java) => suites::migration(&binary, &java, place.port_base),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+    }
     // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
     if [Suite::Cli, Suite::C, Suite::Java, Suite::Node, Suite::Rust].into_iter().any(wanted) {
         match reference::kind() {
@@ -274,8 +282,9 @@ fn context(server: Server, record: bool, place: Place) -> Result<Context> {
 fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
     match named {
         Some(binary) => Ok(binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?),
+        // `rk` is looked for beside it.
         None => {
-            process::run(cargo().args(["build", "--release", "--bin", "ringkeeper"]))?;
+            process::run(cargo().args(["build", "--release", "--bin", "ringkeeper", "--bin", "rk"]))?;
             Ok(target().join("release/ringkeeper"))
         }
     }

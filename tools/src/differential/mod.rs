@@ -11,7 +11,7 @@
 //! session ends included. Not here, on purpose: several sessions at the same moment, whose order no server promises.
 //! What may differ is listed in docs/COMPATIBILITY.md; the generator avoids it, or [`show`] excuses it by number.
 
-mod ask;
+pub mod ask;
 mod chance;
 mod generate;
 mod report;

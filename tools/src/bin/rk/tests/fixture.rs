@@ -66,6 +66,7 @@ impl Server {
         let mut ops = Vec::new();
         let mut events = Vec::new();
         loop {
+            self.store.give_snapshot_turn(&mut events);
             self.store.poll_ops(&mut ops);
             if ops.is_empty() {
                 break;
