@@ -30,6 +30,11 @@ pub enum StoreError {
          files of different ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
     )]
     EpochNotAccepted { directory: PathBuf, accepted: u32, current: u32 },
+    #[error(
+        "{path}: {operation} failed: Read-only file system. Mount it read-write; if it was, the kernel may have turned it \
+         read-only after an error of the disk (dmesg says so): check the disk first. Or point dataDir and dataLogDir elsewhere"
+    )]
+    ReadOnly { path: PathBuf, operation: &'static str },
     #[error("{path}: {operation} failed: {source}")]
     Io {
         path: PathBuf,
@@ -51,6 +56,16 @@ impl StoreError {
                 Some(*last_good)
             }
             _ => None,
+        }
+    }
+}
+
+impl StoreError {
+    /// A failure of the start, before anything was read.
+    pub(crate) fn at_start(path: PathBuf, operation: &'static str, source: io::Error) -> StoreError {
+        match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { path, operation },
+            _ => StoreError::Io { path, operation, source },
         }
     }
 }

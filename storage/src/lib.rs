@@ -18,7 +18,7 @@
 //! | --- | --- |
 //! | `store.rs` | the two lives of a store: opened, in service |
 //! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
-//! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
+//! | `log/append.rs`, `log/prepare.rs`, `log/recycle.rs` | writing it; the next segment, one ahead; purged ones used again |
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
 //! | `epoch_file.rs` | the two numbers of ZAB |

@@ -37,7 +37,7 @@ pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
     let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
     let at = |path: &Path, operation| {
         let path = path.to_owned();
-        move |source| StoreError::Io { path, operation, source }
+        move |source| StoreError::at_start(path, operation, source)
     };
     let mut locks = Vec::new();
     let mut facts = StorageFacts::default();
