@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
 use ringkeeper::core::types::{SessionId, Zxid};
 use ringkeeper::core::view::{
-    Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, Mode, NodeView, SessionView,
-    WatchCounts,
+    Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, LogSegments, Mode, NodeView,
+    SessionView, WatchCounts,
 };
 use ringkeeper::shell::four_letter::{Answer, Effect, Whitelist, answer};
 use ringkeeper::wire::client::OpCode;
@@ -47,6 +47,13 @@ fn host() -> HostView<'static> {
             max_session_timeout_ms: 40000,
             listen_backlog: -1,
             server_id: 0,
+        },
+        log_segments: LogSegments {
+            in_use: 1,
+            spare: 1,
+            spare_bytes: 67_108_864,
+            zero_filled: 2,
+            ..LogSegments::default()
         },
         directory_sizes: DirectorySizes { data_bytes: 478, log_bytes: 67_108_880 },
         environment: EnvironmentView {
@@ -383,6 +390,14 @@ fn every_line_of_mntr() {
         [
             "zk_fsync_threshold_exceed_count\t0",
             "zk_ringkeeper_force_sync_disabled\t0",
+            "zk_ringkeeper_log_rolls\t0",
+            "zk_ringkeeper_log_rolls_that_waited\t0",
+            "zk_ringkeeper_log_segments\t1",
+            "zk_ringkeeper_log_segments_recycled\t0",
+            "zk_ringkeeper_log_segments_refused\t0",
+            "zk_ringkeeper_log_segments_zero_filled\t2",
+            "zk_ringkeeper_log_spare_bytes\t67108864",
+            "zk_ringkeeper_log_spare_segments\t1",
             "zk_ringkeeper_log_write_in_flight_ms\t0",
             "zk_ringkeeper_unmoved_slots\t0",
             "zk_ringkeeper_writes_refused_disk_full\t0"

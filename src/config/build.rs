@@ -259,8 +259,11 @@ impl Builder {
             let why = "inline would stop the server while a system call waits for the disk; with ringkeeper.log.backend=syscalls write auto or dedicated";
             self.refuse("ringkeeper.logThread", why);
         }
+        // A segment rolls when it is full, so a limit on its size is its length.
+        let limit = Some(unsigned(self.int("txnLogSizeLimitInKb"))).filter(|kilobytes| *kilobytes > 0);
+        let kilobytes = unsigned(self.int("preAllocSize")).min(limit.unwrap_or(u64::MAX));
         LogSettings {
-            segment_bytes: unsigned(self.int("preAllocSize")).saturating_mul(1024).max(BLOCK_BYTES),
+            segment_bytes: kilobytes.saturating_mul(1024).max(BLOCK_BYTES),
             strategy,
             thread,
             backend,

@@ -260,7 +260,7 @@ pub const KEYS: &[Key] = &[
     p("preAllocSize", LONG, "65536", Implemented),
     p("snapCount", INT, "100000", Implemented),
     p("snapSizeLimitInKb", LONG, "4194304", Implemented),
-    p("txnLogSizeLimitInKb", LONG, "-1", NoEffect("a log segment is preAllocSize long and rolls when it is full")),
+    p("txnLogSizeLimitInKb", LONG, "-1", Implemented),
     p("commitLogCount", INT, "500", Ensemble),
     p("snapshotSizeFactor", Double, "0.33", Ensemble),
     p("snapshot.compression.method", OneOf(&["", "gz", "snappy"]), "", NoEffect("snapshots have their own format and are not compressed")),

@@ -130,7 +130,7 @@ pub enum LogBackend {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// `preAllocSize`: the size of a segment.
+    /// `preAllocSize`, or `txnLogSizeLimitInKb` if that is less: the size of a segment.
     pub segment_bytes: u64,
     /// `ringkeeper.log.strategy`, or `forceSync=no`: how a batch becomes durable.
     pub strategy: LogStrategy,

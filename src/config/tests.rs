@@ -262,6 +262,15 @@ fn a_dynamic_file_is_read_and_guarded() {
 }
 
 #[test]
+fn a_segment_is_as_long_as_the_smaller_of_the_two_limits() {
+    let length = |text: &str| good(text).log.segment_bytes;
+    assert_eq!(length("preAllocSize=8192"), 8 << 20);
+    assert_eq!(length("preAllocSize=8192\ntxnLogSizeLimitInKb=5000"), 5000 << 10);
+    assert_eq!(length("preAllocSize=8192\ntxnLogSizeLimitInKb=50000"), 8 << 20);
+    assert_eq!(length("txnLogSizeLimitInKb=-1"), 64 << 20);
+}
+
+#[test]
 fn the_file_wins_over_the_command_line_which_wins_over_the_environment() {
     let text = "dataDir=/d\nsnapCount=50\n";
     let environment = [

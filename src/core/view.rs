@@ -180,8 +180,26 @@ pub struct HostView<'a> {
     pub configuration: ConfigurationView<'a>,
     /// `conf`, `dirs`.
     pub directory_sizes: DirectorySizes,
+    /// `mntr`.
+    pub log_segments: LogSegments,
     /// `envi`.
     pub environment: EnvironmentView<'a>,
+}
+
+/// The log's segments, since the start of the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSegments {
+    pub in_use: u64,
+    /// Ready to be written, or kept to be used again.
+    pub spare: u64,
+    pub spare_bytes: u64,
+    pub zero_filled: u64,
+    pub recycled: u64,
+    /// Attempts to make one that the disk refused.
+    pub refused: u64,
+    pub rolls: u64,
+    /// The next segment was not ready when it was needed.
+    pub rolls_that_waited: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

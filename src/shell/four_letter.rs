@@ -331,6 +331,19 @@ fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
     writeln!(out, "zk_ringkeeper_writes_refused_disk_full\t{}", node.metrics.writes_refused_disk_full)?;
     writeln!(out, "zk_ringkeeper_force_sync_disabled\t{}", node.metrics.force_sync_disabled)?;
     writeln!(out, "zk_ringkeeper_log_write_in_flight_ms\t{}", node.metrics.log_write_in_flight_ms)?;
+    let log = &host.log_segments;
+    for (name, value) in [
+        ("segments", log.in_use),
+        ("spare_segments", log.spare),
+        ("spare_bytes", log.spare_bytes),
+        ("segments_zero_filled", log.zero_filled),
+        ("segments_recycled", log.recycled),
+        ("segments_refused", log.refused),
+        ("rolls", log.rolls),
+        ("rolls_that_waited", log.rolls_that_waited),
+    ] {
+        writeln!(out, "zk_ringkeeper_log_{name}\t{value}")?;
+    }
     writeln!(out, "zk_ringkeeper_unmoved_slots\t{}", node.unmoved_slots)
 }
 

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use ringkeeper_storage::{DIRECTORY, Store};
+use ringkeeper_storage::{DIRECTORY, Store, StoreStats};
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::{Config, Mode};
 use crate::core::Now;
-use crate::core::view::{ConfigurationView, DirectorySizes, EnvironmentView, HostView};
+use crate::core::view::{ConfigurationView, DirectorySizes, EnvironmentView, HostView, LogSegments};
 use crate::shell::four_letter::Needs;
 
 /// The level whose behaviour we show: clients and dashboards read it off the version.
@@ -98,6 +98,7 @@ impl Host {
                 server_id: self.server_id,
             },
             directory_sizes,
+            log_segments: log_segments(&disk.stats()),
             environment: EnvironmentView {
                 host_name: &self.host_name,
                 os_name: "Linux",
@@ -132,6 +133,19 @@ fn java_architecture() -> &'static str {
 fn first_line(path: &str) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn log_segments(stats: &StoreStats) -> LogSegments {
+    LogSegments {
+        in_use: stats.log_segments as u64,
+        spare: stats.spare_segments as u64,
+        spare_bytes: stats.spare_bytes,
+        zero_filled: stats.segments_filled,
+        recycled: stats.segments_recycled,
+        refused: stats.segments_refused,
+        rolls: stats.rolls,
+        rolls_that_waited: stats.rolls_that_waited,
+    }
 }
 
 fn open_file_descriptors() -> u64 {

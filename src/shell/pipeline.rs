@@ -291,6 +291,7 @@ impl Pipeline {
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
                 StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
+                StoreEvent::EpochStored { .. } => unreachable!("a standalone server has no epochs"),
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 // Told by whoever ends the process.
                 StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),

@@ -35,6 +35,7 @@ pub(crate) enum Owner {
     Prepare,
     LogDelete,
     LogRange,
+    Epoch,
     Snapshot,
     Purge,
 }

@@ -15,6 +15,26 @@ pub enum StoreError {
          files? Move them, or put the directories back. Nothing was changed"
     )]
     Misplaced { found: String, path: PathBuf, expected: PathBuf },
+    #[error(
+        "{path}: damaged: not an epoch with the right check. A server that forgets which epoch it accepted can break the \
+         ensemble's promises. Restore the file from a backup, or empty this server's data directories and let it join anew"
+    )]
+    EpochDamaged { path: PathBuf },
+    #[error(
+        "{directory}: the log ends with {last}, of a later epoch than currentEpoch, which says {current}: files of different \
+         ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
+    )]
+    EpochBehind { directory: PathBuf, current: u32, last: Zxid },
+    #[error(
+        "{directory}: acceptedEpoch says {accepted} and currentEpoch {current}, and no epoch is current that was not accepted: \
+         files of different ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
+    )]
+    EpochNotAccepted { directory: PathBuf, accepted: u32, current: u32 },
+    #[error(
+        "{path}: {operation} failed: Read-only file system. Mount it read-write; if it was, the kernel may have turned it \
+         read-only after an error of the disk (dmesg says so): check the disk first. Or point dataDir and dataLogDir elsewhere"
+    )]
+    ReadOnly { path: PathBuf, operation: &'static str },
     #[error("{path}: {operation} failed: {source}")]
     Io {
         path: PathBuf,
@@ -36,6 +56,16 @@ impl StoreError {
                 Some(*last_good)
             }
             _ => None,
+        }
+    }
+}
+
+impl StoreError {
+    /// A failure of the start, before anything was read.
+    pub(crate) fn at_start(path: PathBuf, operation: &'static str, source: io::Error) -> StoreError {
+        match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { path, operation },
+            _ => StoreError::Io { path, operation, source },
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What the store tells its server: events while it serves, a report after recovery, figures when asked.
 
+use std::io;
+
 use crate::Zxid;
+use crate::epoch_file::EpochKind;
 use crate::error::{LogError, SnapshotError};
 use crate::log::range::{LogWindow, RangeId};
 
@@ -31,6 +34,12 @@ pub enum StoreEvent {
     RangeEnded {
         range: RangeId,
         result: Result<Zxid, LogError>,
+    },
+    /// An epoch is stable (`Store::store_epoch`), and what it promises may be told; or it is not, and nothing may.
+    EpochStored {
+        kind: EpochKind,
+        epoch: u32,
+        result: io::Result<()>,
     },
     /// For the server's log: something went wrong that does not hurt yet.
     Trouble(String),

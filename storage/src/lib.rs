@@ -3,6 +3,7 @@
 //! ```text
 //! <dataDir>/ringkeeper-1/               <dataLogDir>/ringkeeper-1/     (the same directory unless configured apart)
 //!   lock                                  lock
+//!   acceptedEpoch  currentEpoch
 //!   snapshot-0000000100000042.rks         log-0000000000000007.seg   batches, then a former life's: being written
 //!   snapshot-00000001000003e8.tmp         log-0000000000000008.seg   header, no batch of its own: ready, one ahead
 //!                                         log-0000000000000009.tmp   being made, from nothing or from a purged one
@@ -17,9 +18,10 @@
 //! | --- | --- |
 //! | `store.rs` | the two lives of a store: opened, in service |
 //! | `log/batch.rs`, `log/segment.rs`, `log/span.rs` | the log's bytes; which segment holds what |
-//! | `log/append.rs`, `log/prepare.rs` | writing it; the next segment, one ahead |
+//! | `log/append.rs`, `log/prepare.rs`, `log/recycle.rs` | writing it; the next segment, one ahead; purged ones used again |
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
+//! | `epoch_file.rs` | the two numbers of ZAB |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/` | `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing; `load.rs`, `file.rs`: finding, reading |
 //! | `java/` | directories of Java servers, to read and to write |
@@ -35,6 +37,7 @@
 pub mod backend;
 mod config;
 pub mod disk;
+mod epoch_file;
 mod error;
 mod event;
 pub mod inspect;
@@ -51,6 +54,7 @@ pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFact
 pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
+pub use epoch_file::{EpochKind, Epochs};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 pub use log::range::{LogWindow, RangeId};

@@ -16,6 +16,7 @@ use crate::backend::facts::{DiskFacts, StorageFacts};
 use crate::backend::lock::DirectoryLock;
 use crate::config::{DIRECTORY, StoreConfig};
 use crate::disk::{Action, Disk, DiskEvent, DiskOp, Ids, OpId, Owner};
+use crate::epoch_file::{self, EpochKind, EpochWriter, Epochs};
 use crate::error::{LogError, SnapshotError, StoreError};
 use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
@@ -36,7 +37,7 @@ pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
     let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
     let at = |path: &Path, operation| {
         let path = path.to_owned();
-        move |source| StoreError::Io { path, operation, source }
+        move |source| StoreError::at_start(path, operation, source)
     };
     let mut locks = Vec::new();
     let mut facts = StorageFacts::default();
@@ -95,6 +96,12 @@ impl<D: Disk> Opened<D> {
         let mut ids = Ids::default();
         let found = look(&mut disk, &mut ids, &config, &facts)?;
         Ok(Opened { disk, ids, config, facts, locks, found })
+    }
+
+    /// What this server knows of epochs. For an ensemble; a standalone server has no use for them.
+    pub fn epochs(&mut self) -> Result<Epochs, StoreError> {
+        let directory = self.config.data_dir.join(DIRECTORY);
+        epoch_file::read(&mut self.disk, &mut self.ids, &directory, self.found.report.last_zxid)
     }
 
     /// Gives up every transaction above `to`, for good, and recovers anew. `to` has to be known here, as a transaction of the
@@ -234,6 +241,7 @@ impl<D: Disk> Opened<D> {
             ranges: Ranges::new(log, writer.is_direct()),
             log: writer,
             snapshot: SnapshotWriter::new(snapshots.clone(), direct, run_nodes),
+            epochs: EpochWriter::new(snapshots.clone()),
             snapshot_directory: snapshots,
             kept,
             purge: Purge::default(),
@@ -338,6 +346,7 @@ pub struct Store {
     ranges: Ranges,
     snapshot: SnapshotWriter,
     snapshot_directory: PathBuf,
+    epochs: EpochWriter,
     kept: Vec<Kept>,
     purge: Purge,
     ids: Ids,
@@ -404,6 +413,11 @@ impl Store {
         Ok(self.ranges.begin(after, through.min(self.log.durable().zxid), begin, &mut self.ids))
     }
 
+    /// Makes an epoch stable. `EpochStored` says when: only then may anybody be told.
+    pub fn store_epoch(&mut self, kind: EpochKind, epoch: u32) {
+        self.epochs.store(kind, epoch);
+    }
+
     /// A window was used up; the next one may come.
     pub fn read_on(&mut self, range: RangeId, window: LogWindow) {
         self.ranges.go_on(range, window);
@@ -422,6 +436,7 @@ impl Store {
             return;
         }
         self.ranges.poll(&mut self.ids, ops);
+        self.epochs.poll(&mut self.ids, ops);
         self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
         if self.purge.under_way.is_none() {
             let (step, action) = if let Some(path) = self.purge.files.pop_front() {
@@ -442,6 +457,7 @@ impl Store {
             Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
             }
+            Owner::Epoch => self.epochs.on_event(event, out),
             Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
@@ -502,7 +518,7 @@ impl Store {
     pub fn is_idle(&self) -> bool {
         let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
         let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
-        let ranges_at_rest = self.ranges.is_idle() || self.log.has_failed();
+        let ranges_at_rest = (self.ranges.is_idle() && self.epochs.is_idle()) || self.log.has_failed();
         self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest && ranges_at_rest
     }
 }

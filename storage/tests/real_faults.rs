@@ -210,7 +210,7 @@ fn a_read_only_file_system_is_refused_at_the_start_and_says_so() {
     disk.mount_again("ro").unwrap();
     for directory in [&directory, &disk.root().join("new")] {
         let error = open(config(directory)).unwrap_err();
-        assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains(directory.to_str().unwrap()) && text.contains("Read-only file system"), "{text}");
     }

@@ -18,7 +18,7 @@ pub struct DirectoryLock {
 impl DirectoryLock {
     pub fn acquire(directory: &Path) -> Result<DirectoryLock, StoreError> {
         let path = directory.join("lock");
-        let io = |source: io::Error| StoreError::Io { path: path.clone(), operation: "lock", source };
+        let io = |source: io::Error| StoreError::at_start(path.clone(), "lock", source);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

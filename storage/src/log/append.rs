@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
+use super::recycle::Released;
 use super::segment::{FIRST_BATCH_AT, MARK_AT, Mark, SegmentId, SegmentKind, encode_mark};
 use super::span::{self, Place, Span};
 use super::sync_strategy::{Failure, Flights, LogStrategy};
@@ -110,11 +111,7 @@ pub struct LogWriter {
     /// Files of full segments with writes still in flight.
     retired: Vec<FileId>,
     closing: usize,
-    /// Nobody needs these any more: to become spares, or to go. The oldest first.
-    released: VecDeque<(SegmentId, u64)>,
-    released_kept: usize,
-    rolls_before_purge: u64,
-    deleting: Option<(OpId, SegmentId)>,
+    released: Released,
     /// Go on in the next segment as soon as that costs nothing.
     roll_wanted: bool,
     /// A batch waits for a segment that is not ready.
@@ -152,10 +149,6 @@ pub struct LogWriter {
 /// A second one costs its length on the disk; it is worth that once a batch ever had to wait.
 const SPARE_SEGMENTS_MAX: usize = 2;
 
-/// Purged segments are kept to be used again: as many as are begun between two purges, so that a steady server makes no new
-/// ones, and no more than these (512 MiB of 64 MiB each): a server that writes so much between two purges has disks for it.
-const RELEASED_SEGMENTS_MAX: u64 = 8;
-
 impl LogWriter {
     pub fn new(config: &StoreConfig, directory: PathBuf, direct: bool, start: LogStart) -> LogWriter {
         let closed = |Empty { id, capacity, mark }| Segment { id, capacity, mark, handle: Handle::Closed };
@@ -189,10 +182,7 @@ impl LogWriter {
             short_of_space: false,
             retired: Vec::new(),
             closing: 0,
-            released: VecDeque::new(),
-            released_kept: 0,
-            rolls_before_purge: 0,
-            deleting: None,
+            released: Released::new(config.segment_bytes),
             roll_wanted: false,
             waiting: false,
             spares_wanted: 1,
@@ -269,7 +259,7 @@ impl LogWriter {
         }
         self.keep_next_coming(ids);
         self.preparer.poll(ids, ops);
-        self.delete_one(ids, ops);
+        self.released.poll(&self.directory, ids, ops);
     }
 
     /// Nothing was appended for a while: a good moment to write down how far the log is stable, so that damage to its very
@@ -308,15 +298,7 @@ impl LogWriter {
                     self.on_prepared(outcome, ids, ops, out);
                 }
             }
-            Owner::LogDelete => {
-                let (id, segment) = self.deleting.take().expect("an answer to a question");
-                assert_eq!(id, event.id, "an answer to this question");
-                // A file that cannot be deleted costs space, nothing else; the next start counts it again.
-                if let Err(error) = event.result {
-                    let file = segment.file_name();
-                    out.push(StoreEvent::Trouble(format!("{file}: could not be deleted: {error}")));
-                }
-            }
+            Owner::LogDelete => self.released.on_event(event, out),
             _ => self.on_file_event(event, out),
         }
         let room = self.room_now();
@@ -336,10 +318,7 @@ impl LogWriter {
         };
         let first_needed = self.spans.iter().rposition(covers).unwrap_or(0);
         let first_needed = self.spans.partition_point(|span| pinned.is_none_or(|id| span.id < id)).min(first_needed);
-        self.released.extend(self.spans.drain(..first_needed).map(|span| (span.id, span.bytes)));
-        let begun = self.rolls - std::mem::replace(&mut self.rolls_before_purge, self.rolls);
-        // No two intervals are alike: up at once, down slowly.
-        self.released_kept = (begun.min(RELEASED_SEGMENTS_MAX) as usize).max(self.released_kept.saturating_sub(1));
+        self.released.add(self.spans.drain(..first_needed).map(|span| (span.id, span.bytes)), self.rolls);
     }
 
     /// The next batch begins a new segment, if one is ready for it by then. Not worth leaving more than half of one unused.
@@ -362,8 +341,8 @@ impl LogWriter {
     pub fn is_idle(&self) -> bool {
         let opening = |segment: &Segment| matches!(segment.handle, Handle::Opening(..));
         let files_at_rest = self.closing == 0 && !opening(&self.current) && !self.ready.iter().any(opening);
-        let files_at_rest = files_at_rest && !self.preparer.is_waiting() && self.deleting.is_none();
-        let prepared = !self.preparer.is_busy() && self.next_to_delete().is_none();
+        let files_at_rest = files_at_rest && !self.preparer.is_waiting() && !self.released.is_deleting();
+        let prepared = !self.preparer.is_busy() && !self.released.has_more_to_delete();
         let prepared = prepared && !(self.ending && self.has_more_to_vouch_for());
         self.flights.is_empty() && files_at_rest && (self.failed || (self.pending.is_empty() && prepared))
     }
@@ -371,9 +350,9 @@ impl LogWriter {
     pub fn fill_stats(&self, stats: &mut StoreStats) {
         stats.log_bytes = self.spans.iter().map(|span| span.bytes).sum();
         stats.log_segments = self.spans.len();
-        stats.spare_segments = self.ready.len() + self.released.len();
-        let ready_bytes: u64 = self.ready.iter().map(|segment| segment.capacity).sum();
-        stats.spare_bytes = ready_bytes + self.released.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let (released, released_bytes) = self.released.count_and_bytes();
+        stats.spare_segments = self.ready.len() + released;
+        stats.spare_bytes = self.ready.iter().map(|segment| segment.capacity).sum::<u64>() + released_bytes;
         stats.segments_filled = self.segments_filled;
         stats.segments_recycled = self.segments_recycled;
         stats.segments_refused = self.segments_refused;
@@ -499,11 +478,8 @@ impl LogWriter {
         }
         let id = self.ready.back().map_or(self.current.id, |last| last.id).next();
         let capacity = self.segment_bytes.max(wanted.next_multiple_of(BLOCK_BYTES as u64));
-        match self.released.iter().position(|(_, bytes)| *bytes == capacity) {
-            Some(index) => {
-                let (former, _) = self.released.remove(index).expect("found above");
-                self.preparer.recycle(former, id, capacity, ids);
-            }
+        match self.released.take(capacity) {
+            Some(former) => self.preparer.recycle(former, id, capacity, ids),
             None => self.preparer.start(id, SegmentKind::Next, capacity, ids),
         }
     }
@@ -512,23 +488,6 @@ impl LogWriter {
     fn wanted_capacity(&self) -> u64 {
         let bytes = self.pending.front().map_or(0, OpenBatch::padded_bytes);
         if self.at + bytes > self.current.capacity { FIRST_BATCH_AT + bytes } else { 0 }
-    }
-
-    /// Released segments that are not kept go one at a time, the oldest first.
-    fn delete_one(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
-        if self.deleting.is_none()
-            && let Some(index) = self.next_to_delete()
-            && let Some((segment, _)) = self.released.remove(index)
-        {
-            let id = ids.operation(Owner::LogDelete);
-            self.deleting = Some((id, segment));
-            ops.push(DiskOp { id, action: Action::Unlink { path: segment.path(&self.directory) } });
-        }
-    }
-
-    fn next_to_delete(&self) -> Option<usize> {
-        let of_other_length = self.released.iter().position(|(_, bytes)| *bytes != self.segment_bytes);
-        of_other_length.or((self.released.len() > self.released_kept).then_some(0))
     }
 
     fn on_prepared(&mut self, outcome: Outcome, ids: &mut Ids, ops: &mut Vec<DiskOp>, out: &mut Vec<StoreEvent>) {

@@ -26,6 +26,7 @@ pub mod batch;
 pub mod prepare;
 pub mod range;
 pub mod recover;
+pub mod recycle;
 pub mod segment;
 pub mod span;
 pub mod sync_strategy;

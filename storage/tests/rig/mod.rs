@@ -15,8 +15,8 @@ use ringkeeper_storage::backend::faulty::{Call, FaultyDisk};
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
-    LogRoom, LogWindow, NO_SLOT, NodeImage, Opened, RangeId, SnapshotChunk, SnapshotHeader, Store, StoreConfig,
-    StoreError, StoreEvent, Zxid, open_on,
+    EpochKind, LogRoom, LogWindow, NO_SLOT, NodeImage, Opened, RangeId, SnapshotChunk, SnapshotHeader, Store,
+    StoreConfig, StoreError, StoreEvent, Zxid, open_on,
 };
 
 pub const DIRECTORY: &str = "/data/ringkeeper-1";
@@ -119,6 +119,7 @@ pub struct Rig {
     pub troubles: Vec<String>,
     pub snapshot_room: usize,
     pub snapshot_ended: Option<Result<Zxid, String>>,
+    pub epochs_stored: Vec<(EpochKind, u32, Result<(), String>)>,
     pub windows: Vec<(RangeId, LogWindow)>,
     pub ranges_ended: Vec<(RangeId, Result<Zxid, String>)>,
 }
@@ -137,6 +138,7 @@ impl Rig {
             troubles: Vec::new(),
             snapshot_room: 0,
             snapshot_ended: None,
+            epochs_stored: Vec::new(),
             windows: Vec::new(),
             ranges_ended: Vec::new(),
         })
@@ -198,6 +200,9 @@ impl Rig {
                     self.failed = Some(error.to_string());
                 }
                 StoreEvent::Flushed { .. } => {}
+                StoreEvent::EpochStored { kind, epoch, result } => {
+                    self.epochs_stored.push((kind, epoch, result.map_err(|error| error.to_string())));
+                }
                 StoreEvent::RangeRead { range, window } => self.windows.push((range, window)),
                 StoreEvent::RangeEnded { range, result } => {
                     self.ranges_ended.push((range, result.map_err(|error| error.to_string())));

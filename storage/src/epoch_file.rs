@@ -1,0 +1,227 @@
+//! The two numbers of ZAB that must survive anything: the epoch a server has promised to join, and the one it last joined.
+//!
+//!   <dataDir>/ringkeeper-1/acceptedEpoch    "5 crc32c 2b1e0d9c"
+//!   <dataDir>/ringkeeper-1/currentEpoch     decimal, as Java's, and a check over it
+//!
+//!   .tmp made -> written -> flushed -> renamed -> directory flushed -> `StoreEvent::EpochStored`: now it may be told to others
+//!
+//! A power failure in any step leaves the old number or the new one. So a file whose check is wrong was damaged, not torn, and
+//! the start refuses: a server that forgets which epoch it accepted can vote twice. Only an ensemble needs these files; a
+//! standalone server never asks. Java: `QuorumPeer.loadDataBase`, `writeLongToFile`.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use crate::Zxid;
+use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
+use crate::error::StoreError;
+use crate::event::StoreEvent;
+use crate::read::{GLANCE_WINDOW_BYTES, Reader};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EpochKind {
+    /// Promised to a leader; nobody older is followed any more.
+    Accepted,
+    /// That of the last leader that was followed, or was ourselves.
+    Current,
+}
+
+impl EpochKind {
+    pub fn file_name(self) -> &'static str {
+        match self {
+            EpochKind::Accepted => "acceptedEpoch",
+            EpochKind::Current => "currentEpoch",
+        }
+    }
+}
+
+/// What a server knows of epochs when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epochs {
+    pub accepted: u32,
+    pub current: u32,
+}
+
+fn encode(epoch: u32) -> String {
+    let digits = epoch.to_string();
+    format!("{digits} crc32c {:08x}\n", crc32c::crc32c(digits.as_bytes()))
+}
+
+fn decode(text: &[u8]) -> Option<u32> {
+    let (digits, _) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+    let epoch = digits.parse().ok()?;
+    (encode(epoch).as_bytes() == text).then_some(epoch)
+}
+
+/// The numbers of this directory. What is missing follows from the log: a server that has never been in an ensemble, or was
+/// imported. `last` is the last transaction.
+pub(crate) fn read(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, last: Zxid) -> Result<Epochs, StoreError> {
+    let mut get = |name: &str| read_one(disk, ids, directory, name);
+    let accepted = get(EpochKind::Accepted.file_name())?.checked(directory, EpochKind::Accepted)?;
+    let current = get(EpochKind::Current.file_name())?.checked(directory, EpochKind::Current)?;
+    let unfinished = get("currentEpoch.tmp")?;
+    let current = match current {
+        None => last.epoch(),
+        // The leader's first transaction is logged before its epoch is final here: the file was being replaced.
+        Some(current) if last.epoch() > current => match unfinished {
+            Content::Epoch(epoch) if epoch >= last.epoch() => epoch,
+            _ => {
+                return Err(StoreError::EpochBehind { directory: directory.to_owned(), current, last });
+            }
+        },
+        Some(current) => current,
+    };
+    let accepted = accepted.unwrap_or(current);
+    if accepted < current {
+        return Err(StoreError::EpochNotAccepted { directory: directory.to_owned(), accepted, current });
+    }
+    Ok(Epochs { accepted, current })
+}
+
+enum Content {
+    Missing,
+    Damaged,
+    Epoch(u32),
+}
+
+impl Content {
+    fn checked(self, directory: &Path, kind: EpochKind) -> Result<Option<u32>, StoreError> {
+        match self {
+            Content::Missing => Ok(None),
+            Content::Epoch(epoch) => Ok(Some(epoch)),
+            Content::Damaged => Err(StoreError::EpochDamaged { path: directory.join(kind.file_name()) }),
+        }
+    }
+}
+
+fn read_one(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, name: &str) -> Result<Content, StoreError> {
+    let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
+    let listed = disk.list(directory).map_err(io)?;
+    let Some((_, bytes)) = listed.into_iter().find(|(found, _)| found == name) else { return Ok(Content::Missing) };
+    if bytes > GLANCE_WINDOW_BYTES {
+        return Ok(Content::Damaged);
+    }
+    let mut reader = Reader::open(disk, ids, directory.join(name), bytes, false, GLANCE_WINDOW_BYTES)?;
+    let text = reader.get(disk, 0, bytes)?;
+    let content = decode(text).map_or(Content::Damaged, Content::Epoch);
+    reader.close(disk, ids);
+    Ok(content)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Open,
+    Write,
+    Sync,
+    Close,
+    Rename,
+    SyncDirectory,
+}
+
+#[derive(Debug)]
+struct Task {
+    kind: EpochKind,
+    epoch: u32,
+    file: FileId,
+    step: Step,
+    under_way: Option<OpId>,
+}
+
+/// Stores epochs in service, in the order in which they were asked for, one at a time.
+#[derive(Debug)]
+pub struct EpochWriter {
+    directory: PathBuf,
+    wanted: VecDeque<(EpochKind, u32)>,
+    task: Option<Task>,
+}
+
+impl EpochWriter {
+    pub fn new(directory: PathBuf) -> EpochWriter {
+        EpochWriter { directory, wanted: VecDeque::new(), task: None }
+    }
+
+    pub fn store(&mut self, kind: EpochKind, epoch: u32) {
+        self.wanted.push_back((kind, epoch));
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.task.is_none() && self.wanted.is_empty()
+    }
+
+    pub(crate) fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        if self.task.is_none() {
+            let next = self.wanted.pop_front();
+            self.task =
+                next.map(|(kind, epoch)| Task { kind, epoch, file: ids.file(), step: Step::Open, under_way: None });
+        }
+        let Some(task) = self.task.as_mut().filter(|task| task.under_way.is_none()) else { return };
+        let (path, file) = (self.directory.join(task.kind.file_name()), task.file);
+        let unfinished = self.directory.join(format!("{}.tmp", task.kind.file_name()));
+        let action = match task.step {
+            Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: false },
+            Step::Write => {
+                let text = encode(task.epoch);
+                let mut buffer = Buffer::with_capacity(text.len());
+                buffer.extend_from_slice(text.as_bytes());
+                Action::Write { file, offset: 0, buffer, sync: WriteSync::None }
+            }
+            Step::Sync => Action::Sync { file },
+            Step::Close => Action::Close { file },
+            Step::Rename => Action::Rename { from: unfinished, to: path },
+            Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
+        };
+        let id = ids.operation(Owner::Epoch);
+        task.under_way = Some(id);
+        ops.push(DiskOp { id, action });
+    }
+
+    pub(crate) fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        let task = self.task.as_mut().expect("an answer to a question");
+        assert_eq!(task.under_way.take(), Some(event.id), "an answer to this question");
+        let (kind, epoch) = (task.kind, task.epoch);
+        let wanted_bytes = if task.step == Step::Write { encode(epoch).len() as u64 } else { 0 };
+        let result = match event.result {
+            Ok(bytes) if bytes < wanted_bytes => Err(std::io::ErrorKind::WriteZero.into()),
+            other => other,
+        };
+        task.step = match (task.step, result) {
+            // Perhaps it is stored, perhaps not; the promise that rests on it must not be made. What is left of it is looked
+            // at by the next start, or overwritten.
+            (step, Err(source)) if step != Step::Close => {
+                self.task = None;
+                return out.push(StoreEvent::EpochStored { kind, epoch, result: Err(source) });
+            }
+            (Step::Open, _) => Step::Write,
+            (Step::Write, _) => Step::Sync,
+            (Step::Sync, _) => Step::Close,
+            (Step::Close, _) => Step::Rename,
+            (Step::Rename, _) => Step::SyncDirectory,
+            (Step::SyncDirectory, _) => {
+                self.task = None;
+                return out.push(StoreEvent::EpochStored { kind, epoch, result: Ok(()) });
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_of_a_number_is_noticed() {
+        for epoch in [0, 5, 4_000_000_000] {
+            let text = encode(epoch);
+            assert_eq!(decode(text.as_bytes()), Some(epoch));
+            for at in 0..text.len() {
+                assert_eq!(decode(&text.as_bytes()[..at]), None);
+                for bit in 0..8 {
+                    let mut damaged = text.clone().into_bytes();
+                    damaged[at] ^= 1 << bit;
+                    assert_eq!(decode(&damaged), None, "{text:?} byte {at} bit {bit}");
+                }
+            }
+        }
+        assert!(["", "5", "5\n", "05 crc32c 00000000\n"].iter().all(|text| decode(text.as_bytes()).is_none()));
+    }
+}

@@ -1,0 +1,140 @@
+//! Epochs are stable before anybody is told, whatever moment the power fails in, and damage to them is noticed.
+
+mod rig;
+
+use std::path::PathBuf;
+
+use rig::{DIRECTORY, Rig, SharedDisk, payload, small_config};
+use ringkeeper_storage::backend::memory::Chance;
+use ringkeeper_storage::{EpochKind, Epochs, StoreError, Zxid};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(format!("{DIRECTORY}/{name}"))
+}
+
+fn epochs(disk: &SharedDisk) -> Result<Epochs, StoreError> {
+    disk.fork().open(&small_config()).unwrap().epochs()
+}
+
+/// A log whose last transaction is the first of this epoch.
+fn with_log(epoch: u64) -> Rig {
+    let mut rig = Rig::fresh(&small_config());
+    if epoch > 0 {
+        rig.store.append(Zxid(epoch << 32 | 1), &payload(1, 0));
+        rig.drain();
+    }
+    rig
+}
+
+#[test]
+fn power_fails_at_every_step_of_storing_an_epoch() {
+    let (mut old, mut new) = (0, 0);
+    for stop_after in 0..60 {
+        for seed in 0..20 {
+            let mut chance = Chance(seed * 101 + stop_after);
+            let mut rig = with_log(1);
+            rig.drain();
+            for epoch in 2..=5 {
+                rig.store.store_epoch(EpochKind::Accepted, epoch);
+                rig.store.store_epoch(EpochKind::Current, epoch);
+            }
+            for _ in 0..stop_after {
+                rig.poll();
+                if !rig.held.is_empty() {
+                    rig.complete(0);
+                }
+            }
+            rig.poll();
+            let told = |kind| {
+                let stored = rig.epochs_stored.iter().filter(|(stored, ..)| *stored == kind);
+                stored.map(|(_, epoch, result)| result.clone().map(|()| *epoch).unwrap()).max().unwrap_or(1)
+            };
+            let (accepted, current) = (told(EpochKind::Accepted), told(EpochKind::Current));
+            let disk = if seed % 4 == 0 { rig.kill(&mut chance) } else { rig.crash(&mut chance) };
+            let found = epochs(&disk).unwrap_or_else(|error| panic!("after {stop_after}, seed {seed}: {error}"));
+            assert!((accepted..=accepted + 1).contains(&found.accepted), "after {stop_after}, seed {seed}: {found:?}");
+            assert!((current..=current + 1).contains(&found.current), "after {stop_after}, seed {seed}: {found:?}");
+            old += u64::from(found.accepted == accepted);
+            new += u64::from(found.accepted > accepted);
+            // What a power failure left half-done is no hindrance.
+            let mut rig = Rig::start(&disk, disk.open(&small_config()).unwrap()).unwrap();
+            rig.store.store_epoch(EpochKind::Accepted, 9);
+            rig.store.store_epoch(EpochKind::Current, 8);
+            rig.drain();
+            assert_eq!(epochs(&rig.crash(&mut chance)).unwrap(), Epochs { accepted: 9, current: 8 });
+        }
+    }
+    assert!(old > 100 && new > 20, "{old} {new}");
+}
+
+#[test]
+fn what_is_missing_follows_from_the_log() {
+    assert_eq!(epochs(&with_log(0).disk).unwrap(), Epochs { accepted: 0, current: 0 });
+    assert_eq!(epochs(&with_log(7).disk).unwrap(), Epochs { accepted: 7, current: 7 });
+    let mut rig = with_log(3);
+    rig.store.store_epoch(EpochKind::Current, 5); // an epoch without a transaction so far
+    rig.drain();
+    assert_eq!(epochs(&rig.disk).unwrap(), Epochs { accepted: 5, current: 5 });
+}
+
+#[test]
+fn epochs_that_contradict_each_other_or_the_log_are_refused() {
+    let mut rig = with_log(3);
+    rig.store.store_epoch(EpochKind::Accepted, 4);
+    rig.store.store_epoch(EpochKind::Current, 4);
+    rig.drain();
+    let disk = rig.crash(&mut Chance(0));
+    for (name, mend) in [("acceptedEpoch", None), ("currentEpoch", Some(()))] {
+        for at in 0..disk.bytes(&path(name)).len() {
+            let damaged = disk.fork();
+            damaged.damage(&path(name), |bytes| bytes[at] ^= 1);
+            let error = epochs(&damaged).unwrap_err();
+            assert!(matches!(&error, StoreError::EpochDamaged { path: told } if *told == path(name)), "{error}");
+            let mut rig = Rig::start(&damaged, damaged.open(&small_config()).unwrap()).unwrap();
+            if mend.is_some() {
+                rig.store.store_epoch(EpochKind::Current, 4);
+                rig.drain();
+                assert_eq!(epochs(&damaged).unwrap(), Epochs { accepted: 4, current: 4 });
+            }
+        }
+    }
+    // Of different ages: the log knows a later epoch, or what is current was never accepted.
+    let mut rig = with_log(6);
+    rig.store.store_epoch(EpochKind::Accepted, 6);
+    rig.store.store_epoch(EpochKind::Current, 5);
+    rig.drain();
+    let error = epochs(&rig.disk).unwrap_err();
+    assert!(matches!(error, StoreError::EpochBehind { current: 5, .. }), "{error}");
+    // Unless the number that should be there was being written.
+    rig.store.store_epoch(EpochKind::Current, 6);
+    while !rig.held.iter().any(|op| op.action.name() == "rename") {
+        rig.poll();
+        let other = rig.held.iter().position(|op| op.action.name() != "rename");
+        other.into_iter().for_each(|index| rig.complete(index));
+    }
+    assert_eq!(epochs(&rig.disk).unwrap(), Epochs { accepted: 6, current: 6 });
+    rig.drain();
+    rig.store.store_epoch(EpochKind::Current, 7);
+    rig.drain();
+    let error = epochs(&rig.disk).unwrap_err();
+    assert!(matches!(error, StoreError::EpochNotAccepted { accepted: 6, current: 7, .. }), "{error}");
+}
+
+#[test]
+fn an_epoch_that_the_disk_refused_is_told_as_such() {
+    let mut rig = with_log(3);
+    rig.store.store_epoch(EpochKind::Accepted, 4);
+    rig.drain();
+    let used = rig.disk.memory.borrow().used_bytes();
+    rig.disk.memory.borrow_mut().capacity_bytes = Some(used);
+    rig.store.store_epoch(EpochKind::Accepted, 5);
+    rig.drain();
+    let (kind, epoch, result) = rig.epochs_stored.pop().unwrap();
+    assert_eq!((kind, epoch), (EpochKind::Accepted, 5));
+    assert!(result.is_err());
+    assert_eq!(epochs(&rig.disk).unwrap(), Epochs { accepted: 4, current: 3 });
+    rig.disk.memory.borrow_mut().capacity_bytes = None;
+    rig.store.store_epoch(EpochKind::Accepted, 5);
+    rig.drain();
+    assert_eq!(epochs(&rig.crash(&mut Chance(0))).unwrap(), Epochs { accepted: 5, current: 3 });
+}
