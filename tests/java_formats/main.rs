@@ -2,6 +2,7 @@
 
 mod damage;
 mod expected;
+mod export;
 mod import;
 mod load;
 mod replay;

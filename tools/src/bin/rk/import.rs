@@ -76,6 +76,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let data = arguments.data_dir.clone();
     let from = JavaDirs { log: arguments.log_dir.clone().unwrap_or_else(|| data.clone()), data };
     let config = target(arguments, &from);
+    refuse_other_java_data(&from, &config)?;
     let read = match read(arguments, &from) {
         Ok(read) => read,
         Err(error) => return refused(error),
@@ -100,6 +101,17 @@ fn target(arguments: &Arguments, from: &JavaDirs) -> StoreConfig {
     // Without a word about logs they stay where they are: apart in the same place, or together in another.
     let beside = if arguments.to.is_some() { data } else { &from.log };
     StoreConfig::new(data, arguments.to_log_dir.as_ref().unwrap_or(beside))
+}
+
+/// What a start remembers of Java's data is about one `version-2`: that beside ours.
+fn refuse_other_java_data(from: &JavaDirs, to: &StoreConfig) -> Result<()> {
+    let beside = JavaDirs { data: to.data_dir.clone(), log: to.data_log_dir.clone() };
+    let is_other = beside.data.canonicalize().ok() != from.data.canonicalize().ok();
+    if is_other && !beside.open().map_err(|error| Failure::usage(error.to_string()))?.is_empty() {
+        let why = "there are data of another Java server here: import those, or name another directory";
+        return Err(Failure::usage(format!("{}: {why}", to.data_dir.display())));
+    }
+    Ok(())
 }
 
 type Read = (ringkeeper::java::Loaded, ringkeeper::java::seen::Seen);

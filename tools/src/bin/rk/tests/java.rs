@@ -68,6 +68,10 @@ fn nothing_is_overwritten_without_leave() {
     assert_eq!(names(&java.path().join("version-2")), before);
     let refused = rk(&["import", "--to", text(ours.path())], java.path()).unwrap_err().to_string();
     assert!(refused.contains("data of its own here, up to transaction 0x1f"), "{refused}");
+    let other = tempfile::tempdir().unwrap();
+    rk(&["export", "--to", text(other.path())], ours.path()).unwrap();
+    let refused = rk(&["import", "--to", text(other.path())], java.path()).unwrap_err().to_string();
+    assert!(refused.contains("data of another Java server here"), "{refused}");
     let empty = tempfile::tempdir().unwrap();
     assert!(rk(&["export"], empty.path()).unwrap_err().to_string().contains("there is no ringkeeper-1 here"));
     assert!(rk(&["import"], empty.path()).unwrap_err().to_string().contains("no data of a Java server here"));
