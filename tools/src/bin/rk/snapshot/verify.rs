@@ -129,6 +129,10 @@ impl Check<'_> {
         let Facts { digest, digest_zxid, zxid, fuzzy, .. } = self.facts;
         match (digest, self.computed) {
             (_, None) => Ok(()),
+            (Some(told), Some(_)) if self.damages > 0 => {
+                self.notes.push(format!("its digest {told} is of all there was"));
+                Ok(())
+            }
             (None, _) => {
                 self.notes.push("it has no digest to compare with".to_owned());
                 Ok(())
