@@ -205,7 +205,8 @@ impl DataTree {
         while let Some(id) = { self.ephemerals(session).next() } {
             path.clear();
             self.write_path(id, &mut path);
-            self.delete(zxid, &path, sink);
+            let outcome = self.delete(zxid, &path, sink);
+            assert_eq!(outcome, ItemOutcome::Deleted, "{path} is listed as an ephemeral, and cannot be found");
         }
     }
 
