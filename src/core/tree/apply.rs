@@ -93,6 +93,7 @@ impl DataTree {
             single => smallvec![self.apply_item(header, single, sink)],
         };
         self.last_processed = self.last_processed.max(Zxid(header.zxid as u64));
+        self.let_go_of_given_up();
         Applied { items }
     }
 
