@@ -9,7 +9,7 @@ use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::ours::{self, OursError};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
-use ringkeeper_storage::{Opened, StoreConfig, Zxid, open};
+use ringkeeper_storage::{Epochs, Opened, StoreConfig, Zxid, open};
 
 use crate::expected;
 use crate::sample::Sample;
@@ -55,6 +55,7 @@ fn what_is_imported_is_what_java_had() {
         expected::assert_tree(&recovered.tree, &expected, |_, _| true);
         assert_eq!(recovered.sessions, expected::sessions(&expected));
         assert_eq!(opened.report().last_zxid, imported.loaded.last);
+        assert_eq!(opened.epochs().unwrap(), imported.epochs.ours());
         assert_eq!(files(sample.path()), before);
         // A second start sees that nothing has changed, and a second import that there is something.
         seen::check(&dirs(sample.path()), imported.loaded.last).unwrap();
@@ -62,6 +63,36 @@ fn what_is_imported_is_what_java_had() {
         let refused = import(sample.path(), sample.path()).map(|_| ()).unwrap_err();
         assert!(matches!(refused, ImportError::NotFresh { .. }), "{refused}");
     }
+}
+
+/// A state that is here without what was promised for it could break the promise.
+#[test]
+fn what_java_promised_is_stored_before_the_state_is() {
+    let sample = Sample::new("3.9.3-member");
+    sample.write("acceptedEpoch", b"7");
+    sample.write("currentEpoch", b"6");
+    let to = tempfile::tempdir().unwrap();
+    // In the way of the promise, and of nothing else.
+    let in_the_way = to.path().join("ringkeeper-1/currentEpoch");
+    std::fs::create_dir_all(in_the_way.join("directory")).unwrap();
+    let refused = import(sample.path(), to.path()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("currentEpoch"), "{refused}");
+    assert!(open(config(to.path())).unwrap().is_fresh());
+    std::fs::remove_dir_all(in_the_way).unwrap();
+    drop(import(sample.path(), to.path()).unwrap());
+    let epochs = || open(config(to.path())).unwrap().epochs().unwrap();
+    assert_eq!(epochs(), Epochs { accepted: 7, current: 6 });
+
+    // A server that was never in an ensemble has promised nothing, whatever an import of another has left behind.
+    let standalone = Sample::new("3.8.0-standalone");
+    let snapshot = |entry: &PathBuf| entry.file_name().unwrap().to_string_lossy().ends_with(".rks");
+    let entries = std::fs::read_dir(to.path().join("ringkeeper-1")).unwrap().map(|entry| entry.unwrap().path());
+    let snapshots: Vec<_> = entries.filter(snapshot).collect();
+    assert_eq!(snapshots.len(), 1);
+    snapshots.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let (_, imported) = import(standalone.path(), to.path()).unwrap();
+    assert!(!imported.epochs.stored);
+    assert_eq!(epochs(), imported.epochs.ours());
 }
 
 #[test]
