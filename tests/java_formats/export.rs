@@ -146,6 +146,18 @@ fn sections_are_those_the_reader_knows_and_bytes_are_as_specified() {
 }
 
 #[test]
+fn one_directory_by_two_names_gets_one_export() {
+    let sample = Sample::new("3.9.3-member");
+    let (ours, to) = (ours(&sample, Zxid(0x1_0000_004c)), tempfile::tempdir().unwrap());
+    let by_another_name = to.path().join("log");
+    std::os::unix::fs::symlink(".", &by_another_name).unwrap();
+    let mut options = options(to.path());
+    options.target.log_dir = by_another_name;
+    assert_eq!(export(ours.path(), options).unwrap().set_aside, Vec::<PathBuf>::new());
+    assert_exported(to.path(), "3.9.3-member");
+}
+
+#[test]
 fn an_export_cut_short_is_invisible_and_begins_anew() {
     let sample = Sample::new("3.9.3-member");
     let (ours, to) = (ours(&sample, Zxid(0x1_0000_004c)), tempfile::tempdir().unwrap());

@@ -9,7 +9,7 @@ use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::ours::{self, OursError};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
-use ringkeeper_storage::{Epochs, Opened, StoreConfig, Zxid, open};
+use ringkeeper_storage::{Epochs, Opened, StoreConfig, Zxid, open, set_aside};
 
 use crate::expected;
 use crate::sample::Sample;
@@ -105,6 +105,33 @@ fn what_cannot_be_verified_leaves_nothing_behind() {
     let elsewhere = tempfile::tempdir().unwrap();
     let nothing = import(elsewhere.path(), elsewhere.path()).map(|_| ()).unwrap_err();
     assert!(matches!(nothing, ImportError::Nothing { .. }), "{nothing}");
+}
+
+/// dataDir and dataLogDir may be one directory by two names, and a file may lie on another disk behind a link.
+#[test]
+fn links_lead_to_the_same_data() {
+    let (sample, elsewhere) = (Sample::new("3.9.3-member"), tempfile::tempdir().unwrap());
+    let (data, log) = (sample.path().to_owned(), sample.path().join("log"));
+    std::os::unix::fs::symlink(".", &log).unwrap();
+    let moved = elsewhere.path().join("log");
+    std::fs::copy(sample.file("log.100000064"), &moved).unwrap();
+    std::fs::remove_file(sample.file("log.100000064")).unwrap();
+    std::os::unix::fs::symlink(&moved, sample.file("log.100000064")).unwrap();
+    let dirs = JavaDirs { data: data.clone(), log: log.clone() };
+    let config = StoreConfig { data_log_dir: log.clone(), ..config(&data) };
+    let import = || {
+        let read = import::read(&dirs, &LoadOptions::default(), &mut |_| {})?;
+        import::install(open(config.clone())?, &config, read, Instant::now())
+    };
+    let (opened, imported) = import().unwrap();
+    assert_eq!(imported.loaded.last, Zxid(0x1_0000_006c));
+    drop(opened);
+    seen::check(&dirs, imported.loaded.last).unwrap();
+    assert_eq!(set_aside(&data, &log).unwrap(), [data.join("ringkeeper-1.replaced-1")]);
+    // What is behind the link is needed.
+    std::fs::remove_file(moved).unwrap();
+    let refused = import().map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("log.100000064"), "{refused}");
 }
 
 #[test]
