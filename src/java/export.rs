@@ -41,8 +41,6 @@ pub struct Options {
     pub sections: Sections,
     /// The present state as a snapshot, and no log.
     pub snapshot_only: bool,
-    /// What a member of an ensemble has promised. `None`: the epoch of the last transaction.
-    pub epochs: Option<Epochs>,
     /// The content of `myid`, where the target has none.
     pub my_id: Option<String>,
 }
@@ -114,6 +112,7 @@ pub fn export(
     if opened.is_fresh() {
         return Err(ExportError::Nothing { path: our_data_dir.join(DIRECTORY) });
     }
+    let epochs = Epochs::from(opened.epochs()?);
     let mut replay = ours::snapshot(opened)?;
     let target = options.target.clone();
     let mut export = Export::begin(target.clone())?;
@@ -132,8 +131,6 @@ pub fn export(
         return Err(ExportError::Digest { count: mismatches.len(), first: *first });
     }
     let last = tree.last_processed();
-    let of_last = u64::from(last.epoch());
-    let epochs = options.epochs.unwrap_or(Epochs { current: of_last, accepted: of_last, stored: true });
     export.epochs(&epochs)?;
     if let Some(my_id) = &options.my_id {
         export.beside("myid", my_id.as_bytes())?;

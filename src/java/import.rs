@@ -90,7 +90,7 @@ pub fn read(
 
 /// Writes what was read into a store that has nothing yet.
 pub fn install(
-    opened: Opened,
+    mut opened: Opened,
     config: &StoreConfig,
     (loaded, seen): (Loaded, Seen),
     begun: Instant,
@@ -103,16 +103,25 @@ pub fn install(
     let (nodes, ephemerals, digest) = (tree.node_count(), tree.ephemerals_count(), tree.digest());
     // A state without a note would look like one that Java has since gone beyond.
     seen::write(&config.data_dir, &seen)?;
+    // A state without its promises could break them. Where Java made none they follow from the log, there as here, unless an
+    // import that was cut short has left others.
+    if epochs.stored || opened.epochs()?.accepted > 0 {
+        opened.store_epochs(epochs.ours())?;
+    }
     let mut header = tree.begin_snapshot();
     header.sessions = sessions.iter().map(|(id, timeout_ms)| (id.0, *timeout_ms)).collect();
     header.sessions.sort_unstable();
-    let opened = opened.install(header, move || next_chunk(&mut tree))?;
+    let mut opened = opened.install(header, move || next_chunk(&mut tree))?;
     let told = |zxid: u64, nodes: u64, digest: u64| format!("{nodes} nodes at {zxid:#x} with digest {digest:#x}");
     let expected = told(report.last.0, nodes, digest);
     let found = opened.snapshot_header().map(|header| told(header.zxid, header.node_count, header.tree_digest));
     let found = found.unwrap_or_else(|| "nothing".into());
     if found != expected {
         return Err(ImportError::ReadBack { found, expected });
+    }
+    let (found, expected) = (opened.epochs()?, epochs.ours());
+    if found != expected {
+        return Err(ImportError::ReadBack { found: format!("{found:?}"), expected: format!("{expected:?}") });
     }
     let sessions = sessions.len();
     let imported = Imported { nodes, sessions, ephemerals, digest, epochs, loaded: report, elapsed: begun.elapsed() };

@@ -8,13 +8,16 @@ use crate::log::sync_strategy::LogStrategy;
 /// Our directory inside `dataDir` and `dataLogDir`, beside Java's `version-2`.
 pub const DIRECTORY: &str = "ringkeeper-1";
 
+const SEGMENT_BYTES_MAX: u64 = 1 << 40;
+
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// Snapshots live in `ringkeeper-1` under this. Java: `dataDir`.
     pub data_dir: PathBuf,
     /// The log lives in `ringkeeper-1` under this. Java: `dataLogDir`.
     pub data_log_dir: PathBuf,
-    /// Length of a log segment. Java: `preAllocSize` (which is in KiB). Raised when it holds fewer than four batches.
+    /// Length of a log segment. Java: `preAllocSize` (which is in KiB). Raised when it holds fewer than four batches, and at
+    /// most 1 TiB.
     pub segment_bytes: u64,
     /// How a batch becomes durable.
     pub strategy: LogStrategy,
@@ -62,10 +65,34 @@ impl StoreConfig {
         self.snapshots_kept = self.snapshots_kept.max(1);
         self.snapshot_run_nodes = self.snapshot_run_nodes.clamp(1, 1 << 24);
         self.batch_bytes_max = self.batch_bytes_max.clamp(BLOCK_BYTES, 16 << 20).next_multiple_of(BLOCK_BYTES);
+        let block = BLOCK_BYTES as u64;
         self.segment_bytes =
-            self.segment_bytes.max(4 * self.batch_bytes_max as u64).next_multiple_of(BLOCK_BYTES as u64);
-        self.mark_bytes = self.mark_bytes.max(BLOCK_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
+            self.segment_bytes.clamp(4 * self.batch_bytes_max as u64, SEGMENT_BYTES_MAX).next_multiple_of(block);
+        self.mark_bytes = self.mark_bytes.clamp(block, SEGMENT_BYTES_MAX).next_multiple_of(block);
         self.reserve_bytes = self.reserve_bytes.clamp(BLOCK_BYTES as u64, self.segment_bytes / 2);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_numbers_are_brought_inside_their_bounds() {
+        for huge in [0, 1, 5000, u64::MAX] {
+            let config = StoreConfig {
+                segment_bytes: huge,
+                batches_in_flight: huge as usize,
+                batch_bytes_max: huge.min(1 << 62) as usize,
+                reserve_bytes: huge,
+                mark_bytes: huge,
+                ..StoreConfig::new("data", "data")
+            };
+            let StoreConfig { segment_bytes, batch_bytes_max, reserve_bytes, mark_bytes, .. } = config.clamped();
+            assert!(segment_bytes >= 4 * batch_bytes_max as u64 && segment_bytes <= SEGMENT_BYTES_MAX);
+            assert!((1..=segment_bytes / 2).contains(&reserve_bytes) && mark_bytes > 0);
+            assert!([segment_bytes, mark_bytes, batch_bytes_max as u64].iter().all(|bytes| bytes % 4096 == 0));
+        }
     }
 }

@@ -108,6 +108,33 @@ fn read_one(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, name: &str) -
     Ok(content)
 }
 
+/// Stores both at once: for the start and for tools. The promise first, so that no epoch is joined that was never accepted.
+pub(crate) fn store(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    directory: &Path,
+    Epochs { accepted, current }: Epochs,
+) -> Result<(), StoreError> {
+    assert!(accepted >= current, "an epoch is accepted before it is joined");
+    let mut writer = EpochWriter::new(directory.to_owned());
+    writer.store(EpochKind::Accepted, accepted);
+    writer.store(EpochKind::Current, current);
+    let (mut ops, mut events) = (Vec::new(), Vec::new());
+    while !writer.is_idle() {
+        writer.poll(ids, &mut ops);
+        for op in ops.drain(..) {
+            writer.on_event(disk.run(op), &mut events);
+        }
+        for event in events.drain(..) {
+            if let StoreEvent::EpochStored { kind, result: Err(source), .. } = event {
+                let path = directory.join(kind.file_name());
+                return Err(StoreError::Io { path, operation: "write", source });
+            }
+        }
+    }
+    Ok(())
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Open,

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::backend::blocking::BlockingDisk;
+use crate::backend::blocking::{BlockingDisk, same_directory};
 use crate::backend::lock::DirectoryLock;
 use crate::config::DIRECTORY;
 use crate::disk::{Action, Disk, Ids};
@@ -16,8 +16,8 @@ use crate::read::run;
 pub fn set_aside(data_dir: &Path, data_log_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let (mut disk, mut ids) = (BlockingDisk::default(), Ids::default());
     let mut both = vec![data_dir, data_log_dir];
-    both.dedup();
     both.retain(|directory| directory.join(DIRECTORY).is_dir());
+    both.dedup_by(|a, b| same_directory(&a.join(DIRECTORY), &b.join(DIRECTORY)));
     // The locks stay with the files, wherever these go.
     let locks = both.iter().map(|directory| DirectoryLock::acquire(&directory.join(DIRECTORY)));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;

@@ -104,6 +104,12 @@ impl<D: Disk> Opened<D> {
         epoch_file::read(&mut self.disk, &mut self.ids, &directory, self.found.report.last_zxid)
     }
 
+    /// Makes them stable at once: those that a state from elsewhere comes with. To be stored before that state is.
+    pub fn store_epochs(&mut self, epochs: Epochs) -> Result<(), StoreError> {
+        let directory = self.config.data_dir.join(DIRECTORY);
+        epoch_file::store(&mut self.disk, &mut self.ids, &directory, epochs)
+    }
+
     /// Gives up every transaction above `to`, for good, and recovers anew. `to` has to be known here, as a transaction of the
     /// log or the state of a snapshot, and the log has to reach back to a snapshot that is not above it: if not, this fails
     /// with `LogError::NotCovered`, and nothing has changed. A learner does this when its leader says TRUNC.

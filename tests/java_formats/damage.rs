@@ -251,6 +251,9 @@ fn epochs_that_contradict_the_transactions_are_refused() {
     assert!(sample.refusal().contains("acceptedEpoch: epoch 2 is below the current one, 3"));
     sample.write("acceptedEpoch", b"3\n").write("currentEpoch", b"two");
     assert!(sample.refusal().contains("\"two\" is no epoch"));
+    // More than any machine has memory for; none of it is on the disk.
+    std::fs::File::options().write(true).open(sample.file("currentEpoch")).unwrap().set_len(1 << 40).unwrap();
+    assert!(sample.refusal().contains("currentEpoch") && sample.refusal().contains("should hold one number"));
     sample.remove("currentEpoch");
     let epochs = sample.load().epochs;
     assert_eq!((epochs.current, epochs.accepted), (1, 3));

@@ -26,7 +26,6 @@ fn options(to: &Path) -> Options {
         target: ExportTarget { data_dir: to.to_owned(), log_dir: to.to_owned(), replace: false },
         sections: Sections::All,
         snapshot_only: false,
-        epochs: None,
         my_id: None,
     }
 }
@@ -119,7 +118,7 @@ fn the_log_behind_our_snapshot_goes_along_byte_for_byte() {
     options.target.log_dir = logs.path().to_owned();
     options.snapshot_only = true;
     options.sections = Sections::NodesOnly;
-    options.epochs = Some(Epochs { current: 3, accepted: 4, stored: true });
+    open(config(ours.path())).unwrap().store_epochs(ringkeeper_storage::Epochs { current: 3, accepted: 4 }).unwrap();
     let exported = export(ours.path(), options).unwrap();
     assert_eq!((exported.snapshot, exported.records), (Zxid(0x1_0000_006c), 0));
     let mut directory = assert_exported(to.path(), "3.9.3-member");
@@ -144,6 +143,18 @@ fn sections_are_those_the_reader_knows_and_bytes_are_as_specified() {
     }
     // E and its seal, F and its seal.
     assert_eq!((lengths[1] - lengths[0], lengths[2] - lengths[1]), (20 + 13, 8 + 13));
+}
+
+#[test]
+fn one_directory_by_two_names_gets_one_export() {
+    let sample = Sample::new("3.9.3-member");
+    let (ours, to) = (ours(&sample, Zxid(0x1_0000_004c)), tempfile::tempdir().unwrap());
+    let by_another_name = to.path().join("log");
+    std::os::unix::fs::symlink(".", &by_another_name).unwrap();
+    let mut options = options(to.path());
+    options.target.log_dir = by_another_name;
+    assert_eq!(export(ours.path(), options).unwrap().set_aside, Vec::<PathBuf>::new());
+    assert_exported(to.path(), "3.9.3-member");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::ours::{self, OursError};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
-use ringkeeper_storage::{Opened, StoreConfig, Zxid, open};
+use ringkeeper_storage::{Epochs, Opened, StoreConfig, Zxid, open, set_aside};
 
 use crate::expected;
 use crate::sample::Sample;
@@ -55,6 +55,7 @@ fn what_is_imported_is_what_java_had() {
         expected::assert_tree(&recovered.tree, &expected, |_, _| true);
         assert_eq!(recovered.sessions, expected::sessions(&expected));
         assert_eq!(opened.report().last_zxid, imported.loaded.last);
+        assert_eq!(opened.epochs().unwrap(), imported.epochs.ours());
         assert_eq!(files(sample.path()), before);
         // A second start sees that nothing has changed, and a second import that there is something.
         seen::check(&dirs(sample.path()), imported.loaded.last).unwrap();
@@ -62,6 +63,36 @@ fn what_is_imported_is_what_java_had() {
         let refused = import(sample.path(), sample.path()).map(|_| ()).unwrap_err();
         assert!(matches!(refused, ImportError::NotFresh { .. }), "{refused}");
     }
+}
+
+/// A state that is here without what was promised for it could break the promise.
+#[test]
+fn what_java_promised_is_stored_before_the_state_is() {
+    let sample = Sample::new("3.9.3-member");
+    sample.write("acceptedEpoch", b"7");
+    sample.write("currentEpoch", b"6");
+    let to = tempfile::tempdir().unwrap();
+    // In the way of the promise, and of nothing else.
+    let in_the_way = to.path().join("ringkeeper-1/currentEpoch");
+    std::fs::create_dir_all(in_the_way.join("directory")).unwrap();
+    let refused = import(sample.path(), to.path()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("currentEpoch"), "{refused}");
+    assert!(open(config(to.path())).unwrap().is_fresh());
+    std::fs::remove_dir_all(in_the_way).unwrap();
+    drop(import(sample.path(), to.path()).unwrap());
+    let epochs = || open(config(to.path())).unwrap().epochs().unwrap();
+    assert_eq!(epochs(), Epochs { accepted: 7, current: 6 });
+
+    // A server that was never in an ensemble has promised nothing, whatever an import of another has left behind.
+    let standalone = Sample::new("3.8.0-standalone");
+    let snapshot = |entry: &PathBuf| entry.file_name().unwrap().to_string_lossy().ends_with(".rks");
+    let entries = std::fs::read_dir(to.path().join("ringkeeper-1")).unwrap().map(|entry| entry.unwrap().path());
+    let snapshots: Vec<_> = entries.filter(snapshot).collect();
+    assert_eq!(snapshots.len(), 1);
+    snapshots.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let (_, imported) = import(standalone.path(), to.path()).unwrap();
+    assert!(!imported.epochs.stored);
+    assert_eq!(epochs(), imported.epochs.ours());
 }
 
 #[test]
@@ -74,6 +105,33 @@ fn what_cannot_be_verified_leaves_nothing_behind() {
     let elsewhere = tempfile::tempdir().unwrap();
     let nothing = import(elsewhere.path(), elsewhere.path()).map(|_| ()).unwrap_err();
     assert!(matches!(nothing, ImportError::Nothing { .. }), "{nothing}");
+}
+
+/// dataDir and dataLogDir may be one directory by two names, and a file may lie on another disk behind a link.
+#[test]
+fn links_lead_to_the_same_data() {
+    let (sample, elsewhere) = (Sample::new("3.9.3-member"), tempfile::tempdir().unwrap());
+    let (data, log) = (sample.path().to_owned(), sample.path().join("log"));
+    std::os::unix::fs::symlink(".", &log).unwrap();
+    let moved = elsewhere.path().join("log");
+    std::fs::copy(sample.file("log.100000064"), &moved).unwrap();
+    std::fs::remove_file(sample.file("log.100000064")).unwrap();
+    std::os::unix::fs::symlink(&moved, sample.file("log.100000064")).unwrap();
+    let dirs = JavaDirs { data: data.clone(), log: log.clone() };
+    let config = StoreConfig { data_log_dir: log.clone(), ..config(&data) };
+    let import = || {
+        let read = import::read(&dirs, &LoadOptions::default(), &mut |_| {})?;
+        import::install(open(config.clone())?, &config, read, Instant::now())
+    };
+    let (opened, imported) = import().unwrap();
+    assert_eq!(imported.loaded.last, Zxid(0x1_0000_006c));
+    drop(opened);
+    seen::check(&dirs, imported.loaded.last).unwrap();
+    assert_eq!(set_aside(&data, &log).unwrap(), [data.join("ringkeeper-1.replaced-1")]);
+    // What is behind the link is needed.
+    std::fs::remove_file(moved).unwrap();
+    let refused = import().map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("log.100000064"), "{refused}");
 }
 
 #[test]

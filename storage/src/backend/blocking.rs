@@ -145,10 +145,16 @@ impl Disk for BlockingDisk {
         let mut files = Vec::new();
         for entry in entries {
             let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.is_file() {
-                files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
-            }
+            // Of what a link leads to: a file that lies elsewhere is a file of this directory.
+            let bytes = match fs::metadata(entry.path()) {
+                Ok(metadata) if metadata.is_file() => metadata.len(),
+                Ok(_) => continue,
+                // A link to nothing fails whoever opens it; a file that was deleted meanwhile concerns nobody.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && entry.path().is_symlink() => 0,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
         }
         Ok(files)
     }
@@ -204,6 +210,11 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether two paths lead to one directory, by whatever links and dots.
+pub(crate) fn same_directory(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Whether direct IO works in a directory: by doing it. Some file systems accept the flag and refuse the write.
 pub(crate) fn try_direct_io(directory: &Path) -> io::Result<bool> {
     let path = directory.join("direct-io.tmp");
@@ -242,6 +253,19 @@ mod tests {
         assert!(verdict(libc::ENOSPC).unwrap() && verdict(libc::EDQUOT).unwrap());
         assert!(!verdict(libc::EINVAL).unwrap());
         assert!(verdict(libc::EIO).is_err());
+    }
+
+    #[test]
+    fn a_file_behind_a_link_is_a_file_and_a_link_to_nothing_is_not_passed_over() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(elsewhere.path().join("a"), b"four").unwrap();
+        fs::create_dir(directory.path().join("no-file")).unwrap();
+        for (name, to) in [("link", "a"), ("link-to-directory", "."), ("link-to-nothing", "b")] {
+            std::os::unix::fs::symlink(elsewhere.path().join(to), directory.path().join(name)).unwrap();
+        }
+        let mut files = BlockingDisk::default().list(directory.path()).unwrap();
+        files.sort();
+        assert_eq!(files, [("link".to_owned(), 4), ("link-to-nothing".to_owned(), 0)]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::snap::{SnapHead, SnapReader};
 use super::txn_log::{self, Damaged, End, Stop};
 use super::{DIRECTORY, JavaError};
 use crate::Zxid;
-use crate::backend::blocking::BlockingDisk;
+use crate::backend::blocking::{BlockingDisk, same_directory};
 use crate::disk::{Disk, Ids};
 use crate::error::StoreError;
 
@@ -87,7 +87,8 @@ impl<D: Disk> JavaDirectory<D> {
         let mut list = |path: &Path| {
             disk.list(path).map_err(|source| StoreError::Io { path: path.to_owned(), operation: "list", source })
         };
-        let is_one = snap_path == log_path;
+        let is_one = same_directory(&snap_path, log_path);
+        let log_path = if is_one { snap_path.as_path() } else { log_path };
         let (in_snap, in_log) = (list(&snap_path)?, if is_one { vec![] } else { list(log_path)? });
         let (mut snapshots, mut logs) = (vec![], vec![]);
         let of_snap = in_snap.into_iter().map(|file| (snap_path.as_path(), file));
@@ -163,11 +164,11 @@ impl<D: Disk> JavaDirectory<D> {
         for index in begin..self.logs.len() {
             let LogFile { path, bytes, .. } = self.logs[index].clone();
             let is_newest = index + 1 == self.logs.len();
+            let mut source = Source::open(&mut self.disk, &mut self.ids, &path, bytes)?;
             if bytes == 0 {
                 replay.empty_file(&path, is_newest)?;
                 continue;
             }
-            let mut source = Source::open(&mut self.disk, &mut self.ids, &path, bytes)?;
             let ended = txn_log::read(&mut source, |at, zxid, entry| {
                 if zxid <= from {
                     return Ok(());
@@ -207,7 +208,7 @@ impl<D: Disk> JavaDirectory<D> {
 }
 
 fn next(zxid: Zxid) -> Zxid {
-    Zxid(zxid.0 + 1)
+    Zxid(zxid.0.saturating_add(1))
 }
 
 /// The rules between records and between files.

@@ -7,6 +7,7 @@ use super::JavaError;
 use super::file::read_small;
 use crate::Zxid;
 use crate::disk::{Disk, Ids};
+use crate::epoch_file;
 
 pub const CURRENT: &str = "currentEpoch";
 pub const ACCEPTED: &str = "acceptedEpoch";
@@ -19,6 +20,20 @@ pub struct Epochs {
     pub accepted: u64,
     /// Whether the files said so. A standalone server has none: both are then the last transaction's epoch.
     pub stored: bool,
+}
+
+impl Epochs {
+    /// As our own files have them.
+    pub fn ours(self) -> epoch_file::Epochs {
+        let number = |epoch: u64| u32::try_from(epoch).expect("an epoch is half a zxid");
+        epoch_file::Epochs { accepted: number(self.accepted), current: number(self.current) }
+    }
+}
+
+impl From<epoch_file::Epochs> for Epochs {
+    fn from(ours: epoch_file::Epochs) -> Epochs {
+        Epochs { current: ours.current.into(), accepted: ours.accepted.into(), stored: true }
+    }
 }
 
 pub(super) fn read(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, last: Zxid) -> Result<Epochs, JavaError> {

@@ -16,7 +16,7 @@ use super::snap_write::SnapWriter;
 use super::txn_log::LogFileWriter;
 use super::{DIRECTORY, names};
 use crate::Zxid;
-use crate::backend::blocking::{BlockingDisk, create_directory};
+use crate::backend::blocking::{BlockingDisk, create_directory, same_directory};
 use crate::disk::{Action, Disk, Ids};
 use crate::error::StoreError;
 use crate::read::run;
@@ -60,6 +60,12 @@ impl Export {
             if !export.target.replace && !export.list(&path)?.is_empty() {
                 return Err(ExportError::NotEmpty { path });
             }
+            create_directory(&directory).map_err(io_error(&directory, "create directory"))?;
+        }
+        if same_directory(&export.target.data_dir, &export.target.log_dir) {
+            export.target.log_dir = export.target.data_dir.clone();
+        }
+        for directory in export.directories() {
             let unfinished = directory.join(UNFINISHED);
             create_directory(&unfinished).map_err(io_error(&unfinished, "create directory"))?;
             // Of an export that was cut short.

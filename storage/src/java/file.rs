@@ -56,6 +56,9 @@ impl<D: Disk> Drop for Source<'_, D> {
     }
 }
 
+/// No number takes more.
+const SMALL_FILE_BYTES_MAX: u64 = 4096;
+
 /// A small file as a whole; `None` when it is not there.
 pub(super) fn read_small(
     disk: &mut impl Disk,
@@ -66,6 +69,11 @@ pub(super) fn read_small(
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
     let found = disk.list(directory).map_err(io)?.into_iter().find(|(found, _)| found == name);
     let Some((_, bytes)) = found else { return Ok(None) };
+    if bytes > SMALL_FILE_BYTES_MAX {
+        let source =
+            io::Error::new(io::ErrorKind::InvalidData, format!("{bytes} bytes, and it should hold one number"));
+        return Err(StoreError::Io { path: directory.join(name), operation: "read", source });
+    }
     let mut source = Source::open(disk, ids, &directory.join(name), bytes)?;
     let bytes = source.get(0, bytes)?.to_vec();
     Ok(Some(bytes))

@@ -22,7 +22,7 @@ pub fn parse(name: &str) -> Option<Name> {
     let mut parts = name.split('.');
     let kind = parts.next()?;
     let number = parts.next().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    let zxid = Zxid(u64::from_str_radix(number, 16).ok()?);
+    let zxid = Zxid(i64::from_str_radix(number, 16).ok()?.try_into().ok()?); // a long of Java's
     match kind {
         "log" => Some(Name::Log(zxid)),
         "snapshot" => Some(Name::Snapshot(
@@ -59,9 +59,9 @@ mod tests {
         assert_eq!(parse("snapshot.10000006c.checked"), snapshot(Compression::Plain));
         assert_eq!(parse(&super::log(Zxid(0x22))), Some(Name::Log(Zxid(0x22))));
         assert_eq!(parse(&super::snapshot(Zxid(0))), Some(Name::Snapshot(Zxid(0), Compression::Plain)));
-        for other in
-            ["log", "log.", "log.xyz", "log.+1", "logs.1", "snapshot-1", "currentEpoch", "log.11112222333344445"]
-        {
+        let too_large = ["log.11112222333344445", "snapshot.ffffffffffffffff", "log.8000000000000000"];
+        let others = ["log", "log.", "log.xyz", "log.+1", "logs.1", "snapshot-1", "currentEpoch"];
+        for other in others.into_iter().chain(too_large) {
             assert_eq!(parse(other), None, "{other}");
         }
     }

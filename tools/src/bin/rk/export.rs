@@ -127,7 +127,6 @@ fn options(arguments: &Arguments) -> Options {
             Reader::Newest => Sections::All,
         },
         snapshot_only: arguments.snapshot_only,
-        epochs: None,
         my_id,
     }
 }
