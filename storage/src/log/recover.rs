@@ -462,7 +462,7 @@ fn refuse_misfits(scan: &Scan, start: Position, end: Position) -> Result<(), Sto
 /// that may be one which never took a batch, begun after a snapshot that is not to be had any more.
 fn refuse_others(scan: &Scan, start: Position, end: Position) -> Result<(), StoreError> {
     for (index, found) in scan.segments.iter().enumerate().skip(start.segment.max(1)) {
-        let begins = matches!(found.kind, Some(SegmentKind::First(_)));
+        let begins = found.kind != Some(SegmentKind::Next); // or its header is lost
         let other = found.log.is_some() && found.log != scan.segments[index - 1].log;
         if other && !(begins && (index == start.segment || found.first.is_err())) {
             let why = "it belongs to another log than the file before it: a log file of another server?";
