@@ -54,7 +54,7 @@ impl Node {
     /// After changes of the tree.
     pub(super) fn bound_snapshot_backlog(&mut self, out: &mut Vec<Output>) {
         if self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes {
-            self.abandon_snapshot("what changed meanwhile filled the memory set aside for it", out);
+            self.abandon_snapshot("what changed meanwhile filled the memory set aside for it: the disk, or ringkeeper.snapshotMaxMBps, is too slow for these writes", out);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::core::metrics::Metrics;
 use crate::core::node_view::Wanted;
 use crate::core::replay::{Recovered, Replay};
-use crate::core::tree::TreeOptions;
+use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::{self, Input, Node, Now, Output, ServerId};
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
@@ -145,6 +145,11 @@ fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, 
 
 fn load_snapshot(opened: &Opened, options: TreeOptions) -> Result<Replay, ServeError> {
     let Some(source) = opened.snapshot_source() else { return Ok(Replay::empty(options)) };
-    let zxid = source.header().zxid;
-    Replay::from_snapshot(source, options).map_err(|error| ServeError::Content(format!("snapshot {zxid:#x}: {error}")))
+    Replay::from_snapshot(source, options).map_err(|error| {
+        ServeError::Content(match (error, opened.snapshot_source()) {
+            (LoadError::Damaged(told), _) => told,
+            (error, Some(source)) => source.condemn(error.to_string()).to_string(),
+            (error, None) => error.to_string(),
+        })
+    })
 }

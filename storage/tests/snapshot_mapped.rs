@@ -252,6 +252,20 @@ fn damage_found_in_service_is_set_aside_and_the_next_start_does_without_it() {
 }
 
 #[test]
+fn what_its_reader_condemns_is_set_aside_like_what_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    with_snapshots(directory.path());
+    let opened = open(config(directory.path())).unwrap();
+    let source = opened.snapshot_source().unwrap();
+    assert_eq!(source.header().zxid, 20);
+    let text = source.condemn("slot 5 is its own parent".to_owned()).to_string();
+    assert!(text.contains("slot 5 is its own parent; it was set aside as snapshot-0000000000000014.damaged"), "{text}");
+    drop((source, opened));
+    let mut opened = open(config(directory.path())).unwrap();
+    assert_eq!((opened.snapshot_header().unwrap().zxid, records(&mut opened)), (10, 20));
+}
+
+#[test]
 fn with_nothing_to_fall_back_to_a_set_aside_snapshot_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Server::start(config(directory.path()));

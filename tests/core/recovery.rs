@@ -224,3 +224,21 @@ fn a_restarted_server_counts_on() {
     let client = again.welcomed(connection).expect("we have all it has seen");
     assert_eq!(again.must(client, &create("/b", b"", PERSISTENT)).zxid, last + 2);
 }
+
+#[test]
+fn containers_are_looked_at_when_they_are_in_memory() {
+    let mut server = Server::new();
+    let client = server.client();
+    server.must(client, &Request::CreateContainer(create_request("/box", b"", 4)));
+    server.must(client, &create("/box/c", b"", PERSISTENT));
+    server.must(client, &delete("/box/c", -1));
+    let snapshot = server.snapshot();
+    let mut again = server.restarted_on(snapshot, Settings::default());
+    again.pass_ms(61_000);
+    assert!(again.node.is_moving() && again.node.tree().find("/box").is_some());
+    while again.node.is_moving() {
+        again.step(Input::MoveNodes);
+    }
+    again.pass_ms(1000);
+    assert!(again.node.tree().find("/box").is_none());
+}

@@ -119,7 +119,8 @@ impl Node {
 
     /// Containers that have lost their last child, and TTL nodes past their time. Java: `ContainerManager`.
     pub(in crate::core) fn reap_containers(&mut self, now: Now, out: &mut Vec<Output>) {
-        if now.mono_us < self.next_reap_us {
+        // Looking at all of them would bring them into memory in one go.
+        if now.mono_us < self.next_reap_us || self.tree.is_moving() {
             return;
         }
         let interval_us = self.settings.container_check_interval_ms * 1000;

@@ -93,6 +93,7 @@ impl DataTree {
             single => smallvec![self.apply_item(header, single, sink)],
         };
         self.last_processed = self.last_processed.max(Zxid(header.zxid as u64));
+        self.let_go_of_given_up();
         Applied { items }
     }
 
@@ -205,7 +206,8 @@ impl DataTree {
         while let Some(id) = { self.ephemerals(session).next() } {
             path.clear();
             self.write_path(id, &mut path);
-            self.delete(zxid, &path, sink);
+            let outcome = self.delete(zxid, &path, sink);
+            assert_eq!(outcome, ItemOutcome::Deleted, "{path} is listed as an ephemeral, and cannot be found");
         }
     }
 

@@ -10,7 +10,7 @@ use super::digest::{self, RawStat};
 use super::ephemeral::Owners;
 use super::node::{Node, NodeId, Nodes, OwnerKind};
 use super::path;
-use super::snapshot::Walk;
+use super::snapshot::{OldImages, Walk};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::client::{Acl, Stat, perms};
 
@@ -34,6 +34,8 @@ pub struct DataTree {
     /// Bytes of all paths and data.
     pub(super) data_bytes: u64,
     pub(super) walk: Option<Walk>,
+    /// Of snapshots that were given up.
+    pub(super) given_up: OldImages,
 }
 
 impl DataTree {
@@ -64,6 +66,7 @@ impl DataTree {
             last_processed: Zxid::ZERO,
             data_bytes: 0,
             walk: None,
+            given_up: OldImages::default(),
         }
     }
 

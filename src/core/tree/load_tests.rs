@@ -65,7 +65,7 @@ fn outcome(header: &SnapshotHeader, images: Vec<NodeImage>) -> Found {
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast::<String>().expect("a text");
-        let why = text.strip_prefix("the snapshot this server started from cannot be used: ");
+        let why = text.strip_prefix("the snapshot this server started from cannot be used: memory: ");
         Found::OnTheWay(why.unwrap_or_else(|| panic!("not about the snapshot: {text}")).to_owned())
     })
 }
@@ -150,6 +150,9 @@ fn owners_and_nodes_have_to_agree() {
             take: &mut dyn FnMut(u32) -> bool,
         ) -> Result<(), SnapshotError> {
             self.0.children_named(parent, name, take)
+        }
+        fn condemn(&self, why: String) -> SnapshotError {
+            self.0.condemn(why)
         }
         fn passed(&self, slot: u32) {
             self.0.passed(slot);

@@ -77,5 +77,9 @@ impl SnapshotSource for MemorySnapshot {
         Ok(())
     }
 
+    fn condemn(&self, why: String) -> SnapshotError {
+        SnapshotError::Damaged { file: "memory".to_owned(), why }
+    }
+
     fn passed(&self, _slot: u32) {}
 }

@@ -311,7 +311,7 @@ impl Nodes {
                 other.parent == parent && other.name == *name
             };
             if index.find(hash, twin).is_some() {
-                unmoved::damaged(&LoadError::NameTwice { slot, parent: parent.0, name: name.to_string() });
+                unmoved.condemn(&LoadError::NameTwice { slot, parent: parent.0, name: name.to_string() });
             }
             index.insert(hash, slot);
             self.check_place(NodeId(slot));
@@ -328,8 +328,8 @@ impl Nodes {
             let prev = self.get(node.prev_sibling).filter(|_| node.prev_sibling != NodeId::ROOT);
             prev.is_some_and(|prev| prev.parent == node.parent && prev.next_sibling == follows(parent))
         });
-        if !is_linked {
-            unmoved::damaged(&LoadError::NotLinked { slot: id.0, parent: node.parent.0 });
+        if let Some(unmoved) = self.unmoved.as_ref().filter(|_| !is_linked) {
+            unmoved.condemn(&LoadError::NotLinked { slot: id.0, parent: node.parent.0 });
         }
     }
 

@@ -12,6 +12,9 @@ use super::node::NodeId;
 
 /// What an image costs in a slice beyond its name and data, in bytes.
 const IMAGE_BYTES: usize = 80;
+/// Of a snapshot given up: old images let go with each change from then on. Together they may be half a gigabyte in millions
+/// of pieces, which would be felt.
+const LET_GO_AT_ONCE: usize = 64;
 /// What looking at a slot without handing over anything costs in a slice, so that vast holes do not stall the caller.
 const SKIPPED_SLOT_BYTES: usize = 1;
 
@@ -22,8 +25,7 @@ pub(super) struct Walk {
     /// One bit for each slot: already handed over, or its node was born after the beginning.
     settled: Vec<u64>,
     /// Old images of nodes that changed before the walk came by.
-    saved: Vec<NodeImage>,
-    saved_bytes: usize,
+    saved: OldImages,
 }
 
 impl Walk {
@@ -44,6 +46,45 @@ fn image_bytes(image: &NodeImage) -> usize {
     IMAGE_BYTES + image.name.len() + image.data.as_ref().map_or(0, Vec::len)
 }
 
+/// Old images, the last first. In blocks: there may be millions, and neither growing nor ending happens in one go.
+#[derive(Debug, Default)]
+pub(super) struct OldImages {
+    blocks: Vec<Vec<NodeImage>>,
+    bytes: usize,
+}
+
+impl OldImages {
+    const BLOCK: usize = 1024;
+
+    fn push(&mut self, image: NodeImage) {
+        self.bytes += OldImages::held_bytes(&image);
+        match self.blocks.last_mut().filter(|block| block.len() < OldImages::BLOCK) {
+            Some(block) => block.push(image),
+            None => self.blocks.push(vec![image]),
+        }
+    }
+
+    fn pop(&mut self) -> Option<NodeImage> {
+        let block = self.blocks.last_mut()?;
+        let image = block.pop().expect("no block is empty");
+        if block.is_empty() {
+            self.blocks.pop();
+        }
+        self.bytes -= OldImages::held_bytes(&image);
+        Some(image)
+    }
+
+    /// All of the other's, too.
+    fn take(&mut self, mut other: OldImages) {
+        self.blocks.append(&mut other.blocks);
+        self.bytes += other.bytes;
+    }
+
+    fn held_bytes(image: &NodeImage) -> usize {
+        size_of::<NodeImage>() + image.name.capacity() + image.data.as_ref().map_or(0, Vec::capacity)
+    }
+}
+
 impl DataTree {
     /// Begins a snapshot of exactly the present state. One at a time, and none while the tree is still moving: the snapshot it
     /// comes from was not read to the end, and only what was checked may take its place. The caller fills in the sessions.
@@ -54,8 +95,7 @@ impl DataTree {
             next_slot: 0,
             end_slot,
             settled: vec![0; (end_slot as usize).div_ceil(64)],
-            saved: vec![],
-            saved_bytes: 0,
+            saved: OldImages::default(),
         });
         let acls = self.acls.iter().map(|(acl, list)| {
             let entry = |acl: &crate::wire::client::Acl<'_>| AclImage {
@@ -84,13 +124,12 @@ impl DataTree {
     /// are free. `None` once all were handed over: the snapshot is then over.
     pub fn snapshot_slice(&mut self, max_bytes: usize) -> Option<SnapshotChunk> {
         let mut walk = self.walk.take()?;
-        if walk.saved.is_empty() && walk.next_slot == walk.end_slot {
+        if walk.saved.bytes == 0 && walk.next_slot == walk.end_slot {
             return None;
         }
         let mut nodes = vec![];
         let mut bytes = 0;
         while let Some(image) = walk.saved.pop() {
-            walk.saved_bytes -= image_bytes(&image);
             bytes += image_bytes(&image);
             nodes.push(image);
             if bytes >= max_bytes {
@@ -122,11 +161,18 @@ impl DataTree {
     /// Bytes of old images waiting to be taken: what changed since the snapshot began and was not yet walked. The caller
     /// keeps it bounded by taking slices or, if nobody takes them, by abandoning the snapshot.
     pub fn snapshot_backlog_bytes(&self) -> usize {
-        self.walk.as_ref().map_or(0, |walk| walk.saved_bytes)
+        self.walk.as_ref().map_or(0, |walk| walk.saved.bytes)
     }
 
     pub fn abandon_snapshot(&mut self) {
-        self.walk = None;
+        if let Some(walk) = self.walk.take() {
+            self.given_up.take(walk.saved);
+        }
+    }
+
+    /// Called with each change.
+    pub(super) fn let_go_of_given_up(&mut self) {
+        (0..LET_GO_AT_ONCE).map_while(|_| self.given_up.pop()).for_each(drop);
     }
 
     /// Called before a node changes or goes.
@@ -137,7 +183,6 @@ impl DataTree {
         let image = self.image(id);
         let walk = self.walk.as_mut().expect("looked at above");
         walk.settle(id);
-        walk.saved_bytes += image_bytes(&image);
         walk.saved.push(image);
     }
 
@@ -171,5 +216,43 @@ impl DataTree {
             aversion: node.aversion,
             ephemeral_owner: self.owner(id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{create, header};
+    use super::super::{TreeOptions, Unwatched};
+    use super::*;
+    use crate::wire::txn::{CreateKind, Txn};
+
+    #[test]
+    fn what_was_saved_for_a_snapshot_given_up_goes_bit_by_bit() {
+        let mut tree = DataTree::new(TreeOptions::default());
+        let nodes = 2 * OldImages::BLOCK as i64 + 500;
+        let mut zxid = 0;
+        let mut apply = |tree: &mut DataTree, txn: &Txn<'_>| {
+            zxid += 1;
+            tree.apply(&header(zxid), txn, &mut Unwatched);
+        };
+        let path = |at| format!("/n{at}");
+        let change = |at| Txn::SetData { path: path(at).into(), data: Some(b"new"), version: 1 };
+        (0..nodes).for_each(|at| apply(&mut tree, &create(&path(at), CreateKind::Persistent, -1)));
+        for _ in 0..2 {
+            tree.begin_snapshot();
+            (0..nodes).for_each(|at| apply(&mut tree, &change(at)));
+            assert!(tree.snapshot_backlog_bytes() >= nodes as usize * size_of::<NodeImage>());
+            tree.abandon_snapshot();
+            assert_eq!(tree.snapshot_backlog_bytes(), 0);
+        }
+        let mut held = tree.given_up.blocks.iter().map(Vec::len).sum::<usize>();
+        assert_eq!(held, nodes as usize, "those of the first are gone");
+        while held > 0 {
+            apply(&mut tree, &change(1));
+            let left = tree.given_up.blocks.iter().map(Vec::len).sum::<usize>();
+            assert_eq!(held - left, held.min(LET_GO_AT_ONCE));
+            held = left;
+        }
+        assert_eq!((tree.given_up.bytes, tree.given_up.blocks.len()), (0, 0));
     }
 }

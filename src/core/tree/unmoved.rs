@@ -105,7 +105,7 @@ impl Unmoved {
     /// The node of this slot at the time of the snapshot.
     pub fn node(&self, slot: u32) -> Option<Node> {
         let image = self.image(slot)?;
-        self.check(&image).unwrap_or_else(|error| damaged(&error));
+        self.check(&image).unwrap_or_else(|error| self.condemn(&error));
         Some(node_of(&image))
     }
 
@@ -130,10 +130,16 @@ impl Unmoved {
         self.next += 1;
         let image = self.source.node(slot).unwrap_or_else(|error| damaged(&error));
         if let Some(image) = &image {
-            check(&self.sums, image).unwrap_or_else(|error| damaged(&error));
+            check(&self.sums, image).unwrap_or_else(|error| damaged(&self.source.condemn(error.to_string())));
             self.sums.add(image);
         }
         Some((slot, image))
+    }
+
+    /// Ends the process over what was written like this; the storage sees to it that the next start does without it.
+    #[cold]
+    pub fn condemn(&self, error: &LoadError) -> ! {
+        damaged(&self.source.condemn(error.to_string()))
     }
 
     /// Tells the source, and the caller, how far `next` has come.
@@ -288,7 +294,7 @@ fn hash_of(owned: &OwnedSlot) -> u64 {
 /// Nothing can be served from a snapshot like this, and parts of it have been served already. The process ends; a damaged
 /// file has been set aside by the storage, so that the next start takes an older one.
 #[cold]
-pub(super) fn damaged(error: &dyn std::fmt::Display) -> ! {
+fn damaged(error: &SnapshotError) -> ! {
     panic!("the snapshot this server started from cannot be used: {error}")
 }
 

@@ -42,9 +42,9 @@ impl FileView {
     pub fn populate(&self, part: Range<usize>) -> io::Result<()> {
         let Memory::Mapped { map, .. } = &self.0 else { return Ok(()) };
         match map.advise_range(Advice::PopulateRead, part.start, part.len()) {
-            // Linux before 5.14: the pages come as they are touched.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-            other => other,
+            Err(error) if is_unreadable(&error) => Err(error),
+            // The pages come as they are touched.
+            _ => Ok(()),
         }
     }
 
@@ -77,6 +77,12 @@ impl FileView {
     }
 }
 
+/// What is about the file. A kernel that cannot do it (Linux before 5.14) or has no memory for it now says nothing about the
+/// bytes, and nobody may take them for damaged.
+fn is_unreadable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EHWPOISON | libc::EIO))
+}
+
 impl Deref for FileView {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
@@ -84,5 +90,17 @@ impl Deref for FileView {
             Memory::Mapped { map, .. } => map,
             Memory::Owned(bytes) => bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_about_the_file_is_damage() {
+        let is_damage = |code: &i32| is_unreadable(&io::Error::from_raw_os_error(*code));
+        assert!([libc::EFAULT, libc::EHWPOISON, libc::EIO].iter().all(is_damage));
+        assert!(![libc::EINVAL, libc::ENOMEM, libc::EAGAIN, libc::EINTR, libc::ENOSYS].iter().any(is_damage));
     }
 }

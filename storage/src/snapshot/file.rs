@@ -280,6 +280,10 @@ impl SnapshotSource for ServedSnapshot {
         self.file.children_named(parent, name, take).map_err(|why| self.set_aside(why))
     }
 
+    fn condemn(&self, why: String) -> SnapshotError {
+        self.set_aside(why)
+    }
+
     fn passed(&self, slot: u32) {
         let chunks = &self.file.manifest.chunks;
         let nth = self.file.walk.partition_point(|index| chunks[*index as usize].end_slot <= slot);

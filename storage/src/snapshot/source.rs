@@ -108,6 +108,9 @@ pub trait SnapshotSource: Debug {
     /// others only look like it: the taker compares.
     fn children_named(&self, parent: u32, name: &str, take: &mut dyn FnMut(u32) -> bool) -> Result<(), SnapshotError>;
 
+    /// What it says, rightly sealed as it is, cannot be: no start should meet it again. Returns what to tell of that.
+    fn condemn(&self, why: String) -> SnapshotError;
+
     /// Everything below this slot has been read and is not needed from here any more; what follows it is next. Advice only.
     fn passed(&self, slot: u32);
 }

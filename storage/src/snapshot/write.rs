@@ -176,15 +176,14 @@ impl SnapshotWriter {
         if let Some(buffer) = event.buffer {
             active.body.recycle(buffer);
         }
-        let failed_before = active.error.is_some();
-        active.note(event.result, name, bytes);
-        let failed_now = active.error.is_some() && !failed_before;
+        let failed = !active.note(event.result, name, bytes);
         match active.step {
-            Step::Open if failed_now => active.step = Step::AbandonUnlink,
-            Step::Close | Step::Rename if failed_now => active.step = Step::AbandonUnlink,
+            // Given up meanwhile or not, there is a file to close only if it was opened.
+            Step::Open if failed => active.step = Step::AbandonUnlink,
+            Step::Close | Step::Rename if failed => active.step = Step::AbandonUnlink,
             // The name is there, only not for certain yet: leave it, recovery checks whatever it finds.
-            Step::SyncDirectory if failed_now => self.end(out),
-            Step::Body | Step::Sync if failed_now => active.step = Step::AbandonClose,
+            Step::SyncDirectory if failed => self.end(out),
+            Step::Body | Step::Sync if failed => active.step = Step::AbandonClose,
             Step::Open => active.step = Step::Body,
             // Behind the last piece it goes on by itself.
             Step::Body if active.finished && !active.body.has_pieces() => active.step = Step::Sync,
@@ -248,13 +247,45 @@ impl Active {
         self.waiting.clear();
     }
 
-    fn note(&mut self, result: io::Result<u64>, operation: &'static str, wanted_bytes: u64) {
+    /// False: it failed.
+    fn note(&mut self, result: io::Result<u64>, operation: &'static str, wanted_bytes: u64) -> bool {
         let result = match result {
             Ok(bytes) if bytes < wanted_bytes => Err(io::Error::from(io::ErrorKind::WriteZero)),
             other => other,
         };
-        if let Err(source) = result {
-            self.fail(SnapshotError::Io { file: file_name(self.zxid), operation, source });
+        let Err(source) = result else { return true };
+        self.fail(SnapshotError::Io { file: file_name(self.zxid), operation, source });
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_up_while_it_is_opened_it_closes_only_what_was_opened() {
+        for opens in [true, false] {
+            let mut writer = SnapshotWriter::new(PathBuf::from("/data"), false, 10);
+            let mut ids = Ids::default();
+            let (acls, sessions) = (Vec::new(), Vec::new());
+            let (slot_count, node_count) = (0, 0);
+            let header =
+                SnapshotHeader { zxid: 7, tree_digest: 8, node_count, slot_count, data_bytes: 0, acls, sessions };
+            writer.begin(header, &mut ids);
+            let (mut done, mut events) = (Vec::new(), Vec::new());
+            while events.is_empty() {
+                let mut ops = Vec::new();
+                writer.poll(&mut ids, Zxid(7), Durable::default(), &mut ops);
+                let DiskOp { id, action } = ops.pop().expect("it goes on by itself");
+                done.push(action.name());
+                writer.abandon("the server stops");
+                let result = if opens { Ok(0) } else { Err(io::ErrorKind::NotFound.into()) };
+                writer.on_event(DiskEvent { id, result, buffer: None, elapsed_us: 0 }, &mut events);
+            }
+            let expected: &[_] = if opens { &["open", "close", "unlink"] } else { &["open", "unlink"] };
+            assert_eq!(done, expected);
+            assert!(matches!(&events[0], StoreEvent::SnapshotEnded(Err(SnapshotError::Abandoned { .. }))));
         }
     }
 }
