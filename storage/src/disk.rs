@@ -194,6 +194,8 @@ pub trait Disk {
     fn run(&mut self, op: DiskOp) -> DiskEvent;
     /// Names and sizes of the plain files in a directory, in no order.
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// A number that nobody can guess.
+    fn draw(&mut self) -> io::Result<u64>;
     /// Fills `bytes` from `offset` on; fewer only at the end of the file.
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
     /// All of an open file that nobody changes any more, as memory. A disk that has real files maps it.

@@ -44,6 +44,10 @@ impl Reader {
         Ok(Reader { file, path, file_bytes, window, window_at: 0, window_bytes })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn file_bytes(&self) -> u64 {
         self.file_bytes
     }

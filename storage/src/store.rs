@@ -242,9 +242,10 @@ impl<D: Disk> Opened<D> {
         truncate::withdraw(&mut disk, &mut ids, &log)?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (run_nodes, direct) = (config.snapshot_run_nodes, facts.snapshots.direct_io);
+        let log_id = start.log;
         let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
         let store = Store {
-            ranges: Ranges::new(log, writer.is_direct()),
+            ranges: Ranges::new(log, log_id, writer.is_direct()),
             log: writer,
             snapshot: SnapshotWriter::new(snapshots.clone(), direct, run_nodes),
             epochs: EpochWriter::new(snapshots.clone()),

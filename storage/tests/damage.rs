@@ -607,7 +607,7 @@ fn a_newer_format_is_left_alone() {
     let disk = written(3);
     disk.damage(&segment(1), |bytes| {
         bytes[12] = 2;
-        let checksum = crc32c::crc32c(&bytes[12..48]);
+        let checksum = crc32c::crc32c(&bytes[12..56]);
         bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
     });
     let error = disk.open(&one_at_a_time()).unwrap_err();

@@ -380,7 +380,7 @@ fn hash(list: &[Acl<'_>]) -> u64 {
     FixedState::default().hash_one(list)
 }
 
-fn to_owned(acl: &Acl<'_>) -> Acl<'static> {
+pub(super) fn to_owned(acl: &Acl<'_>) -> Acl<'static> {
     let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(|text| Cow::Owned(text.to_owned()));
     Acl { perms: acl.perms, scheme: text(&acl.scheme), id: text(&acl.id) }
 }

@@ -8,7 +8,7 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::acl::AclRef;
+use super::acl::{AclRef, is_open, to_owned};
 use super::data_tree::{DataTree, TreeOptions};
 use super::digest::{self, RawStat};
 use super::node::{Node, NodeId, Nodes};
@@ -37,7 +37,9 @@ pub enum BuildError {
 pub struct TreeBuilder {
     tree: DataTree,
     has_root: bool,
-    /// Java's reference -> ours. Holds one use of each until the end.
+    /// By Java's reference. More than there are nodes, where nodes went while the list was written.
+    lists: HashMap<i64, Box<[Acl<'static>]>, FixedState>,
+    /// Java's reference -> ours, of those that nodes use. Holds one use of each until the end.
     acls: HashMap<i64, AclRef, FixedState>,
 }
 
@@ -49,17 +51,17 @@ impl TreeBuilder {
         tree.data_bytes = path::ROOT.len() as u64;
         let mut acls = HashMap::default();
         acls.insert(OPEN_NUMBER, AclRef::OPEN);
-        TreeBuilder { tree, has_root: false, acls }
+        TreeBuilder { tree, has_root: false, lists: HashMap::default(), acls }
     }
 
     /// A permission list that nodes refer to by this number.
     pub fn acl(&mut self, number: i64, list: &[Acl<'_>]) -> Result<(), BuildError> {
-        let acl = self.tree.acls.intern(list);
-        match self.acls.insert(number, acl) {
-            // Java lists the open list under a number of its own, or not at all, but never another list as -1.
-            Some(before) if number != OPEN_NUMBER || before != acl => Err(BuildError::AclTwice { number }),
-            _ => Ok(()),
-        }
+        // Java lists the open list under a number of its own, or not at all, but never another list as -1.
+        let is_known = match number {
+            OPEN_NUMBER => !is_open(list),
+            _ => self.lists.insert(number, list.iter().map(to_owned).collect()).is_some(),
+        };
+        if is_known { Err(BuildError::AclTwice { number }) } else { Ok(()) }
     }
 
     /// The root comes first; its path is empty.
@@ -67,8 +69,11 @@ impl TreeBuilder {
         let acl = match self.acls.get(&acl) {
             Some(known) => *known,
             None => {
-                let unknown = Acl { perms: 0, scheme: Some(UNKNOWN.into()), id: Some(acl.to_string().into()) };
-                let made = self.tree.acls.intern(&[unknown]);
+                let unknown = || Acl { perms: 0, scheme: Some(UNKNOWN.into()), id: Some(acl.to_string().into()) };
+                let made = match self.lists.get(&acl) {
+                    Some(list) => self.tree.acls.intern(list),
+                    None => self.tree.acls.intern(&[unknown()]),
+                };
                 self.acls.insert(acl, made);
                 made
             }
@@ -107,7 +112,7 @@ impl TreeBuilder {
 
     /// The tree as of `zxid`, to apply everything behind it to.
     pub fn finish(self, zxid: Zxid) -> Result<DataTree, BuildError> {
-        let TreeBuilder { mut tree, has_root, acls } = self;
+        let TreeBuilder { mut tree, has_root, acls, .. } = self;
         if !has_root {
             return Err(BuildError::NoRoot);
         }
@@ -143,7 +148,7 @@ impl DataTree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::tree::Unwatched;
+    use crate::core::tree::{MemorySnapshot, Unwatched};
     use crate::wire::client::perms;
     use crate::wire::txn::{Txn, TxnHeader};
 
@@ -195,6 +200,25 @@ mod tests {
         let mut rootless = TreeBuilder::new(TreeOptions::default());
         assert_eq!(rootless.add("/a", None, -1, &STAT), Err(BuildError::NoParent { path: path("/a") }));
         assert_eq!(rootless.finish(Zxid(1)).unwrap_err(), BuildError::NoRoot);
+    }
+
+    /// Numbers of lists are bounded by those of nodes, which is what a start on the tree's snapshot relies on.
+    #[test]
+    fn lists_that_no_node_uses_take_no_number() {
+        let mut builder = builder();
+        for number in 1..=100 {
+            let list =
+                [Acl { perms: perms::READ, scheme: Some("ip".into()), id: Some(format!("10.0.0.{number}").into()) }];
+            builder.acl(number, &list).unwrap();
+        }
+        builder.add("/a", None, 100, &STAT).unwrap();
+        let mut tree = builder.finish(Zxid(9)).unwrap();
+        let header = tree.begin_snapshot();
+        let images: Vec<_> =
+            std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
+        let again = DataTree::load(Box::new(MemorySnapshot::new(header, images)), TreeOptions::default()).unwrap();
+        let acl = again.acl(again.find("/a").unwrap());
+        assert_eq!((acl[0].id.as_deref(), again.acls().len()), (Some("10.0.0.100"), 1));
     }
 
     #[test]

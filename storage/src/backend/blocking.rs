@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::view::FileView;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, WriteSync, linked_outcome};
@@ -176,6 +177,13 @@ impl Disk for BlockingDisk {
             }
         }
         Ok(filled)
+    }
+
+    fn draw(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        let drawn = rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))?;
+        assert_eq!(drawn, bytes.len(), "the kernel never answers so little in parts");
+        Ok(u64::from_ne_bytes(bytes))
     }
 
     fn view(&mut self, file: FileId, path: &Path, _bytes: u64) -> io::Result<FileView> {

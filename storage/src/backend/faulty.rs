@@ -198,6 +198,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         }
     }
 
+    fn draw(&mut self) -> io::Result<u64> {
+        self.disk.draw()
+    }
+
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let path = self.names.get(&file).cloned().unwrap_or_default();
         match self.apply(Call { operation: "read", path, offset }) {

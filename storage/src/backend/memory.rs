@@ -84,6 +84,8 @@ pub struct MemoryDisk {
     pub name_order: NameOrder,
     /// Bytes the whole disk may hold. None: without end.
     pub capacity_bytes: Option<u64>,
+    /// What `Disk::draw` draws from: another seed for what is to be another server's.
+    pub numbers: Chance,
 }
 
 impl Default for MemoryDisk {
@@ -98,6 +100,7 @@ impl Default for MemoryDisk {
             sector_bytes: SECTOR_BYTES,
             name_order: NameOrder::default(),
             capacity_bytes: None,
+            numbers: Chance(0),
         }
     }
 }
@@ -334,6 +337,11 @@ impl Disk for MemoryDisk {
         let bytes = |content: &usize| self.contents[*content].current.len() as u64;
         let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(here.filter_map(|(path, content)| Some((name(path)?, bytes(content)))).collect())
+    }
+
+    /// Always the same from the same seed.
+    fn draw(&mut self) -> io::Result<u64> {
+        Ok(self.numbers.draw())
     }
 
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {

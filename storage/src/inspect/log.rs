@@ -4,6 +4,7 @@
 //! these. Behind damage the next batch is looked for block by block, so that a broken length hides nothing. Memory: one batch,
 //! or one window.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::Zxid;
@@ -12,9 +13,10 @@ use crate::error::{Damage, StoreError};
 use crate::log::batch::{Batch, BatchHeader};
 use crate::log::recover::{Scan, read_batch, scan};
 use crate::log::segment::{
-    FIRST_BATCH_AT, HeaderError, MARK_AT, Mark, SegmentId, SegmentKind, claimed_segment, decode_header, decode_mark,
+    FIRST_BATCH_AT, HeaderError, LogId, MARK_AT, Mark, SegmentId, SegmentKind, claimed_segment, decode_header,
+    decode_mark,
 };
-use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES};
+use crate::read::{GLANCE_WINDOW_BYTES, Reader, WHOLE_FILE_WINDOW_BYTES};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
@@ -24,6 +26,8 @@ static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 pub struct SegmentStart {
     /// By the file's name; by the header where the name is not a segment's.
     pub id: SegmentId,
+    /// By the header or the mark; where both are damaged, by another segment of the directory. None: no batch can be checked.
+    pub log: Option<LogId>,
     pub header: Result<SegmentKind, HeaderError>,
     /// None: the mark is damaged.
     pub mark: Option<Mark>,
@@ -67,13 +71,21 @@ impl<D: Disk> SegmentReader<D> {
     /// Fails when reading does, never because of what was read.
     pub fn open(mut disk: D, path: PathBuf, file_bytes: u64) -> Result<SegmentReader<D>, StoreError> {
         let named = path.file_name().and_then(|name| SegmentId::parse(&name.to_string_lossy()));
-        let mut reader =
-            Reader::open(&mut disk, &mut Ids::default(), path, file_bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
+        let mut ids = Ids::default();
+        let mut reader = Reader::open(&mut disk, &mut ids, path, file_bytes, false, WHOLE_FILE_WINDOW_BYTES)?;
         let block = reader.get(&mut disk, 0, BLOCK)?;
         let id = named.or_else(|| claimed_segment(block)).unwrap_or(SegmentId(0));
         let header = decode_header(block, id);
         let mark = decode_mark(reader.get(&mut disk, MARK_AT, BLOCK)?, id);
-        let start = SegmentStart { id, header, mark };
+        let own = header.ok().map(|(log, _)| log).or(mark.map(|(log, _)| log));
+        let log = match own {
+            Some(log) => Some(log),
+            None => {
+                let directory = reader.path().parent().filter(|parent| !parent.as_os_str().is_empty());
+                log_of_directory(&mut disk, &mut ids, directory.unwrap_or(Path::new(".")))?
+            }
+        };
+        let start = SegmentStart { id, log, header: header.map(|(_, kind)| kind), mark: mark.map(|(_, mark)| mark) };
         Ok(SegmentReader { disk, reader, start, at: FIRST_BATCH_AT })
     }
 
@@ -90,6 +102,13 @@ impl<D: Disk> SegmentReader<D> {
         self.at
     }
 
+    fn batch(&mut self, at: u64) -> Result<Result<Batch<'_>, Damage>, StoreError> {
+        match self.start.log {
+            Some(log) => read_batch(&mut self.disk, &mut self.reader, log, self.start.id, at),
+            None => Ok(Err(Damage::Checksum)),
+        }
+    }
+
     /// None: the file ends here.
     pub fn next_piece(&mut self) -> Result<Option<Piece<'_>>, StoreError> {
         let (id, at) = (self.start.id, self.at);
@@ -97,13 +116,11 @@ impl<D: Disk> SegmentReader<D> {
         if at >= file_bytes {
             return Ok(None);
         }
-        let found = read_batch(&mut self.disk, &mut self.reader, id, at)?;
-        let why = match found.map(|batch| batch.padded_bytes()) {
+        let why = match self.batch(at)?.map(|batch| batch.padded_bytes()) {
             Ok(bytes) => {
                 self.at = at + bytes;
                 // Asked for again: a loop that may go on must not hold on to what it returns.
-                let batch = read_batch(&mut self.disk, &mut self.reader, id, at)?;
-                return Ok(batch.ok().map(|batch| Piece::Batch { at, batch }));
+                return Ok(self.batch(at)?.ok().map(|batch| Piece::Batch { at, batch }));
             }
             Err(why) => why,
         };
@@ -130,6 +147,23 @@ impl<D: Disk> SegmentReader<D> {
             Kind::Foreign => Piece::Foreign { at, bytes },
         }))
     }
+}
+
+/// Which log the first segment with a sound header is of.
+fn log_of_directory(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Option<LogId>, StoreError> {
+    let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
+    let names = disk.list(directory).map_err(io)?;
+    let files: BTreeMap<_, _> =
+        names.iter().filter_map(|(name, bytes)| Some((SegmentId::parse(name)?, *bytes))).collect();
+    for (id, bytes) in files {
+        let mut reader = Reader::open(disk, ids, id.path(directory), bytes, false, GLANCE_WINDOW_BYTES)?;
+        let header = decode_header(reader.get(disk, 0, BLOCK)?, id);
+        reader.close(disk, ids);
+        if let Ok((log, _)) = header {
+            return Ok(Some(log));
+        }
+    }
+    Ok(None)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -16,4 +16,4 @@ pub use snapshot::{
 };
 
 pub use crate::log::batch::{Batch, Durable, Link};
-pub use crate::log::segment::{HeaderError, Mark, SegmentId, SegmentKind, claimed_segment};
+pub use crate::log::segment::{HeaderError, LogId, Mark, SegmentId, SegmentKind, claimed_segment};

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use super::batch::{Durable, HEADER_BYTES, Link, OpenBatch};
 use super::prepare::{Outcome, Prepared, Preparer};
 use super::recycle::Released;
-use super::segment::{FIRST_BATCH_AT, MARK_AT, Mark, SegmentId, SegmentKind, encode_mark};
+use super::segment::{FIRST_BATCH_AT, LogId, MARK_AT, Mark, SegmentId, SegmentKind, encode_mark};
 use super::span::{self, Place, Span};
 use super::sync_strategy::{Failure, Flights, LogStrategy};
 use crate::Zxid;
@@ -37,6 +37,7 @@ pub struct Empty {
 /// Where writing goes on, as recovery left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogStart {
+    pub log: LogId,
     pub current: SegmentId,
     pub capacity: u64,
     /// The next batch goes here; from here on nothing in the segment passes for a batch of it.
@@ -85,6 +86,7 @@ enum Load {
 #[derive(Debug)]
 pub struct LogWriter {
     directory: PathBuf,
+    log: LogId,
     strategy: LogStrategy,
     direct: bool,
     segment_bytes: u64,
@@ -162,8 +164,9 @@ impl LogWriter {
         let direct = direct && strategy.wants_direct_io();
         let durable = Durable { sequence: start.link.sequence, zxid: start.link.zxid };
         LogWriter {
-            preparer: Preparer::new(directory.clone(), direct, config.mark_bytes),
+            preparer: Preparer::new(directory.clone(), start.log, direct, config.mark_bytes),
             directory,
+            log: start.log,
             strategy,
             direct,
             segment_bytes: config.segment_bytes,
@@ -386,7 +389,7 @@ impl LogWriter {
         }
         let batch = self.pending.pop_front().expect("looked at above");
         let records = batch.records();
-        let (buffer, link) = batch.seal(self.current.id, self.at, self.sealed, self.proven);
+        let (buffer, link) = batch.seal(self.log, self.current.id, self.at, self.sealed, self.proven);
         assert_eq!(buffer.len() as u64, bytes, "a sealed batch has the length that was planned for");
         let span = self.spans.back_mut().expect("the current segment");
         span.note(Place { at: self.at, link: self.sealed });
@@ -443,7 +446,7 @@ impl LogWriter {
         let raised = if far_enough { mark } else { capacity.min(next_end + self.mark_bytes) };
         let id = ids.operation(Owner::LogWrite);
         (self.marking, self.vouched) = (true, self.proven);
-        let buffer = encode_mark(segment, Mark { written_below: raised, durable: self.proven });
+        let buffer = encode_mark(self.log, segment, Mark { written_below: raised, durable: self.proven });
         let sync = self.flights.send_beside(id, file, segment, buffer.len() as u64, Load::Mark { raised });
         ops.push(DiskOp { id, action: Action::Write { file, offset: MARK_AT, buffer, sync } });
     }

@@ -8,7 +8,7 @@ use std::mem::{offset_of, size_of};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::segment::SegmentId;
+use super::segment::{LogId, SegmentId};
 use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Buffer};
 use crate::error::Damage;
@@ -17,7 +17,7 @@ use crate::error::Damage;
 #[repr(C)]
 pub struct BatchHeader {
     magic: [u8; 8],
-    /// crc32c of everything after this field, records included.
+    /// crc32c of the log's id, which is not in the batch, and of everything after this field, records included.
     checksum: U32,
     kind: U16,
     reserved: U16,
@@ -124,15 +124,15 @@ impl OpenBatch {
     }
 
     /// Closes the batch for its place in the log. Returns the padded bytes and the link for the batch after it.
-    pub fn seal(self, segment: SegmentId, at: u64, after: Link, durable: Durable) -> (Buffer, Link) {
+    pub fn seal(self, log: LogId, segment: SegmentId, at: u64, after: Link, durable: Durable) -> (Buffer, Link) {
         assert!(self.records > 0, "a batch without records");
-        self.seal_as(KIND_RECORDS, 0, segment, at, after, durable)
+        self.seal_as((KIND_RECORDS, 0), log, segment, at, after, durable)
     }
 
     fn seal_as(
         mut self,
-        kind: u16,
-        given_up: u32,
+        (kind, given_up): (u16, u32),
+        log: LogId,
         segment: SegmentId,
         at: u64,
         after: Link,
@@ -160,21 +160,21 @@ impl OpenBatch {
             durable_sequence: durable.sequence.into(),
         };
         self.buffer[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-        let checksum = crc32c::crc32c(&self.buffer[CHECKED_FROM..filled]);
+        let checksum = log.checksum(&self.buffer[CHECKED_FROM..filled]);
         let field = offset_of!(BatchHeader, checksum);
         self.buffer[field..field + 4].copy_from_slice(&checksum.to_le_bytes());
         self.buffer.pad_to_block();
-        debug_assert!(Batch::decode(&self.buffer, segment, at).is_ok()); // what we write, we can read
+        debug_assert!(Batch::decode(&self.buffer, log, segment, at).is_ok()); // what we write, we can read
         (self.buffer, Link { sequence, checksum, zxid: self.last })
     }
 }
 
 /// A cut: the log goes on here after `after`, and every running number up to `last_sequence` is used up.
-pub fn seal_cut(segment: SegmentId, at: u64, after: Link, last_sequence: u64) -> (Buffer, Link) {
+pub fn seal_cut(log: LogId, segment: SegmentId, at: u64, after: Link, last_sequence: u64) -> (Buffer, Link) {
     let given_up = u32::try_from(last_sequence.saturating_sub(after.sequence)).expect("a log of fewer batches");
     let batch = OpenBatch { first: after.zxid, last: after.zxid, ..OpenBatch::new(Buffer::with_capacity(BLOCK_BYTES)) };
     let durable = Durable { sequence: after.sequence, zxid: after.zxid };
-    batch.seal_as(KIND_CUT, given_up, segment, at, after, durable)
+    batch.seal_as((KIND_CUT, given_up), log, segment, at, after, durable)
 }
 
 impl BatchHeader {
@@ -190,7 +190,7 @@ impl BatchHeader {
     }
 
     /// Whether a block says that it is a batch of this place in this life of the file, be it whole or not. What a former life
-    /// left behind says otherwise.
+    /// left behind says otherwise, unless somebody meant it to: only the checksum knows.
     pub fn claims(block: &[u8], segment: SegmentId, at: u64) -> bool {
         BatchHeader::ref_from_prefix(block).is_ok_and(|(header, _)| {
             header.magic == MAGIC && header.segment.get() == segment.0 && header.at.get() == at
@@ -198,7 +198,7 @@ impl BatchHeader {
     }
 }
 
-/// A batch whose checksum is right, borrowing the very bytes that were checked.
+/// A batch of this log whose checksum is right, borrowing the very bytes that were checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     header: &'a BatchHeader,
@@ -207,11 +207,11 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// `bytes` begins at `at` of `segment` and holds at least what `BatchHeader::padded_bytes` asked for.
-    pub fn decode(bytes: &'a [u8], segment: SegmentId, at: u64) -> Result<Batch<'a>, Damage> {
+    pub fn decode(bytes: &'a [u8], log: LogId, segment: SegmentId, at: u64) -> Result<Batch<'a>, Damage> {
         BatchHeader::padded_bytes(bytes)?;
         let (header, rest) = BatchHeader::ref_from_prefix(bytes).map_err(|_| Damage::Missing)?;
         let records = rest.get(..header.records_bytes.get() as usize).ok_or(Damage::Length)?;
-        if crc32c::crc32c(&bytes[CHECKED_FROM..HEADER_BYTES + records.len()]) != header.checksum.get() {
+        if log.checksum(&bytes[CHECKED_FROM..HEADER_BYTES + records.len()]) != header.checksum.get() {
             return Err(Damage::Checksum);
         }
         let known = matches!(header.kind.get(), KIND_RECORDS | KIND_CUT);
@@ -312,20 +312,22 @@ impl<'a> Batch<'a> {
 mod tests {
     use super::*;
 
+    const LOG: LogId = LogId(0x0123_4567_89ab_cdef);
+
     fn sealed() -> (Buffer, Link) {
         let mut batch = OpenBatch::new(Buffer::with_capacity(8192));
         batch.push(Zxid(11), b"first");
         batch.push(Zxid(12), b"");
         batch.push(Zxid(15), &[9; 5000]);
         let after = Link { sequence: 4, checksum: 77, zxid: Zxid(10) };
-        batch.seal(SegmentId(3), 8192, after, Durable { sequence: 3, zxid: Zxid(9) })
+        batch.seal(LOG, SegmentId(3), 8192, after, Durable { sequence: 3, zxid: Zxid(9) })
     }
 
     #[test]
     fn what_is_written_can_be_read() {
         let (bytes, link) = sealed();
         assert_eq!(bytes.len(), 8192);
-        let batch = Batch::decode(&bytes, SegmentId(3), 8192).unwrap();
+        let batch = Batch::decode(&bytes, LOG, SegmentId(3), 8192).unwrap();
         assert_eq!(batch.link_after(), link);
         assert_eq!(batch.durable(), Durable { sequence: 3, zxid: Zxid(9) });
         assert_eq!(batch.check_records(), Ok(3));
@@ -339,8 +341,8 @@ mod tests {
     #[test]
     fn a_cut_uses_up_every_number_before_it() {
         let after = Link { sequence: 4, checksum: 77, zxid: Zxid(10) };
-        let (bytes, link) = seal_cut(SegmentId(3), 8192, after, 9);
-        let cut = Batch::decode(&bytes, SegmentId(3), 8192).unwrap();
+        let (bytes, link) = seal_cut(LOG, SegmentId(3), 8192, after, 9);
+        let cut = Batch::decode(&bytes, LOG, SegmentId(3), 8192).unwrap();
         assert_eq!((link.sequence, link.zxid, cut.link_after()), (10, Zxid(10), link));
         assert!(cut.is_cut() && cut.follows(after) && !cut.follows(Link { sequence: 9, ..after }));
         assert_eq!((cut.check_records(), cut.records().count()), (Ok(0), 0));
@@ -355,7 +357,7 @@ mod tests {
             for bit in 0..8 {
                 let mut damaged = bytes.to_vec();
                 damaged[at] ^= 1 << bit;
-                assert!(Batch::decode(&damaged, SegmentId(3), 8192).is_err(), "byte {at} bit {bit}");
+                assert!(Batch::decode(&damaged, LOG, SegmentId(3), 8192).is_err(), "byte {at} bit {bit}");
             }
         }
     }
@@ -363,9 +365,13 @@ mod tests {
     #[test]
     fn a_batch_passes_only_in_its_own_place() {
         let (bytes, _) = sealed();
-        assert_eq!(Batch::decode(&bytes, SegmentId(4), 8192).unwrap_err(), Damage::ForeignSegment);
-        assert_eq!(Batch::decode(&bytes, SegmentId(3), 4096).unwrap_err(), Damage::ForeignSegment);
-        assert_eq!(Batch::decode(&[0; 4096], SegmentId(3), 4096).unwrap_err(), Damage::Zeroes);
-        assert_eq!(Batch::decode(&bytes[..4096], SegmentId(3), 8192).unwrap_err(), Damage::Length);
+        for bit in 0..64 {
+            let other = LogId(LOG.0 ^ 1 << bit);
+            assert_eq!(Batch::decode(&bytes, other, SegmentId(3), 8192).unwrap_err(), Damage::Checksum, "{other}");
+        }
+        assert_eq!(Batch::decode(&bytes, LOG, SegmentId(4), 8192).unwrap_err(), Damage::ForeignSegment);
+        assert_eq!(Batch::decode(&bytes, LOG, SegmentId(3), 4096).unwrap_err(), Damage::ForeignSegment);
+        assert_eq!(Batch::decode(&[0; 4096], LOG, SegmentId(3), 4096).unwrap_err(), Damage::Zeroes);
+        assert_eq!(Batch::decode(&bytes[..4096], LOG, SegmentId(3), 8192).unwrap_err(), Damage::Length);
     }
 }

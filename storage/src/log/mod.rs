@@ -12,8 +12,16 @@
 //!
 //! A segment's blocks are written before it gets its name, so a commit never waits for the file system's own journal. A
 //! batch is a whole number of blocks, goes out as one write that is durable when it completes, and names in its checksum the
-//! segment, its place, its running number and the checksum of the batch before it. So a reader needs no index and no
-//! end mark, and bytes of another life, another place or another order never pass for the next batch.
+//! log, the segment, its place, its running number and the checksum of the batch before it. So a reader needs no index and no
+//! end mark, and bytes of another life, another place, another order or another log never pass for the next batch, nor do
+//! those that a client made look like one (`segment.rs`: the log's id).
+//!
+//! ```text
+//! header  | magic | crc | version | segment | starts_log | base_sequence | base_zxid | log id |                     56 bytes
+//! mark    | magic | crc | 0 | segment | written_below | durable_sequence | durable_zxid | log id |                  56
+//! batch   | magic | crc | kind | 0 | segment | at | sequence | previous crc | count | bytes | given_up | 5 zxids and sequences |
+//!         | zxid | length | payload | ... zeroes to the next block; its crc begins with the log id, which is not in it
+//! ```
 //!
 //! Holds always: batches are acknowledged in order; a block that holds a batch is not written again while anybody needs the
 //! segment; behind the last batch of a log that recovery has accepted, no block says that it begins a batch of this segment

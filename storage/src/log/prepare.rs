@@ -7,7 +7,8 @@
 //!
 //! A recycled segment first loses its old name for good, then gets a new header, then its new name: at no moment does a name
 //! of the log stand over another life's header, whatever order a power failure keeps things in. What it holds behind the
-//! header stays: it names the former segment, so nobody takes it for ours, and its blocks are already written.
+//! header stays: it names the former segment, and what a client may have made it say instead does not know the log's id, so
+//! nobody takes it for ours; and its blocks are already written.
 //!
 //! One operation is under way at any time, at the lowest weight a disk can be given from here: small pieces, one by one.
 //! A ready segment that is too small for one huge batch is grown from its end.
@@ -16,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::batch::Durable;
-use super::segment::{FIRST_BATCH_AT, Mark, SegmentId, SegmentKind, encode_start};
+use super::segment::{FIRST_BATCH_AT, LogId, Mark, SegmentId, SegmentKind, encode_start};
 use crate::disk::{Access, Action, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::LogError;
 
@@ -88,6 +89,7 @@ struct Task {
 #[derive(Debug)]
 pub struct Preparer {
     directory: PathBuf,
+    log: LogId,
     direct: bool,
     /// How far a new segment's mark is ahead.
     mark_bytes: u64,
@@ -95,8 +97,8 @@ pub struct Preparer {
 }
 
 impl Preparer {
-    pub fn new(directory: PathBuf, direct: bool, mark_bytes: u64) -> Preparer {
-        Preparer { directory, direct, mark_bytes, task: None }
+    pub fn new(directory: PathBuf, log: LogId, direct: bool, mark_bytes: u64) -> Preparer {
+        Preparer { directory, log, direct, mark_bytes, task: None }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -153,7 +155,7 @@ impl Preparer {
             Step::Start => {
                 let mark = Mark { written_below: task.mark, durable: Durable::default() };
                 let kind = if let Origin::New(kind) = task.origin { kind } else { SegmentKind::Next };
-                let buffer = encode_start(task.id, kind, mark);
+                let buffer = encode_start(self.log, task.id, kind, mark);
                 Action::Write { file, offset: 0, buffer, sync: WriteSync::None }
             }
             Step::Sync => Action::Sync { file },

@@ -9,11 +9,12 @@
 //! While a range is read, neither its segment nor a later one is purged or recycled. Not here, on purpose: what is committed
 //! (the core's), whether a DIFF is the right answer (the leader's).
 
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use super::batch::{Batch, BatchHeader};
-use super::segment::{FIRST_BATCH_AT, SegmentId};
+use super::segment::{FIRST_BATCH_AT, LogId, SegmentId};
 use super::span::Place;
 use crate::Zxid;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
@@ -33,6 +34,7 @@ pub struct LogWindow {
     buffer: Buffer,
     /// Where in the buffer the batches lie, and what segment and byte they come from.
     batches: Vec<(Range<usize>, u64)>,
+    log: LogId,
     segment: SegmentId,
     after: Zxid,
     through: Zxid,
@@ -49,7 +51,7 @@ impl LogWindow {
     /// In the order of the log.
     pub fn records(&self) -> impl Iterator<Item = (Zxid, &[u8])> {
         let batches = self.batches.iter().map(|(place, at)| {
-            let batch = Batch::decode(&self.buffer[place.clone()], self.segment, *at);
+            let batch = Batch::decode(&self.buffer[place.clone()], self.log, self.segment, *at);
             batch.expect("a batch that was checked when it was read")
         });
         batches.flat_map(|batch| batch.records()).filter(|(zxid, _)| *zxid > self.after && *zxid <= self.through)
@@ -71,6 +73,7 @@ enum Step {
 #[derive(Debug)]
 struct Reader {
     id: RangeId,
+    log: LogId,
     after: Zxid,
     through: Zxid,
     segment: SegmentId,
@@ -79,6 +82,9 @@ struct Reader {
     file: FileId,
     step: Step,
     under_way: Option<OpId>,
+    /// Said it was a batch and was not: damage, or the end of its segment and what a client made a former life leave there.
+    /// Whether the next segment goes on with the chain tells.
+    doubt: Option<(SegmentId, u64, Damage)>,
     /// Free for the next window.
     buffer: Option<Buffer>,
     ended: Option<Result<Zxid, LogError>>,
@@ -90,14 +96,15 @@ struct Reader {
 #[derive(Debug)]
 pub struct Ranges {
     directory: PathBuf,
+    log: LogId,
     direct: bool,
     begun: u64,
     readers: Vec<Reader>,
 }
 
 impl Ranges {
-    pub fn new(directory: PathBuf, direct: bool) -> Ranges {
-        Ranges { directory, direct, begun: 0, readers: Vec::new() }
+    pub fn new(directory: PathBuf, log: LogId, direct: bool) -> Ranges {
+        Ranges { directory, log, direct, begun: 0, readers: Vec::new() }
     }
 
     /// The records above `after`, as far as `through`, which are stable; `segment` and `place` are where to begin.
@@ -114,6 +121,7 @@ impl Ranges {
         let file = ids.file();
         let reader = Reader {
             id,
+            log: self.log,
             after,
             through,
             segment,
@@ -121,6 +129,7 @@ impl Ranges {
             file,
             step: Step::Open,
             under_way: None,
+            doubt: None,
             buffer: None,
             ended: None,
             given_up: false,
@@ -189,7 +198,10 @@ impl Ranges {
             (Step::Open, Ok(_)) => reader.step = reader.next_step(),
             // Nothing to close.
             (Step::Open, Err(source)) => {
-                reader.fail(LogError::Unreadable { file: reader.segment.file_name(), source });
+                match reader.doubt {
+                    Some((.., why)) if source.kind() == io::ErrorKind::NotFound => reader.damaged(why),
+                    _ => reader.fail(LogError::Unreadable { file: reader.segment.file_name(), source }),
+                }
                 self.end(index, out);
             }
             (Step::Read { .. }, Ok(_)) => {
@@ -249,15 +261,16 @@ impl Reader {
     }
 
     fn damaged(&mut self, why: Damage) {
-        let (file, at, last_good) = (self.segment.file_name(), self.place.at, self.place.link.zxid);
+        let (segment, at, why) = self.doubt.unwrap_or((self.segment, self.place.at, why));
+        let (file, last_good) = (segment.file_name(), self.place.link.zxid);
         self.fail(LogError::RangeDamaged { file, at, why, last_good });
     }
 
     /// Checks what was read, and decides what comes next.
     fn take(&mut self, buffer: Buffer) -> LogWindow {
-        let (segment, after, through) = (self.segment, self.after, self.through);
+        let (log, segment, after, through) = (self.log, self.segment, self.after, self.through);
         let mut window =
-            LogWindow { buffer, batches: Vec::new(), segment, after, through, predecessor: self.place.link.zxid };
+            LogWindow { buffer, batches: Vec::new(), log, segment, after, through, predecessor: self.place.link.zxid };
         let mut from = 0;
         loop {
             let Place { at, link } = self.place;
@@ -279,7 +292,7 @@ impl Reader {
             let padded = match BatchHeader::padded_bytes(bytes) {
                 Ok(padded) if padded as usize > bytes.len() && from > 0 => break,
                 Ok(padded) if padded as usize > bytes.len() => {
-                    self.read_larger(padded, bytes.len() as u64);
+                    self.read_larger(padded, &window);
                     return window;
                 }
                 Ok(padded) => padded as usize,
@@ -288,7 +301,7 @@ impl Reader {
                     return window;
                 }
             };
-            match Batch::decode(&bytes[..padded], segment, at) {
+            match Batch::decode(&bytes[..padded], log, segment, at) {
                 Ok(batch) if batch.follows(link) && batch.check_records().is_ok() => {
                     if batch.link_after().zxid > after {
                         if window.batches.is_empty() {
@@ -298,6 +311,7 @@ impl Reader {
                         window.batches.push((from..from + padded, at));
                     }
                     self.place = Place { at: at + padded as u64, link: batch.link_after() };
+                    self.doubt = None;
                     from += padded;
                 }
                 Ok(_) => {
@@ -305,7 +319,7 @@ impl Reader {
                     return window;
                 }
                 Err(why) => {
-                    self.damaged(why);
+                    self.doubt(why, &window);
                     return window;
                 }
             }
@@ -314,12 +328,21 @@ impl Reader {
         window
     }
 
-    /// One batch is larger than a window.
-    fn read_larger(&mut self, wanted: u64, had: u64) {
+    /// A segment begins with a batch; behind one it may end.
+    fn doubt(&mut self, why: Damage, window: &LogWindow) {
+        if self.place.at == FIRST_BATCH_AT {
+            return self.damaged(why);
+        }
+        self.doubt = Some((self.segment, self.place.at, why));
+        self.step = if window.batches.is_empty() { Step::Close } else { Step::Held };
+    }
+
+    /// One batch is larger than a window, or says so: the file may end long before, so the window grows step by step.
+    fn read_larger(&mut self, wanted: u64, window: &LogWindow) {
         match self.step {
             // The file ends before it does.
-            Step::Read { bytes } if had < bytes => self.damaged(Damage::Length),
-            _ => self.step = Step::Read { bytes: wanted },
+            Step::Read { bytes } if (window.buffer.len() as u64) < bytes => self.doubt(Damage::Length, window),
+            _ => self.step = Step::Read { bytes: wanted.min(4 * window.buffer.len() as u64) },
         }
     }
 }

@@ -12,6 +12,10 @@
 //! | records that contradict a right checksum      | -    | refuse to start, change nothing |
 //! | a file shorter than its mark says it was      | -    | refuse to start, change nothing |
 //! | no next segment, or not the one that was there (`refuse_misfits`) | - | refuse to start, change nothing |
+//! | a segment that says it is of another log (`refuse_others`)    | -    | refuse to start, change nothing |
+//!
+//! A batch is one of this log or none: its checksum begins with the log's id, which is taken from the segment where the walk
+//! begins. What is damaged in one header its mark or its neighbours know.
 //!
 //! Proof is a valid batch further on that says what was stable when it was sealed, a segment's mark that says so of the moment
 //! it was written (after a clean stop: of everything), or a snapshot that says how far the log was stable when it was taken.
@@ -29,7 +33,8 @@ use super::append::{Empty, LogStart};
 use super::batch::{Batch, BatchHeader, Durable, HEADER_BYTES, Link};
 use super::prepare::{Outcome, Prepared, Preparer};
 use super::segment::{
-    FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, MARK_AT, Mark, SegmentId, SegmentKind, decode_header, decode_mark,
+    FIRST_BATCH_AT, FORMAT_VERSION, HeaderError, LogId, MARK_AT, Mark, SegmentId, SegmentKind, decode_header,
+    decode_mark,
 };
 use super::span::{Place, Span};
 use crate::Zxid;
@@ -53,6 +58,8 @@ pub struct Proof {
 pub(super) struct Found {
     pub(super) id: SegmentId,
     pub(super) file_bytes: u64,
+    /// By its header, or else its mark, or else what its neighbours say. None: nothing says.
+    pub(super) log: Option<LogId>,
     pub(super) kind: Option<SegmentKind>,
     mark: Option<Mark>,
     /// What its first batch follows, or what is there instead.
@@ -160,13 +167,21 @@ pub fn scan(
         snapshot,
     };
     while let Some((id, file_bytes)) = scan.older.pop() {
-        let found = look_at(disk, ids, &scan, id, file_bytes)?;
+        let newer = scan.segments.last().and_then(|newer| newer.log);
+        let found = look_at(disk, ids, &scan, (id, file_bytes), newer)?;
         scan.segments.push(found);
         if found.anchor().is_some_and(|link| link.zxid <= oldest_kept) {
             break;
         }
     }
     scan.segments.reverse();
+    // The newest that say nothing themselves: what those before them say.
+    for index in 1..scan.segments.len() {
+        let Found { id, file_bytes, log, .. } = scan.segments[index];
+        if log.is_none() {
+            scan.segments[index] = look_at(disk, ids, &scan, (id, file_bytes), scan.segments[index - 1].log)?;
+        }
+    }
     scan.start = find_start(&scan.segments, snapshot)?;
     let Some(start) = scan.start else {
         let missing = Missing { file: directory.display().to_string(), at: 0, why: Damage::Missing };
@@ -181,6 +196,7 @@ pub fn scan(
     })?;
     (scan.records, scan.stable_sequence, scan.places) = (records, stable_sequence, places);
     scan.end = Some(end);
+    refuse_others(&scan, start, end)?;
     let missing = Missing::behind(&scan, end, why);
     look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
     let vouched = scan.segments.iter().filter_map(|found| {
@@ -207,6 +223,15 @@ pub fn scan(
 }
 
 impl Scan {
+    /// The id of the log that the walk follows.
+    ///
+    /// # Panics
+    /// When there is no log.
+    pub(super) fn log(&self) -> LogId {
+        let start = self.start.expect("a log");
+        self.segments[start.segment].log.expect("where a log begins its id was read")
+    }
+
     pub fn last_zxid(&self) -> Zxid {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
     }
@@ -255,6 +280,7 @@ impl Scan {
         match self.end {
             // A snapshot from beyond the log's end (a learner's): the log begins anew behind it.
             Some(end) if end.link.zxid >= self.snapshot => Ok(LogStart {
+                log: self.log(),
                 current: self.segments[end.segment].id,
                 capacity: self.segments[end.segment].capacity(),
                 at: end.at,
@@ -283,7 +309,10 @@ impl Scan {
         }
         let current = self.segments.last().map_or(SegmentId(1), |last| last.id.next());
         let link = Link { sequence: self.end.map_or(0, |end| end.link.sequence), checksum: 0, zxid: self.snapshot };
-        let mut preparer = Preparer::new(self.directory.clone(), self.direct, config.mark_bytes);
+        let source =
+            |source| StoreError::Io { path: self.directory.clone(), operation: "drawing a random number", source };
+        let log = LogId(disk.draw().map_err(source)?);
+        let mut preparer = Preparer::new(self.directory.clone(), log, self.direct, config.mark_bytes);
         preparer.start(current, SegmentKind::First(link), config.segment_bytes, ids);
         let mut ops = Vec::new();
         let prepared = loop {
@@ -302,7 +331,7 @@ impl Scan {
         spans.push(Span::new(current, prepared.capacity, link));
         let Prepared { capacity, mark, .. } = prepared;
         let vouched = Durable { sequence: link.sequence, zxid: link.zxid };
-        Ok(LogStart { current, capacity, at: FIRST_BATCH_AT, mark, vouched, link, ready: Vec::new(), spans })
+        Ok(LogStart { log, current, capacity, at: FIRST_BATCH_AT, mark, vouched, link, ready: Vec::new(), spans })
     }
 
     /// Zeroes what was cut, and flushes: batches of the last slots, and marks, may so far be only in a cache.
@@ -330,11 +359,13 @@ impl Scan {
         let Some(end) = self.end else {
             return Ok(Vec::new());
         };
+        let log = self.log();
         let mut ready = Vec::new();
         let mut next = self.segments[end.segment].id.next();
         let mut useless = Vec::new();
         for found in self.segments.split_off(end.segment + 1) {
-            if found.id == next && found.kind == Some(SegmentKind::Next) && found.capacity() > FIRST_BATCH_AT {
+            let ours = found.kind == Some(SegmentKind::Next) && found.log == Some(log);
+            if found.id == next && ours && found.capacity() > FIRST_BATCH_AT {
                 let mark = found.mark_at();
                 ready.push(Empty { id: found.id, capacity: found.capacity(), mark });
                 next = next.next();
@@ -427,6 +458,20 @@ fn refuse_misfits(scan: &Scan, start: Position, end: Position) -> Result<(), Sto
     }
 }
 
+/// From the segment before the start on, everything is of one log. A new one begins only in a first segment; behind the end
+/// that may be one which never took a batch, begun after a snapshot that is not to be had any more.
+fn refuse_others(scan: &Scan, start: Position, end: Position) -> Result<(), StoreError> {
+    for (index, found) in scan.segments.iter().enumerate().skip(start.segment.max(1)) {
+        let begins = found.kind != Some(SegmentKind::Next); // or its header is lost
+        let other = found.log.is_some() && found.log != scan.segments[index - 1].log;
+        if other && !(begins && (index == start.segment || found.first.is_err())) {
+            let why = "it belongs to another log than the file before it: a log file of another server?";
+            return Err(LogError::Misfit { file: found.id.file_name(), why, last_good: end.link.zxid }.into());
+        }
+    }
+    Ok(())
+}
+
 fn refuse_if_proven(missing: Missing, end: Link, proofs: &[Proof]) -> Result<(), StoreError> {
     match proofs.iter().max_by_key(|proof| proof.durable.sequence) {
         Some(proof) if proof.durable.sequence > end.sequence => Err(refusal(missing, end, proof)),
@@ -444,28 +489,35 @@ fn look_at(
     disk: &mut impl Disk,
     ids: &mut Ids,
     scan: &Scan,
-    id: SegmentId,
-    file_bytes: u64,
+    (id, file_bytes): (SegmentId, u64),
+    neighbours: Option<LogId>,
 ) -> Result<Found, StoreError> {
     let path = id.path(&scan.directory);
     let mut reader = Reader::open(disk, ids, path, file_bytes, scan.direct, GLANCE_WINDOW_BYTES)?;
-    let kind = match decode_header(reader.get(disk, 0, BLOCK)?, id) {
-        Ok(kind) => Some(kind),
+    let header = match decode_header(reader.get(disk, 0, BLOCK)?, id) {
+        Ok(header) => Some(header),
         Err(HeaderError::Damaged) => None,
         Err(HeaderError::Version(version)) => {
             return Err(LogError::Version { file: id.file_name(), version, supported: FORMAT_VERSION }.into());
         }
     };
     let mark = decode_mark(reader.get(disk, MARK_AT, BLOCK)?, id);
-    let first = read_batch(disk, &mut reader, id, FIRST_BATCH_AT)?.map(|batch| batch.link_before());
+    let (of_header, of_mark) = (header.map(|(log, _)| log), mark.map(|(log, _)| log));
+    let log = of_header.or(of_mark).or(neighbours);
+    let mark = mark.filter(|(of_mark, _)| Some(*of_mark) == log).map(|(_, mark)| mark);
+    let first = match log {
+        Some(log) => read_batch(disk, &mut reader, log, id, FIRST_BATCH_AT)?.map(|batch| batch.link_before()),
+        None => Err(Damage::NotABatch),
+    };
     reader.close(disk, ids);
-    Ok(Found { id, file_bytes, kind, mark, first })
+    Ok(Found { id, file_bytes, log, kind: header.map(|(_, kind)| kind), mark, first })
 }
 
-/// The batch at `at`, or what is there instead. Fails only when reading does.
+/// The batch of this log at `at`, or what is there instead. Fails only when reading does.
 pub(crate) fn read_batch<'a>(
     disk: &mut impl Disk,
     reader: &'a mut Reader,
+    log: LogId,
     segment: SegmentId,
     at: u64,
 ) -> Result<Result<Batch<'a>, Damage>, StoreError> {
@@ -481,7 +533,7 @@ pub(crate) fn read_batch<'a>(
         Ok(bytes) => bytes,
         Err(damage) => return Ok(Err(damage)),
     };
-    Ok(Batch::decode(reader.get(disk, at, bytes)?, segment, at))
+    Ok(Batch::decode(reader.get(disk, at, bytes)?, log, segment, at))
 }
 
 /// The last segment from which the log covers everything above the snapshot. None: there is no log at all.
@@ -513,11 +565,12 @@ pub(super) fn walk(
     start: Position,
     mut f: impl FnMut(Position, &Batch<'_>),
 ) -> Result<(Position, Damage), StoreError> {
+    let log = scan.log();
     let mut here = start;
     let mut reader = scan.reader(disk, ids, here.segment)?;
     loop {
         let id = scan.segments[here.segment].id;
-        let why = match read_batch(disk, &mut reader, id, here.at)? {
+        let why = match read_batch(disk, &mut reader, log, id, here.at)? {
             Ok(batch) if batch.follows(here.link) => {
                 check_records(&batch, id, here)?;
                 f(here, &batch);
@@ -529,7 +582,10 @@ pub(super) fn walk(
             Err(damage) => damage,
         };
         let next = here.segment + 1;
-        let links = scan.segments.get(next).is_some_and(|found| found.id == id.next() && found.first == Ok(here.link));
+        let links = scan
+            .segments
+            .get(next)
+            .is_some_and(|found| found.id == id.next() && found.log == Some(log) && found.first == Ok(here.link));
         reader.close(disk, ids);
         if !links {
             return Ok((here, why));
@@ -551,7 +607,8 @@ fn check_records(batch: &Batch<'_>, segment: SegmentId, here: Position) -> Resul
 
 /// Looks at everything of this life that was ever written behind the end: a batch there may prove that something before it
 /// was lost. If it does not, its first block will be zeroed, so that it never passes for what follows: whole, torn or
-/// overtaken, without that block it is no batch. What former lives left there stays: it names another segment.
+/// overtaken, without that block it is no batch. What former lives left there stays: it names another segment, or, where a
+/// client made it name this one, proves nothing and is zeroed like a torn batch.
 fn look_behind_the_end(
     disk: &mut impl Disk,
     ids: &mut Ids,
@@ -559,6 +616,7 @@ fn look_behind_the_end(
     end: Position,
     missing: &Missing,
 ) -> Result<(), StoreError> {
+    let log = scan.log();
     for index in end.segment..scan.segments.len() {
         let id = scan.segments[index].id;
         let mut at = if index == end.segment { end.at } else { FIRST_BATCH_AT };
@@ -568,7 +626,7 @@ fn look_behind_the_end(
         while at < written_below {
             if BatchHeader::claims(reader.get(disk, at, BLOCK)?, id, at) {
                 dirty.push(at);
-                if let Ok(batch) = read_batch(disk, &mut reader, id, at)? {
+                if let Ok(batch) = read_batch(disk, &mut reader, log, id, at)? {
                     let witness = format!("a later batch ({} byte {at})", id.file_name());
                     let proof = Proof { durable: batch.durable(), witness };
                     let Missing { file, at, why } = missing;

@@ -4,7 +4,15 @@
 //! which byte anything of this life has ever been written; it is raised, and stable, before a batch goes beyond it. So a
 //! start that looks for what once followed the end of the log need not read the whole segment to be sure. It also says how
 //! far the log was stable when it was written: at a clean stop that is all of it.
+//!
+//! Header and mark also carry the id of the log: a random number that is drawn when a log begins, the same in all its segments
+//! however often they are recycled. Every batch's checksum begins with it. Without it whoever chooses what transactions hold
+//! could store blocks that, once their file is recycled, are taken for batches of its next life: all else that a batch has to
+//! say of itself can be guessed. A crc is no cipher, and one batch together with its checksum gives away what the id adds to
+//! it; but what a client gets to see are transactions, never a header, a mark or a checksum as they lie on the disk. A guess
+//! is right once in 2^32.
 
+use std::fmt;
 use std::mem::{offset_of, size_of};
 use std::path::{Path, PathBuf};
 
@@ -44,6 +52,29 @@ impl SegmentId {
     }
 }
 
+/// Which log a segment is part of. Secret from everybody who cannot read the files themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LogId(pub u64);
+
+impl LogId {
+    /// crc32c of the id and these bytes.
+    pub fn checksum(self, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&self.0.to_le_bytes()), bytes)
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogId({self})")
+    }
+}
+
 pub const MARK_AT: u64 = BLOCK_BYTES as u64;
 
 /// The first batch lies behind the header's and the mark's block.
@@ -66,9 +97,10 @@ struct Header {
     starts_log: U64,
     base_sequence: U64,
     base_zxid: U64,
+    log: U64,
 }
 
-const _: () = assert!(size_of::<Header>() == 48);
+const _: () = assert!(size_of::<Header>() == 56);
 const CHECKED_FROM: usize = offset_of!(Header, version);
 
 const MARK_MAGIC: [u8; 8] = *b"rklogmrk";
@@ -86,9 +118,11 @@ struct MarkBlock {
     written_below: U64,
     durable_sequence: U64,
     durable_zxid: U64,
+    /// Here too: a segment whose header is lost is still known to be of its log.
+    log: U64,
 }
 
-const _: () = assert!(size_of::<MarkBlock>() == 48);
+const _: () = assert!(size_of::<MarkBlock>() == 56);
 const MARK_CHECKED_FROM: usize = offset_of!(MarkBlock, reserved);
 
 /// What a segment's mark says.
@@ -116,13 +150,13 @@ pub enum HeaderError {
 }
 
 /// The first two blocks of a new segment.
-pub fn encode_start(segment: SegmentId, kind: SegmentKind, mark: Mark) -> Buffer {
-    let mut blocks = encode_header(segment, kind);
-    blocks.extend_from_slice(&encode_mark(segment, mark));
+pub fn encode_start(log: LogId, segment: SegmentId, kind: SegmentKind, mark: Mark) -> Buffer {
+    let mut blocks = encode_header(log, segment, kind);
+    blocks.extend_from_slice(&encode_mark(log, segment, mark));
     blocks
 }
 
-pub fn encode_mark(segment: SegmentId, Mark { written_below, durable }: Mark) -> Buffer {
+pub fn encode_mark(log: LogId, segment: SegmentId, Mark { written_below, durable }: Mark) -> Buffer {
     let mut mark = MarkBlock {
         magic: MARK_MAGIC,
         checksum: 0.into(),
@@ -131,6 +165,7 @@ pub fn encode_mark(segment: SegmentId, Mark { written_below, durable }: Mark) ->
         written_below: written_below.into(),
         durable_sequence: durable.sequence.into(),
         durable_zxid: durable.zxid.0.into(),
+        log: log.0.into(),
     };
     mark.checksum = crc32c::crc32c(&mark.as_bytes()[MARK_CHECKED_FROM..]).into();
     let mut block = Buffer::with_capacity(BLOCK_BYTES);
@@ -140,16 +175,16 @@ pub fn encode_mark(segment: SegmentId, Mark { written_below, durable }: Mark) ->
 }
 
 /// None: the mark is damaged or another life's, so anything may have been written anywhere.
-pub fn decode_mark(block: &[u8], segment: SegmentId) -> Option<Mark> {
+pub fn decode_mark(block: &[u8], segment: SegmentId) -> Option<(LogId, Mark)> {
     let (mark, _) = MarkBlock::ref_from_prefix(block).ok()?;
     let sound = mark.magic == MARK_MAGIC
         && mark.checksum.get() == crc32c::crc32c(&mark.as_bytes()[MARK_CHECKED_FROM..])
         && mark.segment.get() == segment.0;
     let durable = Durable { sequence: mark.durable_sequence.get(), zxid: Zxid(mark.durable_zxid.get()) };
-    sound.then_some(Mark { written_below: mark.written_below.get(), durable })
+    sound.then_some((LogId(mark.log.get()), Mark { written_below: mark.written_below.get(), durable }))
 }
 
-fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
+fn encode_header(log: LogId, segment: SegmentId, kind: SegmentKind) -> Buffer {
     let (starts_log, base) = match kind {
         SegmentKind::First(link) => (1, link),
         SegmentKind::Next => (0, Link::default()),
@@ -163,6 +198,7 @@ fn encode_header(segment: SegmentId, kind: SegmentKind) -> Buffer {
         starts_log: starts_log.into(),
         base_sequence: base.sequence.into(),
         base_zxid: base.zxid.0.into(),
+        log: log.0.into(),
     };
     header.checksum = crc32c::crc32c(&header.as_bytes()[CHECKED_FROM..]).into();
     let mut block = Buffer::with_capacity(BLOCK_BYTES);
@@ -177,22 +213,23 @@ pub fn claimed_segment(block: &[u8]) -> Option<SegmentId> {
     (header.magic == MAGIC).then_some(SegmentId(header.segment.get()))
 }
 
-pub fn decode_header(block: &[u8], segment: SegmentId) -> Result<SegmentKind, HeaderError> {
+pub fn decode_header(block: &[u8], segment: SegmentId) -> Result<(LogId, SegmentKind), HeaderError> {
     let (header, _) = Header::ref_from_prefix(block).map_err(|_| HeaderError::Damaged)?;
     let sound = header.magic == MAGIC
         && header.checksum.get() == crc32c::crc32c(&header.as_bytes()[CHECKED_FROM..])
         && header.segment.get() == segment.0;
-    match (sound, header.version.get(), header.starts_log.get()) {
-        (false, _, _) => Err(HeaderError::Damaged),
-        (true, FORMAT_VERSION, 0) => Ok(SegmentKind::Next),
-        (true, FORMAT_VERSION, 1) => Ok(SegmentKind::First(Link {
+    let kind = match (sound, header.version.get(), header.starts_log.get()) {
+        (false, _, _) => return Err(HeaderError::Damaged),
+        (true, FORMAT_VERSION, 0) => SegmentKind::Next,
+        (true, FORMAT_VERSION, 1) => SegmentKind::First(Link {
             sequence: header.base_sequence.get(),
             checksum: 0,
             zxid: Zxid(header.base_zxid.get()),
-        })),
-        (true, FORMAT_VERSION, _) => Err(HeaderError::Damaged),
-        (true, version, _) => Err(HeaderError::Version(version)),
-    }
+        }),
+        (true, FORMAT_VERSION, _) => return Err(HeaderError::Damaged),
+        (true, version, _) => return Err(HeaderError::Version(version)),
+    };
+    Ok((LogId(header.log.get()), kind))
 }
 
 #[cfg(test)]
@@ -212,26 +249,27 @@ mod tests {
     #[test]
     fn a_header_is_its_own_or_nobodys() {
         let first = SegmentKind::First(Link { sequence: 9, checksum: 0, zxid: Zxid(77) });
-        let block = encode_header(SegmentId(5), first);
-        assert_eq!(decode_header(&block, SegmentId(5)), Ok(first));
+        let log = LogId(0x0123_4567_89ab_cdef);
+        let block = encode_header(log, SegmentId(5), first);
+        assert_eq!(decode_header(&block, SegmentId(5)), Ok((log, first)));
         assert_eq!(decode_header(&block, SegmentId(6)), Err(HeaderError::Damaged));
-        for at in 0..48 {
+        for bit in 0..size_of::<Header>() * 8 {
             let mut damaged = block.to_vec();
-            damaged[at] ^= 4;
-            assert_eq!(decode_header(&damaged, SegmentId(5)), Err(HeaderError::Damaged), "byte {at}");
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_header(&damaged, SegmentId(5)), Err(HeaderError::Damaged), "bit {bit}");
         }
         let says = Mark { written_below: 1 << 20, durable: Durable { sequence: 3, zxid: Zxid(9) } };
-        let mark = encode_mark(SegmentId(5), says);
-        assert_eq!(decode_mark(&mark, SegmentId(5)), Some(says));
+        let mark = encode_mark(log, SegmentId(5), says);
+        assert_eq!(decode_mark(&mark, SegmentId(5)), Some((log, says)));
         assert_eq!(decode_mark(&mark, SegmentId(6)), None);
-        for at in 0..48 {
+        for bit in 0..size_of::<MarkBlock>() * 8 {
             let mut damaged = mark.to_vec();
-            damaged[at] ^= 4;
-            assert_eq!(decode_mark(&damaged, SegmentId(5)), None, "byte {at}");
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_mark(&damaged, SegmentId(5)), None, "bit {bit}");
         }
         let mut newer = block.to_vec();
         newer[12] = 2;
-        let checksum = crc32c::crc32c(&newer[CHECKED_FROM..48]);
+        let checksum = crc32c::crc32c(&newer[CHECKED_FROM..size_of::<Header>()]);
         newer[8..12].copy_from_slice(&checksum.to_le_bytes());
         assert_eq!(decode_header(&newer, SegmentId(5)), Err(HeaderError::Version(2)));
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use super::batch::{Batch, Durable, Link, OpenBatch, seal_cut};
 use super::recover::{Position, Scan, walk};
-use super::segment::{FIRST_BATCH_AT, Mark, SegmentId, SegmentKind, encode_start};
+use super::segment::{FIRST_BATCH_AT, LogId, Mark, SegmentId, SegmentKind, encode_start};
 use crate::Zxid;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, Disk, FileId, Ids, WriteSync};
 use crate::error::{LogError, StoreError};
@@ -111,6 +111,7 @@ fn write_cut(
 ) -> Result<(), StoreError> {
     let Position { segment, mut at, mut link } = place.here;
     let found = &scan.segments[segment];
+    let log = scan.log();
     let write = |disk: &mut _, ids: &mut _, offset: u64, buffer: Buffer| {
         run(disk, ids, path, Action::Write { file, offset, buffer, sync: WriteSync::None })
     };
@@ -124,17 +125,17 @@ fn write_cut(
         write(disk, ids, offset, buffer)?;
     }
     source.close(disk, ids);
-    if let Some((buffer, after)) = reseal(&place, found.id, at, link) {
+    if let Some((buffer, after)) = reseal(&place, log, found.id, at, link) {
         let offset = at;
         (at, link) = (at + buffer.len() as u64, after);
         write(disk, ids, offset, buffer)?;
     }
     let last_sequence = scan.end.map_or(link.sequence, |end| end.link.sequence);
-    let (buffer, _) = seal_cut(found.id, at, link, last_sequence);
+    let (buffer, _) = seal_cut(log, found.id, at, link, last_sequence);
     write(disk, ids, at, buffer)?;
     at += BLOCK_BYTES as u64;
     let mark = Mark { written_below: at, durable: Durable { sequence: link.sequence, zxid: link.zxid } };
-    write(disk, ids, 0, encode_start(found.id, kind, mark))?;
+    write(disk, ids, 0, encode_start(log, found.id, kind, mark))?;
     match found.capacity() {
         capacity if capacity > at => {
             run(disk, ids, path, Action::WriteZeroes { file, offset: at, bytes: capacity - at })
@@ -144,7 +145,7 @@ fn write_cut(
 }
 
 /// What is left of the batch in which the cut falls.
-fn reseal(place: &Place, segment: SegmentId, at: u64, after: Link) -> Option<(Buffer, Link)> {
+fn reseal(place: &Place, log: LogId, segment: SegmentId, at: u64, after: Link) -> Option<(Buffer, Link)> {
     if place.records.is_empty() {
         return None;
     }
@@ -152,7 +153,7 @@ fn reseal(place: &Place, segment: SegmentId, at: u64, after: Link) -> Option<(Bu
     for (zxid, payload) in &place.records {
         batch.push(*zxid, payload);
     }
-    Some(batch.seal(segment, at, after, place.durable))
+    Some(batch.seal(log, segment, at, after, place.durable))
 }
 
 /// Carries out a cut that was decided, if there is one: from its first step, however far an earlier start came.

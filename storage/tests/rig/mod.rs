@@ -55,6 +55,10 @@ impl Disk for SharedDisk {
         self.memory.borrow_mut().list(directory)
     }
 
+    fn draw(&mut self) -> io::Result<u64> {
+        self.memory.borrow_mut().draw()
+    }
+
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.memory.borrow_mut().read(file, offset, bytes)
     }

@@ -35,6 +35,10 @@ impl Disk for Looking {
         self.0.list(directory)
     }
 
+    fn draw(&mut self) -> io::Result<u64> {
+        self.0.draw()
+    }
+
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.read(file, offset, bytes)
     }
@@ -76,6 +80,10 @@ impl Disk for ChosenFiles {
 
     fn list(&mut self, _: &Path) -> io::Result<Vec<(String, u64)>> {
         Ok(self.files.iter().map(|(name, (_, bytes))| (name.clone(), *bytes)).collect())
+    }
+
+    fn draw(&mut self) -> io::Result<u64> {
+        self.disk.draw()
     }
 
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {

@@ -30,6 +30,9 @@ pub struct FileItem {
     pub bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segment: Option<u64>,
+    /// The same in all segments of one log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_id: Option<Hex>,
     /// Nothing was ever written beyond this byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_below: Option<u64>,
@@ -103,6 +106,7 @@ fn read_java(file: &LogFile, bar: &ProgressBar, f: &mut dyn FnMut(Item<'_>) -> R
         format: "java",
         bytes: file.bytes,
         segment: None,
+        log_id: None,
         written_below: None,
         durable_zxid: None,
         damage: Vec::new(),
@@ -181,6 +185,7 @@ fn file_item(file: &LogFile, start: &SegmentStart) -> FileItem {
         format: "ringkeeper",
         bytes: file.bytes,
         segment: Some(start.id.0),
+        log_id: start.log.map(|log| Hex(log.0)),
         written_below: start.mark.map(|mark| mark.written_below),
         durable_zxid: start.mark.map(|mark| mark.durable.zxid.into()),
         damage,
@@ -193,6 +198,9 @@ impl fmt::Display for FileItem {
         write!(f, "{}: {} log, {} bytes", self.file, self.format, self.bytes)?;
         if let Some(segment) = self.segment {
             write!(f, ", segment {segment}")?;
+        }
+        if let Some(log) = self.log_id {
+            write!(f, ", log id {log}")?;
         }
         if let Some(mark) = self.written_below {
             write!(f, ", written below byte {mark}")?;

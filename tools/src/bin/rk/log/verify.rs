@@ -41,7 +41,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
 
 /// Says what is wrong in these files, and sums up each.
 pub fn check(files: &[LogFile], console: &mut Console) -> Result<Checked> {
-    let mut check = Check { console, file: String::new(), link: None, last: None, checked: Checked::default() };
+    let mut check =
+        Check { console, file: String::new(), link: None, log_id: None, last: None, checked: Checked::default() };
     for file in files {
         check.file(file)?;
     }
@@ -84,6 +85,8 @@ struct Run {
 struct FileSummary<'a> {
     file: &'a str,
     format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_id: Option<Hex>,
     #[serde(flatten)]
     run: Run,
     damages: u64,
@@ -95,6 +98,8 @@ struct Check<'a> {
     file: String,
     /// What the next batch has to follow.
     link: Option<Link>,
+    /// Which log the file is part of.
+    log_id: Option<Hex>,
     /// Of a Java log.
     last: Option<Zxid>,
     checked: Checked,
@@ -118,6 +123,12 @@ impl Check<'_> {
                     if let Some(base) = item.base {
                         self.begins_after(base.zxid);
                         self.link = Some(base);
+                    }
+                    let before = self.log_id;
+                    self.log_id = item.log_id;
+                    let other = before.is_some() && self.log_id.is_some() && before != self.log_id;
+                    if other && item.base.is_none() {
+                        self.damage(0, None, "it belongs to another log than the file before it".to_owned(), None)?;
                     }
                     for why in item.damage {
                         self.damage(0, None, why, None)?;
@@ -150,7 +161,7 @@ impl Check<'_> {
         })?;
         self.flush(pending)?;
         let damages = self.checked.damages - before;
-        self.console.say(&FileSummary { file: &self.file, format, run: whole, damages })
+        self.console.say(&FileSummary { file: &self.file, format, log_id: self.log_id, run: whole, damages })
     }
 
     fn begins_after(&mut self, zxid: Zxid) {
@@ -249,10 +260,14 @@ impl fmt::Display for Run {
 
 impl fmt::Display for FileSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FileSummary { file, run, damages, .. } = self;
+        let FileSummary { file, log_id, run, damages, .. } = self;
         match damages {
             0 => write!(f, "{file}: sound: {run}"),
             _ => write!(f, "{file}: {damages} damages; whole: {run}"),
+        }?;
+        match log_id {
+            Some(id) => write!(f, ", log id {id}"),
+            None => Ok(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `rk log`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::DIRECTORY;
@@ -61,6 +62,31 @@ fn a_whole_log_verifies() {
     let start = of_kind(&all, "decision")[0];
     assert_eq!((start["outcome"].as_str(), start["last_good_zxid"].as_str()), (Some("ends_here"), Some("0x1f")));
     assert_eq!(start["records"], 31);
+}
+
+#[test]
+fn every_file_tells_its_logs_id_and_one_of_another_log_is_found() {
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for directory in [&directory, &other] {
+        lived_in(directory.path());
+    }
+    for command in ["dump", "verify"] {
+        let ids = |path: &Path| -> Vec<String> {
+            let (_, all) = rk_json(&["log", command], path);
+            of_kind(&all, "file").iter().map(|file| file["log_id"].as_str().unwrap().to_owned()).collect()
+        };
+        let (ours, others) = (ids(directory.path()), ids(other.path()));
+        assert!(ours.len() >= 2 && ours.iter().all(|id| *id == ours[0]) && ours[0] != others[0], "{ours:?} {others:?}");
+    }
+    // The same history, but not the same log.
+    let last = files(directory.path(), "log-").pop().unwrap();
+    fs::copy(files(other.path(), "log-").pop().unwrap(), &last).unwrap();
+    let (verdict, all) = rk_json(&["log", "verify"], directory.path());
+    assert_eq!(verdict, Verdict::Found);
+    let damage = of_kind(&all, "damage")[0];
+    assert_eq!(damage["why"], "it belongs to another log than the file before it");
+    assert_eq!(damage["file"], last.file_name().unwrap().to_str().unwrap());
+    assert_eq!(of_kind(&all, "decision")[0]["outcome"], "refuses");
 }
 
 #[test]

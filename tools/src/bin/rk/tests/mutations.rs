@@ -49,11 +49,13 @@ fn damaged(whole: &[u8], chance: &mut Chance) -> Vec<u8> {
 
 /// Makes the batches' checksums right again, so that what they hold has to be checked on its own.
 fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    // The log's id, as the header has it.
+    let seed = crc32c::crc32c(bytes.get(48..56).unwrap_or_default());
     for at in (8192..bytes.len().saturating_sub(96)).step_by(4096) {
         if bytes[at..].starts_with(b"rkbatch\n") {
             let records = u32::from_le_bytes(bytes[at + 48..at + 52].try_into().unwrap()) as usize;
             if let Some(checked) = bytes.get(at + 12..at + 96 + records) {
-                let checksum = crc32c::crc32c(checked);
+                let checksum = crc32c::crc32c_append(seed, checked);
                 bytes[at + 8..at + 12].copy_from_slice(&checksum.to_le_bytes());
             }
         }
