@@ -131,7 +131,7 @@ impl Settings {
         Ok(Settings {
             plan,
             listener: listener_settings(config)?,
-            store,
+            store: store.clamped(), // the banner shows what is in effect
             disk_driver,
             limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
             tick_ms: config.sessions.tick_time_ms,
@@ -241,6 +241,21 @@ fn doubts(log: &DiskFacts, strategy: LogStrategy) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn the_length_of_a_segment_is_what_it_comes_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = Source::ShortForm(vec!["2181".into(), directory.path().display().to_string()]);
+        let segment_bytes = |definition: &str| {
+            let (config, _) = Config::load(&source, &|_| None, &[definition.to_owned()]).unwrap();
+            Settings::from_config(&config).unwrap().store.segment_bytes
+        };
+        assert_eq!(segment_bytes("zookeeper.preAllocSize=64"), 4 << 20); // four of the largest batches
+        assert_eq!(segment_bytes("zookeeper.txnLogSizeLimitInKb=1"), 4 << 20);
+        assert_eq!(segment_bytes("zookeeper.preAllocSize=8192"), 8 << 20);
+        assert_eq!(segment_bytes("zookeeper.preAllocSize=9223372036854775807"), 1 << 40);
+    }
 
     #[test]
     fn what_a_disk_does_not_promise_is_said() {

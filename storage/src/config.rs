@@ -59,8 +59,8 @@ impl StoreConfig {
         }
     }
 
-    /// The same with every number inside its bounds.
-    pub(crate) fn clamped(mut self) -> StoreConfig {
+    /// The same with every number inside its bounds: what an opened store goes by.
+    pub fn clamped(mut self) -> StoreConfig {
         self.batches_in_flight = self.batches_in_flight.clamp(1, 8);
         self.snapshots_kept = self.snapshots_kept.max(1);
         self.snapshot_run_nodes = self.snapshot_run_nodes.clamp(1, 1 << 24);

@@ -152,6 +152,8 @@ struct Task {
     file: FileId,
     step: Step,
     under_way: Option<OpId>,
+    /// Why it is not stored, to be told once the file is closed.
+    failure: Option<std::io::Error>,
 }
 
 /// Stores epochs in service, in the order in which they were asked for, one at a time.
@@ -178,8 +180,10 @@ impl EpochWriter {
     pub(crate) fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
         if self.task.is_none() {
             let next = self.wanted.pop_front();
-            self.task =
-                next.map(|(kind, epoch)| Task { kind, epoch, file: ids.file(), step: Step::Open, under_way: None });
+            self.task = next.map(|(kind, epoch)| {
+                let file = ids.file();
+                Task { kind, epoch, file, step: Step::Open, under_way: None, failure: None }
+            });
         }
         let Some(task) = self.task.as_mut().filter(|task| task.under_way.is_none()) else { return };
         let (path, file) = (self.directory.join(task.kind.file_name()), task.file);
@@ -211,19 +215,27 @@ impl EpochWriter {
             Ok(bytes) if bytes < wanted_bytes => Err(std::io::ErrorKind::WriteZero.into()),
             other => other,
         };
-        task.step = match (task.step, result) {
-            // Perhaps it is stored, perhaps not; the promise that rests on it must not be made. What is left of it is looked
-            // at by the next start, or overwritten.
-            (step, Err(source)) if step != Step::Close => {
-                self.task = None;
-                return out.push(StoreEvent::EpochStored { kind, epoch, result: Err(source) });
+        // Perhaps it is stored, perhaps not; the promise that rests on it must not be made. What is left of it is looked
+        // at by the next start, or overwritten.
+        let failure = match (task.step, result) {
+            (Step::Write | Step::Sync, Err(source)) => {
+                (task.failure, task.step) = (Some(source), Step::Close);
+                return;
             }
-            (Step::Open, _) => Step::Write,
-            (Step::Write, _) => Step::Sync,
-            (Step::Sync, _) => Step::Close,
-            (Step::Close, _) => Step::Rename,
-            (Step::Rename, _) => Step::SyncDirectory,
-            (Step::SyncDirectory, _) => {
+            (Step::Close, _) => task.failure.take(),
+            (_, result) => result.err(),
+        };
+        if let Some(source) = failure {
+            self.task = None;
+            return out.push(StoreEvent::EpochStored { kind, epoch, result: Err(source) });
+        }
+        task.step = match task.step {
+            Step::Open => Step::Write,
+            Step::Write => Step::Sync,
+            Step::Sync => Step::Close,
+            Step::Close => Step::Rename,
+            Step::Rename => Step::SyncDirectory,
+            Step::SyncDirectory => {
                 self.task = None;
                 return out.push(StoreEvent::EpochStored { kind, epoch, result: Ok(()) });
             }

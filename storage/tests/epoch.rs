@@ -126,9 +126,15 @@ fn an_epoch_that_the_disk_refused_is_told_as_such() {
     rig.store.store_epoch(EpochKind::Accepted, 4);
     rig.drain();
     let used = rig.disk.memory.borrow().used_bytes();
+    let open = rig.disk.memory.borrow().open_files();
     rig.disk.memory.borrow_mut().capacity_bytes = Some(used);
     rig.store.store_epoch(EpochKind::Accepted, 5);
     rig.drain();
+    assert_eq!(
+        rig.disk.memory.borrow().open_files(),
+        open,
+        "whoever tries again and again must not run out of descriptors"
+    );
     let (kind, epoch, result) = rig.epochs_stored.pop().unwrap();
     assert_eq!((kind, epoch), (EpochKind::Accepted, 5));
     assert!(result.is_err());

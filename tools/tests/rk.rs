@@ -49,6 +49,25 @@ fn nothing_is_changed_by_looking() {
 }
 
 #[test]
+fn an_import_that_fails_tells_where_our_own_data_went() {
+    let directory = tempfile::tempdir().unwrap();
+    fixture::lived_in(directory.path());
+    std::fs::write(directory.path().join("myid"), "3").unwrap();
+    let (java, to) = (directory.path().join("java"), directory.path().join("to"));
+    let export = rk(&["export", "--to", java.to_str().unwrap()], directory.path());
+    assert_eq!(export.status.code(), Some(0), "{export:?}");
+    let import = || rk(&["import", "--replace", "--to", to.to_str().unwrap()], &java);
+    assert_eq!(import().status.code(), Some(0));
+    // In the way of the last step.
+    std::fs::remove_file(to.join("myid")).unwrap();
+    std::fs::create_dir(to.join("myid.tmp")).unwrap();
+    let failed = import();
+    let message = String::from_utf8(failed.stderr).unwrap();
+    assert_eq!(failed.status.code(), Some(2), "{message}");
+    assert!(message.contains("myid") && message.contains("to/ringkeeper-1.replaced-1"), "{message}");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = fixture::lived_in(directory.path());

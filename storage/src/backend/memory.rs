@@ -217,6 +217,10 @@ impl MemoryDisk {
         self.names.values().map(|content| self.contents[*content].current.len() as u64).sum()
     }
 
+    pub fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.names.keys()
     }

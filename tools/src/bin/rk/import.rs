@@ -82,9 +82,26 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         Err(error) => return refused(error),
     };
     let set_aside = make_room(arguments, &config)?;
+    let ended = install(&from, &config, read, &set_aside, begun, console);
+    if !matches!(ended, Ok(Verdict::Fine)) {
+        for path in &set_aside {
+            eprintln!("rk: what was ringkeeper's own before is in {}", path.display());
+        }
+    }
+    ended
+}
+
+fn install(
+    from: &JavaDirs,
+    config: &StoreConfig,
+    read: Read,
+    set_aside: &[PathBuf],
+    begun: Instant,
+    console: &mut Console,
+) -> Result<Verdict> {
     let my_id = from.my_id();
     let opened = open(config.clone())?;
-    let (opened, imported) = match import::install(opened, &config, read, begun) {
+    let (opened, imported) = match import::install(opened, config, read, begun) {
         Ok(installed) => installed,
         Err(error) => return refused(error),
     };
@@ -92,7 +109,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         replace_file(&config.data_dir, "myid", my_id.as_bytes())?;
     }
     drop(opened);
-    console.say(&said(&from, &config, imported, set_aside))?;
+    console.say(&said(from, config, imported, set_aside.to_vec()))?;
     Ok(Verdict::Fine)
 }
 
