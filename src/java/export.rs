@@ -21,7 +21,7 @@ use ringkeeper_storage::java::{
 };
 use ringkeeper_storage::{DIRECTORY, Opened, StoreError, Zxid};
 
-use super::import::JavaDirs;
+use super::dirs::JavaDirs;
 use super::load::{self, LoadOptions};
 use super::ours::{self, OursError};
 use super::seen::{self, Seen};

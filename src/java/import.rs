@@ -9,10 +9,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ringkeeper_storage::backend::blocking::BlockingDisk;
-use ringkeeper_storage::java::{Epochs, JavaDirectory, JavaError};
+use ringkeeper_storage::java::{Epochs, JavaError};
 use ringkeeper_storage::{Opened, StoreConfig, StoreError, Zxid};
 
+use super::dirs::JavaDirs;
 use super::load::{self, LoadOptions, LoadReport, Loaded, Progress};
 use super::running;
 use super::seen::{self, Seen};
@@ -20,24 +20,6 @@ use crate::core::tree::DataTree;
 
 /// Bytes of node images in one chunk of the snapshot.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// `dataDir` and `dataLogDir` of a Java server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JavaDirs {
-    pub data: PathBuf,
-    pub log: PathBuf,
-}
-
-impl JavaDirs {
-    pub fn open(&self) -> Result<JavaDirectory, JavaError> {
-        JavaDirectory::open(BlockingDisk::default(), &self.data, &self.log)
-    }
-
-    /// What `myid` says, if it is there.
-    pub fn my_id(&self) -> Option<String> {
-        Some(std::fs::read_to_string(self.data.join("myid")).ok()?.trim().to_owned())
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {

@@ -2,11 +2,12 @@
 //!
 //! * [`load`]: the files of a Java server as a tree, sessions and epochs. * [`import`]: those as our first snapshot.
 //! * [`export`]: our state as files that a Java server loads. * [`ours`]: our own directory as a state.
-//! * [`seen`]: whether Java has run since. * [`running`]: whether it runs now.
+//! * [`JavaDirs`]: where a Java server keeps its data. * [`seen`]: whether Java has run since. * [`running`]: whether it runs now.
 //!
 //! The bytes are `ringkeeper_storage::java`'s, the tree and its transactions are `core`'s; here they meet. Blocking: for the
 //! start of a server and for tools. Spec: on-disk formats 10.
 
+mod dirs;
 pub mod export;
 pub mod import;
 pub mod load;
@@ -14,5 +15,6 @@ pub mod ours;
 pub mod running;
 pub mod seen;
 
-pub use import::{ImportError, Imported, JavaDirs};
+pub use dirs::JavaDirs;
+pub use import::{ImportError, Imported};
 pub use load::{LoadError, LoadOptions, Loaded, load};

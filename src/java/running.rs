@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ringkeeper_storage::java::DIRECTORY;
 
-use super::import::JavaDirs;
+use super::dirs::JavaDirs;
 
 /// The process that has a log of this directory open, as far as this user may see.
 pub fn holder(dirs: &JavaDirs) -> Option<u32> {

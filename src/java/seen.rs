@@ -14,7 +14,7 @@ use std::time::UNIX_EPOCH;
 use ringkeeper_storage::java::{JavaDirectory, JavaError, replace_file};
 use ringkeeper_storage::{DIRECTORY, StoreError, Zxid};
 
-use super::import::JavaDirs;
+use super::dirs::JavaDirs;
 
 const FILE: &str = "version-2.seen";
 

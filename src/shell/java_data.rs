@@ -7,7 +7,10 @@ use ringkeeper_storage::java::DIRECTORY;
 use ringkeeper_storage::{Opened, StoreConfig};
 use tracing::{info, warn};
 
-use crate::java::import::{self, ImportError, JavaDirs};
+use crate::java::{
+    JavaDirs,
+    import::{self, ImportError},
+};
 use crate::java::{LoadOptions, seen};
 use crate::shell::settings::ServeError;
 

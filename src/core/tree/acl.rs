@@ -19,7 +19,7 @@ use hashbrown::{HashSet, HashTable};
 use ringkeeper_storage::{AclImage, AclListImage};
 use sha1::{Digest as _, Sha1};
 
-use super::load::LoadError;
+use super::load_error::LoadError;
 use crate::wire::ErrorCode;
 use crate::wire::client::{Acl, perms};
 use crate::wire::txn::AclList;

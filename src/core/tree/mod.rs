@@ -19,6 +19,7 @@ pub mod digest;
 pub mod digest_history;
 mod ephemeral;
 pub mod load;
+mod load_error;
 pub mod memory;
 pub mod node;
 pub mod path;
@@ -32,7 +33,8 @@ pub use apply::{Applied, Change, ChangeKind, ChangeSink, ItemOutcome, Unwatched}
 pub use build::{BuildError, TreeBuilder};
 pub use data_tree::{DataTree, TreeOptions};
 pub use digest::RawStat;
-pub use load::{LoadError, Moved};
+pub use load::Moved;
+pub use load_error::LoadError;
 pub use memory::MemorySnapshot;
 pub use node::{NodeId, OwnerKind};
 pub use watch::{WatchMode, WatchTable};

@@ -18,7 +18,7 @@ use foldhash::fast::FixedState;
 
 use super::AclRef;
 use super::digest::{self, RawStat};
-use super::load::LoadError;
+use super::load_error::LoadError;
 use super::table::{HashIndex, NIL, Paged, Place};
 use super::unmoved::{self, Unmoved};
 use crate::wire::txn::{CONTAINER_OWNER, TTL_OWNER_MASK};

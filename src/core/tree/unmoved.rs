@@ -25,7 +25,7 @@ use ringkeeper_storage::{NO_SLOT, NodeRef, OwnedSlot, SnapshotError, SnapshotHea
 
 use super::acl::AclRef;
 use super::digest::{self, RawStat};
-use super::load::LoadError;
+use super::load_error::LoadError;
 use super::node::{Node, NodeId};
 
 /// What moving a node costs beyond its name and data, in bytes of a slice.

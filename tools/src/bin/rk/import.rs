@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use ringkeeper::java::import::{self, ImportError, Imported, JavaDirs};
 use ringkeeper::java::load::Progress;
+use ringkeeper::java::{
+    JavaDirs,
+    import::{self, ImportError, Imported},
+};
 use ringkeeper::java::{LoadError, LoadOptions};
 use ringkeeper_storage::java::{JavaError, Strictness, replace_file};
 use ringkeeper_storage::{StoreConfig, open, set_aside};
