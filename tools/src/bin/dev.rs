@@ -284,7 +284,8 @@ fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
         Some(binary) => Ok(binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?),
         // `rk` is looked for beside it.
         None => {
-            process::run(cargo().args(["build", "--release", "--bin", "ringkeeper", "--bin", "rk"]))?;
+            let packages = ["--package", "ringkeeper", "--package", "ringkeeper-tools"];
+            process::run(cargo().args(["build", "--release", "--bin", "ringkeeper", "--bin", "rk"]).args(packages))?;
             Ok(target().join("release/ringkeeper"))
         }
     }
