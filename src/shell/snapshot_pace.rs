@@ -2,13 +2,13 @@
 //!
 //!   turn given -> a chunk is gathered, encoded, written -> turn over -> rest -> turn given
 //!
-//! Nobody asking for anything, the rest is nothing: the disk sets the pace. With requests about, a snapshot takes a quarter
-//! of the time, on the CPU as on the disk: it rests three times as long as its turn took, so that of a thousand requests
+//! Nobody asking for anything, the rest is nothing: the disk sets the pace. With requests about, a snapshot takes a sixth
+//! of the time, on the CPU as on the disk: it rests five times as long as its turn took, so that of a thousand requests
 //! few meet a turn at all. When the tree holds too many old images for it, it is in a hurry and does not rest: a snapshot
 //! that is given up for want of memory has cost everything and brought nothing. A configured rate holds in any case.
 
 /// Rests are this many times as long as turns.
-const REST_SHARE: u64 = 3;
+const REST_SHARE: u64 = 5;
 /// A turn that took long (the disk hung, the CPU was elsewhere) is not multiplied.
 const REST_MAX_US: u64 = 10_000;
 /// Requests less long ago than this are traffic.
@@ -98,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_time_with_traffic_and_all_of_it_without() {
+    fn a_sixth_of_the_time_with_traffic_and_all_of_it_without() {
         assert_eq!(turns(&mut SnapshotPace::new(None), false, false), 2500);
-        assert_eq!(turns(&mut SnapshotPace::new(None), true, false), 626); // nobody had asked before the first
+        assert_eq!(turns(&mut SnapshotPace::new(None), true, false), 418); // nobody had asked before the first
         assert_eq!(turns(&mut SnapshotPace::new(None), true, true), 2500);
     }
 

@@ -388,7 +388,7 @@ impl Store {
     }
 
     /// Lets the running snapshot take one step: with the next `poll_ops`, or when the chunk has come that `SnapshotRoom` in
-    /// `out` asks for, one write of at most 128 KiB. How fast turns are given is how fast a snapshot is written.
+    /// `out` asks for, one write of at most 64 KiB. How fast turns are given is how fast a snapshot is written.
     pub fn give_snapshot_turn(&mut self, out: &mut Vec<StoreEvent>) {
         self.snapshot.give_turn(out);
     }

@@ -1,4 +1,4 @@
-//! From chunks to the bytes of a snapshot file, front to back, in pieces of at most 128 KiB.
+//! From chunks to the bytes of a snapshot file, front to back, in pieces of at most 64 KiB.
 //!
 //! Memory: one chunk as bytes, one piece on its way, one run of each index (at most 12 MiB), and what the manifest will
 //! say: 32 bytes a chunk, 24 a node with an owner. However many nodes there are.

@@ -31,7 +31,7 @@ pub const BUCKET_ENTRIES: usize = 510;
 /// Of these on average when a run is full.
 const BUCKET_ENTRIES_USED: u64 = 357;
 /// What is written in one piece.
-pub const PIECE_BYTES: usize = 128 << 10;
+pub const PIECE_BYTES: usize = 64 << 10;
 const PIECE_BUCKETS: usize = PIECE_BYTES / BLOCK_BYTES;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

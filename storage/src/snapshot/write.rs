@@ -5,7 +5,7 @@
 //!
 //! One operation is in flight at a time, and each piece of the body (`body.rs`) waits for its *turn*: the caller, who has a
 //! clock, gives turns as fast as the traffic beside it allows. A turn with nothing to write asks for the next chunk, and
-//! then is that chunk's. So a turn costs one chunk to encode and at most 128 KiB to write, and a log write never waits
+//! then is that chunk's. So a turn costs one chunk to encode and at most 64 KiB to write, and a log write never waits
 //! behind more than that.
 //!
 //! The name is given only when the log is stable up to the snapshot's zxid, so a snapshot never shows a state that the log
