@@ -31,6 +31,13 @@ pub const SNAPSHOT_BACKLOG_BYTES: usize = 512 * 1024 * 1024;
 /// writes wait in their sockets until some are committed; reads go on.
 pub const PROPOSALS_BYTES: usize = 64 * 1024 * 1024;
 
+/// Messages waiting for one learner, bytes. At the bound it is dropped, and comes back to be synchronised anew.
+pub const LEARNER_QUEUE_BYTES: usize = 256 * 1024 * 1024;
+
+/// A leader that has given out so many zxids in an epoch moves on to the next epoch. Early: at a million writes a second it
+/// has another half hour for it.
+pub const EPOCH_ROLLOVER_AT: u32 = 0x8000_0000;
+
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
 
@@ -41,6 +48,7 @@ pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;
 pub const BRIDGE_MESSAGES: usize = 1024;
 
 const _: () = assert!(CLIENT_PENDING_BYTES < PROPOSALS_BYTES);
+const _: () = assert!(PROPOSALS_BYTES < LEARNER_QUEUE_BYTES);
 const _: () = assert!(CLIENT_READ_BYTES < CLIENT_OUTPUT_SOFT_BYTES);
 const _: () = assert!(CLIENT_OUTPUT_SOFT_BYTES < CLIENT_OUTPUT_HARD_BYTES);
 const _: () = assert!(JUTE_MAX_BUFFER_DEFAULT_BYTES < CLIENT_OUTPUT_HARD_BYTES);

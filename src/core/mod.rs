@@ -4,9 +4,11 @@
 //! ensemble of one: the same leader code with a quorum of one.
 
 pub mod connection;
+pub mod election;
 pub mod metrics;
 pub mod node;
 pub mod node_view;
+pub mod peer;
 pub mod pipeline;
 pub mod progress;
 pub mod replay;

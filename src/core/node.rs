@@ -134,6 +134,7 @@ impl Node {
                 self.shutting_down = true;
                 self.abandon_snapshot("the server stops", out);
             }
+            input => self.on_ensemble_input(now, input, out),
         }
         if self.shutting_down && !self.drained && self.leader.in_flight() == 0 {
             self.drained = true;

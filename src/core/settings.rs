@@ -47,6 +47,58 @@ pub struct Settings {
     pub container_max_never_used_ms: i64,
     /// Not a key: `limits::SNAPSHOT_BACKLOG_BYTES`, and less in tests.
     pub snapshot_backlog_max_bytes: usize,
+    pub ensemble: Ensemble,
+}
+
+/// Settings of a member of an ensemble. Without meaning for a standalone server.
+#[derive(Clone, Debug)]
+pub struct Ensemble {
+    /// `tickTime`, milliseconds: the measure of the next three.
+    pub tick_ms: u32,
+    /// `initLimit`, `syncLimit`, `connectToLearnerMasterLimit` (0: initLimit), ticks.
+    pub init_limit: u32,
+    pub sync_limit: u32,
+    pub connect_limit: u32,
+    /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
+    pub notification_min_ms: u32,
+    pub notification_max_ms: u32,
+    /// Java's constant `finalizeWait`: how long a quorum's vote must stand.
+    pub finalize_wait_ms: u32,
+    /// `observer.election.DelayMs`: chance is the shell's, which gives the part of it that this server waits.
+    pub observer_delay_ms: u32,
+    /// `commitLogCount`: transactions in the committed-log window.
+    pub commit_log_count: usize,
+    /// `snapshotSizeFactor`: None is a negative one, no DIFF from disk.
+    pub snapshot_size_factor: Option<f64>,
+    /// `forceSnapshotSync`.
+    pub force_snapshot_sync: bool,
+    /// `readonlymode.enabled`.
+    pub read_only_mode: bool,
+    /// Not a key: where in an epoch the leader moves on to the next one. Less in simulations.
+    pub rollover_at: u32,
+    /// Not a key: `limits::LEARNER_QUEUE_BYTES`, and less in simulations.
+    pub learner_queue_max_bytes: usize,
+}
+
+impl Default for Ensemble {
+    fn default() -> Self {
+        Ensemble {
+            tick_ms: 2000,
+            init_limit: 10,
+            sync_limit: 5,
+            connect_limit: 0,
+            notification_min_ms: 200,
+            notification_max_ms: 60_000,
+            finalize_wait_ms: 200,
+            observer_delay_ms: 0,
+            commit_log_count: 500,
+            snapshot_size_factor: Some(0.33),
+            force_snapshot_sync: false,
+            read_only_mode: false,
+            rollover_at: limits::EPOCH_ROLLOVER_AT,
+            learner_queue_max_bytes: limits::LEARNER_QUEUE_BYTES,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -76,6 +128,7 @@ impl Default for Settings {
             container_max_per_minute: 10_000,
             container_max_never_used_ms: 0,
             snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
+            ensemble: Ensemble::default(),
         }
     }
 }

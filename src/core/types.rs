@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-pub use ringkeeper_storage::Zxid;
+pub use ringkeeper_storage::{EpochKind, Epochs, Zxid};
+use ringkeeper_storage::{NodeImage, SnapshotChunk, SnapshotHeader};
 
+use super::replay::Recovered;
 use super::tree::Moved;
+use crate::wire::election::Notification;
+use crate::wire::quorum::Packet;
 
 /// A session, as on the wire. Java: `sessionId`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -18,6 +22,40 @@ pub struct ConnectionId(pub u64);
 /// A server of the ensemble. Java: `myid`, `sid`. A standalone server is 1 in session ids and 0 in `conf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub i64);
+
+/// A connection between a learner and its master, numbered by the shell of each end; never reused while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// What travels on such a connection, in order. Links are TCP: they lose nothing but a suffix, by breaking.
+#[derive(Debug)]
+pub enum LinkMessage {
+    Packet(Packet),
+    /// After a `Packet::Snap`: exactly the state at its zxid. How it looks on the wire is agreed between the ends (Java's
+    /// stream, or our own chunks) and the shell's business.
+    SnapshotBegin(Box<SnapshotHeader>),
+    SnapshotChunk(SnapshotChunk),
+    /// Everything is there. Java: the signature "BenWasHere".
+    SnapshotEnd,
+}
+
+impl LinkMessage {
+    /// About what it takes in a queue.
+    pub fn cost_bytes(&self) -> usize {
+        const FRAME_BYTES: usize = 64;
+        const NODE_BYTES: usize = 160;
+        FRAME_BYTES
+            + match self {
+                LinkMessage::Packet(Packet::Proposal { txn, .. } | Packet::Inform { txn, .. }) => txn.len(),
+                LinkMessage::Packet(Packet::Request(request)) => request.body.len(),
+                LinkMessage::SnapshotChunk(chunk) => {
+                    let node = |node: &NodeImage| NODE_BYTES + node.name.len() + node.data.as_ref().map_or(0, Vec::len);
+                    chunk.nodes.iter().map(node).sum()
+                }
+                _ => 0,
+            }
+    }
+}
 
 /// The time of one step, read once by the shell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +104,56 @@ pub enum Input<'a> {
         through: Zxid,
     },
     LogRoom(LogRoom),
+    /// This epoch is stable (`Output::StoreEpoch`): now it may be told.
+    EpochStored {
+        kind: EpochKind,
+        epoch: u32,
+    },
+    /// Records of the log, in order, as `Output::ReadLog` asked. `predecessor` is what the log holds right before the first.
+    /// `Output::ReadLogOn` for the next.
+    LogRead {
+        link: LinkId,
+        predecessor: Zxid,
+        records: Vec<(Zxid, Bytes)>,
+    },
+    /// `Output::ReadLog` came to its end: everything wanted was read, or the log does not have it.
+    LogReadEnded {
+        link: LinkId,
+        complete: bool,
+    },
+    /// The log was cut (`Output::Truncate`) or replaced by a snapshot (`Output::InstallFinish`): this is what the disk has
+    /// now, and the only state there is.
+    Reloaded(Box<Reloaded>),
+    /// From another elector, or from this server itself.
+    Notified {
+        from: ServerId,
+        notification: Notification,
+    },
+    /// A learner connected to this server, which accepts some (`Output::AcceptLearners`).
+    LearnerConnected {
+        link: LinkId,
+    },
+    /// `Output::ConnectToMaster` succeeded.
+    MasterConnected {
+        link: LinkId,
+    },
+    /// It did not, within the limit; the shell has tried again and again until then.
+    MasterUnreachable,
+    LinkReceived {
+        link: LinkId,
+        message: LinkMessage,
+    },
+    /// The shell handed messages of this cost (`LinkMessage::cost_bytes`) to the kernel.
+    LinkSent {
+        link: LinkId,
+        bytes: usize,
+    },
+    /// The link is gone, whoever ended it.
+    LinkClosed {
+        link: LinkId,
+    },
+    /// Lead no longer: hand over to the voter that has everything (`docs/decisions/0006`). Without effect on others.
+    HandOver,
     /// A snapshot begun by `Output::SnapshotBegin` can take this many more chunks right now.
     SnapshotRoom {
         chunks: usize,
@@ -78,7 +166,7 @@ pub enum Input<'a> {
     SnapshotWanted,
     /// Time to spare: move a slice of the snapshot the node started from into memory (`Node::is_moving`).
     MoveNodes,
-    /// Time passed. The shell calls at least once a tick while the node has sessions.
+    /// Time passed. The shell calls at least once a tick, and when `Node::wake_us` says so.
     Tick,
     /// Take no more requests; say `Output::Drained` once everything in flight is answered.
     Shutdown,
@@ -108,6 +196,63 @@ pub enum Output {
         zxid: Zxid,
         txn: Bytes,
     },
+    /// Make an epoch stable; `Input::EpochStored` answers. Both kinds are in order among themselves.
+    StoreEpoch {
+        kind: EpochKind,
+        epoch: u32,
+    },
+    /// Read what is stable in the log above `after` up to `through`, for a learner that is behind: `Input::LogRead` answers,
+    /// a window at a time, and `Input::LogReadEnded` in the end. One a link.
+    ReadLog {
+        link: LinkId,
+        after: Zxid,
+        through: Zxid,
+    },
+    ReadLogOn {
+        link: LinkId,
+    },
+    EndReadLog {
+        link: LinkId,
+    },
+    /// Give up every transaction above `to`, on disk and in memory, for good. `Input::Reloaded` answers. A state that cannot
+    /// be cut to this point is lost as a whole, and `Reloaded` says so.
+    Truncate {
+        to: Zxid,
+    },
+    /// A state from the leader is going to take the place of everything stored here, all at once or not at all; chunks follow.
+    InstallBegin(Box<SnapshotHeader>),
+    InstallChunk(SnapshotChunk),
+    /// `Input::Reloaded` answers.
+    InstallFinish,
+    /// It does not come to an end: what was there stays.
+    InstallAbandon,
+    /// To another elector (never to this server itself). A newer one takes the place of one that has not been sent.
+    Notify {
+        to: ServerId,
+        notification: Notification,
+    },
+    /// Let learners connect, or no longer: those that are connected are closed by the core.
+    AcceptLearners(bool),
+    /// Connect to this server's learner port, again and again until `Input::MasterConnected` or, after
+    /// `limit_ms`, `Input::MasterUnreachable`. A newer one, or `ForgetMaster`, takes its place.
+    ConnectToMaster {
+        master: ServerId,
+        limit_ms: u64,
+    },
+    ForgetMaster,
+    LinkSend {
+        link: LinkId,
+        message: LinkMessage,
+    },
+    /// Close after everything sent before. `Input::LinkClosed` does not follow: for the core it is gone.
+    LinkClose {
+        link: LinkId,
+        why: String,
+    },
+    /// For the server's log and its operators: this server's part in the ensemble has changed.
+    RoleChanged(RoleView),
+    /// For the server's log: something about a peer that an operator should know.
+    Told(String),
     /// Begin a snapshot of exactly the state at `zxid`; chunks follow as room is given.
     SnapshotBegin(Box<ringkeeper_storage::SnapshotHeader>),
     SnapshotChunk(ringkeeper_storage::SnapshotChunk),
@@ -120,4 +265,32 @@ pub enum Output {
     Moved(Moved),
     /// After `Input::Shutdown`: nothing is in flight any more.
     Drained,
+}
+
+/// What a server knows of its own past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has everything it ever acknowledged.
+    Whole,
+    /// Nothing was ever stored here: a new server, or one whose disk was replaced. Which of the two, only the others know.
+    Fresh,
+    /// Something that was acknowledged here is gone: a damaged log, a cut without a state below it. It does not vote until a
+    /// leader has given it everything anew. Java: zxid -1.
+    Lost,
+}
+
+/// What the disk has after it was cut or replaced.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub recovered: Recovered,
+    pub standing: Standing,
+}
+
+/// This server's part in its ensemble, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoleView {
+    Looking { why: String },
+    Following { leader: ServerId, serving: bool },
+    Observing { leader: ServerId, serving: bool },
+    Leading { epoch: u32, serving: bool },
 }

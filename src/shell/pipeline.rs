@@ -509,6 +509,23 @@ impl Pipeline {
                     );
                 }
             }
+            Output::StoreEpoch { .. }
+            | Output::ReadLog { .. }
+            | Output::ReadLogOn { .. }
+            | Output::EndReadLog { .. }
+            | Output::Truncate { .. }
+            | Output::InstallBegin(_)
+            | Output::InstallChunk(_)
+            | Output::InstallFinish
+            | Output::InstallAbandon
+            | Output::Notify { .. }
+            | Output::AcceptLearners(_)
+            | Output::ConnectToMaster { .. }
+            | Output::ForgetMaster
+            | Output::LinkSend { .. }
+            | Output::LinkClose { .. }
+            | Output::RoleChanged(_)
+            | Output::Told(_) => unreachable!("a standalone server has no peers"),
             Output::Drained => {
                 self.drained = true;
                 self.changed.raise();

@@ -30,6 +30,7 @@
 //! | | `load.rs`, `file.rs`, `source.rs`: finding it; reading it where it lies, node by node |
 //! | `java/` | directories of Java servers, to read and to write |
 //! | `set_aside.rs` | making room without deleting |
+//! | `probe.rs` | branches counted and rules broken by a simulation; nothing otherwise |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
 //! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
 //! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
@@ -48,6 +49,7 @@ mod event;
 pub mod inspect;
 pub mod java;
 mod log;
+pub mod probe;
 mod read;
 mod set_aside;
 mod snapshot;

@@ -6,6 +6,10 @@ pub struct Zxid(pub u64);
 
 impl Zxid {
     pub const ZERO: Zxid = Zxid(0);
+    pub fn new(epoch: u32, counter: u32) -> Zxid {
+        Zxid(u64::from(epoch) << 32 | u64::from(counter))
+    }
+
     pub fn epoch(self) -> u32 {
         (self.0 >> 32) as u32
     }

@@ -191,6 +191,7 @@ impl Server {
                     Output::SnapshotBegin(_) | Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
                     Output::SnapshotAbandon { .. } => {}
                     Output::Moved(moved) => assert_eq!(moved.contradiction, None),
+                    other => unreachable!("a standalone server has no peers: {other:?}"),
                 }
             }
             self.node.flush(&mut more);

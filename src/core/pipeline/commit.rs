@@ -160,7 +160,7 @@ impl Node {
         self.scratch.clear();
         encode_txn(&header, &txn, digest, &mut self.scratch);
         let txn = Bytes::copy_from_slice(&self.scratch);
-        self.leader.propose(zxid, txn.clone());
+        self.leader.propose(zxid, txn.clone(), out);
         self.progress.logged = zxid;
         self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
         self.metrics.proposed(txn.len());
@@ -171,7 +171,7 @@ impl Node {
     /// Our disk has everything through this zxid: our own vote. What a quorum has is applied and answered.
     pub(in crate::core) fn on_log_durable(&mut self, now: Now, through: Zxid, out: &mut Vec<Output>) {
         self.progress.durable = self.progress.durable.max(through);
-        self.leader.on_logged(through);
+        self.leader.on_logged(through, out);
         self.progress.committed = self.leader.committed();
         let mut waiting = Vec::new();
         while let Some(proposal) = self.leader.pop_committed() {

@@ -3,7 +3,10 @@
 //! A standalone server leads an ensemble of one: its own finished disk write is the whole quorum.
 
 pub mod leader;
+pub mod learner;
+pub mod membership;
 pub mod quorum;
+pub mod window;
 
 pub use leader::Leader;
 pub use quorum::Quorum;
