@@ -117,7 +117,9 @@ fn an_idle_server_with_clients_stops_at_once_and_their_sessions_wait_for_the_nex
         server.signal(Signal::TERM);
         let asked = Instant::now();
         assert_eq!(server.process.wait().code(), Some(0), "{}", server.process.log());
-        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        // Its clients are not waited for; its disk may have to be.
+        let disk_stalled = server.process.log().contains("has not answered a write");
+        assert!(disk_stalled || asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         let sessions: Vec<(i64, [u8; 16])> = clients.iter().map(|client| (client.session, client.password)).collect();
         clients.into_iter().for_each(Client::assert_closed);
         let server = Setup::new(executors).start_in(server.directory.clone());
