@@ -15,6 +15,7 @@ pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
+mod snapshot_check;
 pub mod tree;
 pub mod types;
 pub mod view;
