@@ -16,6 +16,7 @@ pub mod session;
 pub mod settings;
 pub mod snapshot;
 mod snapshot_check;
+mod snapshot_link;
 pub mod tree;
 pub mod types;
 pub mod view;

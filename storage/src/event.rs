@@ -25,6 +25,8 @@ pub enum StoreEvent {
         chunks: usize,
     },
     SnapshotEnded(Result<SnapshotDone, SnapshotError>),
+    /// A snapshot of now would let older ones and their log go, and the disk is full (`shortage.rs`).
+    SnapshotWanted,
     /// A piece of a range (`Store::read_range`). Hand it back with `Store::read_on` for the next.
     RangeRead {
         range: RangeId,

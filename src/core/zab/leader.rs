@@ -272,6 +272,12 @@ impl Leader {
         self.committed = self.committed.max(self.voters.agreed(&self.acked));
     }
 
+    /// Everything proposed and not popped as committed, oldest first, when the role is over: it stays in this server's log.
+    pub fn take_in_flight(&mut self) -> VecDeque<Proposal> {
+        self.in_flight_bytes = 0;
+        std::mem::take(&mut self.in_flight)
+    }
+
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
         let proposal = self.in_flight.pop_front_if(|proposal| proposal.zxid <= self.committed)?;

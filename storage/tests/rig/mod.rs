@@ -123,6 +123,7 @@ pub struct Rig {
     pub troubles: Vec<String>,
     pub snapshot_room: usize,
     pub snapshot_ended: Option<Result<Zxid, String>>,
+    pub snapshot_wanted: bool,
     pub epochs_stored: Vec<(EpochKind, u32, Result<(), String>)>,
     pub windows: Vec<(RangeId, LogWindow)>,
     pub ranges_ended: Vec<(RangeId, Result<Zxid, String>)>,
@@ -142,6 +143,7 @@ impl Rig {
             troubles: Vec::new(),
             snapshot_room: 0,
             snapshot_ended: None,
+            snapshot_wanted: false,
             epochs_stored: Vec::new(),
             windows: Vec::new(),
             ranges_ended: Vec::new(),
@@ -198,6 +200,7 @@ impl Rig {
                 StoreEvent::SnapshotEnded(result) => {
                     self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
+                StoreEvent::SnapshotWanted => self.snapshot_wanted = true,
                 StoreEvent::Trouble(text) => self.troubles.push(text),
                 StoreEvent::Failed(error) => {
                     assert!(self.failed.is_none(), "the log fails once");
