@@ -204,7 +204,7 @@ impl Node {
             }
             Input::LinkClosed { link } => match &mut self.role {
                 Role::Leading(leading) => leading.leader.on_closed(now, link, out),
-                Role::Following(following) => following.learner.on_closed(link),
+                Role::Following(following) => following.learner.on_closed(link, out),
                 Role::Looking(_) | Role::Settling(_) => {}
             },
             Input::LogRead { link, predecessor, records } => {
