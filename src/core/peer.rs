@@ -199,7 +199,7 @@ impl Node {
             }
             Input::LinkReceived { link, message } => self.on_link_received(now, link, message, out),
             Input::LinkSent { link, bytes } => {
-                with_leader!(self, |leader, view| leader.on_sent(link, bytes));
+                with_leader!(self, |leader, view| leader.on_sent(link, bytes, out));
                 self.on_link_room(link, out);
             }
             Input::LinkClosed { link } => match &mut self.role {
