@@ -454,12 +454,6 @@ impl Leader {
         self.commit(out);
     }
 
-    /// Everything proposed and not popped as committed, oldest first, when the role is over: it stays in this server's log.
-    pub fn take_in_flight(&mut self) -> VecDeque<Proposal> {
-        self.in_flight_bytes = 0;
-        std::mem::take(&mut self.in_flight)
-    }
-
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
         self.proposals.pop()
