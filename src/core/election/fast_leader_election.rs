@@ -439,7 +439,6 @@ impl Election {
         } else {
             // Without its own word a crashed leader would be elected again and again.
             votes.get(&leader).is_some_and(|cast| cast.state == PeerState::Leading)
-                || broken("a leader need not say that it leads")
         };
         leads && configs.has_all_quorums(|id| votes.get(&id).is_some_and(|vote| vote.agrees(cast)))
     }
