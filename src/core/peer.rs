@@ -59,6 +59,7 @@ pub(super) struct Member {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a node has one, and looks into it at every step")]
 pub(super) enum Role {
     Looking(Looking),
     Leading(Leading),
@@ -199,7 +200,7 @@ impl Node {
             }
             Input::LinkReceived { link, message } => self.on_link_received(now, link, message, out),
             Input::LinkSent { link, bytes } => {
-                with_leader!(self, |leader, view| leader.on_sent(link, bytes));
+                with_leader!(self, |leader, view| leader.on_sent(link, bytes, out));
                 self.on_link_room(link, out);
             }
             Input::LinkClosed { link } => match &mut self.role {

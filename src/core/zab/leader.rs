@@ -454,12 +454,6 @@ impl Leader {
         self.commit(out);
     }
 
-    /// Everything proposed and not popped as committed, oldest first, when the role is over: it stays in this server's log.
-    pub fn take_in_flight(&mut self) -> VecDeque<Proposal> {
-        self.in_flight_bytes = 0;
-        std::mem::take(&mut self.in_flight)
-    }
-
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
         self.proposals.pop()
@@ -550,6 +544,7 @@ impl Leader {
             return self.over(format!("epoch {} was the last there is", epoch - 1), out);
         }
         self.epoch = epoch;
+        self.choice.connected(self.own_vote, epoch);
         self.phase = Phase::Promising;
         out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         if broken("leader: LEADERINFO before acceptedEpoch is durable") {
