@@ -95,7 +95,6 @@ pub(super) struct Following {
 /// A role has ended; what it wrote is not on the disk yet.
 #[derive(Debug)]
 pub(super) struct Settling {
-    why: String,
     /// Who leads next, if that is known without an election.
     next: Option<ServerId>,
     /// Observers pause before they look again.
@@ -156,7 +155,8 @@ impl Node {
             reloading: false,
         }));
         node.service = Service::Nobody;
-        node.look(now, "it starts".into(), out);
+        out.push(Output::RoleChanged(RoleView::Looking { why: "it starts".into() }));
+        node.look(now, out);
         node
     }
 
@@ -205,7 +205,7 @@ impl Node {
             }
             Input::LinkClosed { link } => match &mut self.role {
                 Role::Leading(leading) => leading.leader.on_closed(now, link, out),
-                Role::Following(following) => following.learner.on_closed(link),
+                Role::Following(following) => following.learner.on_closed(link, out),
                 Role::Looking(_) | Role::Settling(_) => {}
             },
             Input::LogRead { link, predecessor, records } => {
@@ -338,7 +338,8 @@ impl Node {
             return;
         }
         let observer = member.is_observer(id);
-        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing: member.standing };
+        let standing = if member.election.counts() { Standing::Whole } else { member.standing };
+        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
         self.role = Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer }));
         self.tell_following(false, out);
@@ -468,7 +469,9 @@ impl Node {
 
     /// Ends the present role: links and clients are closed at once. The next one begins when the disk has caught up.
     fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
-        let settling = Role::Settling(Settling { why, next, until_us: 0 });
+        // Said before anything that is not known committed is applied.
+        out.push(Output::RoleChanged(RoleView::Looking { why }));
+        let settling = Role::Settling(Settling { next, until_us: 0 });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
                 leading.leader.end(out);
@@ -487,7 +490,9 @@ impl Node {
             Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),
         }
         self.service = Service::Nobody;
-        self.member.as_mut().expect("a role in an ensemble").epoch_start = Zxid::ZERO;
+        let member = self.member.as_mut().expect("a role in an ensemble");
+        member.epoch_start = Zxid::ZERO;
+        member.election.role_over();
         self.outstanding.forget_waiting();
         self.forget_snapshot_links();
         self.close_all_clients();
@@ -506,11 +511,11 @@ impl Node {
     /// Everything logged is durable and applied, whoever has committed it: it is what this server votes for (20.10).
     fn settle(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
         let member = self.member.as_ref().expect("a member settles");
-        let Role::Settling(settling) = &self.role else {
+        let Role::Settling(Settling { next, until_us }) = self.role else {
             return false;
         };
         let durable = self.progress.durable >= self.progress.logged || probe::broken("vote before the tail is durable");
-        if !durable || member.epoch_writes > 0 || member.reloading || now.mono_us < settling.until_us {
+        if !durable || member.epoch_writes > 0 || member.reloading || now.mono_us < until_us {
             return false;
         }
         if !self.tail.is_empty() && !probe::broken("vote without the log's tail in memory") {
@@ -520,19 +525,14 @@ impl Node {
         if self.shutting_down {
             return false;
         }
-        let Role::Settling(Settling { why, next, .. }) =
-            std::mem::replace(&mut self.role, Role::Looking(Looking { since_us: now.mono_us, read_only: None }))
-        else {
-            unreachable!("looked at above")
-        };
         match next {
             Some(leader) => self.begin_designated(now, leader, out),
-            None => self.look(now, why, out),
+            None => self.look(now, out),
         }
         true
     }
 
-    fn look(&mut self, now: Now, why: String, out: &mut Vec<Output>) {
+    fn look(&mut self, now: Now, out: &mut Vec<Output>) {
         self.role = Role::Looking(Looking { since_us: now.mono_us, read_only: None });
         let member = self.member.as_mut().expect("only members look for a leader");
         let candidate = Candidate {
@@ -540,7 +540,6 @@ impl Node {
             current_epoch: member.epochs.current,
             standing: member.standing,
         };
-        out.push(Output::RoleChanged(RoleView::Looking { why }));
         member.election.start(now, candidate, &member.configs, out);
     }
 
