@@ -59,6 +59,7 @@ pub(super) struct Member {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a node has one, and looks into it at every step")]
 pub(super) enum Role {
     Looking(Looking),
     Leading(Leading),
