@@ -268,6 +268,7 @@ impl Node {
         self.tail.clear();
         self.tail_bytes = 0;
         self.outstanding.forget_proposals();
+        self.forget_snapshot();
         if let Role::Following(following) = &mut self.role {
             following.learner.on_reloaded(now, last, standing, out);
         }
@@ -337,7 +338,8 @@ impl Node {
             return;
         }
         let observer = member.is_observer(id);
-        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing: member.standing };
+        let standing = if member.election.counts() { Standing::Whole } else { member.standing };
+        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
         self.role = Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer }));
         self.tell_following(false, out);

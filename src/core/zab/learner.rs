@@ -415,14 +415,11 @@ impl Learner {
 
     fn on_proposal(&mut self, zxid: Zxid, txn: Bytes) -> Result<(), Refusal> {
         let newest_epoch = self.rollover.begun().unwrap_or(self.epoch);
-        if self.history.receive(zxid, newest_epoch, &txn)? {
+        if self.history.receive(zxid, newest_epoch)? {
             if broken("lose proposals between NEWLEADER and UPTODATE") && matches!(self.stage, Stage::Adopted) {
                 return Ok(());
             }
             self.events.push_back(LearnerEvent::Log { zxid, txn });
-            if broken("apply before commit") && matches!(self.stage, Stage::Serving) {
-                self.events.push_back(LearnerEvent::Commit { through: zxid });
-            }
         }
         Ok(())
     }

@@ -9,7 +9,6 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::Refusal;
 use crate::core::types::Zxid;
-use crate::wire::txn::decode_txn;
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -43,7 +42,7 @@ impl History {
     }
 
     /// A proposal of a leader whose newest epoch is `epoch`. False: it was here already.
-    pub fn receive(&mut self, zxid: Zxid, epoch: u32, txn: &[u8]) -> Result<bool, Refusal> {
+    pub fn receive(&mut self, zxid: Zxid, epoch: u32) -> Result<bool, Refusal> {
         if zxid <= self.last {
             // Model checking of ZAB: a leader may begin to send what it proposes before it knows what we have.
             mark("learner: a proposal came twice");
@@ -56,11 +55,6 @@ impl History {
         if !follows || zxid.epoch() > epoch {
             mark("learner: a gap between proposals");
             return Err(format!("proposal {zxid} in epoch {epoch} cannot follow {}", self.last));
-        }
-        match decode_txn(txn) {
-            Ok((header, ..)) if header.zxid == zxid.0 as i64 => {}
-            Ok((header, ..)) => return Err(format!("proposal {zxid} holds transaction {:#x}", header.zxid)),
-            Err(error) => return Err(format!("proposal {zxid} cannot be read: {error}")),
         }
         self.last = zxid;
         self.uncommitted.push_back(zxid);
