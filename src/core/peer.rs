@@ -94,7 +94,6 @@ pub(super) struct Following {
 /// A role has ended; what it wrote is not on the disk yet.
 #[derive(Debug)]
 pub(super) struct Settling {
-    why: String,
     /// Who leads next, if that is known without an election.
     next: Option<ServerId>,
     /// Observers pause before they look again.
@@ -155,7 +154,8 @@ impl Node {
             reloading: false,
         }));
         node.service = Service::Nobody;
-        node.look(now, "it starts".into(), out);
+        out.push(Output::RoleChanged(RoleView::Looking { why: "it starts".into() }));
+        node.look(now, out);
         node
     }
 
@@ -199,7 +199,7 @@ impl Node {
             }
             Input::LinkReceived { link, message } => self.on_link_received(now, link, message, out),
             Input::LinkSent { link, bytes } => {
-                with_leader!(self, |leader, view| leader.on_sent(link, bytes));
+                with_leader!(self, |leader, view| leader.on_sent(link, bytes, out));
                 self.on_link_room(link, out);
             }
             Input::LinkClosed { link } => match &mut self.role {
@@ -469,7 +469,9 @@ impl Node {
 
     /// Ends the present role: links and clients are closed at once. The next one begins when the disk has caught up.
     fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
-        let settling = Role::Settling(Settling { why, next, until_us: 0 });
+        // Said before anything that is not known committed is applied.
+        out.push(Output::RoleChanged(RoleView::Looking { why }));
+        let settling = Role::Settling(Settling { next, until_us: 0 });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
                 leading.leader.end(out);
@@ -488,7 +490,9 @@ impl Node {
             Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),
         }
         self.service = Service::Nobody;
-        self.member.as_mut().expect("a role in an ensemble").epoch_start = Zxid::ZERO;
+        let member = self.member.as_mut().expect("a role in an ensemble");
+        member.epoch_start = Zxid::ZERO;
+        member.election.role_over();
         self.outstanding.forget_waiting();
         self.forget_snapshot_links();
         self.close_all_clients();
@@ -507,11 +511,11 @@ impl Node {
     /// Everything logged is durable and applied, whoever has committed it: it is what this server votes for (20.10).
     fn settle(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
         let member = self.member.as_ref().expect("a member settles");
-        let Role::Settling(settling) = &self.role else {
+        let Role::Settling(Settling { next, until_us }) = self.role else {
             return false;
         };
         let durable = self.progress.durable >= self.progress.logged || probe::broken("vote before the tail is durable");
-        if !durable || member.epoch_writes > 0 || member.reloading || now.mono_us < settling.until_us {
+        if !durable || member.epoch_writes > 0 || member.reloading || now.mono_us < until_us {
             return false;
         }
         if !self.tail.is_empty() && !probe::broken("vote without the log's tail in memory") {
@@ -521,19 +525,14 @@ impl Node {
         if self.shutting_down {
             return false;
         }
-        let Role::Settling(Settling { why, next, .. }) =
-            std::mem::replace(&mut self.role, Role::Looking(Looking { since_us: now.mono_us, read_only: None }))
-        else {
-            unreachable!("looked at above")
-        };
         match next {
             Some(leader) => self.begin_designated(now, leader, out),
-            None => self.look(now, why, out),
+            None => self.look(now, out),
         }
         true
     }
 
-    fn look(&mut self, now: Now, why: String, out: &mut Vec<Output>) {
+    fn look(&mut self, now: Now, out: &mut Vec<Output>) {
         self.role = Role::Looking(Looking { since_us: now.mono_us, read_only: None });
         let member = self.member.as_mut().expect("only members look for a leader");
         let candidate = Candidate {
@@ -541,7 +540,6 @@ impl Node {
             current_epoch: member.epochs.current,
             standing: member.standing,
         };
-        out.push(Output::RoleChanged(RoleView::Looking { why }));
         member.election.start(now, candidate, &member.configs, out);
     }
 
