@@ -18,8 +18,6 @@ pub(super) struct History {
     durable: Zxid,
     /// The leader says that it is in its history for good.
     committed: Zxid,
-    /// What the node knows of that.
-    told: Zxid,
     /// Received from this leader and not committed.
     uncommitted: VecDeque<Zxid>,
     /// Received from this leader, and it waits for an ACK.
@@ -30,7 +28,7 @@ impl History {
     /// Everything through `last` is here, and is the leader's history too.
     pub fn going_on_after(last: Zxid) -> History {
         let (uncommitted, unacked) = (VecDeque::new(), VecDeque::new());
-        History { last, durable: last, committed: last, told: last, uncommitted, unacked }
+        History { last, durable: last, committed: last, uncommitted, unacked }
     }
 
     pub fn last(&self) -> Zxid {
@@ -62,16 +60,17 @@ impl History {
         Ok(true)
     }
 
-    pub fn commit(&mut self, zxid: Zxid) -> Result<(), Refusal> {
+    /// False: it was committed already.
+    pub fn commit(&mut self, zxid: Zxid) -> Result<bool, Refusal> {
         if zxid <= self.committed {
             mark("learner: a commit came twice");
-            return Ok(());
+            return Ok(false);
         }
         match self.uncommitted.front() {
             Some(head) if *head == zxid => {
                 self.uncommitted.pop_front();
                 self.committed = zxid;
-                Ok(())
+                Ok(true)
             }
             // Java ends its process here.
             next => {
@@ -80,12 +79,6 @@ impl History {
                 Err(format!("commit {zxid}, and {next} next"))
             }
         }
-    }
-
-    /// What was committed since the last call.
-    pub fn take_committed(&mut self) -> Option<Zxid> {
-        let told = std::mem::replace(&mut self.told, self.committed);
-        (self.committed > told).then_some(self.committed)
     }
 
     pub fn on_durable(&mut self, through: Zxid) {

@@ -326,9 +326,9 @@ fn a_follower_joins_an_epoch_and_follows_it() {
     synchronising(
         "
         P 1:6         => log 1:6
-        C 1:6         =>
+        C 1:6         => commit 1:6
         P 1:7         => log 1:7
-        C 1:7         =>
+        C 1:7         => commit 1:7
         durable 1:6   =>
         NEWLEADER 2   =>
         durable 1:7   => store current 2
@@ -336,7 +336,7 @@ fn a_follower_joins_an_epoch_and_follows_it() {
         P 2:1         => log 2:1
         PING 2:1      =>
         durable 2:1   =>
-        UPTODATE      => commit 1:7, serving 2, send ACK 2:0, send ACK 2:1
+        UPTODATE      => serving 2, send ACK 2:0, send ACK 2:1
         C 2:1         => commit 2:1
         P 2:2         => log 2:2
         PING 2:2      => ping 2:2
@@ -360,10 +360,10 @@ fn a_follower_rejoins_the_epoch_it_has_joined_before() {
         LEADERINFO 1 => send ACKEPOCH 1:5 -
         DIFF 1:6     =>
         P 1:6        => log 1:6
-        C 1:6        =>
+        C 1:6        => commit 1:6
         NEWLEADER 1  =>
         durable 1:6  => send ACK 1:0
-        UPTODATE     => commit 1:6, serving 1, send ACK 1:0
+        UPTODATE     => serving 1, send ACK 1:0
         ",
     );
 }
@@ -486,10 +486,10 @@ fn a_snapshot_takes_the_place_of_everything() {
         P 1:4        =>
         C 1:4        =>
         NEWLEADER 2  =>
-        reloaded 1:3 => log 1:4
+        reloaded 1:3 => log 1:4, commit 1:4
         durable 1:4  => store current 2
         current 2    => send ACK 2:0
-        UPTODATE     => commit 1:4, serving 2, send ACK 2:0
+        UPTODATE     => serving 2, send ACK 2:0
         ",
     );
 }
@@ -562,13 +562,13 @@ fn an_observer_hears_of_what_is_committed_and_acknowledges_no_proposal() {
         accepted 2   => send ACKEPOCH 1:5 1
         DIFF 1:7     =>
         P 1:6        => log 1:6
-        C 1:6        =>
-        INFORM 1:7   => log 1:7
+        C 1:6        => commit 1:6
+        INFORM 1:7   => log 1:7, commit 1:7
         durable 1:7  =>
         NEWLEADER 2  => store current 2
-        INFORM 2:1   => log 2:1
+        INFORM 2:1   => log 2:1, commit 2:1
         current 2    => send ACK 2:0
-        UPTODATE     => commit 2:1, serving 2, send ACK 2:0
+        UPTODATE     => serving 2, send ACK 2:0
         INFORM 2:2   => log 2:2, commit 2:2
         durable 2:2  =>
         ",
@@ -629,7 +629,7 @@ fn case_20_4_and_20_5_the_history_is_stable_before_its_epoch_and_the_epoch_befor
         "
         P 1:6       => log 1:6
         P 1:7       => log 1:7
-        C 1:6       =>
+        C 1:6       => commit 1:6
         NEWLEADER 2 =>
         P 2:1       => log 2:1
         durable 1:6 =>
@@ -664,11 +664,11 @@ fn case_20_25_no_ack_for_what_another_connection_delivered() {
         TRUNC 1:4    => reloading, truncate 1:4
         reloaded 1:4 =>
         P 1:5        => log 1:5
-        C 1:5        =>
+        C 1:5        => commit 1:5
         P 1:6        => log 1:6
         NEWLEADER 1  =>
         durable 1:6  => send ACK 1:0
-        UPTODATE     => commit 1:5, serving 1, send ACK 1:0, send ACK 1:6
+        UPTODATE     => serving 1, send ACK 1:0, send ACK 1:6
         ",
     );
     // After the end nothing that completes has an effect.
@@ -701,7 +701,7 @@ fn proposals_may_come_twice_but_leave_no_gap() {
         "
         P 1:6 => log 1:6
         P 1:6 =>
-        C 1:6 =>
+        C 1:6 => commit 1:6
         C 1:6 =>
         P 1:5 =>
         P 1:7 => log 1:7
