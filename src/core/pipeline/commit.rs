@@ -216,7 +216,7 @@ impl Node {
         if !released {
             return false;
         }
-        self.bound_snapshot_backlog(out);
+        self.bound_snapshot_backlog(now, out);
         while let Some((_, connection)) =
             self.outstanding.syncs.pop_front_if(|(through, _)| *through <= self.progress.applied)
         {
