@@ -60,8 +60,15 @@ pub const CLIENT_IDENTITIES: usize = 256;
 /// Default of `globalOutstandingLimit`: requests in flight in the whole server before busy connections are no longer read.
 pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;
 
-/// Messages in one direction between an io executor and the pipeline executor. At the bound the sender stops reading.
-pub const BRIDGE_MESSAGES: usize = 1024;
+/// Frames that an io executor has read and not yet put on the bridge, bytes. At the bound it stops reading.
+pub const BRIDGE_OUTBOX_BYTES: usize = 1024 * 1024;
+
+/// Batches on the bridge from an io executor to the pipeline. At the bound the outbox waits. Few: each may hold the outbox's
+/// bound and one more request, and all of them are requests that the pipeline has had no chance to hold back.
+pub const BRIDGE_BATCHES_UP: usize = 8;
+
+/// Batches on the bridge from the pipeline to an io executor: of answers, which have bounds of their own.
+pub const BRIDGE_BATCHES_DOWN: usize = 1024;
 
 const _: () = assert!(CLIENT_PENDING_BYTES < PROPOSALS_BYTES);
 const _: () = assert!(PROPOSALS_BYTES < LEARNER_QUEUE_BYTES);

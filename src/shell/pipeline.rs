@@ -294,6 +294,7 @@ impl Pipeline {
                 StoreEvent::SnapshotWanted => self.step(now, Input::SnapshotWanted),
                 StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
                 StoreEvent::EpochStored { .. } => unreachable!("a standalone server has no epochs"),
+                StoreEvent::InstallEnded(_) => unreachable!("a standalone server has no leader"),
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 // Told by whoever ends the process.
                 StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),

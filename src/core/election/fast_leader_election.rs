@@ -292,11 +292,13 @@ impl Election {
             return;
         }
         mark("election: an empty server heard of data");
+        let evidence = match vote.zxid {
+            LOST_ZXID => format!("server {} says that there must be some", from.0),
+            zxid => format!("server {} knows of some (zxid {zxid:#x}, epoch {})", from.0, vote.peer_epoch),
+        };
         out.push(Output::Told(format!(
-            "there is no data on this server's disk, but server {} tells of some (zxid {:#x}, epoch {}): this server does \
-             not vote until a leader has given it everything. If the other servers cannot elect one without it, bring back \
-             those that have the newest data",
-            from.0, vote.zxid, vote.peer_epoch
+            "there is no data on this server's disk, but {evidence}: this server does not vote until a leader has given it \
+             everything. If the other servers cannot elect one without it, bring back those that have the newest data"
         )));
         if let Some(mut search) = self.search.take() {
             // Whoever counted on us is told. Nobody's vote counts here any more either.
@@ -353,6 +355,13 @@ impl Election {
         out: &mut Vec<Output>,
     ) {
         if configs.is_voter(self.id) && !self.counts() {
+            // Those who may are electing: not long, and one can ask whom. News only: a server that talks all the time keeps
+            // Java's electors from ever repeating themselves.
+            let news = search.votes.insert(from, cast).is_none_or(|before| before.vote != cast.vote);
+            if news && cast.vote.zxid != LOST_ZXID {
+                search.resend_interval_us = self.timing.resend_min_us;
+                search.resend_at_us = search.resend_at_us.min(now.mono_us + 2 * self.timing.finalize_us);
+            }
             return;
         }
         if cast.vote.zxid == LOST_ZXID {

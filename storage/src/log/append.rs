@@ -631,9 +631,14 @@ impl LogWriter {
     }
 
     fn poison(&mut self, segment: SegmentId, operation: &'static str, source: io::Error, out: &mut Vec<StoreEvent>) {
+        self.fail(LogError::Poisoned { file: segment.file_name(), operation, source }, out);
+    }
+
+    /// Nothing more will ever be acknowledged.
+    pub fn fail(&mut self, error: LogError, out: &mut Vec<StoreEvent>) {
         if !self.failed {
             self.failed = true;
-            out.push(StoreEvent::Failed(LogError::Poisoned { file: segment.file_name(), operation, source }));
+            out.push(StoreEvent::Failed(error));
         }
     }
 
