@@ -59,7 +59,7 @@ pub(super) struct Member {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a node has one, and looks into it at every step")]
+#[expect(clippy::large_enum_variant, reason = "a server has one role, and the one that counts is at hand")]
 pub(super) enum Role {
     Looking(Looking),
     Leading(Leading),

@@ -217,9 +217,8 @@ impl Node {
             return false;
         }
         self.bound_snapshot_backlog(now, out);
-        while let Some((_, connection)) =
-            self.outstanding.syncs.pop_front_if(|(through, _)| *through <= self.progress.applied)
-        {
+        let processed = self.processed();
+        while let Some((_, connection)) = self.outstanding.syncs.pop_front_if(|(through, _)| *through <= processed) {
             if let Some(slot) = self.slot(connection) {
                 self.answer_pending(now, slot);
                 waiting.push(slot);
@@ -403,7 +402,7 @@ impl Node {
         self.connections[slot].pending.front().is_some_and(|next| match &next.wait {
             Wait::Commit { .. } | Wait::Forwarded => false,
             Wait::LeaderSync { .. } => self.connections[slot].synced > 0,
-            Wait::Sync { through, .. } => *through <= self.progress.applied,
+            Wait::Sync { through, .. } => *through <= self.processed(),
             Wait::Turn { .. } | Wait::Refused { .. } => true,
         })
     }

@@ -286,6 +286,8 @@ impl Leader {
         self.now_us = now.mono_us;
         match (self.phase, kind) {
             (Phase::Promising, EpochKind::Accepted) if epoch == self.epoch => {
+                // Accepted here too: the next one is above it.
+                self.choice.connected(Votes::NONE, epoch);
                 self.enter(Phase::Electing);
                 self.tell_epoch(out);
                 self.on_epoch_accepted(out);
