@@ -134,6 +134,24 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Of a segment that was not to be had: more room on the disk would help.
+    pub(crate) fn wants_room(&self) -> bool {
+        matches!(self, LogError::Full { source, .. } | LogError::NotRecycled { source, .. } if is_want_of_room(source))
+    }
+}
+
+impl SnapshotError {
+    /// Of one that was not written: more room on the disk would help.
+    pub(crate) fn wants_room(&self) -> bool {
+        matches!(self, SnapshotError::Io { source, .. } if is_want_of_room(source))
+    }
+}
+
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What a reader found where a batch should have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {

@@ -31,6 +31,7 @@
 //! | `snapshot/` | `image.rs`, `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing |
 //! | | `load.rs`, `file.rs`, `source.rs`: finding it; reading it where it lies, node by node |
 //! | `java/` | directories of Java servers, to read and to write |
+//! | `shortage.rs` | what goes, and in which order, when the disk is full |
 //! | `set_aside.rs` | making room without deleting |
 //! | `probe.rs` | branches counted and rules broken by a simulation; nothing otherwise |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
@@ -54,6 +55,7 @@ mod log;
 pub mod probe;
 mod read;
 mod set_aside;
+mod shortage;
 mod snapshot;
 mod standing;
 mod store;

@@ -18,7 +18,7 @@ use crate::config::{DIRECTORY, StoreConfig};
 use crate::disk::{Action, Disk, DiskEvent, DiskOp, Ids, OpId, Owner};
 use crate::epoch_file::{self, EpochKind, EpochWriter, Epochs};
 use crate::error::{LogError, SnapshotError, StoreError};
-use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+use crate::event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
 use crate::log::range::{LogWindow, RangeId, Ranges};
@@ -26,6 +26,7 @@ use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::log::truncate;
 use crate::read::run;
+use crate::shortage::{Remedy, Shortage, Situation};
 use crate::snapshot::file::{ServedSnapshot, SnapshotFile};
 use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
 use crate::snapshot::load::{self, Kept};
@@ -287,7 +288,9 @@ impl<D: Disk> Opened<D> {
             epochs: EpochWriter::new(snapshots.clone()),
             snapshot_directory: snapshots,
             kept,
+            newest_of_this_life: None,
             purge: Purge::default(),
+            shortage: Shortage::default(),
             ids,
             queued: Vec::new(),
             _locks: locks,
@@ -389,6 +392,12 @@ struct Purge {
     under_way: Option<(OpId, PurgeStep)>,
 }
 
+impl Purge {
+    fn is_idle(&self) -> bool {
+        self.files.is_empty() && self.log_through.is_none() && self.under_way.is_none()
+    }
+}
+
 #[derive(Debug)]
 enum PurgeStep {
     Delete(PathBuf),
@@ -415,7 +424,9 @@ pub struct Store {
     installs: Installs,
     epochs: EpochWriter,
     kept: Vec<Kept>,
+    newest_of_this_life: Option<Zxid>,
     purge: Purge,
+    shortage: Shortage,
     ids: Ids,
     /// Decided while an event was taken in, to go out with the next `poll_ops`.
     queued: Vec<DiskOp>,
@@ -504,9 +515,14 @@ impl Store {
     }
 
     /// Keeps the newest `retain` snapshots (at least one) and the log that the oldest of them needs; the rest is deleted in
-    /// the background. Java: `PurgeTxnLog`.
+    /// the background. From now on the store does so by itself when the disk is full (`shortage.rs`). Java: `PurgeTxnLog`.
     pub fn purge(&mut self, retain: usize) {
-        let surplus = self.kept.len().saturating_sub(retain.max(1));
+        self.shortage.may_purge(retain.max(1));
+        self.keep_newest(retain.max(1));
+    }
+
+    fn keep_newest(&mut self, keep: usize) {
+        let surplus = self.kept.len().saturating_sub(keep);
         for kept in self.kept.drain(..surplus) {
             self.purge.files.push_back(crate::snapshot::path(&self.snapshot_directory, kept.zxid));
         }
@@ -563,6 +579,11 @@ impl Store {
     }
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        self.take_in(event, out);
+        self.make_room(out);
+    }
+
+    fn take_in(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
             Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
@@ -571,10 +592,17 @@ impl Store {
             Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
-                if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
-                    self.kept.retain(|kept| kept.zxid != *zxid);
-                    self.kept.push(Kept { zxid: *zxid, bytes: *bytes });
+                let Some(StoreEvent::SnapshotEnded(ended)) = out.last() else { return };
+                match ended {
+                    Ok(SnapshotDone { zxid, bytes, .. }) => {
+                        self.kept.retain(|kept| kept.zxid != *zxid);
+                        self.kept.push(Kept { zxid: *zxid, bytes: *bytes });
+                        self.newest_of_this_life = Some(*zxid);
+                    }
+                    Err(error) if error.wants_room() => self.log.give_up_spares(),
+                    Err(_) => {}
                 }
+                self.shortage.snapshot_ended();
             }
             Owner::Install => self.on_install_event(event, out),
             Owner::Purge => {
@@ -630,9 +658,46 @@ impl Store {
         self.log.end();
     }
 
+    /// Does what is left to do about a full disk, if anything is.
+    fn make_room(&mut self, out: &mut Vec<StoreEvent>) {
+        if !self.log.wants_room() {
+            return self.shortage.over();
+        }
+        if !self.log.was_refused_room() || !self.purge.is_idle() || self.snapshot.is_running() {
+            return;
+        }
+        let situation = Situation {
+            snapshot_is_new: self.newest_of_this_life.is_some_and(|zxid| zxid >= self.log.durable().zxid),
+            writers_refused: self.log.room() != LogRoom::Ample,
+            snapshots: self.kept.len(),
+        };
+        match self.shortage.remedy(situation) {
+            None => {}
+            Some(Remedy::Snapshot) => out.push(StoreEvent::SnapshotWanted),
+            Some(Remedy::Ask) => self.log.retry(),
+            Some(Remedy::Purge { keep }) => self.keep_newest(keep),
+            Some(Remedy::GiveUpOldest) => {
+                let keep = self.kept.len() - 1;
+                out.push(StoreEvent::Trouble(format!(
+                    "the disk is full and writes are refused: giving up {} and the log that only it needs, which leaves {keep}. \
+                     Make the disk larger, or take snapshots more often",
+                    crate::snapshot::file_name(self.kept[0].zxid)
+                )));
+                self.keep_newest(keep);
+            }
+        }
+    }
+
+    /// The running snapshot is what a full disk waits for.
+    pub fn presses_snapshot(&self) -> bool {
+        self.log.wants_room() && self.shortage.gives_way_to_snapshot(self.snapshot.is_running())
+    }
+
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
-        self.log.retry();
+        if !self.presses_snapshot() {
+            self.log.retry();
+        }
     }
 
     pub fn stats(&self) -> StoreStats {
@@ -648,8 +713,7 @@ impl Store {
 
     /// Every record is durable and no operation is under way or waiting: the moment to leave.
     pub fn is_idle(&self) -> bool {
-        let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
-        let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
+        let purge_at_rest = self.purge.is_idle() || (self.purge.under_way.is_none() && self.log.has_failed());
         let ranges_at_rest = (self.ranges.is_idle() && self.epochs.is_idle()) || self.log.has_failed();
         let snapshots_at_rest = self.snapshot.is_idle() && self.installs.writers.iter().all(SnapshotWriter::is_idle);
         self.queued.is_empty() && self.log.is_idle() && snapshots_at_rest && purge_at_rest && ranges_at_rest

@@ -148,6 +148,10 @@ impl SnapshotWriter {
         }
     }
 
+    pub fn is_running(&self) -> bool {
+        self.active.is_some()
+    }
+
     /// It could go on, and has to be given a turn for that.
     pub fn waits_for_turn(&self) -> bool {
         self.active.as_ref().is_some_and(|active| {

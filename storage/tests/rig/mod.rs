@@ -123,6 +123,7 @@ pub struct Rig {
     pub troubles: Vec<String>,
     pub snapshot_room: usize,
     pub snapshot_ended: Option<Result<Zxid, String>>,
+    pub snapshot_wanted: bool,
     pub install_ended: Option<Result<Zxid, String>>,
     pub epochs_stored: Vec<(EpochKind, u32, Result<(), String>)>,
     pub windows: Vec<(RangeId, LogWindow)>,
@@ -143,6 +144,7 @@ impl Rig {
             troubles: Vec::new(),
             snapshot_room: 0,
             snapshot_ended: None,
+            snapshot_wanted: false,
             install_ended: None,
             epochs_stored: Vec::new(),
             windows: Vec::new(),
@@ -200,6 +202,7 @@ impl Rig {
                 StoreEvent::SnapshotEnded(result) => {
                     self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
+                StoreEvent::SnapshotWanted => self.snapshot_wanted = true,
                 StoreEvent::InstallEnded(result) => {
                     self.install_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
