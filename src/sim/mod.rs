@@ -14,3 +14,4 @@ pub mod client;
 pub mod event;
 pub mod history;
 pub mod properties;
+pub mod workload;
