@@ -66,7 +66,10 @@ mod tests {
             for wanted_us in [5_000_000, 5_001_001, 5_123_456, 77_000_000_001] {
                 let world_us = clock.world_us(wanted_us).max(1_000);
                 let now = clock.now(world_us);
-                assert!(now.mono_us >= wanted_us && now.mono_us <= wanted_us + 3_000, "{drift_ppm} {wanted_us} {now:?}");
+                assert!(
+                    now.mono_us >= wanted_us && now.mono_us <= wanted_us + 3_000,
+                    "{drift_ppm} {wanted_us} {now:?}"
+                );
                 assert!(now.mono_us >= before);
                 before = now.mono_us;
             }

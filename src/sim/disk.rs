@@ -171,7 +171,12 @@ impl Machine {
                 // A place that was written again lately is as young as that.
                 let recent: Vec<(u64, u64)> = recent.copied().collect();
                 let overlaps = move |(at, len): (u64, u64)| recent.iter().any(|(a, l)| at < a + l && *a < at + len);
-                written.iter().take(old).copied().filter(move |place| !overlaps(*place)).map(|(at, len)| (path.clone(), at, len))
+                written
+                    .iter()
+                    .take(old)
+                    .copied()
+                    .filter(move |place| !overlaps(*place))
+                    .map(|(at, len)| (path.clone(), at, len))
             })
             .collect();
         if old.is_empty() {

@@ -8,9 +8,9 @@
 //! | [`network`] | connections that break, lines of electors, ways that are cut |
 //! | [`faults`], `strikes` | what can go wrong, how often; what it does |
 //! | [`event`] | what happens in the world, as the properties hear it |
-//! | [`client`], [`history`] | the clients: what they do, what they want, what they saw |
+//! | [`client`], [`workload`], [`history`] | the clients: what they do, what they want, what they saw |
 //! | [`properties`] | one promise a file, checked after every step |
-//! | [`trace`] | what is told of a run |
+//! | [`trace`], [`coverage`] | what is told of a run; which rare branches were taken |
 //!
 //! The same seed gives the same run, to the last bit: nothing here reads a clock, makes a thread or draws a number from
 //! anywhere but [`chance`]. `cargo dev sim --seed N` tells a run; `tools`' `simulate` runs thousands. `sim` takes the place of
@@ -19,6 +19,7 @@
 pub mod chance;
 pub mod client;
 pub mod clock;
+pub mod coverage;
 pub mod disk;
 pub mod event;
 pub mod faults;
@@ -30,4 +31,5 @@ pub mod queue;
 pub mod server;
 mod strikes;
 pub mod trace;
+pub mod workload;
 pub mod world;

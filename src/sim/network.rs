@@ -23,7 +23,9 @@ pub type Party = usize;
 #[derive(Debug)]
 pub enum Payload {
     /// For whoever connected: the first thing that comes from the other end. `attempt` is whose it was.
-    Opened { attempt: Option<u32> },
+    Opened {
+        attempt: Option<u32>,
+    },
     Link(LinkMessage),
     /// Complete frames.
     Frames(Vec<u8>),
@@ -209,9 +211,14 @@ impl Network {
         self.pump(now_us, id, side, queue)
     }
 
-    /// This end is given up; what it sent may still arrive.
+    /// This end is given up; what it sent may still arrive, and then the end.
     pub fn close(&mut self, now_us: u64, id: TcpId, side: usize, queue: &mut Queue) {
         self.send(now_us, id, side, Payload::End, queue);
+        self.forget(now_us, id, side, queue);
+    }
+
+    /// The same, and the other end never hears of it.
+    pub fn forget(&mut self, now_us: u64, id: TcpId, side: usize, queue: &mut Queue) {
         let Some(tcp) = self.tcps.get_mut(&id) else { return };
         tcp.open[side] = false;
         // Nobody reads here any more, so nobody is kept waiting.
@@ -277,7 +284,8 @@ impl Network {
 
     /// One end's machine or process is gone. Its kernel may bring what it had taken to the other end (`told_us`), and tells it.
     pub fn party_is_gone(&mut self, now_us: u64, party: Party, power: bool, queue: &mut Queue) {
-        let ids: Vec<TcpId> = self.tcps.iter().filter(|(_, tcp)| tcp.parties.contains(&party)).map(|(id, _)| *id).collect();
+        let ids: Vec<TcpId> =
+            self.tcps.iter().filter(|(_, tcp)| tcp.parties.contains(&party)).map(|(id, _)| *id).collect();
         for id in ids {
             for side in 0..2 {
                 let tcp = &mut self.tcps.get_mut(&id).expect("listed just now");
@@ -307,7 +315,8 @@ impl Network {
         }
         if party < self.servers {
             for other in 0..self.servers {
-                *self.line(party, other) = ElectionLine { decided: self.line(party, other).decided, ..ElectionLine::default() };
+                *self.line(party, other) =
+                    ElectionLine { decided: self.line(party, other).decided, ..ElectionLine::default() };
                 let line = self.line(other, party);
                 line.flying.clear();
                 line.stalled = false;
@@ -317,7 +326,8 @@ impl Network {
 
     /// Connections between these kinds of parties, for faults to choose from.
     pub fn connections(&self, clients: bool) -> Vec<TcpId> {
-        let wanted = |tcp: &Tcp| (tcp.parties[0] >= self.servers) == clients && !tcp.directions.iter().any(|d| d.broken);
+        let wanted =
+            |tcp: &Tcp| (tcp.parties[0] >= self.servers) == clients && !tcp.directions.iter().any(|d| d.broken);
         self.tcps.iter().filter(|(_, tcp)| wanted(tcp)).map(|(id, _)| *id).collect()
     }
 
@@ -401,7 +411,8 @@ impl Network {
         }
         let notification = line.unsent.take().expect("looked at just now");
         line.last = Some(notification.clone());
-        let due_us = line.flying.back().map_or(now_us + latency_us, |(before_us, _)| (now_us + latency_us).max(*before_us));
+        let due_us =
+            line.flying.back().map_or(now_us + latency_us, |(before_us, _)| (now_us + latency_us).max(*before_us));
         line.flying.push_back((due_us, notification));
         queue.at(due_us, Happening::ElectionArrival { from, to });
     }
@@ -448,7 +459,10 @@ impl Network {
 impl Direction {
     /// The front is looked at then, unless that was decided already.
     fn decide(&mut self, tcp: TcpId, side: usize, us: u64, queue: &mut Queue) {
-        if !self.decided && !self.held && let Some((due_us, _)) = self.flying.front() {
+        if !self.decided
+            && !self.held
+            && let Some((due_us, _)) = self.flying.front()
+        {
             self.decided = true;
             queue.at(us.max(*due_us), Happening::Arrival { tcp, side });
         }

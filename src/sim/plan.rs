@@ -65,7 +65,19 @@ impl Plan {
         }
         let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
         let safety_us = seconds * 1_000_000;
-        Plan { seed, voters, observers, clients, safety_us, liveness_us, network, disk, faults, tick_ms, chance: chance.fork() }
+        Plan {
+            seed,
+            voters,
+            observers,
+            clients,
+            safety_us,
+            liveness_us,
+            network,
+            disk,
+            faults,
+            tick_ms,
+            chance: chance.fork(),
+        }
     }
 
     pub fn servers(&self) -> Vec<ServerId> {
@@ -104,7 +116,8 @@ impl Plan {
             snapshot_backlog_max_bytes: shared.any_size(1 << 12..1 << 24) as usize,
             ..Settings::default()
         };
-        let strategy = *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);
+        let strategy =
+            *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);
         let configs = self.is_ensemble().then(|| Configurations::settled(Membership::of(self.voters, self.observers)));
         let setup = |server: &ServerId| {
             let batch_bytes_max = shared.any_size(1 << 13..1 << 16) as usize;

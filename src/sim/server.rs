@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ringkeeper_storage::disk::DiskOp;
-use ringkeeper_storage::{
-    EpochKind, LogWindow, Opened, RangeId, Store, StoreConfig, StoreError, StoreEvent, open_on,
-};
+use ringkeeper_storage::{EpochKind, LogWindow, Opened, RangeId, Store, StoreConfig, StoreError, StoreEvent, open_on};
 use slab::Slab;
 
 use super::chance::{Chance, Draw};
@@ -21,9 +19,7 @@ use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::zab::membership::Configurations;
-use crate::core::{
-    Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, ServerId, Settings, Standing, Zxid,
-};
+use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, ServerId, Settings, Standing, Zxid};
 
 /// Everything that stays the same from one start of a server to the next.
 #[derive(Debug)]
@@ -251,13 +247,7 @@ impl Process {
     }
 
     /// Closes the store, changes what is there, opens it again: as a start does, and like one it may be killed.
-    pub fn change_disk(
-        &mut self,
-        setup: &Setup,
-        disk: &SharedDisk,
-        now: Now,
-        said: &mut Said,
-    ) -> Result<(), Down> {
+    pub fn change_disk(&mut self, setup: &Setup, disk: &SharedDisk, now: Now, said: &mut Said) -> Result<(), Down> {
         let Some(change) = self.change.take() else { return Ok(()) };
         self.store = None;
         disk.get_mut().memory.end_process();
@@ -456,11 +446,13 @@ fn recover(opened: &mut Opened<SharedDisk>, settings: &Settings) -> Result<Recov
     let refused = |error: &dyn std::fmt::Display| Down::Refused(error.to_string());
     let mut replay = match opened.snapshot_source() {
         None => Replay::empty(options),
-        Some(source) => Replay::from_snapshot(source, options).map_err(|error| match (error, opened.snapshot_source()) {
-            (LoadError::Damaged(told), _) => Down::Refused(told),
-            (error, Some(source)) => Down::Refused(source.condemn(error.to_string()).to_string()),
-            (error, None) => refused(&error),
-        })?,
+        Some(source) => {
+            Replay::from_snapshot(source, options).map_err(|error| match (error, opened.snapshot_source()) {
+                (LoadError::Damaged(told), _) => Down::Refused(told),
+                (error, Some(source)) => Down::Refused(source.condemn(error.to_string()).to_string()),
+                (error, None) => refused(&error),
+            })?
+        }
     };
     let mut failure = None;
     let replayed = opened.replay(|zxid, record| {

@@ -138,7 +138,7 @@ impl World {
         let ids = plan.servers();
         let voters: Vec<ServerId> = ids[..plan.voters as usize].to_vec();
         let client = |client| {
-            let plan = ClientPlan { client, servers: ids.len(), tick_ms: plan.tick_ms, chance: chance.fork() };
+            let plan = ClientPlan { client, servers: ids.clone(), tick_ms: plan.tick_ms, chance: chance.fork() };
             ClientPlace { client: Client::new(plan), connection: None, knock: None, alarm: 0 }
         };
         let clients = (0..plan.clients).map(client).collect();
@@ -174,10 +174,19 @@ impl World {
 
     /// Runs to the end, or to the first broken promise.
     pub fn run(&mut self) -> Outcome {
-        let violation = self.run_through().err();
-        if let Some(violation) = &violation {
-            self.trace.tell(Level::Story, format_args!("BROKEN {violation}"));
+        match self.run_through() {
+            Ok(()) => self.outcome(None),
+            Err(violation) => self.ended_by(violation),
         }
+    }
+
+    /// The outcome of a run that ended before its time.
+    pub fn ended_by(&mut self, violation: Violation) -> Outcome {
+        self.trace.tell(Level::Story, format_args!("BROKEN {violation}"));
+        self.outcome(Some(violation))
+    }
+
+    fn outcome(&self, violation: Option<Violation>) -> Outcome {
         Outcome {
             seed: self.plan.seed,
             trace_hash: self.trace.hash(),
@@ -191,7 +200,8 @@ impl World {
     }
 
     pub fn steps(&self) -> u64 {
-        self.steps + self.servers.iter().filter_map(|server| server.process.as_ref()).map(|process| process.steps).sum::<u64>()
+        self.steps
+            + self.servers.iter().filter_map(|server| server.process.as_ref()).map(|process| process.steps).sum::<u64>()
     }
 
     fn new_server(&mut self, setup: Setup) -> Server {
@@ -249,7 +259,9 @@ impl World {
                 self.servers[server].submit_decided = false;
                 self.submit(server)
             }
-            Happening::DiskDone { server, life, op } if self.is_for(server, life, happening) => self.disk_done(server, op),
+            Happening::DiskDone { server, life, op } if self.is_for(server, life, happening) => {
+                self.disk_done(server, op)
+            }
             Happening::Spare { server, life } if self.is_for(server, life, happening) => {
                 self.servers[server].spare_decided = false;
                 self.on_process(server, |process, setup, now, said| process.spare_time(setup, now, said))
@@ -391,7 +403,9 @@ impl World {
     fn exit(&mut self, s: usize) -> Step {
         let ends = self.servers[s].process.as_ref().and_then(|process| process.ends.clone());
         match ends {
-            Some(End::LogFailed(why)) => self.trace.tell(Level::Story, format_args!("server {} gives up: {why}", s + 1)),
+            Some(End::LogFailed(why)) => {
+                self.trace.tell(Level::Story, format_args!("server {} gives up: {why}", s + 1))
+            }
             Some(End::Stopped) => self.trace.tell(Level::Story, format_args!("server {} has stopped", s + 1)),
             None => return Ok(()),
         }
@@ -437,11 +451,7 @@ impl World {
         }
     }
 
-    fn on_process(
-        &mut self,
-        s: usize,
-        act: impl FnOnce(&mut Process, &Setup, crate::core::Now, &mut Said),
-    ) -> Step {
+    fn on_process(&mut self, s: usize, act: impl FnOnce(&mut Process, &Setup, crate::core::Now, &mut Said)) -> Step {
         let server = &mut self.servers[s];
         let Some(process) = &mut server.process else { return Ok(()) };
         let now = server.clock.now(self.now_us);
@@ -720,10 +730,13 @@ impl World {
         if taken_bytes > 0 && sender < self.servers.len() && self.network.is_open(tcp, side) {
             let is_client = party >= self.servers.len();
             let bytes = taken_bytes;
-            self.give(sender, match is_client {
-                true => Input::Sent { connection: ConnectionId(tcp.into()), bytes },
-                false => Input::LinkSent { link: link_of(tcp, side), bytes },
-            })?;
+            self.give(
+                sender,
+                match is_client {
+                    true => Input::Sent { connection: ConnectionId(tcp.into()), bytes },
+                    false => Input::LinkSent { link: link_of(tcp, side), bytes },
+                },
+            )?;
         }
         let here = 1 - side;
         match payload {
@@ -738,9 +751,7 @@ impl World {
                 self.network.close(self.now_us, tcp, here, &mut self.queue);
                 Ok(())
             }
-            Some(Payload::Link(message)) => {
-                self.turn(party, Input::LinkReceived { link: link_of(tcp, here), message })
-            }
+            Some(Payload::Link(message)) => self.turn(party, Input::LinkReceived { link: link_of(tcp, here), message }),
             Some(Payload::Frames(frames)) if party >= self.servers.len() => {
                 self.client_arrival(party, tcp, ClientInput::Received(&frames))
             }
@@ -776,7 +787,10 @@ impl World {
         for output in outputs {
             match output {
                 ClientOutput::Connect { server } => {
-                    self.client_closes(client);
+                    match self.chance.coin() {
+                        true => self.client_closes(client),
+                        false => self.client_forgets(client),
+                    }
                     let knock = self.knock_at(self.servers.len() + client, server, None);
                     self.clients[client].knock = Some(knock);
                 }
@@ -787,6 +801,11 @@ impl World {
                     }
                 }
                 ClientOutput::Close => self.client_closes(client),
+                ClientOutput::Reading(reading) => {
+                    if let Some(tcp) = self.clients[client].connection {
+                        self.network.set_reading(self.now_us, tcp, 0, reading, &mut self.queue);
+                    }
+                }
                 ClientOutput::WakeAt(us) => {
                     let place = &mut self.clients[client];
                     place.alarm += 1;
@@ -807,6 +826,15 @@ impl World {
         }
     }
 
+    /// The other end never hears of it: a laptop that was closed.
+    fn client_forgets(&mut self, client: usize) {
+        let place = &mut self.clients[client];
+        place.knock = None;
+        if let Some(tcp) = place.connection.take() {
+            self.network.forget(self.now_us, tcp, 0, &mut self.queue);
+        }
+    }
+
     // --- the properties, and the end ---
 
     pub(super) fn tell(&mut self, event: Event) -> Step {
@@ -817,15 +845,24 @@ impl World {
                 self.trace.mix(zxid.0);
                 self.trace.mix(*digest);
             }
-            Event::Started { server, epochs, .. } => self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0,
+            Event::Started { server, epochs, .. } => {
+                self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0
+            }
             Event::EpochStored { server, kind: crate::core::EpochKind::Current, .. } => {
                 self.servers[server.0 as usize - 1].has_joined = true;
             }
             _ => {}
         }
         let level = match &event {
-            Event::Started { .. } | Event::Crashed { .. } | Event::Wiped { .. } | Event::Role { .. } | Event::Healed => Level::Story,
-            Event::EpochStored { .. } | Event::Truncating { .. } | Event::Installing { .. } | Event::Reloaded { .. } => Level::Story,
+            Event::Started { .. }
+            | Event::Crashed { .. }
+            | Event::Wiped { .. }
+            | Event::Role { .. }
+            | Event::Healed => Level::Story,
+            Event::EpochStored { .. }
+            | Event::Truncating { .. }
+            | Event::Installing { .. }
+            | Event::Reloaded { .. } => Level::Story,
             _ => Level::Events,
         };
         if self.trace.tells(level) {
@@ -892,7 +929,10 @@ impl World {
             return Some(format!("{:?} is down", server.setup.server));
         }
         if self.plan.is_ensemble() {
-            let leaders = self.servers.iter().filter(|server| matches!(server.role, Some(RoleView::Leading { serving: true, .. })));
+            let leaders = self
+                .servers
+                .iter()
+                .filter(|server| matches!(server.role, Some(RoleView::Leading { serving: true, .. })));
             let leaders = leaders.count();
             if leaders != 1 {
                 return Some(format!("{leaders} servers lead"));
@@ -904,7 +944,8 @@ impl World {
         }
         let settled: Vec<Settled> = self.settled().collect();
         let first = settled.first()?;
-        if let Some(other) = settled.iter().find(|other| (other.applied, other.digest) != (first.applied, first.digest)) {
+        if let Some(other) = settled.iter().find(|other| (other.applied, other.digest) != (first.applied, first.digest))
+        {
             return Some(format!("{first:?} and {other:?} differ"));
         }
         let client = self.clients.iter().position(|place| !place.client.is_content());
@@ -915,9 +956,9 @@ impl World {
 pub(super) fn is_serving(role: &RoleView) -> bool {
     match role {
         RoleView::Looking { .. } => false,
-        RoleView::Following { serving, .. } | RoleView::Observing { serving, .. } | RoleView::Leading { serving, .. } => {
-            *serving
-        }
+        RoleView::Following { serving, .. }
+        | RoleView::Observing { serving, .. }
+        | RoleView::Leading { serving, .. } => *serving,
     }
 }
 
