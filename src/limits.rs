@@ -34,9 +34,25 @@ pub const PROPOSALS_BYTES: usize = 64 * 1024 * 1024;
 /// Messages waiting for one learner, bytes. At the bound it is dropped, and comes back to be synchronised anew.
 pub const LEARNER_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 
+/// A snapshot, or what is read from the log, goes to a learner as long as it has less than this still to take, bytes.
+pub const LEARNER_STREAM_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of transactions in the committed-log window, beside `commitLogCount`. At the bound the oldest go.
+pub const WINDOW_BYTES: usize = 64 * 1024 * 1024;
+
+/// Learners, and strangers that may become one, connected to a leader. At the bound newer ones are closed.
+pub const LEARNERS: usize = 1024;
+
 /// A leader that has given out so many zxids in an epoch moves on to the next epoch. Early: at a million writes a second it
 /// has another half hour for it.
 pub const EPOCH_ROLLOVER_AT: u32 = 0x8000_0000;
+
+/// No zxid's lower half ever comes to this: one more would be the next epoch's. A leader whose learners are not all able to
+/// move on to the next epoch hands over before. Java: `Leader.propose`.
+pub const EPOCH_COUNTER_END: u32 = u32::MAX;
+
+/// The last epoch: zxids are signed on the wire. A peer that claims more is not believed.
+pub const EPOCH_LAST: u32 = i32::MAX as u32;
 
 /// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
@@ -44,11 +60,20 @@ pub const CLIENT_IDENTITIES: usize = 256;
 /// Default of `globalOutstandingLimit`: requests in flight in the whole server before busy connections are no longer read.
 pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;
 
-/// Messages in one direction between an io executor and the pipeline executor. At the bound the sender stops reading.
-pub const BRIDGE_MESSAGES: usize = 1024;
+/// Frames that an io executor has read and not yet put on the bridge, bytes. At the bound it stops reading.
+pub const BRIDGE_OUTBOX_BYTES: usize = 1024 * 1024;
+
+/// Batches on the bridge from an io executor to the pipeline. At the bound the outbox waits. Few: each may hold the outbox's
+/// bound and one more request, and all of them are requests that the pipeline has had no chance to hold back.
+pub const BRIDGE_BATCHES_UP: usize = 8;
+
+/// Batches on the bridge from the pipeline to an io executor: of answers, which have bounds of their own.
+pub const BRIDGE_BATCHES_DOWN: usize = 1024;
 
 const _: () = assert!(CLIENT_PENDING_BYTES < PROPOSALS_BYTES);
 const _: () = assert!(PROPOSALS_BYTES < LEARNER_QUEUE_BYTES);
+const _: () = assert!(LEARNER_STREAM_BYTES < LEARNER_QUEUE_BYTES && WINDOW_BYTES < LEARNER_QUEUE_BYTES);
+const _: () = assert!(EPOCH_ROLLOVER_AT < EPOCH_COUNTER_END);
 const _: () = assert!(CLIENT_READ_BYTES < CLIENT_OUTPUT_SOFT_BYTES);
 const _: () = assert!(CLIENT_OUTPUT_SOFT_BYTES < CLIENT_OUTPUT_HARD_BYTES);
 const _: () = assert!(JUTE_MAX_BUFFER_DEFAULT_BYTES < CLIENT_OUTPUT_HARD_BYTES);

@@ -50,10 +50,14 @@ pub struct Pending {
 pub enum Wait {
     /// A write: its own commit.
     Commit { zxid: Zxid },
+    /// A learner's write: the commit of what its leader made of it.
+    Forwarded,
     /// A read: everything before it on its connection. It sees the identities it was sent with.
     Turn { body: Box<[u8]>, identities: Rc<[Identity]> },
     /// A `sync`: everything proposed before it arrived, and its turn.
     Sync { body: Box<[u8]>, through: Zxid },
+    /// A learner's `sync`: the leader's answer, and its turn.
+    LeaderSync { body: Box<[u8]> },
     /// A refusal that is known already: its turn.
     Refused { error: ErrorCode },
 }
@@ -140,6 +144,8 @@ pub struct Connection {
     /// In the list of connections with something in `outbox`.
     pub dirty: bool,
     pub unsent: usize,
+    /// `sync`s that the leader has answered and this server has not.
+    pub synced: u32,
     /// Bytes of its unanswered requests above `largeRequestThreshold`.
     pub large_request_bytes: usize,
     /// Its next frame is a write that waits until the log has caught up.
@@ -167,6 +173,7 @@ impl Connection {
             outbox: Vec::new(),
             dirty: false,
             unsent: 0,
+            synced: 0,
             large_request_bytes: 0,
             stalled: false,
             paused: false,

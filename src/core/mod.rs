@@ -15,6 +15,8 @@ pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
+mod snapshot_check;
+mod snapshot_link;
 pub mod tree;
 pub mod types;
 pub mod view;

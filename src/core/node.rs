@@ -6,9 +6,13 @@
 //! has is applied, fires watches and is answered (`pipeline/commit.rs`, `reply.rs`); a read is answered at once or, behind
 //! a write of its own session, when that is (`pipeline/read.rs`).
 //!
+//! A member of an ensemble has a role besides (`peer.rs`): only a leader proposes, a learner forwards and is told what to log.
+//!
 //! Holds after every step: watermarks in order (`progress.rs`); replies of a connection in request order; an event of a
 //! change stands in a connection's outbox before any reply that shows the change.
 //! Not here, on purpose: clocks, sockets, files, threads, chance.
+
+use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -16,17 +20,20 @@ use slab::Slab;
 
 use super::connection::{Connection, State};
 use super::metrics::Metrics;
+use super::peer::{Leading, Member, Role, Service};
 use super::pipeline::{ConnectThrottle, Outstanding, PendingView};
 use super::progress::{Progress, SnapshotWalk};
 use super::replay::Recovered;
 use super::session::SessionTable;
 use super::session::identity::SessionIds;
 use super::settings::Settings;
+use super::snapshot_link::SnapshotLinks;
 use super::tree::digest_history::DigestHistory;
 use super::tree::watch::WatchSummary;
 use super::tree::{DataTree, WatchTable, acl};
 use super::types::{ConnectionId, Input, LogRoom, Now, Output, Zxid};
 use super::zab::Leader;
+use super::zab::leader::Proposal;
 use crate::wire::jute::Limits;
 
 /// Place of a connection in [`Node::connections`].
@@ -46,9 +53,16 @@ pub struct Node {
     pub(super) dirty: Vec<Slot>,
     pub(super) pending: PendingView,
     pub(super) outstanding: Outstanding,
-    pub(super) leader: Leader,
+    pub(super) role: Role,
+    /// None: a standalone server.
+    pub(super) member: Option<Box<Member>>,
+    pub(super) service: Service,
+    /// Logged and not known committed, oldest first: on a learner, and when a role has ended. A leader keeps its own.
+    pub(super) tail: VecDeque<Proposal>,
+    pub(super) tail_bytes: usize,
     pub(super) progress: Progress,
     pub(super) snapshot: SnapshotWalk,
+    pub(super) snapshot_links: SnapshotLinks,
     pub(super) room: LogRoom,
     /// Transactions are encoded here before they are given their own bytes.
     pub(super) scratch: Vec<u8>,
@@ -74,7 +88,11 @@ impl Node {
             limits: Limits::new(settings.jute_max_buffer_bytes, Some(settings.jute_extra_bytes)),
             session_ids: SessionIds::new(settings.server, now.wall_ms),
             pending: PendingView::new(tree.digest()),
-            leader: Leader::standalone(settings.server, last),
+            role: Role::Leading(Leading::new(Leader::standalone(settings.server, last))),
+            member: None,
+            service: Service::Everybody,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
             progress: Progress::starting_at(last),
             connect_throttle: ConnectThrottle::new(&settings, now),
             next_reap_us: now.mono_us + settings.container_check_interval_ms * 1000,
@@ -86,6 +104,7 @@ impl Node {
             dirty: Vec::new(),
             outstanding: Outstanding::default(),
             snapshot: SnapshotWalk::default(),
+            snapshot_links: SnapshotLinks::default(),
             room: LogRoom::Ample,
             scratch: Vec::new(),
             shutting_down: false,
@@ -98,6 +117,7 @@ impl Node {
 
     /// Consumes one input. Never blocks, reads no clock, touches no socket: effects go to `out`, replies wait for `flush`.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
+        let said = out.len();
         match input {
             Input::Connected { connection, peer } => {
                 let connection_slot = self.connections.insert(Connection::new(
@@ -125,18 +145,23 @@ impl Node {
             Input::LogDurable { through } => self.on_log_durable(now, through, out),
             Input::LogRoom(room) => self.room = room,
             Input::SnapshotWanted if self.shutting_down => {}
+            // Nothing that is not known committed ever gets into a snapshot (20.2): it waits until this server serves.
+            Input::SnapshotWanted if self.service != Service::Everybody => self.snapshot.wanted = true,
             Input::SnapshotWanted => self.begin_snapshot(out),
             Input::MoveNodes => self.move_nodes(out),
             Input::SnapshotRoom { chunks } => self.on_snapshot_room(chunks, out),
-            Input::SnapshotEnded { ok } => self.on_snapshot_ended(ok),
-            Input::Tick => self.on_tick(now, out),
-            Input::Shutdown => {
-                self.shutting_down = true;
-                self.abandon_snapshot("the server stops", out);
+            Input::SnapshotEnded { ok } => {
+                self.on_snapshot_ended(ok);
+                self.go_on_with_snapshots(out);
             }
+            Input::Tick => self.on_tick(now, out),
+            Input::Shutdown => self.begin_shutdown(now, out),
             input => self.on_ensemble_input(now, input, out),
         }
-        if self.shutting_down && !self.drained && self.leader.in_flight() == 0 {
+        if self.member.is_some() {
+            self.carry_on(now, said, out);
+        }
+        if self.shutting_down && !self.drained && self.is_drained() {
             self.drained = true;
             self.flush(out);
             out.push(Output::Drained);
@@ -173,9 +198,17 @@ impl Node {
         &self.tree
     }
 
+    /// Whether clients are served: all of them, and not only those who are content with reading.
+    pub fn is_serving(&self) -> bool {
+        self.service == Service::Everybody
+    }
+
     /// Whether anything is waiting for the log.
     pub fn in_flight(&self) -> usize {
-        self.leader.in_flight()
+        match &self.role {
+            Role::Leading(leading) => leading.leader.in_flight(),
+            _ => self.tail.len(),
+        }
     }
 
     pub fn watch_summary(&self) -> WatchSummary {
@@ -220,7 +253,7 @@ impl Node {
         }
         self.watches.remove_connection(connection);
         if let Some(session) =
-            self.sessions.get_mut(gone.session).filter(|session| session.connection == Some(connection))
+            self.served_sessions().get_mut(gone.session).filter(|session| session.connection == Some(connection))
         {
             session.connection = None;
         }
@@ -229,6 +262,12 @@ impl Node {
     }
 
     fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.member.is_some() {
+            self.tick_member(now, out);
+        }
+        if !self.leads() {
+            return self.sessions.let_pass(now.mono_us);
+        }
         // A session's end is a transaction: without room for one, it has to wait.
         if self.room != LogRoom::None && !self.shutting_down {
             for session in self.sessions.expire(now.mono_us) {
@@ -239,5 +278,11 @@ impl Node {
                 self.reap_containers(now, out);
             }
         }
+    }
+
+    /// Whether proposals may be made now: on a leader that is followed, and on a standalone server.
+    fn leads(&self) -> bool {
+        matches!(&self.role, Role::Leading(leading) if leading.leader.may_propose())
+            && self.service == Service::Everybody
     }
 }

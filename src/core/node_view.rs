@@ -5,6 +5,7 @@
 
 use super::metrics::Metrics;
 use super::node::Node;
+use super::peer::Role;
 use super::types::{ConnectionId, Now, SessionId};
 use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
 
@@ -26,7 +27,7 @@ impl Node {
     pub fn view(&self, now: Now, asks: ConnectionId, wanted: Wanted) -> NodeView<'_> {
         let watches = self.watches.summary();
         NodeView {
-            mode: Mode::Standalone,
+            mode: self.mode(),
             metrics: &self.metrics,
             zxid: self.progress.applied,
             outstanding: self.outstanding.requests as u64,
@@ -50,6 +51,17 @@ impl Node {
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
             watch_list: gathered(wanted.watches, || self.watch_list()),
             digests: gathered(wanted.digests, || self.digests.iter().collect()),
+        }
+    }
+
+    /// Of a member that serves nobody: what it would be.
+    fn mode(&self) -> Mode {
+        match &self.role {
+            _ if self.member.is_none() => Mode::Standalone,
+            Role::Leading(_) => Mode::Leader,
+            Role::Following(following) if following.observer => Mode::Observer,
+            Role::Following(_) | Role::Settling(_) => Mode::Follower,
+            Role::Looking(_) => Mode::ReadOnly,
         }
     }
 

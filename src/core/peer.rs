@@ -2,13 +2,35 @@
 //!
 //!   Looking --decided--> Leading | Following | Observing --over--> Settling --everything logged is durable and applied--> Looking
 //!
-//! Java: `QuorumPeer`. Spec: quorum-protocol 4.5, 8.
+//! The machines (`election`, `zab`) say what is to be done as events; here they are given their inputs, and their events are
+//! carried out on what the node owns: tree, sessions, clients. What a role has begun ends before the next one begins: its
+//! links and clients are closed at once, its writes to the disk are waited for in Settling. So a completion always belongs to
+//! the present role, and what is told to others is what a crash would recover (20.3, 20.10, 20.25).
+//!
+//! Not here, on purpose: requests of learners' clients (`pipeline/lead.rs`), requests to the leader (`pipeline/forward.rs`).
+//! Java: `QuorumPeer`. Spec: quorum-protocol 4.5, 8, 13, 14, 20; semantics 18.
 
+use std::collections::VecDeque;
+
+use ringkeeper_storage::probe;
+
+use super::election::{Candidate, Election};
 use super::node::Node;
+use super::pipeline::{Forwarded, PendingView};
+use super::progress::Progress;
 use super::replay::Recovered;
+use super::session::SessionTable;
 use super::settings::Settings;
-use super::types::{Epochs, Input, Now, Output, Standing};
-use super::zab::membership::Configurations;
+use super::types::{
+    EpochKind, Epochs, Input, LinkId, LinkMessage, Now, Output, Reloaded, RoleView, ServerId, Standing, Zxid,
+};
+use super::zab::Leader;
+use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
+use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
+use super::zab::membership::{Configurations, MemberRole};
+use super::zab::window::Window;
+use crate::wire::election::PeerState;
+use crate::wire::quorum::{ForwardedRequest, Packet};
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -19,20 +41,553 @@ pub struct MemberStart {
     pub configs: Configurations,
 }
 
+/// What a member is, whatever its part.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub configs: Configurations,
+    pub election: Election,
+    /// As stored.
+    pub epochs: Epochs,
+    pub standing: Standing,
+    pub window: Window,
+    /// (epoch, 0) while serving in an epoch. No transaction has this zxid.
+    pub epoch_start: Zxid,
+    /// `Output::StoreEpoch`s without an answer.
+    epoch_writes: usize,
+    /// The disk is being cut or replaced: there is no state until `Input::Reloaded`.
+    reloading: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Role {
+    Looking(Looking),
+    Leading(Leading),
+    Following(Box<Following>),
+    Settling(Settling),
+}
+
+/// Nobody is followed: the election is on.
+#[derive(Debug)]
+pub(super) struct Looking {
+    since_us: u64,
+    /// In read-only mode: the sessions of those who are content with that. They live here and end here.
+    pub read_only: Option<SessionTable>,
+}
+
+#[derive(Debug)]
+pub(super) struct Leading {
+    pub leader: Leader,
+    /// Requests of learners' clients that came while nothing could be proposed.
+    pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    /// It hands over: nothing new is begun.
+    handing_over: bool,
+}
+
+/// Observers too.
+#[derive(Debug)]
+pub(super) struct Following {
+    pub learner: Learner,
+    pub forwarded: Forwarded,
+    pub observer: bool,
+}
+
+/// A role has ended; what it wrote is not on the disk yet.
+#[derive(Debug)]
+pub(super) struct Settling {
+    /// Who leads next, if that is known without an election.
+    next: Option<ServerId>,
+    /// Observers pause before they look again.
+    until_us: u64,
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Nobody,
+    ReadOnly,
+    Everybody,
+}
+
+impl Leading {
+    pub fn new(leader: Leader) -> Leading {
+        Leading { leader, waiting: VecDeque::new(), handing_over: false }
+    }
+}
+
+impl Member {
+    /// What the leader has to know of its own state. `applied`: the newest transaction in the tree.
+    fn sync_view(&self, applied: Zxid, snapshot_bytes: u64) -> SyncView<'_> {
+        SyncView { window: &self.window, applied: applied.max(self.epoch_start), snapshot_bytes }
+    }
+
+    fn is_observer(&self, id: ServerId) -> bool {
+        self.configs.committed.members.get(&id).is_some_and(|member| member.role == MemberRole::Observer)
+    }
+}
+
+/// Gives the leader its inputs, each with a view of the state it leads.
+macro_rules! with_leader {
+    ($node:ident, |$leader:ident, $view:ident| $body:expr) => {
+        if let (Role::Leading(Leading { leader: $leader, .. }), Some(member)) = (&mut $node.role, &$node.member) {
+            #[allow(unused_variables)]
+            let $view = member.sync_view($node.progress.applied, $node.tree.approximate_data_size());
+            $body
+        }
+    };
+}
+
 impl Node {
     /// A member of an ensemble, which begins by looking for a leader. `out` takes its first words.
     pub fn member(settings: Settings, start: MemberStart, now: Now, out: &mut Vec<Output>) -> Node {
-        let _ = (start.epochs, start.standing, start.configs, out);
-        Node::standalone(settings, start.recovered, now)
+        let MemberStart { recovered, epochs, standing, configs } = start;
+        let mut node = Node::standalone(settings, recovered, now);
+        let candidate = Candidate { last_logged: node.progress.logged, current_epoch: epochs.current, standing };
+        let ensemble = &node.settings.ensemble;
+        node.member = Some(Box::new(Member {
+            election: Election::new(node.settings.server, ensemble, candidate, &configs),
+            window: Window::new(ensemble.commit_log_count, node.progress.applied),
+            configs,
+            epochs,
+            standing,
+            epoch_start: Zxid::ZERO,
+            epoch_writes: 0,
+            reloading: false,
+        }));
+        node.service = Service::Nobody;
+        out.push(Output::RoleChanged(RoleView::Looking { why: "it starts".into() }));
+        node.look(now, out);
+        node
     }
 
     /// When `Input::Tick` is due at the latest, monotonic microseconds.
     pub fn wake_us(&self) -> Option<u64> {
-        None
+        let member = self.member.as_deref()?;
+        match &self.role {
+            Role::Looking(looking) => {
+                let read_only_us = self.read_only_mode_begins_us(looking);
+                member.election.wake_us().into_iter().chain(read_only_us).min()
+            }
+            Role::Leading(leading) => leading.leader.wake_us(),
+            Role::Following(following) => following.learner.wake_us(),
+            Role::Settling(settling) => (settling.until_us > 0).then_some(settling.until_us),
+        }
     }
 
     /// Everything that only members hear of.
     pub(super) fn on_ensemble_input(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
-        let _ = (now, input, out);
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        match input {
+            Input::Notified { from, notification } => {
+                member.election.on_notification(now, from, &notification, &member.configs, out);
+            }
+            Input::EpochStored { kind, epoch } => self.on_epoch_stored(now, kind, epoch, out),
+            Input::Reloaded(reloaded) => self.on_reloaded(now, *reloaded, out),
+            Input::LearnerConnected { link } => match &mut self.role {
+                Role::Leading(leading) => leading.leader.on_learner_connected(now, link),
+                _ => out.push(Output::LinkClose { link, why: "this server does not lead any more".into() }),
+            },
+            Input::MasterConnected { link } => match &mut self.role {
+                Role::Following(following) => following.learner.on_connected(now, link, out),
+                _ => out.push(Output::LinkClose { link, why: "this server does not follow any more".into() }),
+            },
+            Input::MasterUnreachable => {
+                if let Role::Following(following) = &mut self.role {
+                    following.learner.on_unreachable();
+                }
+            }
+            Input::LinkReceived { link, message } => self.on_link_received(now, link, message, out),
+            Input::LinkSent { link, bytes } => {
+                with_leader!(self, |leader, view| leader.on_sent(link, bytes, out));
+                self.on_link_room(link, out);
+            }
+            Input::LinkClosed { link } => match &mut self.role {
+                Role::Leading(leading) => leading.leader.on_closed(now, link, out),
+                Role::Following(following) => following.learner.on_closed(link, out),
+                Role::Looking(_) | Role::Settling(_) => {}
+            },
+            Input::LogRead { link, predecessor, records } => {
+                with_leader!(self, |leader, view| leader.on_log_read(link, predecessor, records, view, out));
+            }
+            Input::LogReadEnded { link, complete } => {
+                with_leader!(self, |leader, view| leader.on_log_read_ended(link, complete, view, out));
+            }
+            Input::HandOver => self.hand_over(now, out),
+            other => unreachable!("{other:?} is not only for members"),
+        }
+    }
+
+    fn on_link_received(&mut self, now: Now, link: LinkId, message: LinkMessage, out: &mut Vec<Output>) {
+        if let Role::Following(_) = &self.role {
+            // What is about to be cut or replaced makes no snapshot.
+            if matches!(message, LinkMessage::Packet(Packet::Trunc { .. } | Packet::Snap { .. })) {
+                self.abandon_snapshot("the leader has another history than this server", out);
+            }
+            let Role::Following(following) = &mut self.role else { unreachable!("as above") };
+            return following.learner.on_message(now, link, message, out);
+        }
+        with_leader!(self, |leader, view| leader.on_message(now, link, message, view, out));
+    }
+
+    fn on_epoch_stored(&mut self, now: Now, kind: EpochKind, epoch: u32, out: &mut Vec<Output>) {
+        let member = self.member.as_mut().expect("only members store epochs");
+        assert!(member.epoch_writes > 0, "{kind:?} {epoch} was stored, nobody asked for it");
+        member.epoch_writes -= 1;
+        match kind {
+            EpochKind::Accepted => member.epochs.accepted = epoch,
+            EpochKind::Current => {
+                member.epochs.current = epoch;
+                // Only whoever has a leader's whole history adopts its epoch.
+                member.standing = Standing::Whole;
+            }
+        }
+        if let Role::Following(following) = &mut self.role {
+            return following.learner.on_epoch_stored(now, kind, epoch, out);
+        }
+        with_leader!(self, |leader, view| leader.on_epoch_stored(now, kind, epoch, view, out));
+    }
+
+    /// Whatever was in memory is void; this is what the disk has.
+    fn on_reloaded(&mut self, now: Now, reloaded: Reloaded, out: &mut Vec<Output>) {
+        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing } = reloaded;
+        let last = tree.last_processed();
+        let member = self.member.as_mut().expect("only a member's disk is replaced");
+        assert!(member.reloading, "reloaded without having been asked to");
+        member.reloading = false;
+        member.standing = standing;
+        member.window = Window::new(self.settings.ensemble.commit_log_count, last);
+        self.metrics.digest_mismatches_count += mismatches.len() as u64;
+        self.sessions = SessionTable::new(self.settings.tick_ms);
+        for (id, timeout_ms) in sessions {
+            self.sessions.create(id, timeout_ms, now.mono_us);
+        }
+        self.pending = PendingView::new(tree.digest());
+        self.tree = tree;
+        self.progress = Progress::starting_at(last);
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.outstanding.forget_proposals();
+        if let Role::Following(following) = &mut self.role {
+            following.learner.on_reloaded(now, last, standing, out);
+        }
+    }
+
+    pub(super) fn tick_member(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        member.election.on_tick(now, &member.configs, out);
+        if let Role::Following(following) = &mut self.role {
+            following.learner.on_tick(now, out);
+        }
+        with_leader!(self, |leader, view| leader.on_tick(now, view, out));
+        self.tick_read_only(now, out);
+    }
+
+    /// After every input: carries out what the machines say, until they have nothing more to say. `said` is where this step's
+    /// outputs begin.
+    pub(super) fn carry_on(&mut self, now: Now, said: usize, out: &mut Vec<Output>) {
+        let mut seen = said;
+        loop {
+            let went_on = match &self.role {
+                Role::Looking(_) => self.take_decision(now, out),
+                Role::Leading(_) => self.carry_on_leading(now, out),
+                Role::Following(_) => self.carry_on_following(now, out),
+                Role::Settling(_) => {
+                    self.count_epoch_writes(&mut seen, out);
+                    self.settle(now, out)
+                }
+            };
+            if !went_on {
+                break;
+            }
+        }
+        self.count_epoch_writes(&mut seen, out);
+    }
+
+    fn count_epoch_writes(&mut self, seen: &mut usize, out: &[Output]) {
+        let member = self.member.as_mut().expect("a member's outputs");
+        member.epoch_writes += out[*seen..].iter().filter(|output| matches!(output, Output::StoreEpoch { .. })).count();
+        *seen = out.len();
+    }
+
+    /// The election is over: takes the part it has given.
+    fn take_decision(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
+        let Some(decision) = self.member.as_mut().and_then(|member| member.election.take_decision()) else {
+            return false;
+        };
+        self.begin_role(now, decision.vote.leader, out);
+        true
+    }
+
+    fn begin_role(&mut self, now: Now, leader: ServerId, out: &mut Vec<Output>) {
+        // Those who were content with reading look for a server again.
+        self.close_all_clients();
+        self.service = Service::Nobody;
+        let member = self.member.as_mut().expect("a role in an ensemble");
+        let id = self.settings.server;
+        let last = self.progress.logged;
+        assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
+        if leader == id {
+            let start = LeaderStart { id, epochs: member.epochs, last };
+            let leader = Leader::elected(now, start, &self.settings.ensemble, &member.configs, out);
+            self.role = Role::Leading(Leading::new(leader));
+            out.push(Output::RoleChanged(RoleView::Leading { epoch: member.epochs.current, serving: false }));
+            return;
+        }
+        let observer = member.is_observer(id);
+        let standing = if member.election.counts() { Standing::Whole } else { member.standing };
+        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing };
+        let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
+        self.role = Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer }));
+        self.tell_following(false, out);
+    }
+
+    fn tell_following(&self, serving: bool, out: &mut Vec<Output>) {
+        if let Role::Following(following) = &self.role {
+            let leader = following.learner.leader();
+            out.push(Output::RoleChanged(match following.observer {
+                true => RoleView::Observing { leader, serving },
+                false => RoleView::Following { leader, serving },
+            }));
+        }
+    }
+
+    /// Whether there was anything to do.
+    fn carry_on_leading(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
+        let mut went_on = self.release_committed(now, out);
+        let Role::Leading(leading) = &mut self.role else {
+            return went_on;
+        };
+        let Some(event) = leading.leader.next_event() else {
+            return self.carry_on_waiting(now, out) || went_on;
+        };
+        went_on = true;
+        match event {
+            LeaderEvent::Established { epoch } => {
+                assert!(self.tail.is_empty() && self.outstanding.has_no_proposals(), "nothing is proposed before that");
+                self.pending = PendingView::new(self.tree.digest());
+                if !probe::broken("a new leader does not restart the deadlines of sessions") {
+                    self.sessions.restart(now.mono_us);
+                }
+                self.next_reap_us = now.mono_us + self.settings.container_check_interval_ms * 1000;
+                self.serve(epoch, out);
+                out.push(Output::RoleChanged(RoleView::Leading { epoch, serving: true }));
+            }
+            LeaderEvent::Request { link, request } => self.on_learner_request(now, link, request, out),
+            LeaderEvent::Touched { session, timeout_ms } => self.on_learner_touch(now, session, timeout_ms),
+            LeaderEvent::Revalidate { link, session, timeout_ms } => {
+                self.on_learner_revalidate(now, link, session, timeout_ms, out);
+            }
+            LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
+            LeaderEvent::LinkGone { link } => {
+                self.on_learner_gone(link);
+                self.snapshot_link_gone(link, out);
+            }
+            LeaderEvent::NextEpoch { epoch } => {
+                self.enter_epoch(epoch);
+                out.push(Output::RoleChanged(RoleView::Leading { epoch, serving: true }));
+            }
+            LeaderEvent::HandedOver { leader } => {
+                self.end_role(now, format!("this server handed over to {}", leader.0), Some(leader), out);
+            }
+            LeaderEvent::Over { why } => self.end_role(now, why, None, out),
+        }
+        went_on
+    }
+
+    fn carry_on_following(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
+        let Role::Following(following) = &mut self.role else {
+            return false;
+        };
+        let Some(event) = following.learner.next_event() else {
+            self.let_stalled_go_on(now, out);
+            return false;
+        };
+        match event {
+            LearnerEvent::Log { zxid, txn } => self.log_proposal(now, zxid, txn, out),
+            LearnerEvent::Commit { through } => self.apply_through(now, through, out),
+            LearnerEvent::Reloading => self.member.as_mut().expect("a learner is a member").reloading = true,
+            LearnerEvent::Serving { epoch } => {
+                self.serve(epoch, out);
+                self.tell_following(true, out);
+            }
+            LearnerEvent::Ping { zxid } => {
+                let touched = following.forwarded.take_touched();
+                following.learner.pong(zxid, touched, out);
+            }
+            LearnerEvent::Revalidated { session, valid } => self.on_revalidated(now, session, valid, out),
+            LearnerEvent::Synced => self.on_synced(now, out),
+            LearnerEvent::NextEpoch { epoch } => self.enter_epoch(epoch),
+            LearnerEvent::HandedOver { leader } => {
+                self.end_role(now, format!("the leader handed over to {}", leader.0), Some(leader), out);
+            }
+            LearnerEvent::Over { why } => self.end_role(now, why, None, out),
+        }
+        true
+    }
+
+    /// In step with a quorum: this server has everything there was before this epoch.
+    fn serve(&mut self, epoch: u32, out: &mut Vec<Output>) {
+        self.enter_epoch(epoch);
+        self.service = Service::Everybody;
+        self.go_on_with_snapshots(out);
+    }
+
+    fn enter_epoch(&mut self, epoch: u32) {
+        let member = self.member.as_mut().expect("a member is in an epoch");
+        member.epoch_start = Zxid(u64::from(epoch) << 32);
+        member.election.epoch_established(epoch);
+    }
+
+    fn hand_over(&mut self, now: Now, out: &mut Vec<Output>) {
+        if let (Role::Leading(leading), Service::Everybody) = (&mut self.role, self.service)
+            && self.member.is_some()
+            && !std::mem::replace(&mut leading.handing_over, true)
+        {
+            leading.leader.hand_over(now, out);
+        }
+    }
+
+    /// The server stops: whoever leads hands over first.
+    pub(super) fn begin_shutdown(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.shutting_down = true;
+        self.abandon_snapshot("the server stops", out);
+        self.hand_over(now, out);
+    }
+
+    /// Whether everything in flight is answered.
+    pub(super) fn is_drained(&self) -> bool {
+        match &self.role {
+            Role::Leading(leading) => leading.leader.in_flight() == 0 && !leading.handing_over,
+            Role::Following(following) => following.forwarded.is_empty() && !self.outstanding.is_awaited(),
+            Role::Looking(_) | Role::Settling(_) => true,
+        }
+    }
+
+    /// Ends the present role: links and clients are closed at once. The next one begins when the disk has caught up.
+    fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
+        // Said before anything that is not known committed is applied.
+        out.push(Output::RoleChanged(RoleView::Looking { why }));
+        let settling = Role::Settling(Settling { next, until_us: 0 });
+        match std::mem::replace(&mut self.role, settling) {
+            Role::Leading(mut leading) => {
+                leading.leader.end(out);
+                self.tail = leading.leader.take_in_flight();
+                self.tail_bytes = self.tail.iter().map(|proposal| proposal.txn.len()).sum();
+            }
+            Role::Following(mut following) => {
+                following.learner.end(out);
+                if following.observer
+                    && let Role::Settling(settling) = &mut self.role
+                {
+                    let pause_us = u64::from(self.settings.ensemble.observer_delay_ms) * 1000;
+                    settling.until_us = now.mono_us + pause_us;
+                }
+            }
+            Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),
+        }
+        self.service = Service::Nobody;
+        let member = self.member.as_mut().expect("a role in an ensemble");
+        member.epoch_start = Zxid::ZERO;
+        member.election.role_over();
+        self.outstanding.forget_waiting();
+        self.forget_snapshot_links();
+        self.close_all_clients();
+    }
+
+    /// A role that ends because its peer sends what cannot be.
+    pub(super) fn leave_leader(&mut self, now: Now, why: String, out: &mut Vec<Output>) {
+        self.end_role(now, why, None, out);
+    }
+
+    fn close_all_clients(&mut self) {
+        let slots: Vec<_> = self.connections.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.close(slot));
+    }
+
+    /// Everything logged is durable and applied, whoever has committed it: it is what this server votes for (20.10).
+    fn settle(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
+        let member = self.member.as_ref().expect("a member settles");
+        let Role::Settling(Settling { next, until_us }) = self.role else {
+            return false;
+        };
+        let durable = self.progress.durable >= self.progress.logged || probe::broken("vote before the tail is durable");
+        if !durable || member.epoch_writes > 0 || member.reloading || now.mono_us < until_us {
+            return false;
+        }
+        if !self.tail.is_empty() && !probe::broken("vote without the log's tail in memory") {
+            probe::mark("settling: an uncommitted tail is applied before voting");
+            self.apply_through(now, self.progress.logged, out);
+        }
+        if self.shutting_down {
+            return false;
+        }
+        match next {
+            Some(leader) => self.begin_designated(now, leader, out),
+            None => self.look(now, out),
+        }
+        true
+    }
+
+    fn look(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.role = Role::Looking(Looking { since_us: now.mono_us, read_only: None });
+        let member = self.member.as_mut().expect("only members look for a leader");
+        let candidate = Candidate {
+            last_logged: self.progress.logged,
+            current_epoch: member.epochs.current,
+            standing: member.standing,
+        };
+        member.election.start(now, candidate, &member.configs, out);
+    }
+
+    fn begin_designated(&mut self, now: Now, leader: ServerId, out: &mut Vec<Output>) {
+        let id = self.settings.server;
+        let member = self.member.as_mut().expect("a leader is designated in an ensemble");
+        let state = match leader == id {
+            true => PeerState::Leading,
+            false if member.is_observer(id) => PeerState::Observing,
+            false => PeerState::Following,
+        };
+        member.election.designated(leader, self.progress.logged, state);
+        self.begin_role(now, leader, out);
+    }
+
+    /// The newest state this server has: a transaction, or the beginning of the epoch in which it serves.
+    pub(super) fn processed(&self) -> Zxid {
+        self.member.as_ref().map_or(Zxid::ZERO, |member| member.epoch_start).max(self.progress.applied)
+    }
+}
+
+/// Read-only mode: a member that finds no leader lets clients read that are content with it. Spec: 4.6, semantics 13.
+impl Node {
+    fn read_only_mode_begins_us(&self, looking: &Looking) -> Option<u64> {
+        const AT_LEAST_MS: u64 = 2000;
+        let after_ms = AT_LEAST_MS.max(u64::from(self.settings.tick_ms));
+        let wanted = self.settings.ensemble.read_only_mode && looking.read_only.is_none() && !self.shutting_down;
+        wanted.then_some(looking.since_us + after_ms * 1000)
+    }
+
+    fn tick_read_only(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Role::Looking(looking) = &self.role else {
+            return;
+        };
+        if self.read_only_mode_begins_us(looking).is_some_and(|begins_us| begins_us <= now.mono_us) {
+            probe::mark("read-only mode");
+            self.service = Service::ReadOnly;
+            out.push(Output::Told("no leader is found: clients that are content with reading are served".into()));
+        }
+        let (Role::Looking(looking), Service::ReadOnly) = (&mut self.role, self.service) else {
+            return;
+        };
+        let table = looking.read_only.get_or_insert_with(|| SessionTable::new(self.settings.tick_ms));
+        let expired = table.expire(now.mono_us);
+        let gone: Vec<_> = expired.into_iter().filter_map(|session| table.remove(session)?.connection).collect();
+        for connection in gone {
+            if let Some(slot) = self.slot(connection) {
+                self.close(slot);
+            }
+        }
     }
 }

@@ -76,6 +76,8 @@ pub struct Ensemble {
     pub read_only_mode: bool,
     /// Not a key: where in an epoch the leader moves on to the next one. Less in simulations.
     pub rollover_at: u32,
+    /// Not a key: `limits::EPOCH_COUNTER_END`, and less in simulations.
+    pub counter_end: u32,
     /// Not a key: `limits::LEARNER_QUEUE_BYTES`, and less in simulations.
     pub learner_queue_max_bytes: usize,
 }
@@ -96,6 +98,7 @@ impl Default for Ensemble {
             force_snapshot_sync: false,
             read_only_mode: false,
             rollover_at: limits::EPOCH_ROLLOVER_AT,
+            counter_end: limits::EPOCH_COUNTER_END,
             learner_queue_max_bytes: limits::LEARNER_QUEUE_BYTES,
         }
     }

@@ -24,7 +24,7 @@ impl Node {
         if self.snapshot.running {
             return;
         }
-        if self.tree.is_moving() {
+        if self.tree.is_moving() || self.sends_snapshot() {
             self.snapshot.wanted = true;
             return;
         }
@@ -71,16 +71,22 @@ impl Node {
         if !ok {
             self.tree.abandon_snapshot();
         }
-        self.snapshot = SnapshotWalk::default();
+        self.snapshot = SnapshotWalk { wanted: self.snapshot.wanted, ..SnapshotWalk::default() };
+    }
+
+    /// The tree is free for the next walk: a learner's before the disk's, which can wait.
+    pub(super) fn go_on_with_snapshots(&mut self, out: &mut Vec<Output>) {
+        self.go_on_with_snapshot_links(out);
+        if self.snapshot.wanted && !self.shutting_down && self.is_serving() {
+            self.begin_snapshot(out);
+        }
     }
 
     pub(super) fn move_nodes(&mut self, out: &mut Vec<Output>) {
         let Some(moved) = self.tree.move_some(MOVE_BYTES) else { return };
         self.metrics.digest_mismatches_count += u64::from(moved.contradiction.is_some());
         out.push(Output::Moved(moved));
-        if self.snapshot.wanted && !self.shutting_down {
-            self.begin_snapshot(out);
-        }
+        self.go_on_with_snapshots(out);
     }
 
     /// Whether `Input::MoveNodes` has something to do.

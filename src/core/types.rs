@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-pub use ringkeeper_storage::{EpochKind, Epochs, Zxid};
+pub use ringkeeper_storage::{EpochKind, Epochs, Standing, Zxid};
 use ringkeeper_storage::{NodeImage, SnapshotChunk, SnapshotHeader};
 
 use super::replay::Recovered;
@@ -265,18 +265,6 @@ pub enum Output {
     Moved(Moved),
     /// After `Input::Shutdown`: nothing is in flight any more.
     Drained,
-}
-
-/// What a server knows of its own past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It has everything it ever acknowledged.
-    Whole,
-    /// Nothing was ever stored here: a new server, or one whose disk was replaced. Which of the two, only the others know.
-    Fresh,
-    /// Something that was acknowledged here is gone: a damaged log, a cut without a state below it. It does not vote until a
-    /// leader has given it everything anew. Java: zxid -1.
-    Lost,
 }
 
 /// What the disk has after it was cut or replaced.

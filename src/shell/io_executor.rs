@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::core::ConnectionId;
+use crate::limits::BRIDGE_OUTBOX_BYTES;
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Receiver, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::STOP_FLUSH_PATIENCE;
 use crate::shell::client_connection::{self, Connections, Upstream};
@@ -28,9 +29,6 @@ const BATCHES_A_TURN: u32 = 16;
 
 /// Connections begun before the reactor has its turn.
 const ARRIVALS_A_TURN: u32 = 16;
-
-/// Frames waiting in the outbox beyond this stop the reading of sockets until it has left.
-const OUTBOX_BYTES: usize = 1024 * 1024;
 
 /// The connections' way up to the pipeline.
 #[derive(Default)]
@@ -65,7 +63,7 @@ impl Uplink {
     }
 
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.outbox.borrow().frames.len() < OUTBOX_BYTES {
+        if self.outbox.borrow().frames.len() < BRIDGE_OUTBOX_BYTES {
             return Poll::Ready(());
         }
         self.stalled.borrow_mut().push(cx.waker().clone());

@@ -247,7 +247,8 @@ impl Pipeline {
             self.store.on_event(event, &mut self.store_events);
         }
         if self.store.snapshot_waits_for_turn() {
-            let (now_us, hurry) = (self.clock.mono_us(), self.core.snapshot_is_pressing());
+            let hurry = self.core.snapshot_is_pressing() || self.store.presses_snapshot();
+            let now_us = self.clock.mono_us();
             if self.snapshot_pace.turn_over(now_us, self.store.snapshot_bytes(), hurry) {
                 self.snapshot_due.raise();
             }
@@ -290,8 +291,10 @@ impl Pipeline {
                     self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
+                StoreEvent::SnapshotWanted => self.step(now, Input::SnapshotWanted),
                 StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
                 StoreEvent::EpochStored { .. } => unreachable!("a standalone server has no epochs"),
+                StoreEvent::InstallEnded(_) => unreachable!("a standalone server has no leader"),
                 StoreEvent::Trouble(trouble) => warn!("{trouble}"),
                 // Told by whoever ends the process.
                 StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),

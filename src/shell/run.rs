@@ -13,7 +13,7 @@ use glommio::ExecutorJoinHandle;
 use ringkeeper_storage::DiskDriver;
 use tracing::{info, trace, warn};
 
-use crate::limits::BRIDGE_MESSAGES;
+use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
 use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream};
 use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
@@ -99,8 +99,8 @@ async fn serve(
     let mut uplinks = Vec::new();
     let mut downlinks = Vec::new();
     for index in 1..settings.plan.executors() {
-        let (up, from_executor) = bridge::channel(BRIDGE_MESSAGES);
-        let (to_executor, down) = bridge::channel(BRIDGE_MESSAGES);
+        let (up, from_executor) = bridge::channel(BRIDGE_BATCHES_UP);
+        let (to_executor, down) = bridge::channel(BRIDGE_BATCHES_DOWN);
         let (mailbox, arrivals) = client_listener::mailbox();
         let load = Arc::<ExecutorLoad>::default();
         let executor = IoExecutor {

@@ -5,7 +5,8 @@
 //! Nobody asking for anything, the rest is nothing: the disk sets the pace. With requests about, a snapshot takes a sixth
 //! of the time, on the CPU as on the disk: it rests five times as long as its turn took, so that of a thousand requests
 //! few meet a turn at all. When the tree holds too many old images for it, it is in a hurry and does not rest: a snapshot
-//! that is given up for want of memory has cost everything and brought nothing. A configured rate holds in any case.
+//! that is given up for want of memory has cost everything and brought nothing. Likewise when a full disk waits for it. A
+//! configured rate holds in any case.
 
 /// Rests are this many times as long as turns.
 const REST_SHARE: u64 = 5;

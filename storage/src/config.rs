@@ -40,6 +40,8 @@ pub struct StoreConfig {
     /// them needs. A purge that keeps more leaves older segments alone until snapshots of this life have replaced them.
     /// Java: `autopurge.snapRetainCount`.
     pub snapshots_kept: usize,
+    /// A member of an ensemble: what was damaged is set aside and fetched from peers. Alone, only an operator may decide that.
+    pub has_peers: bool,
 }
 
 impl StoreConfig {
@@ -56,6 +58,7 @@ impl StoreConfig {
             snapshot_run_nodes: 1 << 20,
             snapshot_checked_bytes: 128 << 20,
             snapshots_kept: 3,
+            has_peers: false,
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) enum Owner {
     LogRange,
     Epoch,
     Snapshot,
+    Install,
     Purge,
 }
 

@@ -54,28 +54,27 @@ fn decode(text: &[u8]) -> Option<u32> {
 }
 
 /// The numbers of this directory. What is missing follows from the log: a server that has never been in an ensemble, or was
-/// imported. `last` is the last transaction.
+/// imported. `last` is the last transaction. It may be of a later epoch than the last one that was stored: a learner logs
+/// what its leader's epoch began with, and more, before that epoch is its own. Whoever has a transaction of an epoch has
+/// everything that epoch began with; so to say that it is in that epoch claims nothing that is not here.
 pub(crate) fn read(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, last: Zxid) -> Result<Epochs, StoreError> {
-    let mut get = |name: &str| read_one(disk, ids, directory, name);
-    let accepted = get(EpochKind::Accepted.file_name())?.checked(directory, EpochKind::Accepted)?;
-    let current = get(EpochKind::Current.file_name())?.checked(directory, EpochKind::Current)?;
-    let unfinished = get("currentEpoch.tmp")?;
-    let current = match current {
-        None => last.epoch(),
-        // The leader's first transaction is logged before its epoch is final here: the file was being replaced.
-        Some(current) if last.epoch() > current => match unfinished {
-            Content::Epoch(epoch) if epoch >= last.epoch() => epoch,
-            _ => {
-                return Err(StoreError::EpochBehind { directory: directory.to_owned(), current, last });
-            }
-        },
-        Some(current) => current,
-    };
-    let accepted = accepted.unwrap_or(current);
+    let accepted = check_accepted(disk, ids, directory)?;
+    let current = read_one(disk, ids, directory, EpochKind::Current.file_name())?;
+    let current = current.checked(directory, EpochKind::Current)?;
+    let accepted = accepted.or(current).unwrap_or(last.epoch());
+    if last.epoch() > accepted {
+        return Err(StoreError::EpochBehind { directory: directory.to_owned(), accepted, last });
+    }
+    let current = current.unwrap_or(0).max(last.epoch());
     if accepted < current {
         return Err(StoreError::EpochNotAccepted { directory: directory.to_owned(), accepted, current });
     }
     Ok(Epochs { accepted, current })
+}
+
+/// The promise, if one was stored, or why nobody knows it any more.
+pub(crate) fn check_accepted(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Option<u32>, StoreError> {
+    read_one(disk, ids, directory, EpochKind::Accepted.file_name())?.checked(directory, EpochKind::Accepted)
 }
 
 enum Content {

@@ -21,15 +21,20 @@ pub enum StoreError {
     )]
     EpochDamaged { path: PathBuf },
     #[error(
-        "{directory}: the log ends with {last}, of a later epoch than currentEpoch, which says {current}: files of different \
-         ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
+        "{directory}: the last transaction is {last}, of a later epoch than was ever accepted (acceptedEpoch says {accepted}): \
+         files of different ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
     )]
-    EpochBehind { directory: PathBuf, current: u32, last: Zxid },
+    EpochBehind { directory: PathBuf, accepted: u32, last: Zxid },
     #[error(
         "{directory}: acceptedEpoch says {accepted} and currentEpoch {current}, and no epoch is current that was not accepted: \
          files of different ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
     )]
     EpochNotAccepted { directory: PathBuf, accepted: u32, current: u32 },
+    #[error(
+        "{directory}: this was a member of an ensemble, and what it had is lost ({why}). Start it as a member again, and it \
+         fetches everything from its leader; or move the directory away to start without data"
+    )]
+    Lost { directory: PathBuf, why: String },
     #[error(
         "{path}: {operation} failed: Read-only file system. Mount it read-write; if it was, the kernel may have turned it \
          read-only after an error of the disk (dmesg says so): check the disk first. Or point dataDir and dataLogDir elsewhere"
@@ -127,6 +132,24 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+}
+
+impl LogError {
+    /// Of a segment that was not to be had: more room on the disk would help.
+    pub(crate) fn wants_room(&self) -> bool {
+        matches!(self, LogError::Full { source, .. } | LogError::NotRecycled { source, .. } if is_want_of_room(source))
+    }
+}
+
+impl SnapshotError {
+    /// Of one that was not written: more room on the disk would help.
+    pub(crate) fn wants_room(&self) -> bool {
+        matches!(self, SnapshotError::Io { source, .. } if is_want_of_room(source))
+    }
+}
+
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What a reader found where a batch should have been.

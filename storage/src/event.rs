@@ -25,6 +25,11 @@ pub enum StoreEvent {
         chunks: usize,
     },
     SnapshotEnded(Result<SnapshotDone, SnapshotError>),
+    /// A snapshot of now would let older ones and their log go, and the disk is full (`shortage.rs`).
+    SnapshotWanted,
+    /// A state from elsewhere (`Store::begin_install`) is decided to take the place of everything: leave this store, and open
+    /// anew. Or it came to nothing, and nothing has changed.
+    InstallEnded(Result<SnapshotDone, SnapshotError>),
     /// A piece of a range (`Store::read_range`). Hand it back with `Store::read_on` for the next.
     RangeRead {
         range: RangeId,

@@ -7,7 +7,8 @@
 //!   snapshot-00000001000003e8.tmp         log-0000000000000006.seg   full
 //!   snapshot-00000001000000aa.damaged     log-0000000000000007.seg   batches, then a former life's: being written
 //!   acceptedEpoch  currentEpoch           log-0000000000000008.seg   header, no batch of its own: ready, one ahead
-//!   version-2.seen  (the server's)        log-0000000000000009.tmp   being made, from nothing or from a purged one
+//!   state-new  state-lost  ...            log-0000000000000009.tmp   being made, from nothing or from a purged one
+//!   version-2.seen  (the server's)
 //!                                         log-0000000000000007.cut-0000000100000005   a truncation that was decided
 //! ```
 //!
@@ -25,10 +26,12 @@
 //! | `log/sync_strategy.rs` | how a batch becomes durable, and when it may be acknowledged |
 //! | `log/range.rs`, `log/truncate.rs` | reading what was committed; giving up what a leader does not know |
 //! | `epoch_file.rs` | the two numbers of ZAB |
+//! | `standing.rs` | whether everything is here that ever was; giving up, setting aside or replacing all of it |
 //! | `log/recover.rs` | what counts after a crash, and what refuses to start |
 //! | `snapshot/` | `image.rs`, `chunk.rs`, `index.rs`, `manifest.rs`: its bytes; `body.rs`, `write.rs`: writing |
 //! | | `load.rs`, `file.rs`, `source.rs`: finding it; reading it where it lies, node by node |
 //! | `java/` | directories of Java servers, to read and to write |
+//! | `shortage.rs` | what goes, and in which order, when the disk is full |
 //! | `set_aside.rs` | making room without deleting |
 //! | `probe.rs` | branches counted and rules broken by a simulation; nothing otherwise |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
@@ -52,7 +55,9 @@ mod log;
 pub mod probe;
 mod read;
 mod set_aside;
+mod shortage;
 mod snapshot;
+mod standing;
 mod store;
 mod zxid;
 
@@ -70,5 +75,6 @@ pub use set_aside::set_aside;
 pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
+pub use standing::Standing;
 pub use store::{Opened, Store, open, open_on, open_snapshot};
 pub use zxid::Zxid;

@@ -18,7 +18,7 @@ use crate::config::{DIRECTORY, StoreConfig};
 use crate::disk::{Action, Disk, DiskEvent, DiskOp, Ids, OpId, Owner};
 use crate::epoch_file::{self, EpochKind, EpochWriter, Epochs};
 use crate::error::{LogError, SnapshotError, StoreError};
-use crate::event::{RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
+use crate::event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
 use crate::log::range::{LogWindow, RangeId, Ranges};
@@ -26,11 +26,13 @@ use crate::log::recover::{Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::log::truncate;
 use crate::read::run;
+use crate::shortage::{Remedy, Shortage, Situation};
 use crate::snapshot::file::{ServedSnapshot, SnapshotFile};
 use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
 use crate::snapshot::load::{self, Kept};
 use crate::snapshot::source::SnapshotSource;
-use crate::snapshot::write::SnapshotWriter;
+use crate::snapshot::write::{Purpose, SnapshotWriter};
+use crate::standing::{Place, Standing, is_loss};
 
 /// Opens, locks, recovers. Blocks: at start only.
 pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
@@ -73,6 +75,8 @@ pub struct Opened<D: Disk = BlockingDisk> {
     facts: StorageFacts,
     locks: Vec<DirectoryLock>,
     found: Found,
+    /// A cut was decided and is not done: what was found is not what is there.
+    cutting: bool,
 }
 
 /// What recovery found out.
@@ -83,6 +87,7 @@ struct Found {
     kept: Vec<Kept>,
     unfinished: Vec<PathBuf>,
     scan: Scan,
+    standing: Standing,
 }
 
 impl<D: Disk> Opened<D> {
@@ -94,8 +99,31 @@ impl<D: Disk> Opened<D> {
     ) -> Result<Opened<D>, StoreError> {
         let config = config.clamped();
         let mut ids = Ids::default();
-        let found = look(&mut disk, &mut ids, &config, &facts)?;
-        Ok(Opened { disk, ids, config, facts, locks, found })
+        let found = match look(&mut disk, &mut ids, &config, &facts) {
+            Err(error) if config.has_peers && is_loss(&error) => {
+                let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+                let mut place = Place { disk: &mut disk, ids: &mut ids, snapshots: &snapshots, log: &log };
+                place.set_aside(&error)?;
+                look(&mut disk, &mut ids, &config, &facts)?
+            }
+            other => other?,
+        };
+        Ok(Opened { disk, ids, config, facts, locks, found, cutting: false })
+    }
+
+    /// Whether everything is here that this server ever acknowledged. `Fresh` and `Lost` end when a current epoch is stored.
+    pub fn standing(&self) -> Standing {
+        self.found.standing
+    }
+
+    /// Gives up everything that is stored here, for good, and keeps what was promised (`acceptedEpoch`): a cut was asked for
+    /// that leaves no state. `Standing::Lost` until a leader's state was installed and its epoch stored. After an error the
+    /// process has to end: a start completes what was decided.
+    pub fn forget(self, why: &str) -> Result<Opened<D>, StoreError> {
+        let Opened { mut disk, mut ids, config, facts, locks, .. } = self;
+        let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+        Place { disk: &mut disk, ids: &mut ids, snapshots: &snapshots, log: &log }.give_up(why)?;
+        Opened::recover(disk, config, facts, locks)
     }
 
     /// What this server knows of epochs. For an ensemble; a standalone server has no use for them.
@@ -137,7 +165,9 @@ impl<D: Disk> Opened<D> {
             other => other?,
         };
         truncate::decide(disk, ids, &scan, to)?;
+        self.cutting = true;
         self.found = look(disk, ids, config, facts)?;
+        self.cutting = false;
         assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
         Ok(())
     }
@@ -183,8 +213,8 @@ impl<D: Disk> Opened<D> {
         self.found.snapshot.is_none() && self.found.report.last_zxid == Zxid::ZERO
     }
 
-    /// Makes a state that came from elsewhere the first thing that is stored here: as a snapshot, there as a whole or not at
-    /// all, and behind which the log begins. `next_chunk` is asked until it has no more. Recovers what was written.
+    /// Makes a state that an operator brought from elsewhere the first thing that is stored here: as a snapshot, there as a
+    /// whole or not at all, and behind which the log begins. `next_chunk` is asked until it has no more. Recovers what was written.
     ///
     /// # Panics
     /// When something is stored here already.
@@ -194,11 +224,13 @@ impl<D: Disk> Opened<D> {
         mut next_chunk: impl FnMut() -> Option<SnapshotChunk>,
     ) -> Result<Opened<D>, StoreError> {
         assert!(self.is_fresh(), "a state from elsewhere is installed where there is none");
-        let directory = self.config.data_dir.join(DIRECTORY);
+        let (directory, log) = (self.config.data_dir.join(DIRECTORY), self.config.data_log_dir.join(DIRECTORY));
+        Place { disk: &mut self.disk, ids: &mut self.ids, snapshots: &directory, log: &log }.unmark()?;
         let zxid = Zxid(header.zxid);
         let proven = Durable { sequence: 0, zxid };
         let run_nodes = self.config.snapshot_run_nodes;
-        let mut writer = SnapshotWriter::new(directory, self.facts.snapshots.direct_io, run_nodes);
+        let direct = self.facts.snapshots.direct_io;
+        let mut writer = SnapshotWriter::new(Purpose::Snapshot, directory, direct, run_nodes);
         writer.begin(header, &mut self.ids);
         let (mut ops, mut events) = (Vec::new(), Vec::new());
         loop {
@@ -231,8 +263,9 @@ impl<D: Disk> Opened<D> {
 
     /// The same, and the disk back.
     pub fn into_store_and_disk(self) -> Result<(Store, D), StoreError> {
-        let Opened { mut disk, mut ids, config, facts, locks, found } = self;
-        let Found { kept, unfinished, scan, .. } = found;
+        let Opened { mut disk, mut ids, config, facts, locks, found, cutting } = self;
+        assert!(!cutting, "a truncation that failed half-way is completed by another start");
+        let Found { kept, unfinished, scan, standing, .. } = found;
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         for path in unfinished {
             run(&mut disk, &mut ids, &path, Action::Unlink { path: path.clone() })?;
@@ -240,6 +273,8 @@ impl<D: Disk> Opened<D> {
         // The name of the snapshot we start from, too, has to survive whatever comes next.
         run(&mut disk, &mut ids, &snapshots, Action::SyncDirectory { path: snapshots.clone() })?;
         truncate::withdraw(&mut disk, &mut ids, &log)?;
+        let mut place = Place { disk: &mut disk, ids: &mut ids, snapshots: &snapshots, log: &log };
+        place.mark(standing, config.has_peers)?;
         let start = scan.settle(&mut disk, &mut ids, &config)?;
         let (run_nodes, direct) = (config.snapshot_run_nodes, facts.snapshots.direct_io);
         let log_id = start.log;
@@ -247,11 +282,14 @@ impl<D: Disk> Opened<D> {
         let store = Store {
             ranges: Ranges::new(log, log_id, writer.is_direct()),
             log: writer,
-            snapshot: SnapshotWriter::new(snapshots.clone(), direct, run_nodes),
+            snapshot: SnapshotWriter::new(Purpose::Snapshot, snapshots.clone(), direct, run_nodes),
+            installs: Installs { direct, run_nodes, ..Installs::default() },
             epochs: EpochWriter::new(snapshots.clone()),
             snapshot_directory: snapshots,
             kept,
+            newest_of_this_life: None,
             purge: Purge::default(),
+            shortage: Shortage::default(),
             ids,
             queued: Vec::new(),
             _locks: locks,
@@ -263,6 +301,8 @@ impl<D: Disk> Opened<D> {
 /// Everything a start has to know, and has to refuse. Changes nothing, but completes a truncation that was decided.
 fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &StorageFacts) -> Result<Found, StoreError> {
     let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
+    let mut place = Place { disk, ids, snapshots: &snapshots, log: &log };
+    let decided = place.finish()?;
     let cut = truncate::finish(disk, ids, &snapshots, &log, crate::snapshot::parse_any)?;
     refuse_misplaced(disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
     refuse_misplaced(disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
@@ -272,8 +312,8 @@ fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &Stora
     let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
     let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
     let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
-    let mut notes: Vec<_> =
-        cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided")).collect();
+    let cut = cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided"));
+    let mut notes: Vec<_> = decided.into_iter().chain(cut).collect();
     let mut passed_over = found.passed_over.into_iter();
     let scan = match (scanned, passed_over.next()) {
         (Ok(scan), None) => scan,
@@ -299,9 +339,20 @@ fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &Stora
     notes.extend(found.set_aside.iter().map(ToString::to_string));
     notes.extend(scan.notes.iter().cloned());
     let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
+    let nothing_stored = found.newest.is_none() && last_zxid == Zxid::ZERO;
+    let mut place = Place { disk, ids, snapshots: &snapshots, log: &log };
+    let standing = place.standing(nothing_stored)?;
+    let told = place.notes(standing)?;
+    if config.has_peers {
+        // What a member promised it has to know before it says a word.
+        epoch_file::read(disk, ids, &snapshots, last_zxid)?;
+    } else if standing == Standing::Lost {
+        return Err(StoreError::Lost { directory: snapshots, why: told.join("; ") });
+    }
+    notes.extend(told);
     let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
     let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
-    Ok(Found { report, snapshot, kept, unfinished, scan })
+    Ok(Found { report, snapshot, kept, unfinished, scan, standing })
 }
 
 fn proof_of(snapshot: &SnapshotFile) -> Proof {
@@ -340,10 +391,26 @@ struct Purge {
     under_way: Option<(OpId, PurgeStep)>,
 }
 
+impl Purge {
+    fn is_idle(&self) -> bool {
+        self.files.is_empty() && self.log_through.is_none() && self.under_way.is_none()
+    }
+}
+
 #[derive(Debug)]
 enum PurgeStep {
     Delete(PathBuf),
     Flush { log_through: Zxid },
+}
+
+/// States from elsewhere on their way to the disk: the first is being written, or given up; others wait for its end.
+#[derive(Debug, Default)]
+struct Installs {
+    direct: bool,
+    run_nodes: u32,
+    writers: VecDeque<SnapshotWriter>,
+    /// The next start finds another state than this store has.
+    decided: bool,
 }
 
 /// The log and the snapshots in service. Holds the directory locks: drop the ring, which waits for what is in flight, before it.
@@ -353,9 +420,12 @@ pub struct Store {
     ranges: Ranges,
     snapshot: SnapshotWriter,
     snapshot_directory: PathBuf,
+    installs: Installs,
     epochs: EpochWriter,
     kept: Vec<Kept>,
+    newest_of_this_life: Option<Zxid>,
     purge: Purge,
+    shortage: Shortage,
     ids: Ids,
     /// Decided while an event was taken in, to go out with the next `poll_ops`.
     queued: Vec<DiskOp>,
@@ -364,7 +434,11 @@ pub struct Store {
 
 impl Store {
     /// Copies the record into the open batch. Zxids strictly increase.
+    ///
+    /// # Panics
+    /// After an install was decided: the next start would not know the record.
     pub fn append(&mut self, zxid: Zxid, record: &[u8]) {
+        assert!(!self.installs.decided, "{zxid} appended to a log that is given up");
         self.log.append(zxid, record);
     }
 
@@ -403,10 +477,51 @@ impl Store {
         self.snapshot.abandon(why);
     }
 
+    /// A state from elsewhere is going to take the place of everything that is stored here, all at once or not at all; it is
+    /// written as its chunks come. Ends with `InstallEnded`. When that says `Ok`, it is decided: wait until nothing is under
+    /// way, leave this store, and open anew. One that was given up before need not have ended.
+    pub fn begin_install(&mut self, header: SnapshotHeader) {
+        let Installs { direct, run_nodes, writers, decided } = &mut self.installs;
+        assert!(!*decided, "one state from elsewhere in the life of a store");
+        let mut writer = SnapshotWriter::new(Purpose::Install, self.snapshot_directory.clone(), *direct, *run_nodes);
+        writer.begin(header, &mut self.ids);
+        writers.push_back(writer);
+    }
+
+    /// Chunks of one that has failed meanwhile are dropped.
+    pub fn install_chunk(&mut self, chunk: SnapshotChunk) {
+        if let Some(writer) = self.installs.writers.back_mut() {
+            writer.chunk(chunk);
+        }
+    }
+
+    pub fn finish_install(&mut self) {
+        if let Some(writer) = self.installs.writers.back_mut() {
+            writer.finish();
+        }
+    }
+
+    /// Without effect once it was finished: then it ends as it ends.
+    pub fn abandon_install(&mut self, why: &'static str) {
+        if let Some(writer) = self.installs.writers.back_mut() {
+            writer.abandon(why);
+        }
+    }
+
+    /// Chunks that were given and not taken yet: who has many waits before taking more from the leader.
+    pub fn install_backlog(&self) -> usize {
+        self.installs.writers.iter().map(SnapshotWriter::backlog).sum()
+    }
+
     /// Keeps the newest `retain` snapshots (at least one) and the log that the oldest of them needs; the rest is deleted in
-    /// the background. Java: `PurgeTxnLog`.
+    /// the background. From now on the store does so by itself when the disk is full (`shortage.rs`). Java: `PurgeTxnLog`.
     pub fn purge(&mut self, retain: usize) {
-        let surplus = self.kept.len().saturating_sub(retain.max(1));
+        self.shortage.may_purge(retain.max(1));
+        self.keep_newest(retain.max(1));
+    }
+
+    fn keep_newest(&mut self, keep: usize) {
+        let surplus = self.kept.len().saturating_sub(keep);
         for kept in self.kept.drain(..surplus) {
             self.purge.files.push_back(crate::snapshot::path(&self.snapshot_directory, kept.zxid));
         }
@@ -445,6 +560,9 @@ impl Store {
         self.ranges.poll(&mut self.ids, ops);
         self.epochs.poll(&mut self.ids, ops);
         self.snapshot.poll(&mut self.ids, self.log.durable().zxid, self.log.proven(), ops);
+        if let Some(install) = self.installs.writers.front_mut() {
+            install.poll(&mut self.ids, Zxid::ZERO, Durable::default(), ops);
+        }
         if self.purge.under_way.is_none() {
             let (step, action) = if let Some(path) = self.purge.files.pop_front() {
                 (PurgeStep::Delete(path.clone()), Action::Unlink { path })
@@ -460,6 +578,11 @@ impl Store {
     }
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        self.take_in(event, out);
+        self.make_room(out);
+    }
+
+    fn take_in(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         match event.id.owner {
             Owner::LogWrite | Owner::LogFlush | Owner::LogFile | Owner::Prepare | Owner::LogDelete => {
                 self.log.on_event(event, &mut self.ids, &mut self.queued, out);
@@ -468,11 +591,19 @@ impl Store {
             Owner::LogRange => self.ranges.on_event(event, &mut self.ids, out),
             Owner::Snapshot => {
                 self.snapshot.on_event(event, out);
-                if let Some(StoreEvent::SnapshotEnded(Ok(SnapshotDone { zxid, bytes, .. }))) = out.last() {
-                    self.kept.retain(|kept| kept.zxid != *zxid);
-                    self.kept.push(Kept { zxid: *zxid, bytes: *bytes });
+                let Some(StoreEvent::SnapshotEnded(ended)) = out.last() else { return };
+                match ended {
+                    Ok(SnapshotDone { zxid, bytes, .. }) => {
+                        self.kept.retain(|kept| kept.zxid != *zxid);
+                        self.kept.push(Kept { zxid: *zxid, bytes: *bytes });
+                        self.newest_of_this_life = Some(*zxid);
+                    }
+                    Err(error) if error.wants_room() => self.log.give_up_spares(),
+                    Err(_) => {}
                 }
+                self.shortage.snapshot_ended();
             }
+            Owner::Install => self.on_install_event(event, out),
             Owner::Purge => {
                 let (id, step) = self.purge.under_way.take().expect("an answer to a question");
                 assert_eq!(id, event.id, "an answer to this question");
@@ -495,6 +626,27 @@ impl Store {
         }
     }
 
+    fn on_install_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        let Some(writer) = self.installs.writers.front_mut() else { unreachable!("an answer to a question") };
+        let deciding = writer.is_deciding();
+        let mut events = Vec::new();
+        writer.on_event(event, &mut events);
+        for event in events {
+            let StoreEvent::SnapshotEnded(ended) = event else { continue };
+            self.installs.writers.pop_front();
+            match ended {
+                // Nobody knows whether it is decided: the next start will see.
+                Err(SnapshotError::Io { file, operation, source }) if deciding => {
+                    self.log.fail(LogError::Poisoned { file, operation, source }, out);
+                }
+                ended => {
+                    self.installs.decided |= ended.is_ok();
+                    out.push(StoreEvent::InstallEnded(ended));
+                }
+            }
+        }
+    }
+
     /// Nothing was appended for a while, a second or so: the log writes down how far it is stable, once.
     pub fn at_rest(&mut self) {
         self.log.vouch();
@@ -505,9 +657,46 @@ impl Store {
         self.log.end();
     }
 
+    /// Does what is left to do about a full disk, if anything is.
+    fn make_room(&mut self, out: &mut Vec<StoreEvent>) {
+        if !self.log.wants_room() {
+            return self.shortage.over();
+        }
+        if !self.log.was_refused_room() || !self.purge.is_idle() || self.snapshot.is_running() {
+            return;
+        }
+        let situation = Situation {
+            snapshot_is_new: self.newest_of_this_life.is_some_and(|zxid| zxid >= self.log.durable().zxid),
+            writers_refused: self.log.room() != LogRoom::Ample,
+            snapshots: self.kept.len(),
+        };
+        match self.shortage.remedy(situation) {
+            None => {}
+            Some(Remedy::Snapshot) => out.push(StoreEvent::SnapshotWanted),
+            Some(Remedy::Ask) => self.log.retry(),
+            Some(Remedy::Purge { keep }) => self.keep_newest(keep),
+            Some(Remedy::GiveUpOldest) => {
+                let keep = self.kept.len() - 1;
+                out.push(StoreEvent::Trouble(format!(
+                    "the disk is full and writes are refused: giving up {} and the log that only it needs, which leaves {keep}. \
+                     Make the disk larger, or take snapshots more often",
+                    crate::snapshot::file_name(self.kept[0].zxid)
+                )));
+                self.keep_newest(keep);
+            }
+        }
+    }
+
+    /// The running snapshot is what a full disk waits for.
+    pub fn presses_snapshot(&self) -> bool {
+        self.log.wants_room() && self.shortage.gives_way_to_snapshot(self.snapshot.is_running())
+    }
+
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
-        self.log.retry();
+        if !self.presses_snapshot() {
+            self.log.retry();
+        }
     }
 
     pub fn stats(&self) -> StoreStats {
@@ -523,9 +712,9 @@ impl Store {
 
     /// Every record is durable and no operation is under way or waiting: the moment to leave.
     pub fn is_idle(&self) -> bool {
-        let purged = self.purge.files.is_empty() && self.purge.log_through.is_none();
-        let purge_at_rest = self.purge.under_way.is_none() && (purged || self.log.has_failed());
+        let purge_at_rest = self.purge.is_idle() || (self.purge.under_way.is_none() && self.log.has_failed());
         let ranges_at_rest = (self.ranges.is_idle() && self.epochs.is_idle()) || self.log.has_failed();
-        self.queued.is_empty() && self.log.is_idle() && self.snapshot.is_idle() && purge_at_rest && ranges_at_rest
+        let snapshots_at_rest = self.snapshot.is_idle() && self.installs.writers.iter().all(SnapshotWriter::is_idle);
+        self.queued.is_empty() && self.log.is_idle() && snapshots_at_rest && purge_at_rest && ranges_at_rest
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use ringkeeper::core::peer::MemberStart;
 use ringkeeper::core::replay::{Recovered, Replay};
 use ringkeeper::core::tree::{MemorySnapshot, TreeOptions};
 use ringkeeper::core::{ConnectionId, Input, Node, Now, Output, SessionId, Settings, Zxid};
@@ -18,7 +19,7 @@ pub struct Server {
     pub now: Now,
     /// Everything handed to the log, in order.
     pub log: Vec<(Zxid, Bytes)>,
-    durable: usize,
+    pub durable: usize,
     /// Writes stay in flight until `disk_finishes`.
     pub slow_disk: bool,
     sent: BTreeMap<ConnectionId, Vec<u8>>,
@@ -27,6 +28,9 @@ pub struct Server {
     /// Bytes a client was sent count as taken by it at once, unless it is deaf.
     pub deaf: BTreeSet<ConnectionId>,
     pub drained: bool,
+    /// What a member says to its peers and its shell, for the ensemble to carry out.
+    pub to_peers: Vec<Output>,
+    member: bool,
     next_connection: u64,
 }
 
@@ -70,8 +74,20 @@ impl Server {
 
     pub fn on(settings: Settings, recovered: Recovered) -> Server {
         let now = Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 };
+        Server::of(Node::standalone(settings, recovered, now), now)
+    }
+
+    /// One of an ensemble, on a log that is on its disk.
+    pub fn member(settings: Settings, start: MemberStart, log: Vec<(Zxid, Bytes)>, now: Now) -> Server {
+        let mut said = Vec::new();
+        let node = Node::member(settings, start, now, &mut said);
+        let durable = log.len();
+        Server { member: true, to_peers: said, log, durable, ..Server::of(node, now) }
+    }
+
+    fn of(node: Node, now: Now) -> Server {
         Server {
-            node: Node::standalone(settings, recovered, now),
+            node,
             now,
             log: Vec::new(),
             durable: 0,
@@ -81,6 +97,8 @@ impl Server {
             paused: BTreeSet::new(),
             deaf: BTreeSet::new(),
             drained: false,
+            to_peers: Vec::new(),
+            member: false,
             next_connection: 0,
         }
     }
@@ -191,6 +209,7 @@ impl Server {
                     Output::SnapshotBegin(_) | Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
                     Output::SnapshotAbandon { .. } => {}
                     Output::Moved(moved) => assert_eq!(moved.contradiction, None),
+                    other if self.member => self.to_peers.push(other),
                     other => unreachable!("a standalone server has no peers: {other:?}"),
                 }
             }
@@ -304,7 +323,7 @@ impl Server {
     }
 }
 
-fn options(settings: &Settings) -> TreeOptions {
+pub fn options(settings: &Settings) -> TreeOptions {
     TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false }
 }
 

@@ -1,6 +1,8 @@
 //! The node from outside: inputs in, bytes out, a disk that finishes when the test says so. No clock, socket or file.
 
 mod edges;
+mod ensemble;
+mod ensemble_harness;
 mod harness;
 mod interleavings;
 mod ordering;

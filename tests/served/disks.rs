@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringkeeper::limits::CLIENT_PENDING_BYTES;
+use ringkeeper::limits::{BRIDGE_BATCHES_UP, BRIDGE_OUTBOX_BYTES, CLIENT_PENDING_BYTES};
 use ringkeeper::wire::client::Request;
 use rustix::process::{Resource, Rlimit, prlimit};
 
@@ -175,18 +175,19 @@ fn stalling_disk(executors: usize, disk: &SmallDisk) {
         let mut peak = 0;
         let until = Instant::now() + Duration::from_millis(1500);
         while Instant::now() < until {
-            let asked = Instant::now();
+            // Nobody thaws the disk for these: they do not wait for it.
             assert_eq!(reader.must(&get("/before")).data(), b"the stall");
             assert_eq!(reader.err(&exists("/w0", false)), -101, "nothing is shown before it is durable");
-            assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
             peak = peak.max(server.process.resident_bytes());
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(server.word("ruok"), "imok");
         disk.thaw().unwrap();
         // A write is kept twice, as a proposal and in the batch it goes to the disk with.
-        // What goes to another executor is copied into batches, whose memory doubles as they grow.
-        let allowed = WRITERS * (2 * (CLIENT_PENDING_BYTES + 1_000_000) + 1_000_000) + executors * (32 << 20);
+        // What goes to another executor is copied into batches, and there are so many of them at most.
+        let batches = (BRIDGE_BATCHES_UP + 2) * (BRIDGE_OUTBOX_BYTES + 1_000_000);
+        let held = WRITERS * (2 * (CLIENT_PENDING_BYTES + 1_000_000) + 1_000_000);
+        let allowed = held + (executors - 1) * batches + executors * (16 << 20);
         let grown = peak.saturating_sub(before);
         println!("{executors} executors: {} MiB while the disk stalls", grown >> 20);
         assert!(grown < allowed as u64, "{} MiB", grown >> 20);

@@ -5,10 +5,11 @@
 //! that is what keeps the order. Spec: client-protocol 1, 8, 13; semantics 11.4. Java: `ZooKeeperServer.processPacket`.
 
 use super::identity::Authenticated;
-use crate::core::connection::{Header, Pending, State, Wait};
+use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::node::{Node, Slot};
-use crate::core::types::{LogRoom, Now, Output};
-use crate::limits;
+use crate::core::peer::{Role, Service};
+use crate::core::session::Heard;
+use crate::core::types::{LogRoom, Now, Output, Zxid};
 use crate::wire::ErrorCode;
 use crate::wire::client::multi::NULL_ACL;
 use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
@@ -20,6 +21,9 @@ impl Node {
     pub(in crate::core) fn on_frames(&mut self, now: Now, slot: Slot, frames: &[u8], out: &mut Vec<Output>) {
         if self.shutting_down {
             return;
+        }
+        if self.service == Service::Nobody {
+            return self.close(slot);
         }
         let connection = &mut self.connections[slot];
         if !connection.inbox.is_empty() {
@@ -93,8 +97,8 @@ impl Node {
             }
             let waiting = frames.rest();
             let Some(payload) = frames.next() else { break };
-            let log_is_behind = self.leader.in_flight_bytes() > limits::PROPOSALS_BYTES;
-            if log_is_behind && connection.state == State::Open && is_write_frame(payload) {
+            let is_new = connection.state == State::New;
+            if self.must_wait_to_write(connection.state) && (is_new || is_write_frame(payload)) {
                 self.outstanding.await_log(&mut self.connections[slot]);
                 return bytes.len() - waiting.len();
             }
@@ -144,16 +148,53 @@ impl Node {
             }
             header.large_bytes = payload.len();
         }
-        let session = self.connections[slot].session;
-        let alive = self.sessions.touch(session, now.mono_us);
-        if !alive && self.sessions.get(session).is_none() {
+        let heard = self.hear(now, slot);
+        match heard {
             // Java: a request whose session is gone when it enters the pipeline is dropped without a word.
-            return;
+            Heard::Unknown => {}
+            Heard::Moved if !is_write(opcode) => self.close(slot),
+            _ if self.service == Service::ReadOnly => self.admit_read_only(now, slot, header, body),
+            _ if is_write(opcode) => self.admit_write(now, slot, header, body, out),
+            Heard::Alive | Heard::Moved => self.admit_read(now, slot, header, body, out),
+            Heard::Closing => self.refuse(now, slot, header, ErrorCode::SessionExpired),
         }
-        if is_write(opcode) {
-            self.admit_write(now, slot, header, body, out)
-        } else {
-            self.admit_read(now, slot, header, body, alive)
+    }
+
+    /// The client of this connection was heard of, and its session with it.
+    fn hear(&mut self, now: Now, slot: Slot) -> Heard {
+        let Connection { session, timeout_ms, .. } = self.connections[slot];
+        if let Role::Following(following) = &mut self.role {
+            // The leader knows whether it lives; a session that is new to this server may be its client's all the same.
+            following.forwarded.touch(session, timeout_ms);
+            return Heard::Alive;
+        }
+        self.served_sessions().touch(session, now.mono_us)
+    }
+
+    /// In read-only mode: what would change something is refused in its turn. A session that ends, ends here.
+    fn admit_read_only(&mut self, now: Now, slot: Slot, header: Header, body: &[u8]) {
+        match header.opcode {
+            OpCode::CloseSession => {
+                let session = self.connections[slot].session;
+                self.served_sessions().remove(session);
+                self.reply(now, slot, header, |_| {});
+                self.close(slot);
+            }
+            opcode if is_write(opcode) || opcode == OpCode::Sync => {
+                self.refuse(now, slot, header, ErrorCode::NotReadOnly);
+            }
+            _ => {
+                let identities = self.connections[slot].identities.clone();
+                self.answer_read(now, slot, header, body, &identities);
+            }
+        }
+    }
+
+    /// A write of an open connection waits while too much is under way, a handshake only while nothing may be proposed.
+    fn must_wait_to_write(&self, state: State) -> bool {
+        match state {
+            State::Open => self.writes_wait(),
+            _ => matches!(&self.role, Role::Leading(leading) if !leading.leader.may_propose()),
         }
     }
 
@@ -180,15 +221,22 @@ impl Node {
             self.metrics.writes_refused_disk_full += 1;
             return self.refuse(now, slot, header, ErrorCode::SystemError);
         }
+        if let Role::Following(_) = &self.role {
+            self.forward(slot, header, body, out);
+            return self.push_pending(slot, Pending { header, wait: Wait::Forwarded });
+        }
         let zxid = self.propose_request(now, slot, header, request, out);
         self.push_pending(slot, Pending { header, wait: Wait::Commit { zxid } });
     }
 
-    fn admit_read(&mut self, now: Now, slot: Slot, mut header: Header, body: &[u8], alive: bool) {
-        if !alive {
-            return self.refuse(now, slot, header, ErrorCode::SessionExpired);
-        }
-        let through = self.leader.proposed();
+    fn admit_read(&mut self, now: Now, slot: Slot, mut header: Header, body: &[u8], out: &mut Vec<Output>) {
+        let through = match &self.role {
+            Role::Leading(leading) => leading.leader.proposed(),
+            Role::Following(_) if header.opcode == OpCode::Sync => {
+                return self.forward_sync(slot, header, body, out);
+            }
+            _ => Zxid::ZERO,
+        };
         let waits_for_sync = header.opcode == OpCode::Sync && self.progress.applied < through;
         let connection = &self.connections[slot];
         if connection.pending.is_empty() && !waits_for_sync {
@@ -230,7 +278,7 @@ impl Node {
         self.push_pending(slot, Pending { header, wait: Wait::Refused { error } });
     }
 
-    fn push_pending(&mut self, slot: Slot, pending: Pending) {
+    pub(super) fn push_pending(&mut self, slot: Slot, pending: Pending) {
         self.outstanding.requests += 1;
         self.outstanding.large_request_bytes += pending.header.large_bytes;
         let connection = &mut self.connections[slot];

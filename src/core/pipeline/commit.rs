@@ -9,24 +9,28 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use super::pending_view::Touched;
-use super::prep::{Asker, Prep};
+use super::prep::{Asker, Prep, Wanted};
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::metrics::Metrics;
 use crate::core::node::{Node, Slot};
+use crate::core::peer::{Leading, Role};
+use crate::core::session::Owner;
 use crate::core::tree::watch::{Happened, WatchTable};
 use crate::core::tree::{Change, ChangeKind, ChangeSink, Identity, acl};
-use crate::core::types::{ConnectionId, Now, Output, SessionId, Zxid};
+use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
 use crate::limits;
 use crate::wire::ErrorCode;
-use crate::wire::client::{EventKind, OpCode, Request, WatcherEvent, perms};
+use crate::wire::client::{EventKind, Request, WatcherEvent, perms};
 use crate::wire::txn::{DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_txn, encode_txn};
 
 /// Who waits for a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::core) enum Asked {
-    /// The server itself: expiry, containers.
+    /// The server itself: expiry, containers. On a learner: whoever it was, it is none of its clients.
     Nobody,
+    /// A learner's client. The learner answers.
+    Learner { link: LinkId },
     /// A client that wants a session.
     Connect { connection: ConnectionId },
     /// A client's write.
@@ -74,6 +78,34 @@ impl Outstanding {
         self.syncs.push_back((through, connection));
     }
 
+    pub fn propose(&mut self, zxid: Zxid, asked: Asked) {
+        self.proposals.push_back(InFlight { zxid, asked, touched: Touched::new() });
+    }
+
+    /// A client of this server waits for something that is proposed.
+    pub fn is_awaited(&self) -> bool {
+        self.proposals.iter().any(|proposal| !matches!(proposal.asked, Asked::Nobody))
+    }
+
+    pub fn has_no_proposals(&self) -> bool {
+        self.proposals.is_empty()
+    }
+
+    /// The log was cut or replaced: nothing of it comes any more.
+    pub fn forget_proposals(&mut self) {
+        self.proposals.clear();
+    }
+
+    /// A role has ended, and all connections with it.
+    pub fn forget_waiting(&mut self) {
+        self.syncs.clear();
+        self.stalled.clear();
+    }
+
+    pub fn has_stalled(&self) -> bool {
+        !self.stalled.is_empty()
+    }
+
     pub fn await_log(&mut self, connection: &mut Connection) {
         if !std::mem::replace(&mut connection.stalled, true) {
             self.stalled.push(connection.id);
@@ -95,20 +127,9 @@ impl Node {
         let connection = &self.connections[slot];
         let (session, identities) = (connection.session, connection.identities.clone());
         let asked = Asked::Request { connection: connection.id };
-        let closing = self.sessions.get(session).is_none_or(|session| session.closing);
-        if header.opcode == OpCode::CloseSession
-            && let Some(session) = self.sessions.get_mut(session)
-        {
-            session.closing = true;
-        }
-        let make = |prep: &mut Prep<'_>| match request {
-            Err(code) => prep.refused(code),
-            Ok(request) if !closing => prep.request(request),
-            Ok(Request::Multi(ops)) => prep.multi_refused(ops.len(), ErrorCode::SessionExpired),
-            Ok(_) => prep.refused(ErrorCode::SessionExpired),
-        };
+        let wanted = Wanted::of(request, self.check_session(session, Owner::Here, header.opcode));
         let origin = Origin { asked, session, cxid: header.xid, identities: &identities };
-        self.propose(now, origin, make, out)
+        self.propose(now, origin, |prep| wanted.prepare(prep), out)
     }
 
     /// The end of a session nobody heard of: its ephemerals go, then its connection.
@@ -143,7 +164,8 @@ impl Node {
         out: &mut Vec<Output>,
     ) -> Zxid {
         let Origin { asked, session, cxid, identities } = origin;
-        let zxid = self.leader.next_zxid();
+        let Role::Leading(Leading { leader, .. }) = &mut self.role else { unreachable!("only a leader proposes") };
+        let zxid = leader.next_zxid();
         self.pending.begin(zxid);
         let mut prep = Prep {
             tree: &self.tree,
@@ -160,7 +182,7 @@ impl Node {
         self.scratch.clear();
         encode_txn(&header, &txn, digest, &mut self.scratch);
         let txn = Bytes::copy_from_slice(&self.scratch);
-        self.leader.propose(zxid, txn.clone(), out);
+        leader.propose(zxid, txn.clone(), out);
         self.progress.logged = zxid;
         self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
         self.metrics.proposed(txn.len());
@@ -168,20 +190,31 @@ impl Node {
         zxid
     }
 
-    /// Our disk has everything through this zxid: our own vote. What a quorum has is applied and answered.
+    /// Our disk has everything through this zxid: our own vote, or the leader's due.
     pub(in crate::core) fn on_log_durable(&mut self, now: Now, through: Zxid, out: &mut Vec<Output>) {
         self.progress.durable = self.progress.durable.max(through);
-        self.leader.on_logged(through, out);
-        self.progress.committed = self.leader.committed();
-        let mut waiting = Vec::new();
-        while let Some(proposal) = self.leader.pop_committed() {
-            self.answer_ahead_of_next_write(now);
-            if let Some(slot) = self.apply(now, proposal) {
-                self.answer_pending(now, slot);
-                if self.connections[slot].paused {
-                    waiting.push(slot);
-                }
+        match &mut self.role {
+            Role::Leading(leading) => {
+                leading.leader.on_logged(through, out);
+                self.release_committed(now, out);
             }
+            Role::Following(following) => following.learner.on_durable(through, out),
+            Role::Looking(_) | Role::Settling(_) => {}
+        }
+    }
+
+    /// What a quorum has is applied and answered. Says whether there was any.
+    pub(in crate::core) fn release_committed(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
+        let mut waiting = Vec::new();
+        let mut released = false;
+        while let Role::Leading(Leading { leader, .. }) = &mut self.role
+            && let Some(proposal) = leader.pop_committed()
+        {
+            released = true;
+            self.release(now, proposal, &mut waiting, out);
+        }
+        if !released {
+            return false;
         }
         self.bound_snapshot_backlog(out);
         while let Some((_, connection)) =
@@ -192,14 +225,35 @@ impl Node {
                 waiting.push(slot);
             }
         }
-        if self.leader.in_flight_bytes() <= limits::PROPOSALS_BYTES {
-            for connection in std::mem::take(&mut self.outstanding.stalled) {
-                if let Some(slot) = self.slot(connection) {
-                    self.connections[slot].stalled = false;
-                    waiting.push(slot);
-                }
+        if self.outstanding.has_stalled() && !self.writes_wait() {
+            waiting.extend(self.take_stalled());
+        }
+        self.go_on_all(now, waiting, out);
+        true
+    }
+
+    /// One transaction is committed: what was asked before it is answered, then it is applied and answered itself.
+    pub(super) fn release(&mut self, now: Now, proposal: Proposal, waiting: &mut Vec<Slot>, out: &mut Vec<Output>) {
+        self.progress.committed = proposal.zxid;
+        self.answer_ahead_of_next_write(now);
+        if let Some(slot) = self.apply(now, proposal, out) {
+            self.answer_pending(now, slot);
+            if self.connections[slot].paused {
+                waiting.push(slot);
             }
         }
+    }
+
+    /// Connections whose next write need not wait any longer.
+    pub(super) fn take_stalled(&mut self) -> Vec<Slot> {
+        let stalled = std::mem::take(&mut self.outstanding.stalled);
+        let slots: Vec<Slot> = stalled.into_iter().filter_map(|connection| self.slot(connection)).collect();
+        slots.iter().for_each(|slot| self.connections[*slot].stalled = false);
+        slots
+    }
+
+    /// Something these connections may have waited for has happened.
+    pub(super) fn go_on_all(&mut self, now: Now, mut waiting: Vec<Slot>, out: &mut Vec<Output>) {
         waiting.sort_unstable();
         waiting.dedup();
         for slot in waiting {
@@ -210,8 +264,8 @@ impl Node {
     }
 
     /// Applies one committed transaction and answers who asked for it. Returns that connection, if it is still there.
-    fn apply(&mut self, now: Now, proposal: Proposal) -> Option<Slot> {
-        let (header, txn, digest) = decode_txn(&proposal.txn).expect("we wrote these bytes");
+    fn apply(&mut self, now: Now, proposal: Proposal, out: &mut Vec<Output>) -> Option<Slot> {
+        let (header, txn, digest) = decode_txn(&proposal.txn).expect("it was looked at before it was logged");
         let in_flight = self.outstanding.proposals.pop_front().expect("every proposal is outstanding");
         assert_eq!(in_flight.zxid, proposal.zxid, "commits come in the order of proposals");
         let mut overflowed = Vec::new();
@@ -230,13 +284,8 @@ impl Node {
         self.progress.applied = proposal.zxid;
         self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
-        if let Some(digest) = digest {
-            assert_eq!(
-                self.tree.digest() as i64,
-                digest.tree_digest,
-                "the tree after {} is not the one prep foresaw: {txn:?}",
-                proposal.zxid
-            );
+        if let Some(digest) = digest.filter(|digest| digest.version == DIGEST_VERSION) {
+            self.check_digest(proposal.zxid, &txn, digest.tree_digest, out);
         }
         for slot in overflowed {
             self.close(slot);
@@ -244,6 +293,7 @@ impl Node {
         let closed = match &txn {
             Txn::CreateSession { timeout_ms } => {
                 self.sessions.create(SessionId(header.client_id), *timeout_ms, now.mono_us);
+                self.settle_in(SessionId(header.client_id), in_flight.asked);
                 None
             }
             Txn::CloseSession { .. } => {
@@ -252,7 +302,7 @@ impl Node {
             _ => None,
         };
         let answered = match in_flight.asked {
-            Asked::Nobody => None,
+            Asked::Nobody | Asked::Learner { .. } => None,
             Asked::Connect { connection } => {
                 let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting);
                 if let (Some(slot), Txn::CreateSession { timeout_ms }) = (slot, &txn) {
@@ -266,7 +316,12 @@ impl Node {
                 if let Some(slot) = slot {
                     let pending = self.pop_pending(slot).expect("its write is pending");
                     assert!(
-                        matches!(pending.wait, Wait::Commit { zxid } if zxid == proposal.zxid),
+                        match pending.wait {
+                            Wait::Commit { zxid } => zxid == proposal.zxid,
+                            // Matched when it was proposed.
+                            Wait::Forwarded => true,
+                            _ => false,
+                        },
                         "answers come in request order: {pending:?} at the commit of {}",
                         proposal.zxid
                     );
@@ -281,6 +336,36 @@ impl Node {
         answered
     }
 
+    /// A leader foresaw the tree itself; a learner was told, by a server that may be another one's work.
+    fn check_digest(&mut self, zxid: Zxid, txn: &Txn<'_>, foreseen: i64, out: &mut Vec<Output>) {
+        let found = self.tree.digest() as i64;
+        if found == foreseen {
+            return;
+        }
+        assert!(!matches!(self.role, Role::Leading(_)), "the tree after {zxid} is not the one prep foresaw: {txn:?}");
+        self.metrics.digest_mismatches_count += 1;
+        out.push(Output::Told(format!(
+            "the tree after {zxid} is not the one the leader foresaw (digest {found:#x}, not {foreseen:#x}): compare the servers' `hash`, and let the odd one out start on an empty data directory"
+        )));
+    }
+
+    /// A session begins: whose it is, and where its client is if it was let in before this server heard of the session.
+    fn settle_in(&mut self, id: SessionId, asked: Asked) {
+        let connection = match &mut self.role {
+            Role::Following(following) => following.forwarded.let_in_early(id),
+            _ => None,
+        };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.owner = match asked {
+            Asked::Learner { link } => Some(Owner::Link(link)),
+            Asked::Connect { .. } => Some(Owner::Here),
+            Asked::Nobody | Asked::Request { .. } => None,
+        };
+        if connection.is_some() {
+            session.connection = connection;
+        }
+    }
+
     /// The write about to be applied must not be seen by what its client asked before: that is answered first, even to a
     /// client that owes too much already. One that owes far too much ends instead.
     fn answer_ahead_of_next_write(&mut self, now: Now) {
@@ -290,7 +375,15 @@ impl Node {
         let Some(slot) = self.slot(*connection) else {
             return;
         };
-        while self.is_next_ready(slot) {
+        loop {
+            if !self.is_next_ready(slot) {
+                // A leader answers a `sync` before it commits what was asked after it. This one does not.
+                let next = self.connections[slot].pending.front();
+                if matches!(next, Some(Pending { wait: Wait::LeaderSync { .. }, .. })) {
+                    self.close(slot);
+                }
+                return;
+            }
             if self.connections[slot].owed_bytes() > limits::CLIENT_OUTPUT_HARD_BYTES {
                 return self.close(slot);
             }
@@ -308,7 +401,8 @@ impl Node {
 
     fn is_next_ready(&self, slot: Slot) -> bool {
         self.connections[slot].pending.front().is_some_and(|next| match &next.wait {
-            Wait::Commit { .. } => false,
+            Wait::Commit { .. } | Wait::Forwarded => false,
+            Wait::LeaderSync { .. } => self.connections[slot].synced > 0,
             Wait::Sync { through, .. } => *through <= self.progress.applied,
             Wait::Turn { .. } | Wait::Refused { .. } => true,
         })
@@ -321,11 +415,15 @@ impl Node {
         match wait {
             Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
             Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
+            Wait::LeaderSync { body } => {
+                self.connections[slot].synced -= 1;
+                self.answer_read(now, slot, header, &body, &[]);
+            }
             Wait::Refused { error } => {
                 let zxid = self.progress.applied.0 as i64;
                 self.reply_error(now, slot, header, zxid, error);
             }
-            Wait::Commit { .. } => unreachable!("not ready"),
+            Wait::Commit { .. } | Wait::Forwarded => unreachable!("not ready"),
         }
     }
 }

@@ -2,13 +2,15 @@
 //! Spec: client-protocol 5.4, semantics 11.1. Java: `ZooKeeperServer.processConnectRequest`.
 
 use super::commit::{Asked, Origin};
+use super::prep::Wanted;
 use crate::core::connection::State;
 use crate::core::node::{Node, Slot};
+use crate::core::peer::{Role, Service};
+use crate::core::session::Owner;
 use crate::core::session::identity::{password, password_matches};
 use crate::core::settings::Settings;
 use crate::core::types::{LogRoom, Now, Output, SessionId};
 use crate::wire::client::{ConnectRequest, ConnectResponse};
-use crate::wire::txn::Txn;
 
 /// A token bucket in front of the handshake. Java: `BlueThrottle` without its random early drop.
 #[derive(Debug)]
@@ -56,7 +58,10 @@ impl Node {
             return self.close(slot);
         }
         // A client that has seen more than we have must find a server that has, too.
-        if request.last_zxid_seen > self.progress.applied.0 as i64 {
+        if request.last_zxid_seen > self.processed().0 as i64 {
+            return self.close(slot);
+        }
+        if self.service == Service::ReadOnly && request.read_only != Some(true) {
             return self.close(slot);
         }
         self.connections[slot].read_only = request.read_only;
@@ -65,7 +70,7 @@ impl Node {
         if request.session_id == 0 {
             self.create_session(now, slot, timeout_ms, out);
         } else {
-            self.resume_session(now, slot, SessionId(request.session_id), request.password, timeout_ms);
+            self.resume_session(now, slot, SessionId(request.session_id), request.password, timeout_ms, out);
         }
     }
 
@@ -79,27 +84,65 @@ impl Node {
         connection.state = State::Connecting;
         connection.session = session;
         let asked = Asked::Connect { connection: connection.id };
-        let origin = Origin { asked, session, cxid: 0, identities: &[] };
-        self.propose(now, origin, |_| Txn::CreateSession { timeout_ms }, out);
+        match &self.role {
+            Role::Leading(_) => {
+                let origin = Origin { asked, session, cxid: 0, identities: &[] };
+                self.propose(now, origin, |prep| Wanted::Session { timeout_ms }.prepare(prep), out);
+            }
+            Role::Following(_) => self.forward_create_session(slot, timeout_ms, out),
+            // It is known to nobody else, and ends here.
+            Role::Looking(_) | Role::Settling(_) => {
+                self.served_sessions().create(session, timeout_ms, now.mono_us);
+                self.welcome(now, slot, timeout_ms);
+            }
+        }
     }
 
     /// The password is checked before the old connection is closed: the Java order lets anyone end anyone's connection.
-    fn resume_session(&mut self, now: Now, slot: Slot, session: SessionId, password: Option<&[u8]>, timeout_ms: i32) {
-        if !password_matches(session, password) || !self.sessions.resume(session, timeout_ms, now.mono_us) {
-            let connection = &mut self.connections[slot];
-            ConnectResponse::refusal(connection.read_only.map(|_| false)).encode(&mut connection.outbox);
-            self.mark_dirty(slot);
-            return self.close(slot);
+    fn resume_session(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        session: SessionId,
+        password: Option<&[u8]>,
+        timeout_ms: i32,
+        out: &mut Vec<Output>,
+    ) {
+        if !password_matches(session, password) {
+            return self.refuse_session(slot);
         }
         self.metrics.connection_revalidate_count += 1;
-        let before = self.sessions.get(session).and_then(|session| session.connection);
+        if let Role::Following(_) = &self.role {
+            return self.ask_to_revalidate(slot, session, timeout_ms, out);
+        }
+        if !self.served_sessions().resume(session, timeout_ms, now.mono_us) {
+            // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over.
+            return if self.service == Service::ReadOnly { self.close(slot) } else { self.refuse_session(slot) };
+        }
+        self.take_over(slot, session);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.owner = Some(Owner::Here);
+        }
+        self.welcome(now, slot, timeout_ms);
+    }
+
+    /// The session is not this client's, or is over.
+    pub(super) fn refuse_session(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        ConnectResponse::refusal(connection.read_only.map(|_| false)).encode(&mut connection.outbox);
+        self.mark_dirty(slot);
+        self.close(slot);
+    }
+
+    /// This connection has the session from now on, and no other one of this server.
+    pub(super) fn take_over(&mut self, slot: Slot, session: SessionId) {
+        let before = self.served_sessions().get(session).and_then(|session| session.connection);
         if let Some(old) = before.and_then(|connection| self.slot(connection))
             && old != slot
         {
             self.close(old);
         }
         self.connections[slot].session = session;
-        self.welcome(now, slot, timeout_ms);
     }
 
     /// The session is the client's: tells it. Frames it sent meanwhile are looked at by `go_on`.
@@ -108,17 +151,21 @@ impl Node {
         connection.state = State::Open;
         connection.timeout_ms = timeout_ms;
         connection.stats.connected(now.mono_us, self.progress.applied);
-        let session = connection.session;
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.connection = Some(connection.id);
+        let (session, id) = (connection.session, connection.id);
+        let read_only = self.service == Service::ReadOnly;
+        if let Some(session) = self.served_sessions().get_mut(session) {
+            session.connection = Some(id);
+        } else if let Role::Following(following) = &mut self.role {
+            following.forwarded.let_in(session, id);
         }
+        let connection = &mut self.connections[slot];
         let response = ConnectResponse {
             protocol_version: 0,
             timeout_ms,
             session_id: session.0,
             password: password(session),
-            // This server is never in read-only mode; the byte is there exactly when the request had one.
-            read_only: connection.read_only.map(|_| false),
+            // The byte is there exactly when the request had one.
+            read_only: connection.read_only.map(|_| read_only),
         };
         response.encode(&mut connection.outbox);
         connection.stats.packets_sent += 1;

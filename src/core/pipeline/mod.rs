@@ -1,10 +1,13 @@
 //! What happens to a request, station by station: [`connect`] and [`admit`], then [`prep`] for writes or [`read`] for
-//! reads, [`commit`], [`reply`]. Each file adds its methods to [`super::node::Node`].
+//! reads, [`commit`], [`reply`]. In an ensemble, [`forward`] is a learner's way to its leader, and [`lead`] what the leader
+//! makes of that. Each file adds its methods to [`super::node::Node`].
 
 mod admit;
 mod commit;
 mod connect;
+mod forward;
 mod identity;
+mod lead;
 mod pending_view;
 mod prep;
 mod read;
@@ -12,4 +15,5 @@ mod reply;
 
 pub(super) use commit::Outstanding;
 pub(super) use connect::ConnectThrottle;
+pub(super) use forward::Forwarded;
 pub(super) use pending_view::PendingView;

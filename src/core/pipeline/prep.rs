@@ -34,6 +34,35 @@ pub struct Prep<'a> {
     pub asker: Asker<'a>,
 }
 
+/// What is to become a transaction, or why it is refused before anybody looks at the tree.
+pub enum Wanted<'r> {
+    Write(Request<'r>),
+    Refused(ErrorCode),
+    MultiRefused { items: usize, code: ErrorCode },
+    Session { timeout_ms: i32 },
+}
+
+impl<'r> Wanted<'r> {
+    /// `session`: whether it may ask for anything.
+    pub fn of(request: Result<Request<'r>, ErrorCode>, session: Result<(), ErrorCode>) -> Self {
+        match (request, session) {
+            (Err(code), _) => Wanted::Refused(code),
+            (Ok(request), Ok(())) => Wanted::Write(request),
+            (Ok(Request::Multi(ops)), Err(code)) => Wanted::MultiRefused { items: ops.len(), code },
+            (Ok(_), Err(code)) => Wanted::Refused(code),
+        }
+    }
+
+    pub fn prepare(self, prep: &mut Prep<'_>) -> Txn<'r> {
+        match self {
+            Wanted::Write(request) => prep.request(request),
+            Wanted::Refused(code) => prep.refused(code),
+            Wanted::MultiRefused { items, code } => prep.multi_refused(items, code),
+            Wanted::Session { timeout_ms } => Txn::CreateSession { timeout_ms },
+        }
+    }
+}
+
 /// What flags and opcode of a create decide.
 struct CreateMode {
     kind: CreateKind,
@@ -42,7 +71,7 @@ struct CreateMode {
 
 impl Prep<'_> {
     /// The transaction for a client's write; what was refused is a transaction too.
-    pub fn request<'r>(&mut self, request: Request<'r>) -> Txn<'r> {
+    fn request<'r>(&mut self, request: Request<'r>) -> Txn<'r> {
         match request {
             Request::Multi(ops) => self.multi(ops),
             request => self.single(request).unwrap_or_else(|code| self.refused(code)),
@@ -50,7 +79,7 @@ impl Prep<'_> {
     }
 
     /// Undoes what the failed request did to the pending view.
-    pub fn refused(&mut self, code: ErrorCode) -> Txn<'static> {
+    fn refused(&mut self, code: ErrorCode) -> Txn<'static> {
         self.pending.roll_back();
         Txn::Error { code: code.number() }
     }
@@ -126,7 +155,7 @@ impl Prep<'_> {
     }
 
     /// A multi of a session that is ending: each item would fail, the first one decides.
-    pub fn multi_refused(&mut self, items: usize, code: ErrorCode) -> Txn<'static> {
+    fn multi_refused(&mut self, items: usize, code: ErrorCode) -> Txn<'static> {
         let later = std::iter::repeat_n(ErrorCode::RuntimeInconsistency, items.saturating_sub(1));
         let codes = std::iter::once(code).take(items).chain(later);
         Txn::Multi(codes.map(|code| Txn::Error { code: code.number() }).collect())

@@ -62,6 +62,10 @@ impl Node {
         txn: &Txn<'_>,
         applied: &Applied<'_>,
     ) {
+        // Its client has been let in elsewhere: that is not said, the connection just ends (client-protocol 5.7).
+        if has_moved(txn) {
+            return self.close(slot);
+        }
         if let Txn::Multi(items) = txn {
             let results = multi_results(items, applied);
             return self.reply(now, slot, header, |out| Response::Multi(results).encode_body(out));
@@ -96,6 +100,18 @@ impl Node {
 
 fn is_update(opcode: OpCode) -> bool {
     super::admit::is_write(opcode) || opcode == OpCode::Sync
+}
+
+fn has_moved(txn: &Txn<'_>) -> bool {
+    let code = match txn {
+        Txn::Error { code } => Some(*code),
+        Txn::Multi(items) => items.iter().find_map(|item| match item {
+            Txn::Error { code } => Some(*code),
+            _ => None,
+        }),
+        _ => None,
+    };
+    code == Some(ErrorCode::SessionMoved.number())
 }
 
 /// One result an item. An item that creates anything but by plain `create` answers as `create2` does (client-protocol 10.2).

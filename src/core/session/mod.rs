@@ -6,4 +6,4 @@ pub mod expiry;
 pub mod identity;
 pub mod table;
 
-pub use table::{Session, SessionTable};
+pub use table::{Heard, Owner, Session, SessionTable};

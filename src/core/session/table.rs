@@ -5,7 +5,26 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::expiry::{ExpiryBuckets, deadline_us};
-use crate::core::types::{ConnectionId, SessionId};
+use crate::core::types::{ConnectionId, LinkId, SessionId};
+
+/// The door through which a session's requests have to come to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The leader's own client port.
+    Here,
+    /// The server at the other end.
+    Link(LinkId),
+}
+
+/// What a request says of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Alive,
+    /// Its client has been let in through another door since.
+    Moved,
+    Closing,
+    Unknown,
+}
 
 #[derive(Debug)]
 pub struct Session {
@@ -20,6 +39,8 @@ pub struct Session {
     pub closing: bool,
     /// Where its client is connected now.
     pub connection: Option<ConnectionId>,
+    /// None: nobody has asked since this server leads. Without meaning on others.
+    pub owner: Option<Owner>,
 }
 
 impl Session {
@@ -54,6 +75,7 @@ impl SessionTable {
             filed_us: deadline_us,
             closing: false,
             connection: None,
+            owner: None,
         };
         self.sessions.insert(id, session);
         self.buckets.file(id, deadline_us);
@@ -84,14 +106,18 @@ impl SessionTable {
         self.sessions.iter().map(|(id, session)| (*id, session))
     }
 
-    /// The client was heard of. False when the session is unknown or closing.
-    pub fn touch(&mut self, id: SessionId, now_us: u64) -> bool {
-        match self.sessions.get_mut(&id) {
-            Some(session) if !session.closing => {
-                session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
-                true
-            }
-            _ => false,
+    /// The client was heard of, at this server's own port.
+    pub fn touch(&mut self, id: SessionId, now_us: u64) -> Heard {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Heard::Unknown;
+        };
+        if session.closing {
+            return Heard::Closing;
+        }
+        session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
+        match session.owner.get_or_insert(Owner::Here) {
+            Owner::Here => Heard::Alive,
+            Owner::Link(_) => Heard::Moved,
         }
     }
 
@@ -132,10 +158,31 @@ impl SessionTable {
         expired
     }
 
-    /// All deadlines start anew, each with its table timeout: no session ends because the server was down.
-    pub fn restart_deadlines(&mut self, now_us: u64) {
+    /// Where nobody expires: deadlines that pass are moved on, so that the buckets do not fill with what is long gone.
+    pub fn let_pass(&mut self, now_us: u64) {
+        for (filed_us, id) in self.buckets.due(now_us) {
+            if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.filed_us == filed_us) {
+                session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
+                session.filed_us = session.deadline_us;
+                self.buckets.file(id, session.deadline_us);
+            }
+        }
+    }
+
+    /// This owner is gone.
+    pub fn forget_owner(&mut self, owner: Owner) {
+        for session in self.sessions.values_mut().filter(|session| session.owner == Some(owner)) {
+            session.owner = None;
+        }
+    }
+
+    /// A server begins to lead: all deadlines start anew, each with its table timeout, so that no session ends because of an
+    /// election; nobody owns a session, and none is closing, whatever an earlier leader had begun.
+    pub fn restart(&mut self, now_us: u64) {
         self.buckets = ExpiryBuckets::default();
         for (id, session) in &mut self.sessions {
+            session.closing = false;
+            session.owner = None;
             session.timeout_ms = session.table_timeout_ms;
             session.deadline_us = deadline_us(now_us, session.timeout_ms, self.tick_ms);
             session.filed_us = session.deadline_us;
@@ -164,14 +211,14 @@ mod tests {
         assert_eq!(table.expire(5 * SECOND_US), [ONE]);
         assert!(table.expire(99 * SECOND_US).is_empty());
         assert!(table.get(ONE).unwrap().closing);
-        assert!(!table.touch(ONE, 6 * SECOND_US), "closing sessions are not revived");
+        assert_eq!(table.touch(ONE, 6 * SECOND_US), Heard::Closing, "closing sessions are not revived");
         assert!(!table.resume(ONE, 4000, 6 * SECOND_US));
     }
 
     #[test]
     fn a_touch_postpones_the_end() {
         let mut table = table();
-        assert!(table.touch(ONE, 4 * SECOND_US));
+        assert_eq!(table.touch(ONE, 4 * SECOND_US), Heard::Alive);
         assert!(table.expire(8 * SECOND_US).is_empty());
         assert_eq!(table.expire(9 * SECOND_US), [ONE]);
     }
@@ -204,7 +251,7 @@ mod tests {
         let mut table = table();
         table.resume(ONE, 10_000, 0);
         assert_eq!(table.get(ONE).unwrap().table_timeout_ms, 4000);
-        table.restart_deadlines(100 * SECOND_US);
+        table.restart(100 * SECOND_US);
         assert!(table.expire(104 * SECOND_US).is_empty());
         assert_eq!(table.expire(105 * SECOND_US), [ONE]);
     }

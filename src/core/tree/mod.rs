@@ -6,6 +6,7 @@
 //! * [`build`]: a tree from a list of paths, as Java's snapshots are.
 //! * [`snapshot`]: the tree as it was at one zxid, walked out in slices.
 //! * [`load`]: a tree that starts from a snapshot and serves before it is in memory. * `unmoved`: what is not there yet.
+//! * `sums`: what a snapshot's nodes must be.
 //! * [`watch`]: who wants to hear of which path.
 //!
 //! Not here, on purpose: checks of a request (prep does them), sessions and their timeouts, replies.
@@ -24,6 +25,7 @@ pub mod memory;
 pub mod node;
 pub mod path;
 pub mod snapshot;
+mod sums;
 mod table;
 mod unmoved;
 pub mod watch;
@@ -37,6 +39,7 @@ pub use load::Moved;
 pub use load_error::LoadError;
 pub use memory::MemorySnapshot;
 pub use node::{NodeId, OwnerKind};
+pub(super) use sums::Sums;
 pub use watch::{WatchMode, WatchTable};
 
 #[cfg(test)]

@@ -17,16 +17,12 @@
 //! What a chunk with a right checksum may not say (a nameless node, a list that is not there) ends the process as damage does:
 //! it was written like this, and no answer made from it can be right.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use ringkeeper_storage::{NO_SLOT, NodeRef, OwnedSlot, SnapshotError, SnapshotHeader, SnapshotSource};
 
 use super::acl::AclRef;
-use super::digest::{self, RawStat};
 use super::load_error::LoadError;
 use super::node::{Node, NodeId};
+use super::sums::{Sums, digest_of, hash_of};
 
 /// What moving a node costs beyond its name and data, in bytes of a slice.
 pub(super) const NODE_BYTES: usize = 120;
@@ -40,17 +36,6 @@ pub(super) struct Unmoved {
     end: u32,
     sums: Sums,
     system: SystemWalk,
-}
-
-#[derive(Debug, Default)]
-struct Sums {
-    nodes: u64,
-    children: u64,
-    digest: u64,
-    /// Sum of the hashes of all nodes with owners.
-    owned: u64,
-    /// By number; only those the head lists.
-    acl_uses: HashMap<u32, u64, FixedState>,
 }
 
 /// The walk over the nodes below `/zookeeper`, as the snapshot has them.
@@ -67,8 +52,7 @@ impl Unmoved {
         if node_count > slot_count.into() {
             return Err(LoadError::TooManyNodes { node_count, slot_count });
         }
-        let acl_uses = source.header().acls.iter().map(|list| (list.number, 0)).collect();
-        let sums = Sums { acl_uses, ..Sums::default() };
+        let sums = Sums::new(source.header());
         let unmoved = Unmoved { source, next: 0, end: slot_count, sums, system: SystemWalk::NotBegun };
         match unmoved.source.node(NodeId::ROOT.0)? {
             None => Err(LoadError::NoRoot),
@@ -130,7 +114,7 @@ impl Unmoved {
         self.next += 1;
         let image = self.source.node(slot).unwrap_or_else(|error| damaged(&error));
         if let Some(image) = &image {
-            check(&self.sums, image).unwrap_or_else(|error| damaged(&self.source.condemn(error.to_string())));
+            self.sums.check(image).unwrap_or_else(|error| damaged(&self.source.condemn(error.to_string())));
             self.sums.add(image);
         }
         Some((slot, image))
@@ -179,17 +163,8 @@ impl Unmoved {
     /// What the head promised and the nodes did not keep.
     pub fn contradiction(&self) -> Option<LoadError> {
         let (header, sums) = (self.header(), &self.sums);
-        if sums.nodes != header.node_count {
-            return Some(LoadError::NodeCount { found: sums.nodes, expected: header.node_count });
-        }
-        if sums.children + 1 != sums.nodes {
-            return Some(LoadError::ChildCount { found: sums.children, expected: sums.nodes - 1 });
-        }
-        for list in &header.acls {
-            let found = sums.acl_uses[&list.number];
-            if found != list.uses {
-                return Some(LoadError::AclUses { acl: list.number, found, expected: list.uses });
-            }
+        if let Some(error) = sums.miscount(header) {
+            return Some(error);
         }
         if sums.owned != self.owned().iter().fold(0, |sum: u64, owned| sum.wrapping_add(hash_of(owned))) {
             return Some(LoadError::Owners);
@@ -227,38 +202,8 @@ impl Unmoved {
     }
 
     fn check(&self, image: &NodeRef<'_>) -> Result<(), LoadError> {
-        check(&self.sums, image)
+        self.sums.check(image)
     }
-}
-
-impl Sums {
-    fn add(&mut self, image: &NodeRef<'_>) {
-        self.nodes += 1;
-        self.children += u64::from(image.child_count);
-        self.digest = self.digest.wrapping_add(digest_of(image));
-        if image.ephemeral_owner != 0 {
-            let NodeRef { slot, ephemeral_owner: owner, czxid, .. } = *image;
-            self.owned = self.owned.wrapping_add(hash_of(&OwnedSlot { slot, owner, czxid }));
-        }
-        if let Some(uses) = self.acl_uses.get_mut(&image.acl) {
-            *uses += 1;
-        }
-    }
-}
-
-fn check(sums: &Sums, image: &NodeRef<'_>) -> Result<(), LoadError> {
-    let NodeRef { slot, parent, name, acl, child_count, first_child, .. } = *image;
-    if (child_count == 0) != (first_child == NO_SLOT) {
-        return Err(LoadError::BadChildren { slot, child_count, first_child });
-    }
-    let is_root = slot == NodeId::ROOT.0;
-    if is_root != name.is_empty() || is_root != (parent == slot) || name.contains('/') {
-        return Err(LoadError::BadName { slot, parent, name: name.to_owned() });
-    }
-    if acl != AclRef::OPEN.0 && !sums.acl_uses.contains_key(&acl) {
-        return Err(LoadError::NoAcl { slot, acl });
-    }
-    Ok(())
 }
 
 pub(super) fn node_of(image: &NodeRef<'_>) -> Node {
@@ -270,25 +215,6 @@ pub(super) fn node_of(image: &NodeRef<'_>) -> Node {
     node.prev_sibling = NodeId(image.prev_sibling);
     node.set_children(image.child_count, image.ephemeral_owner != 0);
     node
-}
-
-fn digest_of(image: &NodeRef<'_>) -> u64 {
-    let stat = RawStat {
-        czxid: image.czxid,
-        mzxid: image.mzxid,
-        pzxid: image.pzxid,
-        ctime: image.ctime,
-        mtime: image.mtime,
-        version: image.version,
-        cversion: image.cversion,
-        aversion: image.aversion,
-        ephemeral_owner: image.ephemeral_owner,
-    };
-    digest::node_digest(image.content_crc, &stat)
-}
-
-fn hash_of(owned: &OwnedSlot) -> u64 {
-    FixedState::default().hash_one((owned.slot, owned.owner, owned.czxid))
 }
 
 /// Nothing can be served from a snapshot like this, and parts of it have been served already. The process ends; a damaged

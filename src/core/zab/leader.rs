@@ -1,19 +1,39 @@
-//! Leading an epoch: zxids are given out once, in order, and released in that order when a quorum has them on disk.
+//! Leading an epoch: from "elected" to "no longer sure".
 //!
-//! Holds at every step: a zxid is proposed once; commits leave in zxid order; nothing past the last proposal commits.
+//!   Discovering --quorum of xxxINFO--> Promising --acceptedEpoch durable--> Electing --quorum of ACKEPOCH--> Adopting
+//!     --currentEpoch durable--> Synchronising --quorum of ACK(NEWLEADER)--> Broadcasting --no quorum heard of--> Over
+//!
+//! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
+//! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
+//! Parts: `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
+//! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
-//! Java: `Leader.propose`, `Leader.tryToCommit`; standalone: the `SyncRequestProcessor`.
+//! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
+//!
+//! A standalone server is an ensemble of one: the same proposals, the same counting, without learners, epochs and elections.
+
+mod synchronise;
+#[cfg(test)]
+mod tests;
+mod transition;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use ringkeeper_storage::probe::{broken, mark};
 
+use self::transition::Transition;
+use super::ballot::{Ballot, Votes};
+use super::epoch::{EpochChoice, Summary};
+use super::learner_handler::{Allowance, Handler, Stage};
 use super::membership::Configurations;
-use super::quorum::Quorum;
+pub use super::proposals::Proposal;
+use super::proposals::Proposals;
 use super::window::Window;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
-use crate::wire::quorum::ForwardedRequest;
+use crate::limits;
+use crate::wire::quorum::{ForwardedRequest, LearnerInfo, PROTOCOL_JAVA, PROTOCOL_RINGKEEPER, Packet};
 
 /// What this server has when it begins to lead.
 #[derive(Clone, Copy, Debug)]
@@ -78,38 +98,60 @@ pub struct SyncView<'a> {
     pub snapshot_bytes: u64,
 }
 
-/// A transaction on its way to a quorum.
-#[derive(Debug)]
-pub struct Proposal {
-    pub zxid: Zxid,
-    /// Header, record and digest: the bytes that are logged, proposed and, once committed, applied.
-    pub txn: Bytes,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Standalone,
+    /// L1: who wants to follow, and which epochs have they accepted?
+    Discovering,
+    /// The epoch is chosen; acceptedEpoch is on its way to the disk.
+    Promising,
+    /// L2: LEADERINFO is out.
+    Electing,
+    /// A quorum accepts; currentEpoch is on its way to the disk.
+    Adopting,
+    /// L3: learners are brought up to the history of the epoch.
+    Synchronising,
+    /// L4
+    Broadcasting,
+    Over,
 }
 
 #[derive(Debug)]
 pub struct Leader {
     id: ServerId,
-    voters: Quorum,
-    acked: BTreeMap<ServerId, Zxid>,
-    proposed: Zxid,
-    committed: Zxid,
-    in_flight: VecDeque<Proposal>,
-    in_flight_bytes: usize,
+    settings: Ensemble,
+    allowance: Allowance,
+    /// Of the configuration in force, and what NEWLEADER says.
+    config_version: u64,
+    config_text: Bytes,
+    own_vote: Votes,
+    phase: Phase,
+    /// The present phase must be over by then, up to Broadcasting.
+    phase_until_us: u64,
+    choice: EpochChoice,
+    /// Zero until it is chosen.
+    epoch: u32,
+    /// Of NEWLEADER.
+    synchronised: Votes,
+    proposals: Proposals,
+    /// The newest transaction there is, proposed or from before this epoch.
+    last_txn: Zxid,
+    handlers: BTreeMap<LinkId, Handler>,
+    /// Forwarded `sync`s, and what has to be committed first.
+    syncs: VecDeque<(Zxid, LinkId)>,
+    transition: Transition,
+    events: VecDeque<LeaderEvent>,
+    now_us: u64,
+    next_ping_us: u64,
+    next_check_us: u64,
 }
 
 impl Leader {
     /// An ensemble of one that goes on after `last`, the newest transaction of its log. It has no election, hence no new
     /// epoch: a standalone Java server counts on in the same way.
     pub fn standalone(id: ServerId, last: Zxid) -> Self {
-        Leader {
-            id,
-            voters: Quorum::majority(vec![id]),
-            acked: BTreeMap::from([(id, last)]),
-            proposed: last,
-            committed: last,
-            in_flight: VecDeque::new(),
-            in_flight_bytes: 0,
-        }
+        let start = LeaderStart { id, epochs: Epochs { accepted: 0, current: 0 }, last };
+        Leader::new(0, start, &Ensemble::default(), Ballot::alone(id), Phase::Standalone)
     }
 
     /// Elected: opens the doors and looks for a quorum that agrees on an epoch.
@@ -120,14 +162,55 @@ impl Leader {
         configs: &Configurations,
         out: &mut Vec<Output>,
     ) -> Self {
-        let _ = (now, settings, configs, out);
-        Leader::standalone(start.id, start.last)
+        let mut leader = Leader::new(now.mono_us, start, settings, Ballot::new(configs), Phase::Discovering);
+        leader.config_version = configs.committed.version;
+        leader.config_text = Bytes::new();
+        leader.phase_until_us = now.mono_us + leader.allowance.init_us;
+        out.push(Output::AcceptLearners(true));
+        leader.on_connecting(now.mono_us, out);
+        leader
+    }
+
+    fn new(now_us: u64, start: LeaderStart, settings: &Ensemble, ballot: Ballot, phase: Phase) -> Leader {
+        let tick_us = u64::from(settings.tick_ms) * 1000;
+        let own_vote = ballot.vote_of(start.id);
+        Leader {
+            id: start.id,
+            settings: settings.clone(),
+            allowance: Allowance {
+                init_us: tick_us * u64::from(settings.init_limit),
+                sync_us: tick_us * u64::from(settings.sync_limit),
+                queue_max_bytes: settings.learner_queue_max_bytes,
+            },
+            config_version: 0,
+            config_text: Bytes::new(),
+            own_vote,
+            phase,
+            phase_until_us: u64::MAX,
+            choice: EpochChoice::new(own_vote, start.epochs, start.last),
+            epoch: 0,
+            synchronised: Votes::NONE,
+            proposals: Proposals::new(ballot, own_vote, start.last),
+            last_txn: start.last,
+            handlers: BTreeMap::new(),
+            syncs: VecDeque::new(),
+            transition: Transition::None,
+            events: VecDeque::new(),
+            now_us,
+            next_ping_us: now_us + tick_us / 2,
+            next_check_us: u64::MAX,
+        }
     }
 
     pub fn on_learner_connected(&mut self, now: Now, link: LinkId) {
-        let _ = (now, link);
+        self.now_us = now.mono_us;
+        if self.phase != Phase::Over {
+            let before = self.handlers.insert(link, Handler::new(link, now.mono_us, &self.allowance));
+            assert!(before.is_none(), "{link:?} connected twice");
+        }
     }
 
+    /// Whatever a peer says that makes no sense costs it its link, and nothing else.
     pub fn on_message(
         &mut self,
         now: Now,
@@ -136,15 +219,60 @@ impl Leader {
         view: SyncView<'_>,
         out: &mut Vec<Output>,
     ) {
-        let _ = (now, link, message, view, out);
+        self.now_us = now.mono_us;
+        let Some(handler) = self.handlers.get_mut(&link) else {
+            return;
+        };
+        handler.heard(now.mono_us, &self.allowance);
+        let LinkMessage::Packet(packet) = message else {
+            return self.close(link, "it sent a snapshot to its leader", out);
+        };
+        match (&handler.stage, packet) {
+            (Stage::Nameless, Packet::FollowerInfo { accepted_epoch, info }) => {
+                self.on_info(link, accepted_epoch, info, false, out);
+            }
+            (Stage::Nameless, Packet::ObserverInfo { accepted_epoch, info }) => {
+                self.on_info(link, accepted_epoch, info, true, out);
+            }
+            (Stage::Informed, Packet::AckEpoch { last, current_epoch }) => {
+                self.on_ack_epoch(link, last, current_epoch, view, out);
+            }
+            (Stage::Synchronising, Packet::Ack { zxid }) => self.on_new_leader_ack(link, zxid, out),
+            (Stage::InStep, Packet::Ack { zxid }) => self.on_ack(link, zxid, out),
+            (Stage::InStep, Packet::Ping { zxid: _, touched }) => {
+                let touched = touched.into_iter().flatten();
+                self.events.extend(touched.map(|(session, timeout_ms)| LeaderEvent::Touched { session, timeout_ms }));
+            }
+            (Stage::InStep, Packet::Request(request)) => self.events.push_back(LeaderEvent::Request { link, request }),
+            (Stage::InStep, Packet::Revalidate { session, timeout_ms }) => {
+                self.events.push_back(LeaderEvent::Revalidate { link, session, timeout_ms });
+            }
+            (Stage::InStep, Packet::NextEpochAccepted { epoch }) => self.on_next_epoch_accepted(link, epoch, out),
+            (Stage::InStep, Packet::NextEpochAdopted { epoch }) => self.on_next_epoch_adopted(link, epoch, out),
+            (stage, packet) => {
+                mark("leader: a packet out of place");
+                let why = format!("it sent {} while {}", packet_name(&packet), stage_name(stage));
+                self.close(link, &why, out);
+            }
+        }
     }
 
-    pub fn on_sent(&mut self, link: LinkId, bytes: usize) {
-        let _ = (link, bytes);
+    /// The kernel took some of what is on its way to this learner.
+    pub fn on_sent(&mut self, link: LinkId, bytes: usize, out: &mut Vec<Output>) {
+        if let Some(handler) = self.handlers.get_mut(&link) {
+            handler.sent(self.now_us, bytes, &self.allowance);
+            if handler.has_room(&self.allowance)
+                && let Stage::ReadingLog(range) = &mut handler.stage
+                && std::mem::take(&mut range.paused)
+            {
+                out.push(Output::ReadLogOn { link });
+            }
+        }
     }
 
     pub fn on_closed(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
-        let _ = (now, link, out);
+        self.now_us = now.mono_us;
+        self.forget(link, out);
     }
 
     pub fn on_epoch_stored(
@@ -155,159 +283,485 @@ impl Leader {
         view: SyncView<'_>,
         out: &mut Vec<Output>,
     ) {
-        let _ = (now, kind, epoch, view, out);
-    }
-
-    pub fn on_log_read(
-        &mut self,
-        link: LinkId,
-        predecessor: Zxid,
-        records: Vec<(Zxid, Bytes)>,
-        view: SyncView<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        let _ = (link, predecessor, records, view, out);
-    }
-
-    pub fn on_log_read_ended(&mut self, link: LinkId, complete: bool, view: SyncView<'_>, out: &mut Vec<Output>) {
-        let _ = (link, complete, view, out);
-    }
-
-    /// Whether the link's queue takes another chunk of a snapshot now; if not, `on_sent` makes room.
-    pub fn has_room(&self, link: LinkId) -> bool {
-        let _ = link;
-        true
-    }
-
-    /// The snapshot for this learner begins: `SNAP` at its zxid, then the stream. The node sends the chunks through
-    /// `snapshot_part`, the end included.
-    pub fn snapshot_begins(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
-        let _ = (link, zxid, out);
-    }
-
-    pub fn snapshot_part(&mut self, link: LinkId, part: LinkMessage, out: &mut Vec<Output>) {
-        let _ = (link, part, out);
+        self.now_us = now.mono_us;
+        match (self.phase, kind) {
+            (Phase::Promising, EpochKind::Accepted) if epoch == self.epoch => {
+                self.enter(Phase::Electing);
+                self.tell_epoch(out);
+                self.on_epoch_accepted(out);
+            }
+            (Phase::Adopting, EpochKind::Current) if epoch == self.epoch => {
+                self.enter(Phase::Synchronising);
+                self.synchronised = self.own_vote;
+                let ready = |handler: &&Handler| matches!(handler.stage, Stage::AwaitsHistory { .. });
+                let ready: Vec<LinkId> = self.handlers.values().filter(ready).map(|handler| handler.link).collect();
+                for link in ready {
+                    self.synchronise(link, view, out);
+                }
+                self.establish_if_synchronised(out);
+            }
+            (Phase::Broadcasting, kind) => self.on_transition_stored(kind, epoch, out),
+            // Of a role that is over.
+            _ => {}
+        }
     }
 
     pub fn revalidated(&mut self, link: LinkId, session: i64, valid: bool, out: &mut Vec<Output>) {
-        let _ = (link, session, valid, out);
+        if let Some(handler) = self.handlers.get_mut(&link) {
+            handler.forward(Packet::Revalidated { session, valid }, out);
+        }
     }
 
     /// A learner's `sync`: answered when everything proposed now is committed.
     pub fn sync_asked(&mut self, link: LinkId, out: &mut Vec<Output>) {
-        let _ = (link, out);
-    }
-
-    /// Lead no longer, for the good of a voter that has everything. No proposals come any more.
-    pub fn hand_over(&mut self, now: Now, out: &mut Vec<Output>) {
-        let _ = (now, out);
+        let Some(handler) = self.handlers.get_mut(&link) else {
+            return;
+        };
+        if self.proposals.is_drained() {
+            handler.forward(Packet::Sync, out);
+        } else {
+            self.syncs.push_back((self.proposals.proposed(), link));
+        }
     }
 
     /// Proposals may be made: not before the leader is established, nor while it hands over or changes its epoch.
     pub fn may_propose(&self) -> bool {
-        true
+        match self.phase {
+            Phase::Standalone => true,
+            Phase::Broadcasting => {
+                matches!(self.transition, Transition::None)
+                    && self.proposals.proposed().counter() + 1 < self.settings.counter_end
+            }
+            _ => false,
+        }
     }
 
     pub fn on_tick(&mut self, now: Now, view: SyncView<'_>, out: &mut Vec<Output>) {
-        let _ = (now, view, out);
+        let _ = view;
+        self.now_us = now.mono_us;
+        if matches!(self.phase, Phase::Standalone | Phase::Over) {
+            return;
+        }
+        if self.phase != Phase::Broadcasting && now.mono_us >= self.phase_until_us {
+            mark("leader: no quorum within initLimit");
+            let why = format!("no quorum while {:?} within {} ticks", self.phase, self.settings.init_limit);
+            return self.over(why, out);
+        }
+        let late = self.handlers.values().filter(|handler| handler.is_late(now.mono_us));
+        let late: Vec<(LinkId, &str)> = late.map(|handler| (handler.link, stage_name(&handler.stage))).collect();
+        for (link, stage) in late {
+            mark("leader: a learner is silent");
+            self.close(link, &format!("nothing was heard of it in time while {stage}"), out);
+        }
+        if now.mono_us >= self.next_ping_us {
+            self.next_ping_us = now.mono_us + self.tick_us() / 2;
+            self.ping(out);
+        }
+        if self.phase == Phase::Broadcasting && now.mono_us >= self.next_check_us {
+            self.next_check_us = now.mono_us + self.tick_us();
+            let alive = self.handlers.values().filter(|handler| handler.is_alive(now.mono_us));
+            let alive = alive.fold(self.own_vote, |alive, handler| alive.with(handler.vote));
+            if !self.proposals.ballot().is_quorum(alive) && !broken("leader: go on without a quorum") {
+                mark("leader: quorum lost");
+                return self.over("no quorum of voters was heard of in time".to_owned(), out);
+            }
+        }
+        if self.phase == Phase::Broadcasting {
+            self.on_transition_tick(out);
+        }
     }
 
     pub fn wake_us(&self) -> Option<u64> {
-        None
+        if matches!(self.phase, Phase::Standalone | Phase::Over) {
+            return None;
+        }
+        let phase = if self.phase == Phase::Broadcasting { self.next_check_us } else { self.phase_until_us };
+        let dues = self.handlers.values().filter_map(Handler::due_us);
+        dues.chain([phase, self.next_ping_us]).chain(self.transition.until_us()).min()
     }
 
     /// The role ends here: closes every link and the door. Nothing that completes later has an effect.
     pub fn end(&mut self, out: &mut Vec<Output>) {
-        let _ = out;
+        if matches!(self.phase, Phase::Standalone | Phase::Over) {
+            return;
+        }
+        self.phase = Phase::Over;
+        self.events.clear();
+        self.syncs.clear();
+        out.push(Output::AcceptLearners(false));
+        for (link, handler) in std::mem::take(&mut self.handlers) {
+            if matches!(handler.stage, Stage::ReadingLog(_)) {
+                out.push(Output::EndReadLog { link });
+            }
+            out.push(Output::LinkClose { link, why: format!("{}: this server leads no longer", handler.name()) });
+        }
     }
 
     pub fn next_event(&mut self) -> Option<LeaderEvent> {
-        None
+        self.events.pop_front()
     }
 
     /// The zxid of the newest proposal.
     pub fn proposed(&self) -> Zxid {
-        self.proposed
+        self.proposals.proposed()
     }
 
     pub fn committed(&self) -> Zxid {
-        self.committed
+        self.proposals.committed()
     }
 
-    /// Proposals not committed yet.
+    /// Proposals not applied yet.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.proposals.in_flight()
     }
 
     /// Their transactions, together.
     pub fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+        self.proposals.in_flight_bytes()
+    }
+
+    /// The role is over: everything that was logged and not applied.
+    pub fn take_in_flight(&mut self) -> VecDeque<Proposal> {
+        self.proposals.take()
     }
 
     /// The zxid the next proposal must carry. Plain counting: the epoch of a standalone server rolls over with its
     /// counter, as Java's does.
     pub fn next_zxid(&self) -> Zxid {
-        Zxid(self.proposed.0 + 1)
+        Zxid(self.proposals.proposed().0 + 1)
     }
 
-    /// Takes the next proposal. `txn` must carry `next_zxid()`.
+    /// Takes the next proposal, and tells it to everybody. `txn` must carry `next_zxid()`.
     pub fn propose(&mut self, zxid: Zxid, txn: Bytes, out: &mut Vec<Output>) {
-        let _ = out;
-        assert_eq!(zxid, self.next_zxid(), "a zxid is proposed once and in order");
-        self.proposed = zxid;
-        self.in_flight_bytes += txn.len();
-        self.in_flight.push_back(Proposal { zxid, txn });
+        self.last_txn = zxid;
+        if self.phase == Phase::Standalone {
+            return self.proposals.push(zxid, txn);
+        }
+        assert!(self.may_propose(), "nothing is proposed {:?} with {:?}", self.phase, self.transition);
+        for handler in self.handlers.values_mut().filter(|handler| handler.forwarding && !handler.observer) {
+            handler.forward(Packet::Proposal { zxid, txn: txn.clone() }, out);
+        }
+        self.proposals.push(zxid, txn);
+        self.drop_overrun(out);
+        if zxid.counter() >= self.settings.rollover_at {
+            self.consider_transition(out);
+        }
     }
 
     /// This server's own vote: a finished disk write.
     pub fn on_logged(&mut self, through: Zxid, out: &mut Vec<Output>) {
-        let _ = out;
-        self.on_ack(self.id, through);
-    }
-
-    fn on_ack(&mut self, from: ServerId, through: Zxid) {
-        assert!(through <= self.proposed, "{from:?} acked {through}, never proposed; last is {}", self.proposed);
-        let mark = self.acked.entry(from).or_default();
-        *mark = through.max(*mark);
-        self.committed = self.committed.max(self.voters.agreed(&self.acked));
+        self.proposals.on_durable(through);
+        self.commit(out);
     }
 
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
-        let proposal = self.in_flight.pop_front_if(|proposal| proposal.zxid <= self.committed)?;
-        self.in_flight_bytes -= proposal.txn.len();
-        Some(proposal)
+        self.proposals.pop()
+    }
+
+    /// Everything that can be committed is, and everybody hears of it.
+    fn commit(&mut self, out: &mut Vec<Output>) {
+        let mut committed = false;
+        while let Some(Proposal { zxid, txn }) = self.proposals.commit_next() {
+            let zxid = *zxid;
+            committed = true;
+            for handler in self.handlers.values_mut().filter(|handler| handler.forwarding) {
+                let packet = match handler.observer {
+                    true => Packet::Inform { zxid, txn: txn.clone() },
+                    false => Packet::Commit { zxid },
+                };
+                handler.forward(packet, out);
+            }
+            while let Some((_, link)) = self.syncs.pop_front_if(|(through, _)| *through <= zxid) {
+                if let Some(handler) = self.handlers.get_mut(&link) {
+                    handler.forward(Packet::Sync, out);
+                }
+            }
+        }
+        if committed && self.phase != Phase::Standalone {
+            self.drop_overrun(out);
+        }
+        self.carry_on_transition(out);
+    }
+
+    // --- L1, L2: the epoch ---
+
+    fn on_info(&mut self, link: LinkId, accepted: u32, info: LearnerInfo, observer: bool, out: &mut Vec<Output>) {
+        let id = ServerId(info.server);
+        if info.protocol < PROTOCOL_JAVA {
+            let why = format!("server {} speaks protocol {:#x}, older than {PROTOCOL_JAVA:#x}", id.0, info.protocol);
+            return self.close(link, &why, out);
+        }
+        if id == self.id {
+            let why = format!("it says it is server {}, and so is this one: give each its own `myid`", id.0);
+            return self.close(link, &why, out);
+        }
+        if info.config_version > self.config_version {
+            let why = format!(
+                "server {} has configuration {:x} in force, later than {:x} here",
+                id.0, info.config_version, self.config_version
+            );
+            return self.close(link, &why, out);
+        }
+        if accepted >= limits::EPOCH_LAST {
+            return self.close(link, &format!("server {} has accepted epoch {accepted}, the last there is", id.0), out);
+        }
+        let same = |handler: &&Handler| handler.id == Some(id);
+        if let Some(older) = self.handlers.values().find(same).map(|handler| handler.link) {
+            mark("leader: a learner is back on another link");
+            self.close(older, "it is back on another link", out);
+        }
+        if self.handlers.len() > limits::LEARNERS {
+            return self.close(link, "there are too many learners", out);
+        }
+        let ballot = self.proposals.ballot();
+        let votes = !observer || broken("leader: observers count");
+        let vote = if votes { ballot.vote_of(id) } else { Votes::NONE };
+        let counted = ballot.counts(vote) || broken("leader: observers count");
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.introduce(info, observer, if counted { vote } else { Votes::NONE });
+        let vote = handler.vote;
+        self.choice.connected(vote, accepted);
+        match self.phase {
+            Phase::Discovering => self.on_connecting(self.now_us, out),
+            Phase::Promising => {}
+            _ if accepted > self.epoch => {
+                mark("leader: a learner has accepted a later epoch");
+                let why = format!("it has accepted epoch {accepted}, later than {} here", self.epoch);
+                self.close(link, &why, out);
+                self.consider_transition(out);
+            }
+            _ => self.tell_epoch(out),
+        }
+    }
+
+    fn on_connecting(&mut self, now_us: u64, out: &mut Vec<Output>) {
+        let Some(epoch) = self.choice.proposal(self.proposals.ballot()) else {
+            return;
+        };
+        self.now_us = now_us;
+        if epoch > limits::EPOCH_LAST {
+            return self.over(format!("epoch {} was the last there is", epoch - 1), out);
+        }
+        self.epoch = epoch;
+        self.phase = Phase::Promising;
+        out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
+        if broken("leader: LEADERINFO before acceptedEpoch is durable") {
+            self.tell_epoch(out);
+        }
+    }
+
+    /// LEADERINFO to everybody who waits for it, unless the epoch is about to change.
+    fn tell_epoch(&mut self, out: &mut Vec<Output>) {
+        if self.transition.is_under_way() {
+            return;
+        }
+        for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::AwaitsEpoch)) {
+            handler.stage = Stage::Informed;
+            handler.expect(self.now_us, self.allowance.init_us);
+            handler.send_packet(Packet::LeaderInfo { epoch: self.epoch, protocol: PROTOCOL_RINGKEEPER }, out);
+        }
+    }
+
+    fn on_ack_epoch(
+        &mut self,
+        link: LinkId,
+        last: Option<Zxid>,
+        current_epoch: Option<u32>,
+        view: SyncView<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.stage = Stage::AwaitsHistory { last };
+        handler.expect_nothing();
+        handler.progressed(self.now_us, &self.allowance);
+        let vote = handler.vote;
+        match self.phase {
+            Phase::Promising | Phase::Electing => {
+                // None: it had accepted this epoch before, perhaps from another leader.
+                if let Some(current_epoch) = current_epoch
+                    && !self.choice.accepted_by(vote, Summary { current_epoch, last })
+                {
+                    mark("leader: a learner is ahead");
+                    let told = last.unwrap_or_default();
+                    let why = format!("it is ahead of its leader: epoch {current_epoch}, newest transaction {told}");
+                    return self.close(link, &why, out);
+                }
+                self.on_epoch_accepted(out);
+            }
+            Phase::Adopting => {}
+            _ => self.synchronise(link, view, out),
+        }
+    }
+
+    fn on_epoch_accepted(&mut self, out: &mut Vec<Output>) {
+        if self.phase == Phase::Electing && self.choice.is_accepted(self.proposals.ballot()) {
+            self.enter(Phase::Adopting);
+            out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: self.epoch });
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_until_us = self.now_us + self.allowance.init_us;
+    }
+
+    // --- L3: the history ---
+
+    fn on_new_leader_ack(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        if zxid != Zxid::new(self.epoch, 0) {
+            let why = format!("it acknowledged {zxid} where NEWLEADER {} was due", Zxid::new(self.epoch, 0));
+            return self.close(link, &why, out);
+        }
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.synchronised(self.now_us, &self.allowance);
+        self.synchronised.add(handler.vote);
+        if self.phase == Phase::Broadcasting {
+            self.up_to_date(out);
+            self.consider_transition(out);
+        } else {
+            self.establish_if_synchronised(out);
+        }
+    }
+
+    fn establish_if_synchronised(&mut self, out: &mut Vec<Output>) {
+        let enough = self.proposals.ballot().is_quorum(self.synchronised);
+        if !enough && !broken("leader: serve before a quorum acknowledged NEWLEADER") {
+            return;
+        }
+        self.phase = Phase::Broadcasting;
+        self.proposals.begin_epoch(self.epoch);
+        self.next_check_us = self.now_us + self.tick_us();
+        self.events.push_back(LeaderEvent::Established { epoch: self.epoch });
+        self.up_to_date(out);
+        self.consider_transition(out);
+    }
+
+    /// UPTODATE to everybody who waits for it.
+    fn up_to_date(&mut self, out: &mut Vec<Output>) {
+        for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::Synchronised)) {
+            handler.in_step(self.now_us, &self.allowance);
+            handler.forward(Packet::UpToDate, out);
+        }
+    }
+
+    // --- L4 ---
+
+    fn on_ack(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        // The second ack of NEWLEADER answers UPTODATE.
+        if zxid.counter() == 0 {
+            return;
+        }
+        if zxid > self.proposals.proposed() {
+            mark("leader: an ack of what was never proposed");
+            let why = format!("it acknowledged {zxid}, never proposed; the newest is {}", self.proposals.proposed());
+            return self.close(link, &why, out);
+        }
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.has = handler.has.max(zxid);
+        self.proposals.on_ack(handler.vote, zxid);
+        self.commit(out);
+    }
+
+    fn ping(&mut self, out: &mut Vec<Output>) {
+        let proposed = self.proposals.proposed();
+        let mut lagging = Vec::new();
+        for handler in self.handlers.values_mut().filter(|handler| handler.is_pinged()) {
+            if handler.is_lagging(self.now_us, proposed, &self.allowance) {
+                lagging.push(handler.link);
+            } else {
+                handler.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+            }
+        }
+        for link in lagging {
+            mark("leader: acks are overdue");
+            self.close(link, "a proposal was not acknowledged in time", out);
+        }
+    }
+
+    // --- links ---
+
+    fn drop_overrun(&mut self, out: &mut Vec<Output>) {
+        while let Some(handler) = self.handlers.values().find(|handler| handler.is_overrun(&self.allowance)) {
+            mark("leader: a learner takes less than is proposed");
+            let link = handler.link;
+            self.close(link, "too much waits for it that it does not take", out);
+        }
+    }
+
+    /// Ends a link, with a sentence about the peer.
+    fn close(&mut self, link: LinkId, why: &str, out: &mut Vec<Output>) {
+        if let Some(handler) = self.handlers.get(&link) {
+            out.push(Output::LinkClose { link, why: format!("{}: {why}", handler.name()) });
+            self.forget(link, out);
+        }
+    }
+
+    fn forget(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let Some(handler) = self.handlers.remove(&link) else {
+            return;
+        };
+        if matches!(handler.stage, Stage::ReadingLog(_)) {
+            out.push(Output::EndReadLog { link });
+        }
+        if self.phase == Phase::Synchronising {
+            self.synchronised.remove(handler.vote);
+        }
+        self.syncs.retain(|(_, asker)| *asker != link);
+        self.events.push_back(LeaderEvent::LinkGone { link });
+    }
+
+    /// Gives the lead up.
+    fn over(&mut self, why: String, out: &mut Vec<Output>) {
+        self.end(out);
+        self.events.push_back(LeaderEvent::Over { why });
+    }
+
+    fn tick_us(&self) -> u64 {
+        u64::from(self.settings.tick_ms) * 1000
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commits_in_order_what_is_on_disk() {
-        let mut leader = Leader::standalone(ServerId(1), Zxid(10));
-        for _ in 0..3 {
-            let zxid = leader.next_zxid();
-            leader.propose(zxid, Bytes::new(), &mut Vec::new());
-        }
-        assert!(leader.pop_committed().is_none(), "nothing is durable yet");
-        leader.on_logged(Zxid(12), &mut Vec::new());
-        assert_eq!(leader.pop_committed().unwrap().zxid, Zxid(11));
-        assert_eq!(leader.pop_committed().unwrap().zxid, Zxid(12));
-        assert!(leader.pop_committed().is_none());
-        assert_eq!((leader.in_flight(), leader.committed(), leader.proposed()), (1, Zxid(12), Zxid(13)));
+fn packet_name(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Request(_) => "REQUEST",
+        Packet::Proposal { .. } => "PROPOSAL",
+        Packet::Ack { .. } => "ACK",
+        Packet::Commit { .. } => "COMMIT",
+        Packet::Ping { .. } => "PING",
+        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
+        Packet::Sync => "SYNC",
+        Packet::Inform { .. } => "INFORM",
+        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
+        Packet::NewLeader { .. } => "NEWLEADER",
+        Packet::FollowerInfo { .. } => "FOLLOWERINFO",
+        Packet::UpToDate => "UPTODATE",
+        Packet::Diff { .. } => "DIFF",
+        Packet::Trunc { .. } => "TRUNC",
+        Packet::Snap { .. } => "SNAP",
+        Packet::ObserverInfo { .. } => "OBSERVERINFO",
+        Packet::LeaderInfo { .. } => "LEADERINFO",
+        Packet::AckEpoch { .. } => "ACKEPOCH",
+        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
+        Packet::NextEpoch { .. } => "NEXTEPOCH",
+        Packet::NextEpochAccepted { .. } => "NEXTEPOCHACCEPTED",
+        Packet::NextEpochBegins { .. } => "NEXTEPOCHBEGINS",
+        Packet::NextEpochAdopted { .. } => "NEXTEPOCHADOPTED",
+        Packet::HandOver { .. } => "HANDOVER",
     }
+}
 
-    #[test]
-    #[should_panic(expected = "never proposed")]
-    fn an_ack_of_the_future_is_a_bug() {
-        Leader::standalone(ServerId(1), Zxid(10)).on_logged(Zxid(11), &mut Vec::new());
-    }
-
-    #[test]
-    #[should_panic(expected = "once and in order")]
-    fn zxids_are_not_skipped() {
-        Leader::standalone(ServerId(1), Zxid(10)).propose(Zxid(12), Bytes::new(), &mut Vec::new());
+fn stage_name(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Nameless => "it had to say who it is",
+        Stage::AwaitsEpoch => "it had to wait for LEADERINFO",
+        Stage::Informed => "ACKEPOCH was due",
+        Stage::AwaitsHistory { .. } => "it had to wait for the choice of its history",
+        Stage::ReadingLog(_) => "it was to be sent a piece of the log",
+        Stage::AwaitsSnapshot => "it was to be sent a snapshot",
+        Stage::Streaming => "a snapshot was sent to it",
+        Stage::Synchronising => "its ACK of NEWLEADER was due",
+        Stage::Synchronised => "it had to wait for UPTODATE",
+        Stage::InStep => "it followed",
     }
 }

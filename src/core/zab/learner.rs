@@ -1,13 +1,34 @@
 //! Following or observing a leader: from the connection to the end of the role.
+//!
+//!   Connecting -> Registered --LEADERINFO--> Promising --acceptedEpoch stable--> Agreed
+//!     Agreed --DIFF--> Synchronising              TRUNC, SNAP: Cutting, Receiving -> Reloading -> Synchronising
+//!     Synchronising --NEWLEADER--> Adopting --history stable, then currentEpoch--> Adopted --UPTODATE--> Serving
+//!   and from everywhere, for any reason, to Over
+//!
+//! Holds at every step: an epoch is promised on disk before it is told, and joined on disk before it is acknowledged;
+//! everything of its history is stable before that. A proposal is acknowledged once, in order, when it is stable here, and only
+//! to the leader that sent it. Nothing is applied before UPTODATE: until then the leader does not know itself whether a
+//! quorum has its history. What makes no sense ends the link, never the process.
+//! Not here, on purpose: what a transaction means (`pipeline`), the disk, sockets. Java: `Learner`, `Follower`, `Observer`.
+//! Spec: quorum-protocol 6.2, 8, 9, 10.3, 10.4, 12.2, 12.3, 14, 15.
+
+mod history;
+mod rollover;
+mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use ringkeeper_storage::probe::{broken, mark};
 
+use self::history::History;
+use self::rollover::Rollover;
 use super::membership::Configurations;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Standing, Zxid};
-use crate::wire::quorum::ForwardedRequest;
+use crate::wire::quorum::{ForwardedRequest, LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
 
 /// What this server has when it begins to follow.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +39,7 @@ pub struct LearnerStart {
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
     pub last: Zxid,
+    /// As in this server's votes: unless it is `Whole`, the leader is told that what was here may be lost.
     pub standing: Standing,
 }
 
@@ -34,6 +56,7 @@ pub enum LearnerEvent {
         through: Zxid,
     },
     /// `Output::Truncate` or `Output::InstallFinish` is out: what the node has in memory is void, `Input::Reloaded` follows.
+    /// `Over` does not come before that.
     Reloading,
     /// In step with the leader of this epoch: serve.
     Serving {
@@ -54,7 +77,7 @@ pub enum LearnerEvent {
     NextEpoch {
         epoch: u32,
     },
-    /// The leader hands over to this server.
+    /// The leader hands over to this server, or to another one: no election is needed to know whom to follow. Ends the role.
     HandedOver {
         leader: ServerId,
     },
@@ -63,11 +86,67 @@ pub enum LearnerEvent {
     },
 }
 
+/// Names are those of the picture above; in brackets those of quorum-protocol, appendix A.
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    /// FOLLOWERINFO or OBSERVERINFO is out (F1).
+    Registered,
+    /// On its way to disk: acceptedEpoch.
+    Promising,
+    /// ACKEPOCH is out (F2).
+    Agreed,
+    /// SNAP came, its stream follows.
+    Receiving(sync::Receiving),
+    /// The disk is cut or replaced, and will end with `last`. What arrives waits; so does the end of the role.
+    Reloading {
+        last: Zxid,
+        over: Option<String>,
+    },
+    /// The history comes (F3).
+    Synchronising,
+    /// NEWLEADER came: the history up to here goes to disk, then currentEpoch.
+    Adopting {
+        through: Zxid,
+        storing: bool,
+    },
+    /// NEWLEADER is acknowledged (F4).
+    Adopted,
+    /// UPTODATE came (F5).
+    Serving,
+    Over,
+}
+
 #[derive(Debug)]
 pub struct Learner {
     start: LearnerStart,
+    config_version: u64,
+    voters: Configurations,
+    /// How long a leader may be silent: before it has brought us up to date, and then.
+    init_limit_us: u64,
+    sync_limit_us: u64,
+    waiting_max_bytes: usize,
+
+    stage: Stage,
+    link: Option<LinkId>,
+    /// The leader knows the packets of our own.
+    leader_is_ringkeeper: bool,
+    /// That of the leader.
+    epoch: u32,
+    /// On this server's disk.
+    epochs: Epochs,
+    standing: Standing,
+    history: History,
+    rollover: Rollover,
+    /// What came while the disk was cut or replaced.
+    waiting: VecDeque<LinkMessage>,
+    waiting_bytes: usize,
+    heard_us: u64,
     events: VecDeque<LearnerEvent>,
 }
+
+/// Why a link is closed.
+type Refusal = String;
 
 impl Learner {
     /// Begins with `Output::ConnectToMaster`.
@@ -78,8 +157,36 @@ impl Learner {
         configs: &Configurations,
         out: &mut Vec<Output>,
     ) -> Learner {
-        let _ = (now, settings, configs, out);
-        Learner { start, events: VecDeque::new() }
+        let tick_ms = u64::from(settings.tick_ms);
+        let connect_limit = if settings.connect_limit > 0 { settings.connect_limit } else { settings.init_limit };
+        let mut learner = Learner {
+            start,
+            config_version: configs.committed.version,
+            voters: configs.clone(),
+            init_limit_us: tick_ms * u64::from(settings.init_limit) * 1000,
+            sync_limit_us: tick_ms * u64::from(settings.sync_limit) * 1000,
+            waiting_max_bytes: settings.learner_queue_max_bytes,
+            stage: Stage::Connecting,
+            link: None,
+            leader_is_ringkeeper: false,
+            epoch: 0,
+            epochs: start.epochs,
+            standing: start.standing,
+            history: History::going_on_after(start.last),
+            rollover: Rollover::None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            heard_us: now.mono_us,
+            events: VecDeque::new(),
+        };
+        let limit_ms = tick_ms * u64::from(connect_limit);
+        if configs.committed.members.contains_key(&start.leader) {
+            out.push(Output::ConnectToMaster { master: start.leader, limit_ms });
+        } else {
+            let why = format!("server {} was elected, and is not in this server's configuration", start.leader.0);
+            learner.fail(why, out);
+        }
+        learner
     }
 
     pub fn leader(&self) -> ServerId {
@@ -87,62 +194,360 @@ impl Learner {
     }
 
     pub fn on_connected(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
-        let _ = (now, link, out);
+        if !matches!(self.stage, Stage::Connecting) {
+            return out.push(Output::LinkClose { link, why: "nobody waits for this connection any more".into() });
+        }
+        self.link = Some(link);
+        self.heard_us = now.mono_us;
+        self.stage = Stage::Registered;
+        let accepted_epoch = self.epochs.accepted;
+        let info =
+            LearnerInfo { server: self.start.id.0, protocol: PROTOCOL_RINGKEEPER, config_version: self.config_version };
+        let hello = match self.start.observer {
+            false => Packet::FollowerInfo { accepted_epoch, info },
+            true => Packet::ObserverInfo { accepted_epoch, info },
+        };
+        self.send(hello, out);
     }
 
-    pub fn on_unreachable(&mut self) {}
+    pub fn on_unreachable(&mut self) {
+        if matches!(self.stage, Stage::Connecting) {
+            let why = format!("server {}, the leader, could not be reached", self.start.leader.0);
+            self.fail(why, &mut Vec::new());
+        }
+    }
 
-    pub fn on_closed(&mut self, link: LinkId) {
-        let _ = link;
+    pub fn on_closed(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        if self.link == Some(link) {
+            self.link = None;
+            self.fail(format!("the connection to server {}, the leader, ended", self.start.leader.0), out);
+        }
     }
 
     pub fn on_message(&mut self, now: Now, link: LinkId, message: LinkMessage, out: &mut Vec<Output>) {
-        let _ = (now, link, message, out);
+        if self.link != Some(link) {
+            return;
+        }
+        self.heard_us = now.mono_us;
+        let taken = match self.stage {
+            Stage::Reloading { .. } => self.keep_waiting(message),
+            _ => self.take(message, out),
+        };
+        self.end_if_refused(taken, out);
     }
 
     pub fn on_epoch_stored(&mut self, now: Now, kind: EpochKind, epoch: u32, out: &mut Vec<Output>) {
-        let _ = (now, kind, epoch, out);
+        match kind {
+            EpochKind::Accepted => self.epochs.accepted = self.epochs.accepted.max(epoch),
+            EpochKind::Current => {
+                self.epochs.current = self.epochs.current.max(epoch);
+                self.standing = Standing::Whole;
+            }
+        }
+        match self.stage {
+            Stage::Promising if kind == EpochKind::Accepted && epoch == self.epoch => {
+                self.heard_us = now.mono_us;
+                self.agree(Some(self.epochs.current), out);
+            }
+            Stage::Adopting { .. } if kind == EpochKind::Current && epoch == self.epoch => {
+                self.heard_us = now.mono_us;
+                self.go_on_adopting(out);
+            }
+            Stage::Serving => self.on_next_epoch_stored(out),
+            _ => {}
+        }
     }
 
     /// Everything logged through here is stable.
     pub fn on_durable(&mut self, through: Zxid, out: &mut Vec<Output>) {
-        let _ = (through, out);
+        if matches!(self.stage, Stage::Reloading { .. } | Stage::Over) {
+            return; // of what was there before
+        }
+        self.history.on_durable(through);
+        match self.stage {
+            Stage::Adopting { .. } => self.go_on_adopting(out),
+            Stage::Serving => {
+                self.go_on_rolling_over(out);
+                self.acknowledge(out);
+            }
+            _ => {}
+        }
     }
 
     /// The disk was cut or replaced, and ends with `last` now.
     pub fn on_reloaded(&mut self, now: Now, last: Zxid, standing: Standing, out: &mut Vec<Output>) {
-        let _ = (now, last, standing, out);
+        let Stage::Reloading { last: wanted, over } = &mut self.stage else { return };
+        let (wanted, over) = (*wanted, over.take());
+        self.stage = Stage::Synchronising;
+        if let Some(why) = over {
+            return self.fail(why, out);
+        }
+        if last != wanted {
+            mark("learner: the disk could not be cut or replaced");
+            return self.fail(format!("the state at {wanted} could not be stored: the disk ends with {last}"), out);
+        }
+        self.standing = standing;
+        let durable = if broken("ack on behalf of an old link") { self.history.durable() } else { last };
+        self.history = History::going_on_after(last);
+        self.history.on_durable(durable);
+        self.heard_us = now.mono_us;
+        self.waiting_bytes = 0;
+        while let Some(message) = self.waiting.pop_front() {
+            let taken = self.take(message, out);
+            self.end_if_refused(taken, out);
+        }
     }
 
     pub fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
-        let _ = (now, out);
+        if self.wake_us().is_some_and(|wake_us| now.mono_us >= wake_us) {
+            mark("learner: the leader fell silent");
+            self.fail(format!("server {}, the leader, fell silent", self.start.leader.0), out);
+        }
     }
 
+    /// When a silent leader is given up. It may be silent as long as it waits for this server's disk.
     pub fn wake_us(&self) -> Option<u64> {
-        None
+        match self.stage {
+            // Java waits for UPTODATE no longer than for a ping; but the leader may wait for others all the time.
+            Stage::Registered | Stage::Agreed | Stage::Receiving(_) | Stage::Synchronising | Stage::Adopted => {
+                Some(self.heard_us + self.init_limit_us)
+            }
+            Stage::Serving => Some(self.heard_us + self.sync_limit_us),
+            Stage::Connecting | Stage::Promising | Stage::Reloading { .. } | Stage::Adopting { .. } | Stage::Over => {
+                None
+            }
+        }
     }
 
     /// A client's write, `sync`, or session, on its way to the leader. Only while serving.
     pub fn forward(&mut self, request: ForwardedRequest, out: &mut Vec<Output>) {
-        let _ = (request, out);
+        self.send_if_serving(Packet::Request(request), out);
     }
 
     /// A client is back with its session: may it have it? `LearnerEvent::Revalidated` answers.
     pub fn revalidate(&mut self, session: i64, timeout_ms: i32, out: &mut Vec<Output>) {
-        let _ = (session, timeout_ms, out);
+        self.send_if_serving(Packet::Revalidate { session, timeout_ms }, out);
     }
 
     /// The answer to `LearnerEvent::Ping`.
     pub fn pong(&mut self, zxid: Zxid, touched: Vec<(i64, i32)>, out: &mut Vec<Output>) {
-        let _ = (zxid, touched, out);
+        self.send_if_serving(Packet::Ping { zxid, touched: Some(touched) }, out);
     }
 
     /// The role ends here (the server stops, its configuration changed): nothing that completes later has an effect.
     pub fn end(&mut self, out: &mut Vec<Output>) {
-        let _ = out;
+        self.leave("this server follows no longer".into(), out);
+        self.stage = Stage::Over;
+        self.events.clear();
     }
 
     pub fn next_event(&mut self) -> Option<LearnerEvent> {
         self.events.pop_front()
     }
+
+    fn take(&mut self, message: LinkMessage, out: &mut Vec<Output>) -> Result<(), Refusal> {
+        match (&mut self.stage, message) {
+            (Stage::Over, _) => Ok(()),
+            (Stage::Receiving(_), part) => self.on_snapshot_part(part, out),
+            (Stage::Registered, LinkMessage::Packet(Packet::LeaderInfo { epoch, protocol })) => {
+                self.on_leader_info(epoch, protocol, out)
+            }
+            (Stage::Agreed, LinkMessage::Packet(packet)) => self.on_first_of_sync(packet, out),
+            (Stage::Synchronising | Stage::Adopting { .. } | Stage::Adopted, LinkMessage::Packet(packet)) => {
+                self.on_sync(packet, out)
+            }
+            (Stage::Serving, LinkMessage::Packet(packet)) => self.on_broadcast(packet, out),
+            (stage, message) => Err(stage.refuses(&message)),
+        }
+    }
+
+    /// Java: `Learner.registerWithLeader`.
+    fn on_leader_info(&mut self, epoch: u32, protocol: i32, out: &mut Vec<Output>) -> Result<(), Refusal> {
+        let accepted = self.epochs.accepted;
+        if epoch < accepted && !broken("accept an old epoch") {
+            mark("learner: a leader of an old epoch");
+            return Err(format!(
+                "it leads epoch {epoch}, and this server has promised to follow none before {accepted}"
+            ));
+        }
+        self.leader_is_ringkeeper = protocol == PROTOCOL_RINGKEEPER;
+        self.epoch = epoch;
+        if epoch <= accepted {
+            // Not an ack of the epoch: it was given before, perhaps to somebody else.
+            self.agree(None, out);
+        } else if broken("forget acceptedEpoch") {
+            self.agree(Some(self.epochs.current), out);
+        } else {
+            self.stage = Stage::Promising;
+            out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
+        }
+        Ok(())
+    }
+
+    fn agree(&mut self, current_epoch: Option<u32>, out: &mut Vec<Output>) {
+        self.stage = Stage::Agreed;
+        let last = (self.standing == Standing::Whole).then_some(self.start.last);
+        self.send(Packet::AckEpoch { last, current_epoch }, out);
+    }
+
+    /// Java: `Follower.processPacket`, `Observer.processPacket`.
+    fn on_broadcast(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
+        match packet {
+            Packet::Proposal { zxid, txn } => self.on_proposal(zxid, txn)?,
+            Packet::Commit { zxid } => self.on_commit(zxid)?,
+            Packet::Inform { zxid, txn } => {
+                self.on_proposal(zxid, txn)?;
+                self.on_commit(zxid)?;
+            }
+            Packet::Ping { zxid, .. } => self.events.push_back(LearnerEvent::Ping { zxid }),
+            Packet::Revalidated { session, valid } => {
+                self.events.push_back(LearnerEvent::Revalidated { session, valid });
+            }
+            Packet::Sync => self.events.push_back(LearnerEvent::Synced),
+            Packet::NextEpoch { epoch } => self.on_next_epoch(epoch, out)?,
+            Packet::NextEpochBegins { epoch } => self.on_next_epoch_begins(epoch, out)?,
+            Packet::HandOver { leader } => self.on_hand_over(ServerId(leader), out)?,
+            other => return Err(self.stage.refuses(&LinkMessage::Packet(other))),
+        }
+        self.acknowledge(out);
+        Ok(())
+    }
+
+    fn on_proposal(&mut self, zxid: Zxid, txn: Bytes) -> Result<(), Refusal> {
+        let newest_epoch = self.rollover.begun().unwrap_or(self.epoch);
+        if self.history.receive(zxid, newest_epoch, &txn)? {
+            if broken("lose proposals between NEWLEADER and UPTODATE") && matches!(self.stage, Stage::Adopted) {
+                return Ok(());
+            }
+            self.events.push_back(LearnerEvent::Log { zxid, txn });
+            if broken("apply before commit") && matches!(self.stage, Stage::Serving) {
+                self.events.push_back(LearnerEvent::Commit { through: zxid });
+            }
+        }
+        Ok(())
+    }
+
+    fn on_commit(&mut self, zxid: Zxid) -> Result<(), Refusal> {
+        self.history.commit(zxid)?;
+        match self.stage {
+            Stage::Serving => self.apply_committed(),
+            // The leader had it before it asked for our vote, and has committed it.
+            Stage::Synchronising => self.history.needs_no_ack(zxid),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn apply_committed(&mut self) {
+        if let Some(through) = self.history.take_committed() {
+            self.events.push_back(LearnerEvent::Commit { through });
+        }
+    }
+
+    /// One ACK a proposal: Java counts each for itself alone.
+    fn acknowledge(&mut self, out: &mut Vec<Output>) {
+        if self.rollover.is_adopting() || !matches!(self.stage, Stage::Serving) {
+            return;
+        }
+        while let Some(zxid) = self.history.next_ack() {
+            if !self.start.observer {
+                self.send(Packet::Ack { zxid }, out);
+            }
+        }
+    }
+
+    fn keep_waiting(&mut self, message: LinkMessage) -> Result<(), Refusal> {
+        mark("learner: packets wait for the disk to be replaced");
+        self.waiting_bytes += message.cost_bytes();
+        if self.waiting_bytes > self.waiting_max_bytes {
+            return Err("it sends more than this server can keep while its disk is being replaced".into());
+        }
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    fn end_if_refused(&mut self, taken: Result<(), Refusal>, out: &mut Vec<Output>) {
+        if let Err(why) = taken {
+            mark("learner: the leader made no sense");
+            self.fail(format!("server {}, the leader: {why}", self.start.leader.0), out);
+        }
+    }
+
+    /// The role is over: `Over` follows, if the disk is being replaced when that is done.
+    fn fail(&mut self, why: String, out: &mut Vec<Output>) {
+        self.leave(why.clone(), out);
+        match &mut self.stage {
+            Stage::Over => {}
+            Stage::Reloading { over, .. } => {
+                mark("learner: over while the disk is replaced");
+                over.get_or_insert(why);
+            }
+            stage => {
+                *stage = Stage::Over;
+                self.events.push_back(LearnerEvent::Over { why });
+            }
+        }
+    }
+
+    /// Gives up the link and what was half received.
+    fn leave(&mut self, why: String, out: &mut Vec<Output>) {
+        if let Some(link) = self.link.take() {
+            out.push(Output::LinkClose { link, why });
+        }
+        if matches!(self.stage, Stage::Connecting) {
+            out.push(Output::ForgetMaster);
+        }
+        self.abandon_snapshot(out);
+        self.waiting.clear();
+    }
+
+    fn send(&mut self, packet: Packet, out: &mut Vec<Output>) {
+        if let Some(link) = self.link {
+            out.push(Output::LinkSend { link, message: LinkMessage::Packet(packet) });
+        }
+    }
+
+    fn send_if_serving(&mut self, packet: Packet, out: &mut Vec<Output>) {
+        if matches!(self.stage, Stage::Serving) {
+            self.send(packet, out);
+        }
+    }
+}
+
+impl Stage {
+    fn doing(&self) -> &'static str {
+        match self {
+            Stage::Connecting => "connecting",
+            Stage::Registered => "waiting for its epoch",
+            Stage::Promising => "storing its epoch",
+            Stage::Agreed => "waiting for how it synchronises",
+            Stage::Receiving(_) => "receiving its snapshot",
+            Stage::Reloading { .. } => "replacing what is stored",
+            Stage::Synchronising => "receiving its history",
+            Stage::Adopting { .. } => "storing its history",
+            Stage::Adopted => "waiting for its quorum",
+            Stage::Serving => "following it",
+            Stage::Over => "no longer following it",
+        }
+    }
+
+    fn refuses(&self, message: &LinkMessage) -> Refusal {
+        format!("{} while this server is {}", name_of(message), self.doing())
+    }
+}
+
+/// Short: a proposal or a chunk may be a megabyte.
+fn name_of(message: &LinkMessage) -> String {
+    let name = match message {
+        LinkMessage::Packet(Packet::Proposal { zxid, .. }) => return format!("proposal {zxid}"),
+        LinkMessage::Packet(Packet::Inform { zxid, .. }) => return format!("inform {zxid}"),
+        LinkMessage::Packet(Packet::CommitAndActivate { .. } | Packet::InformAndActivate { .. }) => {
+            "a reconfiguration, which this server does not support,"
+        }
+        LinkMessage::Packet(packet) => return format!("{packet:?}"),
+        LinkMessage::SnapshotBegin(_) => "the beginning of a snapshot",
+        LinkMessage::SnapshotChunk(_) => "a part of a snapshot",
+        LinkMessage::SnapshotEnd => "the end of a snapshot",
+    };
+    name.into()
 }

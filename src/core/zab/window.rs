@@ -1,35 +1,64 @@
 //! The committed-log window: the last transactions applied, for learners that are only a little behind.
 //!
-//! Holds always: a suffix of the applied history without a gap; every path that applies adds, and whoever reloads the tree
-//! clears it. Java: `ZKDatabase.committedLog`. Spec: quorum-protocol 7.1, 20.7, 20.17.
+//! Holds always: a suffix of the applied history without a gap, from right behind `base` on. Every path that applies adds;
+//! whoever reloads the tree makes a new one. Java: `ZKDatabase.committedLog`. Spec: quorum-protocol 7.1, 20.7, 20.17.
+//! We differ: the window knows what comes right before it, so that "behind by exactly the window" is provable, also when it
+//! is empty (20.18, 20.19).
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use ringkeeper_storage::probe::mark;
 
 use crate::core::types::Zxid;
+use crate::limits;
 
 #[derive(Debug)]
 pub struct Window {
+    /// The newest transaction of the state before the window; zero: there was nothing.
+    base: Zxid,
     entries: VecDeque<(Zxid, Bytes)>,
     entries_max: usize,
-    /// The history the window is a suffix of begins with nothing: `entries` is all there ever was.
-    begins_at_zero: bool,
+    bytes: usize,
+}
+
+/// Whether a history can go on from `before` to `zxid`: the next of its epoch, or the first of a later one.
+pub fn is_next(before: Zxid, zxid: Zxid) -> bool {
+    before.0.checked_add(1) == Some(zxid.0) || (zxid.epoch() > before.epoch() && zxid.counter() == 1)
 }
 
 impl Window {
-    /// Java: `zookeeper.commitLogCount`. `last` is the newest transaction of the state the window goes on from.
+    /// Java: `zookeeper.commitLogCount`. `last` is the newest transaction of the state the window goes on from; (epoch, 0) for a
+    /// state that an established leader of that epoch gave away; zero for a state that nothing ever happened to.
     pub fn new(entries_max: usize, last: Zxid) -> Window {
-        Window { entries: VecDeque::new(), entries_max, begins_at_zero: last == Zxid::ZERO }
+        Window { base: last, entries: VecDeque::new(), entries_max, bytes: 0 }
     }
 
     /// A transaction was applied.
     pub fn push(&mut self, zxid: Zxid, txn: Bytes) {
-        if self.entries.len() >= self.entries_max {
-            self.entries.pop_front();
-            self.begins_at_zero = false;
+        if !is_next(self.last(), zxid) {
+            // Never served: only what comes behind it is a history without a gap.
+            mark("window: begins anew behind a gap");
+            (self.base, self.bytes) = (zxid, 0);
+            return self.entries.clear();
         }
+        self.bytes += txn.len();
         self.entries.push_back((zxid, txn));
+        while self.entries.len() > self.entries_max || self.bytes > limits::WINDOW_BYTES {
+            let Some((zxid, txn)) = self.entries.pop_front() else { break };
+            self.bytes -= txn.len();
+            self.base = zxid;
+        }
+    }
+
+    /// What comes right before the oldest entry; in an empty window the newest transaction there is.
+    pub fn base(&self) -> Zxid {
+        self.base
+    }
+
+    /// The newest transaction of the history.
+    pub fn last(&self) -> Zxid {
+        self.newest().unwrap_or(self.base)
     }
 
     pub fn oldest(&self) -> Option<Zxid> {
@@ -40,11 +69,67 @@ impl Window {
         self.entries.back().map(|entry| entry.0)
     }
 
+    /// The history the window is a suffix of begins with nothing: the entries are all there ever was.
     pub fn begins_at_zero(&self) -> bool {
-        self.begins_at_zero
+        self.base == Zxid::ZERO
+    }
+
+    /// Whether this very transaction belongs to the history, as far as the window knows.
+    pub fn knows(&self, zxid: Zxid) -> bool {
+        zxid == self.base || self.entries.binary_search_by_key(&zxid, |entry| entry.0).is_ok()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &(Zxid, Bytes)> {
         self.entries.iter()
+    }
+
+    pub fn above(&self, zxid: Zxid) -> impl Iterator<Item = &(Zxid, Bytes)> {
+        self.entries.range(self.entries.partition_point(|entry| entry.0 <= zxid)..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zxids<'a>(entries: impl Iterator<Item = &'a (Zxid, Bytes)>) -> Vec<u64> {
+        entries.map(|entry| entry.0.0).collect()
+    }
+
+    #[test]
+    fn the_newest_stay_and_what_came_before_is_known() {
+        let mut window = Window::new(3, Zxid::ZERO);
+        assert!(window.begins_at_zero());
+        for zxid in 1..=3 {
+            window.push(Zxid(zxid), Bytes::new());
+        }
+        assert!(window.begins_at_zero() && window.knows(Zxid::ZERO));
+        window.push(Zxid(4), Bytes::new());
+        assert!(!window.begins_at_zero());
+        assert_eq!((window.base(), window.last(), zxids(window.iter())), (Zxid(1), Zxid(4), vec![2, 3, 4]));
+        assert_eq!(zxids(window.above(Zxid(2))), [3, 4]);
+        assert!(window.knows(Zxid(1)) && window.knows(Zxid(3)) && !window.knows(Zxid(5)) && !window.knows(Zxid::ZERO));
+    }
+
+    #[test]
+    fn a_gap_begins_a_new_window() {
+        let mut window = Window::new(10, Zxid(7));
+        window.push(Zxid(8), Bytes::new());
+        window.push(Zxid::new(3, 1), Bytes::new());
+        assert_eq!(window.base(), Zxid(7), "an epoch may begin at any time");
+        window.push(Zxid::new(3, 3), Bytes::new());
+        assert_eq!((window.base(), window.newest()), (Zxid::new(3, 3), None));
+        window.push(Zxid::new(3, 4), Bytes::new());
+        assert_eq!(zxids(window.iter()), [Zxid::new(3, 4).0]);
+    }
+
+    #[test]
+    fn large_transactions_leave_room_for_few() {
+        let mut window = Window::new(1000, Zxid::ZERO);
+        let txn = Bytes::from(vec![0; limits::WINDOW_BYTES / 4]);
+        for zxid in 1..=9 {
+            window.push(Zxid(zxid), txn.clone());
+        }
+        assert_eq!(zxids(window.iter()), [6, 7, 8, 9]);
     }
 }

@@ -110,6 +110,8 @@ pub struct LogWriter {
     prepare_refused: bool,
     /// It did, and has not given one since.
     short_of_space: bool,
+    /// That was for want of room.
+    disk_full: bool,
     /// Files of full segments with writes still in flight.
     retired: Vec<FileId>,
     closing: usize,
@@ -183,6 +185,7 @@ impl LogWriter {
             ready: start.ready.into_iter().map(closed).collect(),
             prepare_refused: false,
             short_of_space: false,
+            disk_full: false,
             retired: Vec::new(),
             closing: 0,
             released: Released::new(config.segment_bytes),
@@ -322,6 +325,29 @@ impl LogWriter {
         let first_needed = self.spans.iter().rposition(covers).unwrap_or(0);
         let first_needed = self.spans.partition_point(|span| pinned.is_none_or(|id| span.id < id)).min(first_needed);
         self.released.add(self.spans.drain(..first_needed).map(|span| (span.id, span.bytes)), self.rolls);
+        if self.disk_full {
+            self.released.keep_none();
+        }
+    }
+
+    /// Spares that purging left go, too: somebody else wants their room.
+    pub fn give_up_spares(&mut self) {
+        self.released.keep_none();
+    }
+
+    /// The disk has no room for the next segment.
+    pub fn wants_room(&self) -> bool {
+        self.disk_full
+    }
+
+    /// And that is its last word: nothing is asked of it, and nothing is being deleted.
+    pub fn was_refused_room(&self) -> bool {
+        let deleting = self.released.is_deleting() || self.released.has_more_to_delete();
+        self.disk_full && self.prepare_refused && !self.preparer.is_busy() && !deleting
+    }
+
+    pub fn room(&self) -> LogRoom {
+        self.room
     }
 
     /// The next batch begins a new segment, if one is ready for it by then. Not worth leaving more than half of one unused.
@@ -518,6 +544,7 @@ impl LogWriter {
             self.ready.insert(place, Segment { id, capacity, mark, handle });
         }
         self.short_of_space = error.is_some();
+        self.disk_full = error.as_ref().is_some_and(LogError::wants_room);
         if let Some(error) = error {
             self.prepare_refused = true;
             self.segments_refused += 1;
@@ -604,9 +631,14 @@ impl LogWriter {
     }
 
     fn poison(&mut self, segment: SegmentId, operation: &'static str, source: io::Error, out: &mut Vec<StoreEvent>) {
+        self.fail(LogError::Poisoned { file: segment.file_name(), operation, source }, out);
+    }
+
+    /// Nothing more will ever be acknowledged.
+    pub fn fail(&mut self, error: LogError, out: &mut Vec<StoreEvent>) {
         if !self.failed {
             self.failed = true;
-            out.push(StoreEvent::Failed(LogError::Poisoned { file: segment.file_name(), operation, source }));
+            out.push(StoreEvent::Failed(error));
         }
     }
 

@@ -36,6 +36,11 @@ impl Released {
         self.kept = (begun.min(KEPT_MAX) as usize).max(self.kept.saturating_sub(1));
     }
 
+    /// None is kept until the next purge: the disk is full.
+    pub fn keep_none(&mut self) {
+        self.kept = 0;
+    }
+
     /// One to make a segment of this length from.
     pub fn take(&mut self, capacity: u64) -> Option<SegmentId> {
         let index = self.segments.iter().position(|(_, bytes)| *bytes == capacity)?;

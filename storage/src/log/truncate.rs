@@ -189,6 +189,11 @@ pub fn finish(
     Ok(Some(cut.zxid))
 }
 
+/// The name of a cut that was decided.
+pub fn is_cut(name: &str) -> bool {
+    Cut::parse(name).is_some()
+}
+
 /// A cut whose decision failed half-way is none: nobody may find it later, when more has been written.
 pub fn withdraw(disk: &mut impl Disk, ids: &mut Ids, log: &Path) -> Result<(), StoreError> {
     for name in list(disk, log)?.iter().filter(|name| Cut::parse(name).is_some()) {

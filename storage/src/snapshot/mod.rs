@@ -4,6 +4,7 @@
 //! <dataDir>/ringkeeper-1/
 //!   snapshot-0000000100000042.rks    complete, flushed, named; the log from here on brings it up to date
 //!   snapshot-00000001000003e8.tmp    being written; never looked at, deleted at start
+//!   install-00000001000003e8.tmp     the same, of a leader's state; complete, it becomes snapshot-Z.install (`standing.rs`)
 //!   snapshot-00000001000000aa.damaged    found damaged in service and set aside; never looked at, told of at start
 //!
 //! | chunk | chunk | run of the index | chunk | ... | manifest | footer |
@@ -36,6 +37,15 @@ pub fn file_name(zxid: Zxid) -> String {
 
 pub fn path(directory: &Path, zxid: Zxid) -> PathBuf {
     directory.join(file_name(zxid))
+}
+
+/// The state of a leader, complete, that takes the place of everything: so decided by this name.
+pub fn install_path(directory: &Path, zxid: Zxid) -> PathBuf {
+    directory.join(format!("snapshot-{:016x}.install", zxid.0))
+}
+
+pub fn parse_install(name: &str) -> Option<Zxid> {
+    stem(name, "install")
 }
 
 fn unfinished_path(directory: &Path, zxid: Zxid) -> PathBuf {

@@ -10,14 +10,17 @@
 //!
 //! The name is given only when the log is stable up to the snapshot's zxid, so a snapshot never shows a state that the log
 //! cannot vouch for.
+//!
+//! A leader's state that is to take the place of everything (`Purpose::Install`) is written in the same way, but as it comes:
+//! nobody else is served meanwhile. Its name decides, and the log that is here has nothing to say about it.
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::body::Body;
 use super::image::{SnapshotChunk, SnapshotHeader};
-use super::{file_name, path, unfinished_path};
+use super::{file_name, install_path, path, unfinished_path};
 use crate::Zxid;
 use crate::disk::{Access, Action, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::SnapshotError;
@@ -56,8 +59,41 @@ struct Active {
     error: Option<SnapshotError>,
 }
 
+/// What the file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Our own state, at a transaction of our own log.
+    Snapshot,
+    /// A leader's, instead of everything that is here.
+    Install,
+}
+
+impl Purpose {
+    fn owner(self) -> Owner {
+        match self {
+            Purpose::Snapshot => Owner::Snapshot,
+            Purpose::Install => Owner::Install,
+        }
+    }
+
+    fn unfinished_path(self, directory: &Path, zxid: Zxid) -> PathBuf {
+        match self {
+            Purpose::Snapshot => unfinished_path(directory, zxid),
+            Purpose::Install => directory.join(format!("install-{:016x}.tmp", zxid.0)),
+        }
+    }
+
+    fn path(self, directory: &Path, zxid: Zxid) -> PathBuf {
+        match self {
+            Purpose::Snapshot => path(directory, zxid),
+            Purpose::Install => install_path(directory, zxid),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct SnapshotWriter {
+    purpose: Purpose,
     directory: PathBuf,
     direct: bool,
     run_nodes_max: u32,
@@ -66,8 +102,8 @@ pub struct SnapshotWriter {
 
 impl SnapshotWriter {
     /// `run_nodes_max`: entries of a run of the index at most.
-    pub fn new(directory: PathBuf, direct: bool, run_nodes_max: u32) -> SnapshotWriter {
-        SnapshotWriter { directory, direct, run_nodes_max, active: None }
+    pub fn new(purpose: Purpose, directory: PathBuf, direct: bool, run_nodes_max: u32) -> SnapshotWriter {
+        SnapshotWriter { purpose, directory, direct, run_nodes_max, active: None }
     }
 
     /// # Panics
@@ -111,6 +147,10 @@ impl SnapshotWriter {
         }
     }
 
+    pub fn is_running(&self) -> bool {
+        self.active.is_some()
+    }
+
     /// It could go on, and has to be given a turn for that.
     pub fn waits_for_turn(&self) -> bool {
         self.active.as_ref().is_some_and(|active| {
@@ -131,6 +171,16 @@ impl SnapshotWriter {
         }
     }
 
+    /// Chunks that were given and not taken yet.
+    pub fn backlog(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.waiting.len())
+    }
+
+    /// The next answer decides what the next start finds.
+    pub fn is_deciding(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| matches!(active.step, Step::Rename | Step::SyncDirectory))
+    }
+
     /// Bytes handed to the disk, or about to be, for the running snapshot.
     pub fn bytes(&self) -> u64 {
         self.active.as_ref().map_or(0, |active| active.body.bytes())
@@ -140,7 +190,12 @@ impl SnapshotWriter {
     pub fn poll(&mut self, ids: &mut Ids, acknowledged: Zxid, proven: Durable, ops: &mut Vec<DiskOp>) {
         let Some(active) = self.active.as_mut().filter(|active| active.under_way.is_none()) else { return };
         let (file, zxid) = (active.file, active.zxid);
-        let unfinished = unfinished_path(&self.directory, zxid);
+        let unfinished = self.purpose.unfinished_path(&self.directory, zxid);
+        // An installed state begins a log of its own; nobody serves beside it.
+        let install = self.purpose == Purpose::Install;
+        let (acknowledged, proven) =
+            if install { (zxid, Durable { sequence: 0, zxid }) } else { (acknowledged, proven) };
+        active.turn |= install;
         if active.step == Step::Body && active.error.is_some() {
             active.step = Step::AbandonClose;
         }
@@ -160,11 +215,11 @@ impl SnapshotWriter {
             Step::Sync => Action::Sync { file },
             Step::Close | Step::AbandonClose => Action::Close { file },
             Step::Rename if acknowledged < zxid => return, // until the log vouches for it
-            Step::Rename => Action::Rename { from: unfinished, to: path(&self.directory, zxid) },
+            Step::Rename => Action::Rename { from: unfinished, to: self.purpose.path(&self.directory, zxid) },
             Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
             Step::AbandonUnlink => Action::Unlink { path: unfinished },
         };
-        let id = ids.operation(Owner::Snapshot);
+        let id = ids.operation(self.purpose.owner());
         active.under_way = Some((id, action.name(), bytes));
         ops.push(DiskOp { id, action });
     }
@@ -180,9 +235,10 @@ impl SnapshotWriter {
         match active.step {
             // Given up meanwhile or not, there is a file to close only if it was opened.
             Step::Open if failed => active.step = Step::AbandonUnlink,
-            Step::Close | Step::Rename if failed => active.step = Step::AbandonUnlink,
             // The name is there, only not for certain yet: leave it, recovery checks whatever it finds.
             Step::SyncDirectory if failed => self.end(out),
+            Step::Rename if failed && self.purpose == Purpose::Install => self.end(out),
+            Step::Close | Step::Rename if failed => active.step = Step::AbandonUnlink,
             Step::Body | Step::Sync if failed => active.step = Step::AbandonClose,
             Step::Open => active.step = Step::Body,
             // Behind the last piece it goes on by itself.
@@ -266,7 +322,7 @@ mod tests {
     #[test]
     fn given_up_while_it_is_opened_it_closes_only_what_was_opened() {
         for opens in [true, false] {
-            let mut writer = SnapshotWriter::new(PathBuf::from("/data"), false, 10);
+            let mut writer = SnapshotWriter::new(Purpose::Snapshot, PathBuf::from("/data"), false, 10);
             let mut ids = Ids::default();
             let (acls, sessions) = (Vec::new(), Vec::new());
             let (slot_count, node_count) = (0, 0);

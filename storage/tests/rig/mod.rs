@@ -123,6 +123,8 @@ pub struct Rig {
     pub troubles: Vec<String>,
     pub snapshot_room: usize,
     pub snapshot_ended: Option<Result<Zxid, String>>,
+    pub snapshot_wanted: bool,
+    pub install_ended: Option<Result<Zxid, String>>,
     pub epochs_stored: Vec<(EpochKind, u32, Result<(), String>)>,
     pub windows: Vec<(RangeId, LogWindow)>,
     pub ranges_ended: Vec<(RangeId, Result<Zxid, String>)>,
@@ -142,6 +144,8 @@ impl Rig {
             troubles: Vec::new(),
             snapshot_room: 0,
             snapshot_ended: None,
+            snapshot_wanted: false,
+            install_ended: None,
             epochs_stored: Vec::new(),
             windows: Vec::new(),
             ranges_ended: Vec::new(),
@@ -197,6 +201,10 @@ impl Rig {
                 StoreEvent::SnapshotRoom { chunks } => self.snapshot_room += chunks,
                 StoreEvent::SnapshotEnded(result) => {
                     self.snapshot_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
+                }
+                StoreEvent::SnapshotWanted => self.snapshot_wanted = true,
+                StoreEvent::InstallEnded(result) => {
+                    self.install_ended = Some(result.map(|done| done.zxid).map_err(|error| error.to_string()));
                 }
                 StoreEvent::Trouble(text) => self.troubles.push(text),
                 StoreEvent::Failed(error) => {

@@ -1,0 +1,145 @@
+//! A snapshot that a peer sends, looked at on its way to the disk: what is refused here never takes the place of what is
+//! stored, and what passes can be served from.
+
+use ringkeeper_storage::{NO_SLOT, NodeImage, NodeRef, SnapshotChunk, SnapshotHeader};
+
+use super::tree::acl::AclTable;
+use super::tree::{LoadError, Sums};
+
+#[derive(Debug)]
+pub struct SnapshotCheck {
+    sums: Sums,
+    expected: SnapshotHeader,
+    next_slot: u32,
+    /// One bit for each slot that has come. Grows with them: what a header says is no reason to take memory.
+    seen: Vec<u64>,
+}
+
+impl SnapshotCheck {
+    pub fn begin(header: &SnapshotHeader) -> Result<SnapshotCheck, String> {
+        let SnapshotHeader { node_count, slot_count, .. } = *header;
+        if node_count > u64::from(slot_count) {
+            return Err(LoadError::TooManyNodes { node_count, slot_count }.to_string());
+        }
+        AclTable::from_images(&header.acls, slot_count).map_err(|error| error.to_string())?;
+        let mut expected = header.clone();
+        expected.sessions = Vec::new();
+        Ok(SnapshotCheck { sums: Sums::new(header), expected, next_slot: 0, seen: Vec::new() })
+    }
+
+    pub fn chunk(&mut self, chunk: &SnapshotChunk) -> Result<(), String> {
+        let slot_count = self.expected.slot_count;
+        let nodes = &chunk.nodes;
+        let within = match &chunk.slots {
+            Some(slots) => {
+                if slots.start != self.next_slot || slots.end < slots.start || slots.end > slot_count {
+                    return Err(format!("slots {slots:?} of {slot_count} came where {} is next", self.next_slot));
+                }
+                self.next_slot = slots.end;
+                slots.clone()
+            }
+            None => 0..slot_count,
+        };
+        let in_order = nodes.is_sorted_by(|a, b| a.slot < b.slot);
+        if !in_order || !nodes.iter().all(|node| within.contains(&node.slot)) {
+            return Err(format!("nodes out of place among slots {within:?}"));
+        }
+        nodes.iter().try_for_each(|node| self.node(node))
+    }
+
+    /// Whether all of it has come.
+    pub fn end(&self) -> Result<(), String> {
+        if self.next_slot != self.expected.slot_count {
+            return Err(format!("it ends at slot {} of {}", self.next_slot, self.expected.slot_count));
+        }
+        if !self.has_come(0) {
+            return Err(LoadError::NoRoot.to_string());
+        }
+        self.sums.miscount(&self.expected).map_or(Ok(()), |error| Err(error.to_string()))
+    }
+
+    fn node(&mut self, node: &NodeImage) -> Result<(), String> {
+        let slot_count = self.expected.slot_count;
+        if self.has_come(node.slot) {
+            return Err(format!("slot {} came twice", node.slot));
+        }
+        let links = [node.first_child, node.next_sibling, node.prev_sibling];
+        if node.parent >= slot_count || links.iter().any(|slot| *slot >= slot_count && *slot != NO_SLOT) {
+            return Err(format!("slot {} is linked to slots beyond {slot_count}", node.slot));
+        }
+        let image = NodeRef::from(node);
+        self.sums.check(&image).map_err(|error| error.to_string())?;
+        self.sums.add(&image);
+        let word = node.slot as usize / 64;
+        if self.seen.len() <= word {
+            self.seen.resize(word + 1, 0);
+        }
+        self.seen[word] |= 1 << (node.slot % 64);
+        Ok(())
+    }
+
+    fn has_come(&self, slot: u32) -> bool {
+        self.seen.get(slot as usize / 64).is_some_and(|word| word & 1 << (slot % 64) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::{DataTree, TreeOptions};
+    use super::*;
+
+    fn snapshot() -> (SnapshotHeader, Vec<SnapshotChunk>) {
+        let mut tree = DataTree::new(TreeOptions::default());
+        let header = tree.begin_snapshot();
+        (header, std::iter::from_fn(|| tree.snapshot_slice(1)).collect())
+    }
+
+    fn checked(header: &SnapshotHeader, chunks: &[SnapshotChunk]) -> Result<(), String> {
+        let mut check = SnapshotCheck::begin(header)?;
+        chunks.iter().try_for_each(|chunk| check.chunk(chunk))?;
+        check.end()
+    }
+
+    #[test]
+    fn a_tree_passes_and_nothing_less() {
+        let (header, chunks) = snapshot();
+        assert!(chunks.len() > 2);
+        assert_eq!(checked(&header, &chunks), Ok(()));
+        for missing in 0..chunks.len() {
+            let mut less = chunks.clone();
+            less.remove(missing);
+            assert!(checked(&header, &less).is_err(), "without chunk {missing}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_served_from_is_refused() {
+        type Spoil = fn(&mut SnapshotHeader, &mut Vec<SnapshotChunk>);
+        let spoils: [(&str, Spoil); 12] = [
+            ("promises", |header, _| header.node_count = 1 << 40),
+            ("ends at slot", |header, _| header.slot_count += 1),
+            ("instead of", |header, _| header.node_count -= 1),
+            ("where 0 is next", |_, chunks| chunks.swap(0, 1)),
+            ("came twice", |_, chunks| {
+                let again = chunks[0].nodes.clone();
+                chunks.push(SnapshotChunk { slots: None, nodes: again });
+            }),
+            ("out of place", |_, chunks| chunks[0].nodes[0].slot = 3),
+            ("out of place", |_, chunks| {
+                let node = chunks[0].nodes[0].clone();
+                chunks[0].nodes.push(node);
+            }),
+            ("linked to slots beyond", |_, chunks| chunks[1].nodes[0].next_sibling = 1000),
+            ("linked to slots beyond", |_, chunks| chunks[1].nodes[0].parent = 1000),
+            ("impossible name", |_, chunks| chunks[1].nodes[0].name = "a/b".into()),
+            ("is not listed", |_, chunks| chunks[1].nodes[0].acl = 77),
+            ("children", |_, chunks| chunks[0].nodes[0].child_count = 0),
+        ];
+        for (expected, spoil) in spoils {
+            let (mut header, mut chunks) = snapshot();
+            spoil(&mut header, &mut chunks);
+            let why = checked(&header, &chunks).expect_err(expected);
+            assert!(why.contains(expected), "{why} instead of {expected}");
+        }
+    }
+}

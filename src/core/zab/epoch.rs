@@ -1,0 +1,70 @@
+//! Choosing an epoch: above every epoch that a quorum has accepted, and accepted by a quorum of which nobody is ahead.
+//!
+//! Two leaders never have the same one: a server promises an epoch once (acceptedEpoch, durable, before it says so), and two
+//! quorums have a server in common. Java: `Leader.getEpochToPropose`, `waitForEpochAck`. Spec: quorum-protocol 6.3.
+
+use ringkeeper_storage::probe::broken;
+
+use super::ballot::{Ballot, Votes};
+use crate::core::types::{Epochs, Zxid};
+
+/// What a server's history is worth in an election. Java: `StateSummary`. None: it may have lost something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Summary {
+    pub current_epoch: u32,
+    pub last: Option<Zxid>,
+}
+
+#[derive(Debug)]
+pub struct EpochChoice {
+    own: Summary,
+    /// The highest epoch that anybody heard of has accepted.
+    accepted: u32,
+    connecting: Votes,
+    electing: Votes,
+}
+
+impl EpochChoice {
+    /// This server is the first to connect to itself.
+    pub fn new(own_vote: Votes, epochs: Epochs, last: Zxid) -> EpochChoice {
+        let own = Summary { current_epoch: epochs.current, last: Some(last) };
+        EpochChoice { own, accepted: epochs.accepted, connecting: own_vote, electing: own_vote }
+    }
+
+    /// Somebody wants to follow, and has accepted this epoch before.
+    pub fn connected(&mut self, vote: Votes, accepted: u32) {
+        self.accepted = self.accepted.max(accepted);
+        self.connecting.add(vote);
+    }
+
+    /// As soon as a quorum is there: the epoch to propose.
+    pub fn proposal(&self, ballot: &Ballot) -> Option<u32> {
+        let stale = broken("leader: propose an epoch that is not new");
+        ballot.is_quorum_in_force(self.connecting).then(|| self.next() - u32::from(stale && self.accepted > 0))
+    }
+
+    /// Above every epoch heard of.
+    pub fn next(&self) -> u32 {
+        self.accepted + 1
+    }
+
+    /// The highest epoch that anybody heard of has accepted.
+    pub fn accepted(&self) -> u32 {
+        self.accepted
+    }
+
+    /// A server has accepted the epoch. False: it has more than this leader, which must not lead it.
+    pub fn accepted_by(&mut self, vote: Votes, summary: Summary) -> bool {
+        if summary > self.own && !broken("leader: lead those that are ahead") {
+            return false;
+        }
+        if summary.last.is_some() || broken("leader: count those that may have lost something") {
+            self.electing.add(vote);
+        }
+        true
+    }
+
+    pub fn is_accepted(&self, ballot: &Ballot) -> bool {
+        ballot.is_quorum_in_force(self.electing)
+    }
+}

@@ -1,0 +1,249 @@
+//! Bringing a learner up to the history: carrying out what `catch_up.rs` chose.
+//!
+//! On the link, in this order: DIFF, TRUNC or SNAP; what the learner misses, each transaction with its COMMIT; what is in flight;
+//! NEWLEADER; and from the choice on everything that is proposed and committed, wherever it falls between these. Nothing can fall
+//! through: what is not in the first part is in flight or comes later. Spec: quorum-protocol 7.2-7.6.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ringkeeper_storage::probe::{broken, mark};
+
+use super::{Leader, LeaderEvent, SyncView};
+use crate::core::types::{LinkId, LinkMessage, Output, Zxid};
+use crate::core::zab::catch_up::{self, History, LogCheck, Plan};
+use crate::core::zab::learner_handler::{Handler, LogRange, Stage};
+use crate::core::zab::proposals::Proposals;
+use crate::core::zab::window::{Window, is_next};
+use crate::wire::quorum::Packet;
+
+impl Leader {
+    /// The history is settled, and this learner has told what it has of it.
+    pub(super) fn synchronise(&mut self, link: LinkId, view: SyncView<'_>, out: &mut Vec<Output>) {
+        let handler = self.handlers.get_mut(&link).expect("it is there");
+        let Stage::AwaitsHistory { last } = handler.stage else {
+            unreachable!("{} is synchronised once", handler.name());
+        };
+        // What it acknowledged earlier, on another link, it may be about to cut off.
+        if !broken("leader: count acks from before a TRUNC") {
+            self.proposals.forget(handler.vote);
+        }
+        let committed = self.proposals.above(view.window.last()).take_while(|(_, committed)| *committed);
+        let committed = committed.map(|(proposal, _)| proposal.zxid).last().unwrap_or(view.window.last());
+        let history = History { window: view.window, applied: view.applied, committed };
+        let newest = history.newest();
+        match catch_up::plan(last, history, &self.settings) {
+            Plan::Diff { above } => {
+                handler.send_packet(Packet::Diff { zxid: newest.max(above) }, out);
+                start_forwarding(handler, Some(view.window), &self.proposals, above, out);
+                self.new_leader(link, out);
+            }
+            Plan::Trunc { to } => {
+                let mut kept = to;
+                if broken("leader: TRUNC too little") {
+                    kept = Zxid(to.0 + 1);
+                } else if broken("leader: TRUNC too much") && to.counter() > 1 {
+                    kept = Zxid(to.0 - 1);
+                }
+                handler.send_packet(Packet::Trunc { zxid: kept }, out);
+                start_forwarding(handler, Some(view.window), &self.proposals, to, out);
+                self.new_leader(link, out);
+            }
+            Plan::FromLog { after, through } => {
+                mark("leader: the log is looked at for a DIFF");
+                handler.hold();
+                start_forwarding(handler, Some(view.window), &self.proposals, through, out);
+                handler.grant();
+                let check = LogCheck::new(after, through);
+                handler.stage =
+                    Stage::ReadingLog(LogRange { after, through, newest, check, sending: false, paused: false });
+                out.push(Output::ReadLog { link, after, through });
+            }
+            Plan::Snap { .. } => self.send_snapshot(link),
+        }
+    }
+
+    fn send_snapshot(&mut self, link: LinkId) {
+        let handler = self.handlers.get_mut(&link).expect("it is there");
+        handler.stop_forwarding();
+        handler.stage = Stage::AwaitsSnapshot;
+        self.events.push_back(LeaderEvent::SnapshotWanted { link });
+    }
+
+    fn new_leader(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let (zxid, config) = (Zxid::new(self.epoch, 0), Some(self.config_text.clone()));
+        let handler = self.handlers.get_mut(&link).expect("it is there");
+        handler.send_packet(Packet::NewLeader { zxid, config }, out);
+        handler.stage = Stage::Synchronising;
+        handler.expect(self.now_us, self.allowance.init_us);
+        handler.progressed(self.now_us, &self.allowance);
+        handler.grant();
+    }
+
+    // --- from the log ---
+
+    pub fn on_log_read(
+        &mut self,
+        link: LinkId,
+        predecessor: Zxid,
+        records: Vec<(Zxid, Bytes)>,
+        view: SyncView<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((handler, mut range)) = reading(&mut self.handlers, link) else {
+            return;
+        };
+        let size_limit = size_limit_bytes(self.settings.snapshot_size_factor, view.snapshot_bytes);
+        for (zxid, txn) in records {
+            if !range.check.admits(predecessor, zxid, txn.len()) && !broken("leader: DIFF from a log that has a gap") {
+                mark("leader: the log does not have the history");
+                return self.give_log_up(link, range, "the log is not what it was a moment ago", out);
+            }
+            if range.sending {
+                handler.send_packet(Packet::Proposal { zxid, txn }, out);
+                handler.send_packet(Packet::Commit { zxid }, out);
+            }
+        }
+        if !range.sending && range.check.bytes() > size_limit {
+            mark("leader: the log is too long for a DIFF");
+            return self.give_log_up(link, range, "", out);
+        }
+        range.paused = range.sending && !handler.has_room(&self.allowance);
+        if !range.paused {
+            out.push(Output::ReadLogOn { link });
+        }
+        handler.stage = Stage::ReadingLog(range);
+    }
+
+    pub fn on_log_read_ended(&mut self, link: LinkId, complete: bool, view: SyncView<'_>, out: &mut Vec<Output>) {
+        let _ = view;
+        let Some((handler, mut range)) = reading(&mut self.handlers, link) else {
+            return;
+        };
+        let whole = complete && (range.check.is_complete() || broken("leader: DIFF from a log that has a gap"));
+        if !whole && range.sending {
+            return self.close(link, "the log that it was sent has become unreadable", out);
+        }
+        if !whole {
+            mark("leader: SNAP because the log does not reach");
+            return self.send_snapshot(link);
+        }
+        if range.sending {
+            handler.release(out);
+            return self.new_leader(link, out);
+        }
+        mark("leader: DIFF from the log");
+        let LogRange { after, through, newest, .. } = range;
+        handler.send_packet(Packet::Diff { zxid: newest }, out);
+        (range.sending, range.check) = (true, LogCheck::new(after, through));
+        handler.stage = Stage::ReadingLog(range);
+        handler.expect(self.now_us, self.allowance.init_us);
+        out.push(Output::ReadLog { link, after, through });
+    }
+
+    fn give_log_up(&mut self, link: LinkId, range: LogRange, why: &str, out: &mut Vec<Output>) {
+        out.push(Output::EndReadLog { link });
+        if range.sending { self.close(link, why, out) } else { self.send_snapshot(link) }
+    }
+
+    // --- a snapshot ---
+
+    /// Whether the link's queue takes another chunk of a snapshot now; if not, `on_sent` makes room.
+    pub fn has_room(&self, link: LinkId) -> bool {
+        self.handlers.get(&link).is_none_or(|handler| handler.has_room(&self.allowance))
+    }
+
+    /// The snapshot for this learner begins: `SNAP` at its zxid, then the stream. The node sends the chunks through
+    /// `snapshot_part`, the end included.
+    pub fn snapshot_begins(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        let Some(handler) = self.handlers.get_mut(&link).filter(|h| matches!(h.stage, Stage::AwaitsSnapshot)) else {
+            return;
+        };
+        handler.send_packet(Packet::Snap { zxid }, out);
+        handler.stage = Stage::Streaming;
+        handler.expect(self.now_us, self.allowance.init_us);
+        handler.hold();
+        start_forwarding(handler, None, &self.proposals, zxid, out);
+        handler.grant();
+        if broken("leader: NEWLEADER before the SNAP is complete") {
+            handler.release(out);
+            self.new_leader(link, out);
+            self.handlers.get_mut(&link).expect("it is there").stage = Stage::Streaming;
+        }
+    }
+
+    pub fn snapshot_part(&mut self, link: LinkId, part: LinkMessage, out: &mut Vec<Output>) {
+        let early = broken("leader: NEWLEADER before the SNAP is complete");
+        let Some(handler) = self.handlers.get_mut(&link).filter(|h| matches!(h.stage, Stage::Streaming)) else {
+            return;
+        };
+        let complete = matches!(part, LinkMessage::SnapshotEnd);
+        handler.send(part, out);
+        handler.progressed(self.now_us, &self.allowance);
+        if complete && early {
+            handler.stage = Stage::Synchronising;
+        } else if complete {
+            handler.release(out);
+            self.new_leader(link, out);
+        }
+    }
+}
+
+/// Everything above `above` that the learner is to get beside a stream: of the window, and in flight; and from now on what is
+/// proposed and committed.
+fn start_forwarding(
+    handler: &mut Handler,
+    window: Option<&Window>,
+    proposals: &Proposals,
+    above: Zxid,
+    out: &mut Vec<Output>,
+) {
+    let mut last = above;
+    let skipped = usize::from(broken("leader: DIFF leaves out the oldest"));
+    for (zxid, txn) in window.into_iter().flat_map(|window| window.above(above)).skip(skipped) {
+        handler.forward(Packet::Proposal { zxid: *zxid, txn: txn.clone() }, out);
+        handler.forward(Packet::Commit { zxid: *zxid }, out);
+        last = *zxid;
+    }
+    if let Some(window) = window {
+        last = last.max(window.last());
+    }
+    handler.has = last;
+    handler.forwarding = true;
+    if broken("leader: forget outstanding proposals when forwarding starts") {
+        return;
+    }
+    for (proposal, committed) in proposals.above(last) {
+        let zxid = proposal.zxid;
+        assert!(is_next(last, zxid) || last.counter() == 0, "between {last} and {zxid} a transaction got lost");
+        last = zxid;
+        // An observer hears of a transaction when it is committed.
+        if committed || !handler.observer {
+            handler.forward(Packet::Proposal { zxid, txn: proposal.txn.clone() }, out);
+        }
+        if committed {
+            handler.forward(Packet::Commit { zxid }, out);
+            handler.has = zxid;
+        }
+    }
+}
+
+/// The range that is read for this learner, if it still is. Its stage is to be set again.
+fn reading(handlers: &mut BTreeMap<LinkId, Handler>, link: LinkId) -> Option<(&mut Handler, LogRange)> {
+    let handler = handlers.get_mut(&link)?;
+    match std::mem::replace(&mut handler.stage, Stage::AwaitsSnapshot) {
+        Stage::ReadingLog(range) => Some((handler, range)),
+        other => {
+            handler.stage = other;
+            None
+        }
+    }
+}
+
+/// How long a DIFF from the log may be. Java: `calculateTxnLogSizeLimit`; 0 and a server without a snapshot: any length.
+fn size_limit_bytes(factor: Option<f64>, snapshot_bytes: u64) -> u64 {
+    match factor {
+        Some(factor) if factor > 0.0 && snapshot_bytes > 0 => (snapshot_bytes as f64 * factor) as u64,
+        _ => u64::MAX,
+    }
+}

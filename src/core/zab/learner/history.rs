@@ -1,0 +1,110 @@
+//! What a learner has received: what is stable of it, what is committed, and what it still owes an ACK for.
+//!
+//! Holds always: zxids only grow, without a gap inside an epoch; commits follow the order of proposals. A leader that breaks
+//! this is refused: its history would have a hole here.
+
+use std::collections::VecDeque;
+
+use ringkeeper_storage::probe::{broken, mark};
+
+use super::Refusal;
+use crate::core::types::Zxid;
+use crate::wire::txn::decode_txn;
+
+#[derive(Debug)]
+pub(super) struct History {
+    /// The newest transaction logged here.
+    last: Zxid,
+    /// Of those, stable.
+    durable: Zxid,
+    /// The leader says that it is in its history for good.
+    committed: Zxid,
+    /// What the node knows of that.
+    told: Zxid,
+    /// Received from this leader and not committed.
+    uncommitted: VecDeque<Zxid>,
+    /// Received from this leader, and it waits for an ACK.
+    unacked: VecDeque<Zxid>,
+}
+
+impl History {
+    /// Everything through `last` is here, and is the leader's history too.
+    pub fn going_on_after(last: Zxid) -> History {
+        let (uncommitted, unacked) = (VecDeque::new(), VecDeque::new());
+        History { last, durable: last, committed: last, told: last, uncommitted, unacked }
+    }
+
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+
+    pub fn durable(&self) -> Zxid {
+        self.durable
+    }
+
+    /// A proposal of a leader whose newest epoch is `epoch`. False: it was here already.
+    pub fn receive(&mut self, zxid: Zxid, epoch: u32, txn: &[u8]) -> Result<bool, Refusal> {
+        if zxid <= self.last {
+            // Model checking of ZAB: a leader may begin to send what it proposes before it knows what we have.
+            mark("learner: a proposal came twice");
+            return Ok(false);
+        }
+        let follows = match zxid.epoch() == self.last.epoch() {
+            true => zxid.0 == self.last.0 + 1,
+            false => zxid.counter() == 1,
+        };
+        if !follows || zxid.epoch() > epoch {
+            mark("learner: a gap between proposals");
+            return Err(format!("proposal {zxid} in epoch {epoch} cannot follow {}", self.last));
+        }
+        match decode_txn(txn) {
+            Ok((header, ..)) if header.zxid == zxid.0 as i64 => {}
+            Ok((header, ..)) => return Err(format!("proposal {zxid} holds transaction {:#x}", header.zxid)),
+            Err(error) => return Err(format!("proposal {zxid} cannot be read: {error}")),
+        }
+        self.last = zxid;
+        self.uncommitted.push_back(zxid);
+        self.unacked.push_back(zxid);
+        Ok(true)
+    }
+
+    pub fn commit(&mut self, zxid: Zxid) -> Result<(), Refusal> {
+        if zxid <= self.committed {
+            mark("learner: a commit came twice");
+            return Ok(());
+        }
+        match self.uncommitted.front() {
+            Some(head) if *head == zxid => {
+                self.uncommitted.pop_front();
+                self.committed = zxid;
+                Ok(())
+            }
+            // Java ends its process here.
+            next => {
+                mark("learner: a commit of something else than the oldest proposal");
+                let next = next.map_or_else(|| "nothing is".to_owned(), |next| format!("{next} is"));
+                Err(format!("commit {zxid}, and {next} next"))
+            }
+        }
+    }
+
+    /// What was committed since the last call.
+    pub fn take_committed(&mut self) -> Option<Zxid> {
+        let told = std::mem::replace(&mut self.told, self.committed);
+        (self.committed > told).then_some(self.committed)
+    }
+
+    pub fn on_durable(&mut self, through: Zxid) {
+        self.durable = self.durable.max(through);
+    }
+
+    pub fn needs_no_ack(&mut self, through: Zxid) {
+        while self.unacked.pop_front_if(|zxid| *zxid <= through).is_some() {}
+    }
+
+    /// The next proposal to be acknowledged; to be called until there is none.
+    pub fn next_ack(&mut self) -> Option<Zxid> {
+        let early = broken("ack before the flush");
+        self.unacked.pop_front_if(|zxid| *zxid <= self.durable || early)
+    }
+}

@@ -1,0 +1,283 @@
+//! One learner as its leader sees it: how far it is, what is on its way to it, and until when it has to be heard of.
+//!
+//!   Nameless --xxxINFO--> AwaitsEpoch --LEADERINFO--> Informed --ACKEPOCH--> AwaitsHistory --the choice-->
+//!       [ReadingLog | AwaitsSnapshot --> Streaming] --NEWLEADER--> Synchronising --its ACK--> Synchronised --UPTODATE--> InStep
+//!
+//! From the choice on it is told everything that is proposed and committed; while a stream (a snapshot, a range of the log) is
+//! on its way to it, that is held back here and follows the stream. Java: `LearnerHandler`. Spec: quorum-protocol 7.5-7.7, 14.
+
+use super::ballot::Votes;
+use super::catch_up::LogCheck;
+use crate::core::types::{LinkId, LinkMessage, Output, ServerId, Zxid};
+use crate::limits;
+use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
+
+#[derive(Debug)]
+pub enum Stage {
+    /// It has to say who it is.
+    Nameless,
+    /// H0: there is no epoch to tell it yet.
+    AwaitsEpoch,
+    /// H1: LEADERINFO is out.
+    Informed,
+    /// Its ACKEPOCH came before a quorum's. What it has: None if it may have lost something.
+    AwaitsHistory { last: Option<Zxid> },
+    /// A DIFF from the log: checked as a whole, then sent.
+    ReadingLog(LogRange),
+    /// The node is going to begin a snapshot for it.
+    AwaitsSnapshot,
+    /// A snapshot is on its way.
+    Streaming,
+    /// H2: NEWLEADER is out.
+    Synchronising,
+    /// It has everything, and waits until a quorum has.
+    Synchronised,
+    /// H3: UPTODATE is out.
+    InStep,
+}
+
+#[derive(Debug)]
+pub struct LogRange {
+    pub after: Zxid,
+    pub through: Zxid,
+    /// What DIFF says: the leader's newest transaction when the choice was made.
+    pub newest: Zxid,
+    pub check: LogCheck,
+    /// The range is whole: this is the second reading.
+    pub sending: bool,
+    /// The next window is asked for when the learner has taken what it was sent.
+    pub paused: bool,
+}
+
+/// The limits of a leader's learners, microseconds and bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    pub init_us: u64,
+    pub sync_us: u64,
+    pub queue_max_bytes: usize,
+}
+
+#[derive(Debug)]
+pub struct Handler {
+    pub link: LinkId,
+    pub stage: Stage,
+    pub id: Option<ServerId>,
+    pub observer: bool,
+    protocol: i32,
+    /// What its acks count for: nothing, for observers and strangers.
+    pub vote: Votes,
+    /// It is told of proposals and commits.
+    pub forwarding: bool,
+    /// The newest transaction that it has on its disk, as far as it has said so.
+    pub has: Zxid,
+    /// Told to it, and held back behind a stream.
+    held: Option<Vec<Packet>>,
+    /// Those that came up after the choice.
+    held_bytes: usize,
+    /// On the link, and not taken by the kernel.
+    unsent_bytes: usize,
+    /// Of these, what synchronising it cost: it may owe that much more.
+    granted_bytes: usize,
+    /// Must be heard of, or seen to take something, until then. None: it is not its turn.
+    due_us: Option<u64>,
+    /// It counts as alive until then (Java: `tickOfNextAckDeadline`).
+    alive_until_us: u64,
+    /// This proposal was on its way to it at that moment, and has to be acknowledged in time (Java: `SyncLimitCheck`).
+    awaited: Option<(Zxid, u64)>,
+}
+
+impl Handler {
+    pub fn new(link: LinkId, now_us: u64, allowance: &Allowance) -> Handler {
+        Handler {
+            link,
+            stage: Stage::Nameless,
+            id: None,
+            observer: false,
+            protocol: 0,
+            vote: Votes::NONE,
+            forwarding: false,
+            has: Zxid::ZERO,
+            held: None,
+            held_bytes: 0,
+            unsent_bytes: 0,
+            granted_bytes: 0,
+            due_us: Some(now_us + allowance.init_us),
+            alive_until_us: now_us + allowance.init_us + allowance.sync_us,
+            awaited: None,
+        }
+    }
+
+    pub fn introduce(&mut self, info: LearnerInfo, observer: bool, vote: Votes) {
+        (self.id, self.observer, self.protocol, self.vote) =
+            (Some(ServerId(info.server)), observer, info.protocol, vote);
+        self.stage = Stage::AwaitsEpoch;
+        self.due_us = None;
+    }
+
+    /// For sentences.
+    pub fn name(&self) -> String {
+        match self.id {
+            Some(id) if self.observer => format!("observer {}", id.0),
+            Some(id) => format!("server {}", id.0),
+            None => format!("a stranger (link {})", self.link.0),
+        }
+    }
+
+    pub fn speaks_ringkeeper(&self) -> bool {
+        self.protocol == PROTOCOL_RINGKEEPER
+    }
+
+    pub fn is_in_step(&self) -> bool {
+        matches!(self.stage, Stage::InStep)
+    }
+
+    /// It has been told the epoch, and has not yet everything of it.
+    pub fn is_between(&self) -> bool {
+        !matches!(self.stage, Stage::Nameless | Stage::AwaitsEpoch | Stage::InStep)
+    }
+
+    /// NEWLEADER is out: pings may follow. Java: its sender thread runs.
+    pub fn is_pinged(&self) -> bool {
+        matches!(self.stage, Stage::Synchronising | Stage::Synchronised | Stage::InStep)
+    }
+
+    /// It acknowledged NEWLEADER.
+    pub fn has_synchronised(&self) -> bool {
+        matches!(self.stage, Stage::Synchronised | Stage::InStep)
+    }
+
+    /// Right onto the link.
+    pub fn send(&mut self, message: LinkMessage, out: &mut Vec<Output>) {
+        self.unsent_bytes += message.cost_bytes();
+        out.push(Output::LinkSend { link: self.link, message });
+    }
+
+    pub fn send_packet(&mut self, packet: Packet, out: &mut Vec<Output>) {
+        self.send(LinkMessage::Packet(packet), out);
+    }
+
+    /// Behind whatever stream is on its way.
+    pub fn forward(&mut self, packet: Packet, out: &mut Vec<Output>) {
+        match &mut self.held {
+            None => self.send_packet(packet, out),
+            Some(held) => {
+                let message = LinkMessage::Packet(packet);
+                self.held_bytes += message.cost_bytes();
+                if let LinkMessage::Packet(packet) = message {
+                    held.push(packet);
+                }
+            }
+        }
+    }
+
+    /// A stream begins: what is forwarded from now on follows it.
+    pub fn hold(&mut self) {
+        self.held = Some(Vec::new());
+        self.held_bytes = 0;
+    }
+
+    /// The choice put this much into its queue, or behind the stream: the bound is about what comes later.
+    pub fn grant(&mut self) {
+        self.held_bytes = 0;
+        self.granted_bytes = self.unsent_bytes;
+    }
+
+    /// The stream is complete.
+    pub fn release(&mut self, out: &mut Vec<Output>) {
+        for packet in self.held.take().into_iter().flatten() {
+            self.send_packet(packet, out);
+        }
+        self.held_bytes = 0;
+    }
+
+    /// Another choice is made: what was held back is void.
+    pub fn stop_forwarding(&mut self) {
+        self.held = None;
+        self.held_bytes = 0;
+        self.forwarding = false;
+    }
+
+    /// It takes less than is proposed.
+    pub fn is_overrun(&self, allowance: &Allowance) -> bool {
+        self.held_bytes > allowance.queue_max_bytes
+            || self.unsent_bytes > allowance.queue_max_bytes + self.granted_bytes
+    }
+
+    /// Whether another piece of a stream may be sent.
+    pub fn has_room(&self, allowance: &Allowance) -> bool {
+        self.unsent_bytes < limits::LEARNER_STREAM_BYTES.min(allowance.queue_max_bytes.div_ceil(2))
+    }
+
+    pub fn sent(&mut self, now_us: u64, bytes: usize, allowance: &Allowance) {
+        self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
+        if self.is_between() {
+            self.progressed(now_us, allowance);
+        }
+    }
+
+    /// It is its turn to be heard of.
+    pub fn expect(&mut self, now_us: u64, limit_us: u64) {
+        self.due_us = Some(now_us + limit_us);
+    }
+
+    pub fn expect_nothing(&mut self) {
+        self.due_us = None;
+    }
+
+    /// On its way to being synchronised it takes what it is sent, or is heard of.
+    pub fn progressed(&mut self, now_us: u64, allowance: &Allowance) {
+        if let Some(due_us) = &mut self.due_us {
+            *due_us = now_us + allowance.init_us;
+        }
+        self.alive_until_us = self.alive_until_us.max(now_us + allowance.init_us + allowance.sync_us);
+    }
+
+    /// It said something.
+    pub fn heard(&mut self, now_us: u64, allowance: &Allowance) {
+        if self.has_synchronised() {
+            self.due_us = self.is_in_step().then_some(now_us + allowance.sync_us);
+            self.alive_until_us = now_us + allowance.sync_us;
+        }
+    }
+
+    pub fn synchronised(&mut self, now_us: u64, allowance: &Allowance) {
+        self.stage = Stage::Synchronised;
+        self.granted_bytes = 0;
+        self.heard(now_us, allowance);
+    }
+
+    pub fn in_step(&mut self, now_us: u64, allowance: &Allowance) {
+        self.stage = Stage::InStep;
+        self.heard(now_us, allowance);
+    }
+
+    pub fn is_late(&self, now_us: u64) -> bool {
+        self.due_us.is_some_and(|due_us| now_us >= due_us)
+    }
+
+    /// Counts for the leader's right to lead.
+    pub fn is_alive(&self, now_us: u64) -> bool {
+        self.id.is_some() && now_us < self.alive_until_us
+    }
+
+    pub fn due_us(&self) -> Option<u64> {
+        self.due_us
+    }
+
+    /// Whether an acknowledgement is overdue; to be asked at every ping. `proposed`: the newest proposal it was told.
+    pub fn is_lagging(&mut self, now_us: u64, proposed: Zxid, allowance: &Allowance) -> bool {
+        if self.observer || !self.is_in_step() {
+            return false;
+        }
+        if self.awaited.is_some_and(|(zxid, _)| self.has >= zxid) {
+            self.awaited = None;
+        }
+        match self.awaited {
+            Some((_, since_us)) => now_us - since_us >= allowance.sync_us,
+            None => {
+                self.awaited = (proposed > self.has && proposed.counter() > 0).then_some((proposed, now_us));
+                false
+            }
+        }
+    }
+}

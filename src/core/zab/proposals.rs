@@ -1,0 +1,246 @@
+//! Transactions on their way to a quorum: given out once, in order; acknowledged each for itself; released in order.
+//!
+//! Holds always: the queue has every zxid from its first to its last; the first `committed_count` of it are committed and
+//! wait to be applied; nothing behind one without a quorum is committed. Acks cost a subtraction and a popcount.
+//! Java: `Leader.outstandingProposals`, `toBeApplied`, `tryToCommit`. Spec: quorum-protocol 10.2.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ringkeeper_storage::probe::broken;
+
+use super::ballot::{Ballot, Votes};
+use crate::core::types::Zxid;
+
+/// A transaction on its way to a quorum.
+#[derive(Debug)]
+pub struct Proposal {
+    pub zxid: Zxid,
+    /// Header, record and digest: the bytes that are logged, proposed and, once committed, applied.
+    pub txn: Bytes,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    proposal: Proposal,
+    votes: Votes,
+}
+
+#[derive(Debug)]
+pub struct Proposals {
+    ballot: Ballot,
+    own_vote: Votes,
+    queue: VecDeque<InFlight>,
+    committed_count: usize,
+    bytes: usize,
+    proposed: Zxid,
+    committed: Zxid,
+    /// On this server's own disk: its vote for everything up to here.
+    durable: Zxid,
+}
+
+impl Proposals {
+    /// Goes on after `last`, which is durable here.
+    pub fn new(ballot: Ballot, own_vote: Votes, last: Zxid) -> Proposals {
+        Proposals {
+            ballot,
+            own_vote,
+            queue: VecDeque::new(),
+            committed_count: 0,
+            bytes: 0,
+            proposed: last,
+            committed: last,
+            durable: last,
+        }
+    }
+
+    pub fn ballot(&self) -> &Ballot {
+        &self.ballot
+    }
+
+    pub fn proposed(&self) -> Zxid {
+        self.proposed
+    }
+
+    pub fn committed(&self) -> Zxid {
+        self.committed
+    }
+
+    /// On this server's own disk.
+    pub fn durable(&self) -> Zxid {
+        self.durable
+    }
+
+    /// Those that wait to be applied included.
+    pub fn in_flight(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn in_flight_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing waits for a quorum.
+    pub fn is_drained(&self) -> bool {
+        self.committed_count == self.queue.len()
+    }
+
+    /// Everything given out is committed, and here: the next zxid is (epoch, 1).
+    pub fn begin_epoch(&mut self, epoch: u32) {
+        assert!(self.queue.is_empty(), "an epoch begins with nothing in flight: {} are", self.queue.len());
+        assert_eq!(self.durable, self.proposed, "an epoch begins with everything on the leader's disk");
+        let begin = Zxid::new(epoch, 0);
+        assert!(begin > self.proposed, "epoch {epoch} begins after {}", self.proposed);
+        (self.proposed, self.committed, self.durable) = (begin, begin, begin);
+    }
+
+    pub fn push(&mut self, zxid: Zxid, txn: Bytes) {
+        assert_eq!(zxid.0, self.proposed.0 + 1, "a zxid is proposed once and in order");
+        self.proposed = zxid;
+        self.bytes += txn.len();
+        self.queue.push_back(InFlight { proposal: Proposal { zxid, txn }, votes: Votes::NONE });
+    }
+
+    /// This server's own vote: a finished disk write.
+    pub fn on_durable(&mut self, through: Zxid) {
+        assert!(through <= self.proposed, "{through} is durable and was never proposed; last is {}", self.proposed);
+        self.durable = self.durable.max(through);
+    }
+
+    /// A vote for this one. What is not in flight (any more) needs none.
+    pub fn on_ack(&mut self, vote: Votes, zxid: Zxid) {
+        let first = self.queue.front().map_or(self.proposed.0, |first| first.proposal.zxid.0);
+        let place = zxid.0.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        if let Some(in_flight) = place.and_then(|place| self.queue.get_mut(place)) {
+            in_flight.votes.add(vote);
+        }
+    }
+
+    /// These voters are synchronised anew: what they said they had, they may have to give up before they have it again.
+    pub fn forget(&mut self, votes: Votes) {
+        self.queue.iter_mut().for_each(|in_flight| in_flight.votes.remove(votes));
+    }
+
+    /// The next one that has its quorum, and all before it: it is committed from now on.
+    pub fn commit_next(&mut self) -> Option<&Proposal> {
+        let mut next = self.committed_count;
+        if broken("leader: commit out of order") {
+            let voted = |in_flight: &InFlight| self.ballot.is_quorum(in_flight.votes.without(self.own_vote));
+            next = (next..self.queue.len()).rev().find(|place| voted(&self.queue[*place])).unwrap_or(next);
+        }
+        let in_flight = self.queue.get(next)?;
+        let own = if in_flight.proposal.zxid <= self.durable { self.own_vote } else { Votes::NONE };
+        let votes = in_flight.votes.with(own);
+        let minority = broken("leader: commit on a minority") && votes != Votes::NONE;
+        if !self.ballot.is_quorum(votes) && !minority {
+            return None;
+        }
+        self.committed_count = next + 1;
+        self.committed = in_flight.proposal.zxid;
+        Some(&in_flight.proposal)
+    }
+
+    /// The next committed one, to be applied.
+    pub fn pop(&mut self) -> Option<Proposal> {
+        self.committed_count = self.committed_count.checked_sub(1)?;
+        let InFlight { proposal, .. } = self.queue.pop_front().expect("what is committed is in the queue");
+        self.bytes -= proposal.txn.len();
+        Some(proposal)
+    }
+
+    /// What is in flight above `zxid`, and whether it is committed.
+    pub fn above(&self, zxid: Zxid) -> impl Iterator<Item = (&Proposal, bool)> {
+        let all = self.queue.iter().enumerate();
+        all.map(|(place, in_flight)| (&in_flight.proposal, place < self.committed_count))
+            .filter(move |(proposal, _)| proposal.zxid > zxid)
+    }
+
+    /// The role is over: everything that was logged and not applied.
+    pub fn take(&mut self) -> VecDeque<Proposal> {
+        self.committed_count = 0;
+        self.bytes = 0;
+        std::mem::take(&mut self.queue).into_iter().map(|in_flight| in_flight.proposal).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::types::ServerId;
+    use crate::core::zab::membership::{Configurations, Membership};
+
+    fn proposals(voters: i64) -> (Proposals, impl Fn(i64) -> Votes) {
+        let ballot = Ballot::new(&Configurations::settled(Membership::of(voters, 0)));
+        let votes: Vec<Votes> = (0..=voters).map(|id| ballot.vote_of(ServerId(id))).collect();
+        let mut proposals = Proposals::new(ballot, votes[1], Zxid(0));
+        proposals.begin_epoch(1);
+        (proposals, move |id: i64| votes[id as usize])
+    }
+
+    fn propose(proposals: &mut Proposals, count: u32) {
+        for _ in 0..count {
+            proposals.push(Zxid(proposals.proposed().0 + 1), Bytes::from_static(b"txn"));
+        }
+    }
+
+    fn commit(proposals: &mut Proposals) -> Vec<u32> {
+        std::iter::from_fn(|| proposals.commit_next().map(|proposal| proposal.zxid.counter())).collect()
+    }
+
+    #[test]
+    fn an_ack_counts_for_its_own_zxid_only() {
+        let (mut proposals, vote) = proposals(3);
+        propose(&mut proposals, 3);
+        proposals.on_ack(vote(2), Zxid::new(1, 3));
+        proposals.on_ack(vote(3), Zxid::new(1, 3));
+        assert!(commit(&mut proposals).is_empty(), "3 has a quorum, 1 and 2 have nobody");
+        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        assert!(commit(&mut proposals).is_empty(), "one of three");
+        proposals.on_durable(Zxid::new(1, 1));
+        assert_eq!(commit(&mut proposals), [1]);
+        proposals.on_ack(vote(2), Zxid::new(1, 2));
+        proposals.on_ack(vote(3), Zxid::new(1, 2));
+        assert_eq!(commit(&mut proposals), [2, 3], "what waited for 2 goes with it");
+        assert_eq!(proposals.durable(), Zxid::new(1, 1), "a quorum may outrun our disk");
+        assert!(proposals.is_drained());
+        assert_eq!(std::iter::from_fn(|| proposals.pop()).count(), 3);
+        assert_eq!((proposals.in_flight(), proposals.in_flight_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn acks_of_anything_else_count_nowhere() {
+        let (mut proposals, vote) = proposals(3);
+        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        propose(&mut proposals, 2);
+        for zxid in [0, 1, u64::MAX, Zxid::new(1, 0).0, Zxid::new(1, 3).0, Zxid::new(2, 1).0] {
+            proposals.on_ack(vote(2), Zxid(zxid));
+        }
+        proposals.on_durable(Zxid::new(1, 2));
+        assert!(commit(&mut proposals).is_empty());
+    }
+
+    #[test]
+    fn a_voter_that_is_synchronised_anew_votes_anew() {
+        let (mut proposals, vote) = proposals(3);
+        propose(&mut proposals, 1);
+        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        proposals.forget(vote(2));
+        proposals.on_durable(Zxid::new(1, 1));
+        assert!(commit(&mut proposals).is_empty());
+        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        assert_eq!(commit(&mut proposals), [1]);
+    }
+
+    #[test]
+    fn what_a_learner_misses_is_told_with_its_state() {
+        let (mut proposals, vote) = proposals(3);
+        propose(&mut proposals, 3);
+        proposals.on_durable(Zxid::new(1, 3));
+        proposals.on_ack(vote(3), Zxid::new(1, 1));
+        proposals.on_ack(vote(3), Zxid::new(1, 2));
+        assert_eq!(commit(&mut proposals), [1, 2]);
+        let above: Vec<(u32, bool)> = proposals.above(Zxid::new(1, 1)).map(|(p, c)| (p.zxid.counter(), c)).collect();
+        assert_eq!(above, [(2, true), (3, false)]);
+        assert_eq!(proposals.take().len(), 3);
+    }
+}

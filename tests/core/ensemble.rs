@@ -1,0 +1,228 @@
+//! Three nodes and their clients: what is promised through a follower, and what happens to it when a leader goes.
+
+use ringkeeper::core::types::RoleView;
+use ringkeeper::core::{Settings, Zxid};
+use ringkeeper::wire::client::{EventKind, OpCode, Request, Response};
+
+use super::ensemble_harness::{Ensemble, quick};
+use super::harness::{Client, EPHEMERAL, PERSISTENT, create, delete, exists, get, set};
+
+const NO_NODE: i32 = -101;
+const NODE_EXISTS: i32 = -110;
+const MARSHALLING_ERROR: i32 = -5;
+const NOT_READ_ONLY: i32 = -119;
+
+/// Sends one request and gives its answer's error.
+fn ask(ensemble: &mut Ensemble, id: i64, client: Client, request: &Request<'_>) -> i32 {
+    ensemble.at(id, |server| server.send(client, 7, request));
+    let replies = ensemble.server(id).replies(client);
+    let answers: Vec<_> = replies.iter().filter(|reply| reply.xid == 7).collect();
+    assert_eq!(answers.len(), 1, "{request:?}: {replies:?}");
+    answers[0].err
+}
+
+fn sync() -> Request<'static> {
+    Request::Sync { path: Some("/".into()) }
+}
+
+#[test]
+fn a_write_through_a_follower_is_everywhere() {
+    let mut ensemble = Ensemble::settled();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/a", b"1", PERSISTENT)), 0);
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/a", b"1", PERSISTENT)), NODE_EXISTS);
+    ensemble.assert_agreed();
+    for id in 1..=3 {
+        assert!(ensemble.server(id).node.tree().find("/a").is_some(), "{id}");
+    }
+}
+
+#[test]
+fn a_follower_keeps_the_order_of_mixed_reads_and_writes() {
+    let mut ensemble = Ensemble::settled();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    let requests = [
+        create("/a", b"1", PERSISTENT),
+        get("/a", true),
+        set("/a", b"2", -1),
+        get("/a", false),
+        create("/a", b"", PERSISTENT),
+        sync(),
+        delete("/a", -1),
+        exists("/a", false),
+    ];
+    let mut frames = Vec::new();
+    for (xid, request) in requests.iter().enumerate() {
+        request.encode(xid as i32, &mut frames);
+    }
+    ensemble.at(follower, |server| server.bytes(client.connection, &frames));
+    let replies = ensemble.server(follower).replies(client);
+    let seen: Vec<(i32, i32)> = replies.iter().map(|reply| (reply.xid, reply.err)).collect();
+    let event = (-1, 0);
+    let expected = [(0, 0), (1, 0), event, (2, 0), (3, 0), (4, NODE_EXISTS), (5, 0), (6, 0), (7, NO_NODE)];
+    assert_eq!(seen, expected);
+    assert_eq!(replies[2].event().kind, EventKind::NodeDataChanged);
+    for (place, data) in [(1, b"1"), (4, b"2")] {
+        match replies[place].response(OpCode::GetData) {
+            Response::GetData { data: found, .. } => assert_eq!(found.as_deref(), Some(&data[..])),
+            other => panic!("{other:?}"),
+        }
+    }
+    let zxids: Vec<i64> = replies.iter().map(|reply| reply.zxid).collect();
+    assert!(zxids.is_sorted(), "{zxids:?}");
+}
+
+#[test]
+fn nothing_is_answered_before_a_quorum_has_it() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(followers[0]);
+    for id in 1..=3 {
+        ensemble.server(id).slow_disk = true;
+    }
+    ensemble.at(followers[0], |server| server.send(client, 1, &create("/a", b"", PERSISTENT)));
+    assert_eq!(ensemble.server(followers[0]).replies(client), []);
+    ensemble.at(followers[0], |server| server.disk_finishes());
+    assert_eq!(ensemble.server(followers[0]).replies(client), [], "one disk is no quorum");
+    ensemble.at(leader, |server| server.disk_finishes());
+    assert_eq!(ensemble.server(followers[0]).replies(client).len(), 1);
+    // The third one's disk is behind, and it applies what the others have all the same.
+    assert!(ensemble.server(followers[1]).node.tree().find("/a").is_some());
+}
+
+#[test]
+fn a_commit_may_outrun_the_disk_of_the_server_that_answers() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(followers[0]);
+    ensemble.server(followers[0]).slow_disk = true;
+    assert_eq!(ask(&mut ensemble, followers[0], client, &create("/a", b"", PERSISTENT)), 0);
+    assert!(ensemble.server(leader).node.tree().find("/a").is_some());
+}
+
+#[test]
+fn a_session_moves_with_its_ephemerals_and_its_old_connection_ends_at_the_next_write() {
+    let mut ensemble = Ensemble::settled();
+    let [here, there] = ensemble.followers()[..] else { panic!("two followers") };
+    let client = ensemble.client(here);
+    assert_eq!(ask(&mut ensemble, here, client, &create("/e", b"", EPHEMERAL)), 0);
+    let moved = ensemble.resume(there, &client).expect("the session lives");
+    assert_eq!(ask(&mut ensemble, there, moved, &set("/e", b"1", -1)), 0);
+    // Its old connection may read, until it writes.
+    assert_eq!(ask(&mut ensemble, here, client, &get("/e", false)), 0);
+    ensemble.at(here, |server| server.send(client, 9, &set("/e", b"2", -1)));
+    assert_eq!(ensemble.server(here).replies(client), []);
+    assert!(ensemble.server(here).closed.contains(&client.connection));
+    assert_eq!(ask(&mut ensemble, there, moved, &get("/e", false)), 0);
+    ensemble.assert_agreed();
+    // Its end is everybody's.
+    ensemble.at(there, |server| server.send(moved, 10, &Request::CloseSession));
+    assert_eq!(ensemble.server(there).replies(moved).len(), 1);
+    for id in 1..=3 {
+        assert!(ensemble.server(id).node.tree().find("/e").is_none(), "{id}");
+    }
+    assert!(ensemble.resume(here, &client).is_none());
+    assert!(ensemble.resume(ensemble.leader(), &client).is_none());
+}
+
+#[test]
+fn a_session_moves_to_the_leader_and_its_reads_elsewhere_go_on_and_back_again() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    assert_eq!(ask(&mut ensemble, leader, client, &create("/e", b"", EPHEMERAL)), 0);
+    let moved = ensemble.resume(follower, &client).expect("the session lives");
+    assert_eq!(ask(&mut ensemble, follower, moved, &get("/e", false)), 0);
+    // The leader looks at every request of its own clients.
+    ensemble.at(leader, |server| server.send(client, 1, &get("/e", false)));
+    assert!(ensemble.server(leader).closed.contains(&client.connection));
+    let back = ensemble.resume(leader, &client).expect("the session lives");
+    assert_eq!(ask(&mut ensemble, leader, back, &get("/e", false)), 0);
+    assert_eq!(ensemble.server(follower).replies(moved), []);
+    ensemble.at(follower, |server| server.send(moved, 2, &set("/e", b"", -1)));
+    assert!(ensemble.server(follower).closed.contains(&moved.connection));
+}
+
+#[test]
+fn a_session_resumed_with_another_password_or_never_created_is_refused_everywhere() {
+    let mut ensemble = Ensemble::settled();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    let thief = Client { password: [7; 16], ..client };
+    assert!(ensemble.resume(follower, &thief).is_none());
+    assert!(!ensemble.server(follower).closed.contains(&client.connection), "a wrong password evicts nobody");
+    let mut nobody = client;
+    nobody.session.0 += 1000;
+    nobody.password = ringkeeper::core::session::identity::password(nobody.session);
+    assert!(ensemble.resume(follower, &nobody).is_none());
+}
+
+#[test]
+fn a_sync_waits_for_the_leader_and_shows_what_was_written_elsewhere() {
+    let mut ensemble = Ensemble::settled();
+    let [here, there] = ensemble.followers()[..] else { panic!("two followers") };
+    let (reader, writer) = (ensemble.client(here), ensemble.client(there));
+    assert_eq!(ask(&mut ensemble, here, reader, &exists("/a", true)), NO_NODE);
+    assert_eq!(ask(&mut ensemble, there, writer, &create("/a", b"1", PERSISTENT)), 0);
+    ensemble.at(here, |server| server.send(reader, 1, &sync()));
+    let replies = ensemble.server(here).replies(reader);
+    let seen: Vec<i32> = replies.iter().map(|reply| reply.xid).collect();
+    assert_eq!(seen, [-1, 1], "the event of the write stands before the answer to the sync");
+}
+
+#[test]
+fn a_sync_waits_for_the_writes_that_are_under_way() {
+    let mut ensemble = Ensemble::settled();
+    let [here, there] = ensemble.followers()[..] else { panic!("two followers") };
+    let (reader, writer) = (ensemble.client(here), ensemble.client(there));
+    for id in 1..=3 {
+        ensemble.server(id).slow_disk = true;
+    }
+    ensemble.at(there, |server| server.send(writer, 1, &create("/a", b"1", PERSISTENT)));
+    ensemble.at(here, |server| server.send(reader, 1, &sync()));
+    ensemble.at(here, |server| server.send(reader, 2, &exists("/a", false)));
+    assert_eq!(ensemble.server(here).replies(reader), []);
+    for id in 1..=3 {
+        ensemble.at(id, |server| server.disk_finishes());
+    }
+    let seen: Vec<(i32, i32)> =
+        ensemble.server(here).replies(reader).iter().map(|reply| (reply.xid, reply.err)).collect();
+    assert_eq!(seen, [(1, 0), (2, 0)]);
+}
+
+#[test]
+fn a_malformed_write_is_answered_where_it_came_and_never_forwarded() {
+    let mut ensemble = Ensemble::settled();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    let before = ensemble.server(follower).node.last_processed();
+    let mut frame = 16i32.to_be_bytes().to_vec();
+    frame.extend(7i32.to_be_bytes());
+    frame.extend(OpCode::SetData.number().to_be_bytes());
+    frame.extend([0xff; 8]);
+    ensemble.at(follower, |server| server.bytes(client.connection, &frame));
+    let replies = ensemble.server(follower).replies(client);
+    assert_eq!((replies.len(), replies[0].err), (1, MARSHALLING_ERROR));
+    assert_eq!(ensemble.server(follower).node.last_processed(), before, "no zxid is spent on it");
+}
+
+#[test]
+fn only_the_leader_ends_sessions_and_hears_of_those_of_others() {
+    let mut ensemble = Ensemble::settled();
+    let [here, there] = ensemble.followers()[..] else { panic!("two followers") };
+    let (alive, silent) = (ensemble.client(here), ensemble.client(there));
+    assert_eq!(ask(&mut ensemble, here, alive, &create("/alive", b"", EPHEMERAL)), 0);
+    assert_eq!(ask(&mut ensemble, there, silent, &create("/silent", b"", EPHEMERAL)), 0);
+    for _ in 0..60 {
+        ensemble.pass_ms(500);
+        assert_eq!(ask(&mut ensemble, here, alive, &exists("/alive", false)), 0);
+    }
+    for id in 1..=3 {
+        let tree = ensemble.server(id).node.tree();
+        assert!(tree.find("/alive").is_some() && tree.find("/silent").is_none(), "{id}");
+    }
+    assert!(ensemble.server(there).closed.contains(&silent.connection));
+    assert!(!ensemble.server(here).closed.contains(&alive.connection));
+}

@@ -1,0 +1,424 @@
+//! Several nodes, their disks and the links between them, all in the hands of a test. What is sent arrives in the order in
+//! which it was sent, at once, unless somebody is cut off; time passes when the test says so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use ringkeeper::core::peer::MemberStart;
+use ringkeeper::core::replay::Replay;
+use ringkeeper::core::tree::MemorySnapshot;
+use ringkeeper::core::types::{EpochKind, Epochs, LinkId, LinkMessage, RoleView, ServerId, Standing};
+use ringkeeper::core::zab::membership::{Configurations, Membership};
+use ringkeeper::core::{Input, Now, Output, Reloaded, Settings, Zxid};
+use ringkeeper_storage::{NodeImage, SnapshotHeader};
+
+use super::harness::{Client, Server, options};
+
+pub struct Ensemble {
+    servers: BTreeMap<i64, Place>,
+    voters: i64,
+    observers: i64,
+    settings: Settings,
+    queue: VecDeque<(i64, Arrival)>,
+    links: BTreeMap<LinkId, End>,
+    next_link: u64,
+    pub now: Now,
+}
+
+/// Where a server runs, and what survives it.
+struct Place {
+    server: Option<Server>,
+    disk: Disk,
+    accepting: bool,
+    connecting: Option<i64>,
+    cut_off: bool,
+    role: Option<RoleView>,
+    told: Vec<String>,
+    /// Epochs are stored when the test says so.
+    slow_epochs: bool,
+    epochs_under_way: VecDeque<(EpochKind, u32)>,
+    installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
+}
+
+#[derive(Clone)]
+struct Disk {
+    epochs: Epochs,
+    base: Option<(SnapshotHeader, Vec<NodeImage>)>,
+    log: Vec<(Zxid, Bytes)>,
+    ever_used: bool,
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    owner: i64,
+    other: LinkId,
+}
+
+#[derive(Debug)]
+enum Arrival {
+    Input(Box<Input<'static>>),
+    Link(LinkId, LinkMessage),
+    Closed(LinkId),
+}
+
+impl Disk {
+    fn replayed(&self, settings: &Settings) -> Replay {
+        let mut replay = match &self.base {
+            Some((header, images)) => {
+                let source = MemorySnapshot::new(header.clone(), images.clone());
+                Replay::from_snapshot(Box::new(source), options(settings)).unwrap()
+            }
+            None => Replay::empty(options(settings)),
+        };
+        for (_, txn) in &self.log {
+            replay.apply(txn).unwrap();
+        }
+        replay
+    }
+
+    fn standing(&self) -> Standing {
+        if self.ever_used { Standing::Whole } else { Standing::Fresh }
+    }
+}
+
+impl Ensemble {
+    /// Everybody up, and nothing said yet.
+    pub fn of(voters: i64, observers: i64, settings: Settings) -> Ensemble {
+        let mut ensemble = Ensemble {
+            servers: BTreeMap::new(),
+            voters,
+            observers,
+            settings,
+            queue: VecDeque::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
+        };
+        for id in 1..=voters + observers {
+            let disk =
+                Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), ever_used: false };
+            ensemble.servers.insert(
+                id,
+                Place {
+                    server: None,
+                    disk,
+                    accepting: false,
+                    connecting: None,
+                    cut_off: false,
+                    role: None,
+                    told: Vec::new(),
+                    slow_epochs: false,
+                    epochs_under_way: VecDeque::new(),
+                    installing: None,
+                },
+            );
+        }
+        (1..=voters + observers).for_each(|id| ensemble.start(id));
+        ensemble
+    }
+
+    /// Three voters who have found their leader.
+    pub fn settled() -> Ensemble {
+        let mut ensemble = Ensemble::of(3, 0, quick());
+        ensemble.settle();
+        ensemble
+    }
+
+    /// Lets time pass until all that run and are not cut off serve.
+    pub fn settle(&mut self) {
+        for _ in 0..400 {
+            let serves = |place: &Place| place.server.as_ref().is_none_or(|server| server.node.is_serving());
+            if self.servers.values().filter(|place| !place.cut_off).all(serves) {
+                return;
+            }
+            self.pass_ms(100);
+        }
+        let roles: Vec<_> = self.servers.iter().map(|(id, place)| (id, &place.role, &place.told)).collect();
+        panic!("they do not agree: {roles:#?}");
+    }
+
+    pub fn start(&mut self, id: i64) {
+        let settings = Settings { server: ServerId(id), ..self.settings.clone() };
+        let place = self.servers.get_mut(&id).unwrap();
+        assert!(place.server.is_none(), "{id} runs");
+        let start = MemberStart {
+            recovered: place.disk.replayed(&settings).finish(),
+            epochs: place.disk.epochs,
+            standing: place.disk.standing(),
+            configs: Configurations::settled(Membership::of(self.voters, self.observers)),
+        };
+        place.server = Some(Server::member(settings, start, place.disk.log.clone(), self.now));
+        self.pump();
+    }
+
+    /// What was not on its disk is gone, and its peers see their links break.
+    pub fn crash(&mut self, id: i64) {
+        let place = self.servers.get_mut(&id).unwrap();
+        let server = place.server.take().expect("it runs");
+        place.disk.log = server.log[..server.durable].to_vec();
+        (place.accepting, place.connecting, place.role) = (false, None, None);
+        place.epochs_under_way.clear();
+        place.installing = None;
+        self.queue.retain(|(to, _)| *to != id);
+        self.break_links(id);
+        self.pump();
+    }
+
+    /// Nobody hears of it and it hears of nobody; its links break.
+    pub fn cut_off(&mut self, id: i64) {
+        self.place(id).cut_off = true;
+        self.break_links(id);
+        self.pump();
+    }
+
+    /// As `cut_off`, and what it has sent already is lost.
+    pub fn rejoin(&mut self, id: i64) {
+        self.place(id).cut_off = false;
+    }
+
+    fn break_links(&mut self, id: i64) {
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, end)| end.owner == id).map(|(link, _)| *link).collect();
+        for link in links {
+            self.unlink(link);
+            self.queue.push_back((id, Arrival::Closed(link)));
+        }
+    }
+
+    /// This end is gone; the other one hears of it.
+    fn unlink(&mut self, link: LinkId) {
+        if let Some(End { other, .. }) = self.links.remove(&link)
+            && let Some(far) = self.links.remove(&other)
+        {
+            self.queue.push_back((far.owner, Arrival::Closed(other)));
+        }
+    }
+
+    pub fn slow_epochs(&mut self, id: i64, slow: bool) {
+        self.place(id).slow_epochs = slow;
+        if !slow {
+            let stored = std::mem::take(&mut self.place(id).epochs_under_way);
+            stored.into_iter().for_each(|(kind, epoch)| self.store_epoch(id, kind, epoch));
+            self.pump();
+        }
+    }
+
+    pub fn server(&mut self, id: i64) -> &mut Server {
+        self.place(id).server.as_mut().expect("it runs")
+    }
+
+    fn place(&mut self, id: i64) -> &mut Place {
+        self.servers.get_mut(&id).expect("a member")
+    }
+
+    pub fn role(&mut self, id: i64) -> RoleView {
+        self.place(id).role.clone().expect("it runs")
+    }
+
+    pub fn told(&mut self, id: i64) -> &[String] {
+        &self.place(id).told
+    }
+
+    /// The one that leads and serves.
+    pub fn leader(&self) -> i64 {
+        let leads = |place: &Place| matches!(place.role, Some(RoleView::Leading { serving: true, .. }));
+        let leaders: Vec<i64> = self.servers.iter().filter(|(_, place)| leads(place)).map(|(id, _)| *id).collect();
+        assert_eq!(leaders.len(), 1, "{leaders:?} lead");
+        leaders[0]
+    }
+
+    pub fn followers(&self) -> Vec<i64> {
+        let leader = self.leader();
+        self.servers.keys().copied().filter(|id| *id != leader).collect()
+    }
+
+    pub fn pass_ms(&mut self, ms: u64) {
+        self.now.mono_us += ms * 1000;
+        self.now.wall_ms += ms as i64;
+        for id in self.servers.keys().copied().collect::<Vec<_>>() {
+            if self.place(id).server.is_some() {
+                self.server(id).now = self.now;
+                self.step(id, Input::Tick);
+            }
+        }
+        self.pump();
+    }
+
+    /// A call of one server's harness, and everything that follows from it.
+    pub fn at<T>(&mut self, id: i64, act: impl FnOnce(&mut Server) -> T) -> T {
+        let done = act(self.server(id));
+        self.pump();
+        done
+    }
+
+    pub fn client(&mut self, id: i64) -> Client {
+        let connection = self.at(id, |server| {
+            let connection = server.accept();
+            server.bytes(connection, &Server::connect_frame(Default::default(), &[0; 16], 10_000, 0));
+            connection
+        });
+        self.server(id).welcomed(connection).expect("a new session")
+    }
+
+    pub fn resume(&mut self, id: i64, client: &Client) -> Option<Client> {
+        let connection = self.at(id, |server| {
+            let connection = server.accept();
+            server.bytes(connection, &Server::connect_frame(client.session, &client.password, client.timeout_ms, 0));
+            connection
+        });
+        self.server(id).welcomed(connection)
+    }
+
+    /// Every server that runs has the same tree after the same transaction.
+    pub fn assert_agreed(&mut self) {
+        let states: Vec<_> = self
+            .servers
+            .iter()
+            .filter_map(|(id, place)| place.server.as_ref().map(|server| (*id, server)))
+            .map(|(id, server)| (id, server.node.last_processed(), server.node.tree().digest()))
+            .collect();
+        assert!(states.windows(2).all(|two| (two[0].1, two[0].2) == (two[1].1, two[1].2)), "{states:?}");
+    }
+
+    fn step(&mut self, id: i64, input: Input<'_>) {
+        if let Some(server) = &mut self.place(id).server {
+            server.step(input);
+        }
+    }
+
+    /// Carries out what was said until nothing is said any more.
+    pub fn pump(&mut self) {
+        for _ in 0..100_000 {
+            for id in self.servers.keys().copied().collect::<Vec<_>>() {
+                let Some(server) = &mut self.place(id).server else { continue };
+                for output in std::mem::take(&mut server.to_peers) {
+                    self.carry_out(id, output);
+                }
+            }
+            self.try_to_connect();
+            let Some((to, arrival)) = self.queue.pop_front() else {
+                let silent = |place: &Place| place.server.as_ref().is_none_or(|server| server.to_peers.is_empty());
+                if self.servers.values().all(silent) {
+                    return;
+                }
+                continue;
+            };
+            match arrival {
+                Arrival::Input(input) => self.step(to, *input),
+                Arrival::Link(link, message) if self.links.contains_key(&link) => {
+                    self.step(to, Input::LinkReceived { link, message });
+                }
+                Arrival::Link(..) => {}
+                Arrival::Closed(link) => self.step(to, Input::LinkClosed { link }),
+            }
+        }
+        panic!("they talk for ever");
+    }
+
+    fn try_to_connect(&mut self) {
+        for id in self.servers.keys().copied().collect::<Vec<_>>() {
+            let place = &self.servers[&id];
+            let Some(master) = place.connecting.filter(|_| !place.cut_off) else { continue };
+            let far = &self.servers[&master];
+            if far.server.is_none() || far.cut_off || !far.accepting {
+                continue;
+            }
+            self.place(id).connecting = None;
+            self.next_link += 2;
+            let (near, far) = (LinkId(self.next_link), LinkId(self.next_link + 1));
+            self.links.insert(near, End { owner: id, other: far });
+            self.links.insert(far, End { owner: master, other: near });
+            self.arrive(master, Input::LearnerConnected { link: far });
+            self.arrive(id, Input::MasterConnected { link: near });
+        }
+    }
+
+    fn arrive(&mut self, to: i64, input: Input<'static>) {
+        self.queue.push_back((to, Arrival::Input(Box::new(input))));
+    }
+
+    fn store_epoch(&mut self, id: i64, kind: EpochKind, epoch: u32) {
+        let disk = &mut self.place(id).disk;
+        disk.ever_used = true;
+        match kind {
+            EpochKind::Accepted => disk.epochs.accepted = epoch,
+            EpochKind::Current => disk.epochs.current = epoch,
+        }
+        self.arrive(id, Input::EpochStored { kind, epoch });
+    }
+
+    /// The state that is on the disk now takes the place of what the node has.
+    fn reload(&mut self, id: i64) {
+        let settings = self.settings.clone();
+        let disk = &self.place(id).disk;
+        let reloaded = Reloaded { recovered: disk.replayed(&settings).finish(), standing: disk.standing() };
+        let log = disk.log.clone();
+        let server = self.server(id);
+        server.durable = log.len();
+        server.log = log;
+        self.arrive(id, Input::Reloaded(Box::new(reloaded)));
+    }
+
+    fn carry_out(&mut self, id: i64, output: Output) {
+        match output {
+            Output::StoreEpoch { kind, epoch } if self.place(id).slow_epochs => {
+                self.place(id).epochs_under_way.push_back((kind, epoch));
+            }
+            Output::StoreEpoch { kind, epoch } => self.store_epoch(id, kind, epoch),
+            Output::Notify { to, notification } => {
+                assert_ne!(to.0, id, "nobody tells himself");
+                if !self.place(id).cut_off && !self.place(to.0).cut_off {
+                    self.arrive(to.0, Input::Notified { from: ServerId(id), notification });
+                }
+            }
+            Output::AcceptLearners(accepting) => self.place(id).accepting = accepting,
+            Output::ConnectToMaster { master, .. } => self.place(id).connecting = Some(master.0),
+            Output::ForgetMaster => self.place(id).connecting = None,
+            Output::LinkSend { link, message } => {
+                let bytes = message.cost_bytes();
+                if let Some(End { other, .. }) = self.links.get(&link).copied() {
+                    let to = self.links[&other].owner;
+                    self.queue.push_back((to, Arrival::Link(other, message)));
+                    self.arrive(id, Input::LinkSent { link, bytes });
+                }
+            }
+            Output::LinkClose { link, why } => {
+                self.place(id).told.push(format!("{link:?} closed: {why}"));
+                self.unlink(link);
+            }
+            Output::ReadLog { link, after, through } => {
+                let server = self.server(id);
+                let wanted = |(zxid, _): &&(Zxid, Bytes)| *zxid > after && *zxid <= through;
+                let records: Vec<_> = server.log[..server.durable].iter().filter(wanted).cloned().collect();
+                self.arrive(id, Input::LogRead { link, predecessor: after, records });
+            }
+            Output::ReadLogOn { link } => self.arrive(id, Input::LogReadEnded { link, complete: true }),
+            Output::EndReadLog { .. } => {}
+            Output::Truncate { to } => {
+                let server = self.server(id);
+                let kept = server.log[..server.durable].iter().filter(|(zxid, _)| *zxid <= to).cloned().collect();
+                self.place(id).disk.log = kept;
+                self.reload(id);
+            }
+            Output::InstallBegin(header) => self.place(id).installing = Some((*header, Vec::new())),
+            Output::InstallChunk(chunk) => {
+                self.place(id).installing.as_mut().expect("begun").1.extend(chunk.nodes);
+            }
+            Output::InstallFinish => {
+                let place = self.place(id);
+                place.disk.base = place.installing.take();
+                place.disk.log = Vec::new();
+                place.disk.ever_used = true;
+                self.reload(id);
+            }
+            Output::InstallAbandon => self.place(id).installing = None,
+            Output::RoleChanged(role) => self.place(id).role = Some(role),
+            Output::Told(words) => self.place(id).told.push(words),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Timeouts that a test can wait for.
+pub fn quick() -> Settings {
+    Settings { tick_ms: 1000, ..Settings::default() }
+}
