@@ -1,5 +1,8 @@
 //! Bytes recorded from Java servers, against our codecs: each is read, understood, and written again byte for byte.
 
+#[path = "golden/election.rs"]
+mod election;
+
 use ringkeeper::wire::client::multi::{MultiOp, MultiResult};
 use ringkeeper::wire::client::{
     AddWatchMode, ConnectRequest, ConnectResponse, EventKind, OpCode, ReplyHeader, Request, RequestHeader, Response,
