@@ -23,8 +23,9 @@ pub struct Ensemble {
     queue: VecDeque<(i64, Arrival)>,
     links: BTreeMap<LinkId, End>,
     next_link: u64,
-    /// What is sent to this one arrives, and its kernel never says so; and what that would be.
-    clogged: Option<(i64, Vec<(i64, LinkId, usize)>)>,
+    /// What is sent to this one arrives, and is not taken off its senders' hands: `unsent`.
+    clogged: Option<i64>,
+    unsent: Vec<(i64, LinkId, usize)>,
     pub now: Now,
 }
 
@@ -97,6 +98,7 @@ impl Ensemble {
             links: BTreeMap::new(),
             next_link: 0,
             clogged: None,
+            unsent: Vec::new(),
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
         for id in 1..=voters + observers {
@@ -189,11 +191,12 @@ impl Ensemble {
 
     /// From now on nothing sent to this one is taken off its sender's hands.
     pub fn clog(&mut self, id: i64) {
-        self.clogged = Some((id, Vec::new()));
+        self.clogged = Some(id);
     }
 
     pub fn unclog(&mut self) {
-        for (id, link, bytes) in self.clogged.take().expect("clogged").1 {
+        self.clogged = None;
+        for (id, link, bytes) in std::mem::take(&mut self.unsent) {
             self.arrive(id, Input::LinkSent { link, bytes });
         }
         self.pump();
@@ -402,9 +405,10 @@ impl Ensemble {
                     if !self.place(id).cut_off && !self.place(to).cut_off {
                         self.queue.push_back((to, Arrival::Link(other, message)));
                     }
-                    match &mut self.clogged {
-                        Some((clogged, unsent)) if *clogged == to => unsent.push((id, link, bytes)),
-                        _ => self.arrive(id, Input::LinkSent { link, bytes }),
+                    if self.clogged == Some(to) {
+                        self.unsent.push((id, link, bytes));
+                    } else {
+                        self.arrive(id, Input::LinkSent { link, bytes });
                     }
                 }
             }

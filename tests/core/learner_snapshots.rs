@@ -56,6 +56,10 @@ fn learners_take_turns_and_the_disk_comes_last() {
     ensemble.assert_agreed();
     assert!(!is_behind(&mut ensemble, wiped[0]) && !is_behind(&mut ensemble, wiped[1]));
     assert!(ensemble.server(leader).node.snapshot_running(), "the disk's turn");
+    for id in wiped {
+        let told = ensemble.told(id);
+        assert!(!told.contains("closed"), "it got all of it at the first attempt: {told}");
+    }
 }
 
 #[test]
