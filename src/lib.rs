@@ -9,6 +9,7 @@
 //! * [`shell`]: IO and nothing but: glommio executors, sockets, the log ring, signals.
 //! * [`java`]: directories of Java servers, taken in and written.
 //! * [`config`]: zoo.cfg and the other places where a setting can live.
+//! * `sim` (feature `sim`): whole ensembles on one thread from one seed, in place of the shell.
 //!
 //! Dependencies point one way: `wire <- core <- shell`; `tests/tidy.rs` keeps it so.
 #![forbid(unsafe_code)]
@@ -18,4 +19,6 @@ pub mod core;
 pub mod java;
 pub mod limits;
 pub mod shell;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;

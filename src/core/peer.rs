@@ -269,6 +269,7 @@ impl Node {
         self.tail.clear();
         self.tail_bytes = 0;
         self.outstanding.forget_proposals();
+        self.forget_snapshot();
         if let Role::Following(following) = &mut self.role {
             following.learner.on_reloaded(now, last, standing, out);
         }

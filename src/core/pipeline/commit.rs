@@ -228,7 +228,7 @@ impl Node {
         if !released {
             return false;
         }
-        self.bound_snapshot_backlog(out);
+        self.bound_snapshot_backlog(now, out);
         let processed = self.processed();
         while let Some((_, connection)) = self.outstanding.syncs.pop_front_if(|(through, _)| *through <= processed) {
             if let Some(slot) = self.slot(connection) {

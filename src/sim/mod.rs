@@ -1,0 +1,35 @@
+//! Whole ensembles on one thread from one seed: the real core, the real storage, and a world that is out to get them.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`plan`] | what a seed decides before anything happens |
+//! | [`world`] | everybody who is there, and what happens next; [`queue`] is its agenda |
+//! | [`server`] | one process: the node on its store; [`disk`] and [`clock`] are its machine's |
+//! | [`network`] | connections that break, lines of electors, ways that are cut |
+//! | [`faults`], `strikes` | what can go wrong, how often; what it does |
+//! | [`event`] | what happens in the world, as the properties hear it |
+//! | [`client`], [`workload`], [`history`] | the clients: what they do, what they want, what they saw |
+//! | [`properties`] | one promise a file, checked after every step |
+//! | [`trace`], [`coverage`] | what is told of a run; which rare branches were taken |
+//!
+//! The same seed gives the same run, to the last bit: nothing here reads a clock, makes a thread or draws a number from
+//! anywhere but [`chance`]. `cargo dev sim --seed N` tells a run; `tools`' `simulate` runs thousands. `sim` takes the place of
+//! `shell`, which it does not know.
+
+pub mod chance;
+pub mod client;
+pub mod clock;
+pub mod coverage;
+pub mod disk;
+pub mod event;
+pub mod faults;
+pub mod history;
+pub mod network;
+pub mod plan;
+pub mod properties;
+pub mod queue;
+pub mod server;
+mod strikes;
+pub mod trace;
+pub mod workload;
+pub mod world;

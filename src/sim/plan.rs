@@ -1,0 +1,148 @@
+//! What a seed decides before anything happens: who is there, how their network, disks and clocks are, what goes wrong.
+
+use ringkeeper_storage::{LogStrategy, StoreConfig};
+
+use super::chance::{Chance, Draw};
+use super::faults::{Fault, FaultPlan};
+use super::network::NetworkPlan;
+use super::server::Setup;
+use crate::core::settings::Ensemble;
+use crate::core::zab::membership::{Configurations, Membership};
+use crate::core::{ServerId, Settings};
+
+/// What is not left to the seed. A shrinker narrows these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub voters: Option<i64>,
+    pub observers: Option<i64>,
+    pub clients: Option<usize>,
+    /// Length of the first phase.
+    pub seconds: Option<u64>,
+    pub without: Vec<Fault>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// Of most operations.
+    pub latency_us: u64,
+    pub sector_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub voters: i64,
+    pub observers: i64,
+    pub clients: usize,
+    /// Everything may go wrong for so long.
+    pub safety_us: u64,
+    /// Then everything must be well within this.
+    pub liveness_us: u64,
+    pub network: NetworkPlan,
+    pub disk: DiskPlan,
+    pub faults: FaultPlan,
+    pub tick_ms: u32,
+    chance: Chance,
+}
+
+impl Plan {
+    pub fn draw(seed: u64, wishes: &Wishes) -> Plan {
+        let mut chance = Chance(seed);
+        // Whatever is wished, the rest is drawn as if it were not: a narrower run resembles the one it came from.
+        let voters = wishes.voters.unwrap_or(*chance.pick(&[3, 3, 3, 5, 5, 1, 2, 4, 7]));
+        let observers = wishes.observers.unwrap_or(*chance.pick(&[0, 0, 0, 1, 2]));
+        let clients = wishes.clients.unwrap_or(chance.between(1..9) as usize);
+        let seconds = wishes.seconds.unwrap_or(chance.between(4..31));
+        let tick_ms = chance.any_size(50..800) as u32;
+        let network = NetworkPlan {
+            latency_us: chance.any_size(50..4_000),
+            buffer_bytes: chance.any_size(1 << 10..1 << 18) as usize,
+        };
+        let disk = DiskPlan { latency_us: chance.any_size(20..4_000), sector_bytes: *chance.pick(&[512, 512, 4096]) };
+        let mut faults = FaultPlan::draw(&mut chance.fork());
+        for fault in &wishes.without {
+            faults.set(*fault, 0);
+        }
+        let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
+        let safety_us = seconds * 1_000_000;
+        Plan {
+            seed,
+            voters,
+            observers,
+            clients,
+            safety_us,
+            liveness_us,
+            network,
+            disk,
+            faults,
+            tick_ms,
+            chance: chance.fork(),
+        }
+    }
+
+    pub fn servers(&self) -> Vec<ServerId> {
+        (1..=self.voters + self.observers).map(ServerId).collect()
+    }
+
+    pub fn is_ensemble(&self) -> bool {
+        self.voters + self.observers > 1
+    }
+
+    /// For each server the same settings, as operators should have it, but for what is drawn at each.
+    pub fn setups(&self) -> Vec<Setup> {
+        let mut shared = self.chance.clone();
+        let ensemble = Ensemble {
+            tick_ms: self.tick_ms,
+            init_limit: shared.between(5..12) as u32,
+            sync_limit: shared.between(3..8) as u32,
+            notification_min_ms: (self.tick_ms / 4).max(10),
+            notification_max_ms: self.tick_ms * 4,
+            finalize_wait_ms: (self.tick_ms / 4).max(10),
+            commit_log_count: shared.any_size(1..500) as usize,
+            snapshot_size_factor: *shared.pick(&[Some(0.33), Some(0.33), Some(10.0), None]),
+            force_snapshot_sync: shared.one_in(10),
+            read_only_mode: shared.one_in(4),
+            rollover_at: if shared.one_in(3) { shared.any_size(20..2_000) as u32 } else { 0x8000_0000 },
+            learner_queue_max_bytes: shared.any_size(1 << 14..1 << 22) as usize,
+            ..Ensemble::default()
+        };
+        let settings = Settings {
+            tick_ms: self.tick_ms,
+            session_timeout_min_ms: 2 * self.tick_ms as i32,
+            session_timeout_max_ms: 20 * self.tick_ms as i32,
+            container_check_interval_ms: 1_000,
+            container_max_never_used_ms: *shared.pick(&[0, 5_000]),
+            extended_types: true,
+            snapshot_backlog_max_bytes: shared.any_size(1 << 12..1 << 24) as usize,
+            ..Settings::default()
+        };
+        let strategy =
+            *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);
+        let configs = self.is_ensemble().then(|| Configurations::settled(Membership::of(self.voters, self.observers)));
+        let setup = |server: &ServerId| {
+            let batch_bytes_max = shared.any_size(1 << 13..1 << 16) as usize;
+            let store = StoreConfig {
+                segment_bytes: shared.any_size(1 << 16..1 << 19),
+                batches_in_flight: shared.between(1..4) as usize,
+                batch_bytes_max,
+                reserve_bytes: 1 << 14,
+                mark_bytes: shared.any_size(1 << 13..1 << 16),
+                snapshot_run_nodes: shared.any_size(16..10_000) as u32,
+                snapshots_kept: shared.between(1..4) as usize,
+                strategy,
+                has_peers: self.is_ensemble(),
+                ..StoreConfig::new("/sim", "/sim")
+            };
+            let mut ensemble = ensemble.clone();
+            ensemble.observer_delay_ms = shared.below(u64::from(self.tick_ms)) as u32;
+            Setup {
+                server: *server,
+                settings: Settings { server: *server, ensemble, ..settings.clone() },
+                store,
+                configs: configs.clone(),
+                snap_count: shared.any_size(10..2_000),
+            }
+        };
+        self.servers().iter().map(setup).collect()
+    }
+}

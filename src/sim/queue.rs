@@ -1,0 +1,99 @@
+//! What is going to happen, in the order of its time; at one moment in the order in which it was decided.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::faults::Fault;
+
+/// A connection of the network, never used twice.
+pub type TcpId = u32;
+
+/// What is going to happen. What belongs to one life of a server is void in the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Happening {
+    /// Time passed for a server: its own timer, or its tick.
+    Wake {
+        server: usize,
+        life: u32,
+    },
+    /// A turn is over: what it wants of the disk is handed over.
+    DiskSubmit {
+        server: usize,
+        life: u32,
+    },
+    /// An operation is done; its place in the server's list.
+    DiskDone {
+        server: usize,
+        life: u32,
+        op: usize,
+    },
+    /// A server has time to spare: for its snapshot, or for what it starts from.
+    Spare {
+        server: usize,
+        life: u32,
+    },
+    /// The front of one direction of a connection has crossed the network.
+    Arrival {
+        tcp: TcpId,
+        side: usize,
+    },
+    /// A new connection reaches the server it is for.
+    Knock {
+        knock: u32,
+    },
+    /// An election message is taken up by the connection, and arrives.
+    ElectionSent {
+        from: usize,
+        to: usize,
+    },
+    ElectionArrival {
+        from: usize,
+        to: usize,
+    },
+    /// A server tries again to reach its master.
+    MasterRetry {
+        server: usize,
+        life: u32,
+        attempt: u32,
+    },
+    ClientAlarm {
+        client: usize,
+        alarm: u32,
+    },
+    /// A fault strikes, or is over.
+    Strike {
+        fault: Fault,
+    },
+    Relief {
+        relief: u32,
+    },
+    Start {
+        server: usize,
+        life: u32,
+    },
+    /// A process that has failed, or been told to stop and is done, ends.
+    Exit {
+        server: usize,
+        life: u32,
+    },
+    Heal,
+    /// Is everybody well again?
+    Look,
+}
+
+#[derive(Debug, Default)]
+pub struct Queue {
+    heap: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    decided: u64,
+}
+
+impl Queue {
+    pub fn at(&mut self, us: u64, happening: Happening) {
+        self.decided += 1;
+        self.heap.push(Reverse((us, self.decided, happening)));
+    }
+
+    pub fn pop(&mut self) -> Option<(u64, Happening)> {
+        self.heap.pop().map(|Reverse((us, _, happening))| (us, happening))
+    }
+}

@@ -1,0 +1,523 @@
+//! One server's process: the real node on the real store. What `shell/standalone.rs` and `shell/pipeline.rs` do with threads
+//! and sockets is done here by hand: inputs in, outputs carried out, the disk's operations handed to the world and back.
+//!
+//!   start: open -> replay -> into_store -> node      service: step -> outputs -> operations -> events -> step
+//!
+//! Not here, on purpose: when anything happens (`world.rs`), what it meets on its way (`network.rs`).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ringkeeper_storage::disk::DiskOp;
+use ringkeeper_storage::{
+    EpochKind, LogError, LogWindow, Opened, RangeId, Store, StoreConfig, StoreError, StoreEvent, open_on,
+};
+use slab::Slab;
+
+use super::chance::{Chance, Draw};
+use super::disk::SharedDisk;
+use super::event::Event;
+use crate::core::peer::MemberStart;
+use crate::core::replay::{Recovered, Replay};
+use crate::core::tree::{LoadError, TreeOptions};
+use crate::core::zab::membership::Configurations;
+use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, ServerId, Settings, Zxid};
+
+/// Everything that stays the same from one start of a server to the next.
+#[derive(Debug)]
+pub struct Setup {
+    pub server: ServerId,
+    pub settings: Settings,
+    pub store: StoreConfig,
+    /// None: a standalone server.
+    pub configs: Option<Configurations>,
+    /// Java: `snapCount`; each time between half and all of it.
+    pub snap_count: u64,
+}
+
+/// Why a server did not come up, or is not up any more.
+#[derive(Debug)]
+pub enum Down {
+    /// Killed while it started.
+    Killed,
+    /// It refuses to go on with what is on its disk.
+    Refused(String),
+}
+
+#[derive(Debug)]
+pub struct Process {
+    pub node: Node,
+    server: ServerId,
+    /// None while the disk is cut or replaced.
+    store: Option<Store>,
+    /// On their way.
+    ops: Slab<DiskOp>,
+    outputs: Vec<Output>,
+    store_events: Vec<StoreEvent>,
+    /// What `Event::Applied` told last.
+    told: Zxid,
+    /// What `Event::Logged` told last.
+    logged_through: Zxid,
+    logged: u64,
+    snapshot_at: u64,
+    snapshot_running: bool,
+    records: (u64, u64),
+    readers: BTreeMap<LinkId, Reader>,
+    change: Option<Change>,
+    installs: Installs,
+    chance: Chance,
+    pub steps: u64,
+    /// Something may have to be started on the disk.
+    pub wants_disk: bool,
+    pub ends: Option<End>,
+    pub drained: bool,
+}
+
+/// A learner that is sent something from the log.
+#[derive(Debug)]
+struct Reader {
+    range: RangeId,
+    through: Zxid,
+    window: Option<LogWindow>,
+}
+
+/// What is to become of everything on the disk, once nothing is under way any more.
+#[derive(Debug)]
+enum Change {
+    Truncate(Zxid),
+    /// A leader's state was written, or was not: the next start of the store knows.
+    Installed,
+}
+
+/// States from leaders on their way to the disk.
+#[derive(Debug, Default)]
+struct Installs {
+    /// Begun and not ended, those that were given up included.
+    running: usize,
+    /// The last one is complete: the disk changes when it has ended.
+    finished: bool,
+}
+
+/// A process that ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The log is over.
+    LogFailed(String),
+    /// It was told to stop, and everything is on the disk.
+    Stopped,
+}
+
+/// What a turn left for the world to do.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What is not for the disk.
+    pub outputs: Vec<Output>,
+    pub events: Vec<Event>,
+}
+
+impl Process {
+    /// Blocks, as a start does. `now` is the moment it is over.
+    pub fn start(
+        setup: &Setup,
+        disk: &SharedDisk,
+        now: Now,
+        mut chance: Chance,
+        said: &mut Said,
+    ) -> Result<Process, Down> {
+        let killed_or = |error: StoreError| match disk.get().is_out_of_ops() {
+            true => Down::Killed,
+            false => Down::Refused(error.to_string()),
+        };
+        let mut opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
+        let standing = opened.standing();
+        let epochs = match setup.configs {
+            Some(_) => opened.epochs().map_err(killed_or)?,
+            None => Epochs { accepted: 0, current: 0 },
+        };
+        let recovered = recover(&mut opened, &setup.settings).map_err(|down| match disk.get().is_out_of_ops() {
+            true => Down::Killed,
+            false => down,
+        })?;
+        let store = opened.into_store().map_err(killed_or)?;
+        disk.get_mut().limit_ops(None);
+        let (last, digest) = (recovered.tree.last_processed(), recovered.tree.digest());
+        if let Some(first) = recovered.mismatches.first() {
+            return Err(Down::Refused(format!("after {first} the tree does not have the digest its leader foresaw")));
+        }
+        said.events.push(Event::Started { server: setup.server, last, digest, epochs, standing });
+        let mut outputs = Vec::new();
+        let node = match &setup.configs {
+            None => Node::standalone(setup.settings.clone(), recovered, now),
+            Some(configs) => {
+                let start = MemberStart { recovered, epochs, standing, configs: configs.clone() };
+                Node::member(setup.settings.clone(), start, now, &mut outputs)
+            }
+        };
+        let mut process = Process {
+            node,
+            server: setup.server,
+            store: Some(store),
+            ops: Slab::new(),
+            outputs,
+            store_events: Vec::new(),
+            told: last,
+            logged_through: last,
+            logged: 0,
+            snapshot_at: 0,
+            snapshot_running: false,
+            records: (0, now.mono_us),
+            readers: BTreeMap::new(),
+            change: None,
+            installs: Installs::default(),
+            chance: chance.fork(),
+            steps: 0,
+            wants_disk: true,
+            ends: None,
+            drained: false,
+        };
+        process.draw_snapshot(setup);
+        process.carry_out_all(setup, now, said);
+        Ok(process)
+    }
+
+    /// One input, and everything that comes of it on this server.
+    pub fn turn(&mut self, setup: &Setup, now: Now, input: Input<'_>, said: &mut Said) {
+        self.step(now, input);
+        self.carry_out_all(setup, now, said);
+    }
+
+    pub fn tick(&mut self, setup: &Setup, now: Now, said: &mut Said) {
+        if let Some(store) = &mut self.store {
+            self.wants_disk = true;
+            store.retry();
+            let records = store.stats().records;
+            if records != self.records.0 {
+                self.records = (records, now.mono_us);
+            } else if now.mono_us - self.records.1 >= 1_000_000 {
+                store.at_rest();
+            }
+        }
+        self.turn(setup, now, Input::Tick, said);
+        if self.drained
+            && let Some(store) = &mut self.store
+        {
+            store.end();
+            if store.is_idle() && self.ops.is_empty() {
+                self.ends.get_or_insert(End::Stopped);
+            }
+        }
+    }
+
+    /// The operations to be started now, as places in the list of those under way.
+    pub fn submit(&mut self, submitted: &mut Vec<usize>) {
+        self.wants_disk = false;
+        let Some(store) = &mut self.store else { return };
+        let mut ops = Vec::new();
+        store.poll_ops(&mut ops);
+        submitted.extend(ops.into_iter().map(|op| self.ops.insert(op)));
+    }
+
+    pub fn op(&self, op: usize) -> Option<&DiskOp> {
+        self.ops.get(op)
+    }
+
+    /// One of them is done.
+    pub fn disk_done(&mut self, setup: &Setup, disk: &SharedDisk, now: Now, op: usize, said: &mut Said) {
+        let event = disk.get_mut().perform(self.ops.remove(op));
+        if let Some(store) = &mut self.store {
+            store.on_event(event, &mut self.store_events);
+            self.take_store_events(now, said);
+            self.carry_out_all(setup, now, said);
+        }
+    }
+
+    /// The end: what was under way, for the disk to decide about.
+    pub fn into_ops(self) -> impl Iterator<Item = DiskOp> {
+        self.ops.into_iter().map(|(_, op)| op)
+    }
+
+    /// Whether there is something to do with time to spare.
+    pub fn wants_spare_time(&self) -> bool {
+        self.node.is_moving() || self.store.as_ref().is_some_and(Store::snapshot_waits_for_turn)
+    }
+
+    pub fn spare_time(&mut self, setup: &Setup, now: Now, said: &mut Said) {
+        if self.node.is_moving() {
+            self.step(now, Input::MoveNodes);
+        }
+        if let Some(store) = self.store.as_mut().filter(|store| store.snapshot_waits_for_turn()) {
+            store.give_snapshot_turn(&mut self.store_events);
+            self.wants_disk = true;
+            self.take_store_events(now, said);
+        }
+        self.carry_out_all(setup, now, said);
+    }
+
+    /// The disk is to be changed as a whole, and nothing is under way on it any more.
+    pub fn may_change_disk(&self) -> bool {
+        self.change.is_some() && self.ops.is_empty() && self.store.as_ref().is_none_or(Store::is_idle)
+    }
+
+    /// Closes the store, changes what is there, opens it again: as a start does, and like one it may be killed.
+    pub fn change_disk(&mut self, setup: &Setup, disk: &SharedDisk, now: Now, said: &mut Said) -> Result<(), Down> {
+        let Some(change) = self.change.take() else { return Ok(()) };
+        self.store = None;
+        disk.get_mut().memory.end_process();
+        let killed_or = |error: StoreError| match disk.get().is_out_of_ops() {
+            true => Down::Killed,
+            false => Down::Refused(error.to_string()),
+        };
+        let mut opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
+        if let Change::Truncate(to) = change {
+            match opened.truncate(to) {
+                Err(StoreError::Log(LogError::NotCovered { .. })) => {
+                    opened =
+                        opened.forget("its leader has less, and there is no state to go back to").map_err(killed_or)?;
+                }
+                other => other.map_err(killed_or)?,
+            }
+        }
+        let standing = opened.standing();
+        let recovered = recover(&mut opened, &setup.settings).map_err(|down| match disk.get().is_out_of_ops() {
+            true => Down::Killed,
+            false => down,
+        })?;
+        self.store = Some(opened.into_store().map_err(killed_or)?);
+        disk.get_mut().limit_ops(None);
+        let (last, digest) = (recovered.tree.last_processed(), recovered.tree.digest());
+        said.events.push(Event::Reloaded { server: self.server, last, digest, standing });
+        (self.told, self.logged_through) = (last, last);
+        self.readers.clear();
+        self.store_events.clear();
+        self.snapshot_running = false;
+        self.installs = Installs::default();
+        self.step(now, Input::Reloaded(Box::new(Reloaded { recovered, standing })));
+        self.carry_out_all(setup, now, said);
+        Ok(())
+    }
+
+    fn step(&mut self, now: Now, input: Input<'_>) {
+        self.steps += 1;
+        self.node.step(now, input, &mut self.outputs);
+    }
+
+    /// What was logged in the same turn is told of before it is applied.
+    fn tell_applied(&mut self, said: &mut Said) {
+        let zxid = self.node.last_processed();
+        if zxid != self.told {
+            self.told = zxid;
+            said.events.push(Event::Applied { server: self.server, zxid, digest: self.node.tree().digest() });
+        }
+    }
+
+    fn carry_out_all(&mut self, setup: &Setup, now: Now, said: &mut Said) {
+        loop {
+            self.node.flush(&mut self.outputs);
+            if self.outputs.is_empty() {
+                break;
+            }
+            let mut outputs = std::mem::take(&mut self.outputs);
+            for output in outputs.drain(..) {
+                self.carry_out(now, output, said);
+            }
+            if self.outputs.is_empty() {
+                self.outputs = outputs; // its memory
+            }
+            if self.logged >= self.snapshot_at {
+                self.draw_snapshot(setup);
+                self.want_snapshot(now);
+            }
+        }
+        self.tell_applied(said);
+    }
+
+    fn want_snapshot(&mut self, now: Now) {
+        if !self.snapshot_running && self.change.is_none() {
+            self.step(now, Input::SnapshotWanted);
+        }
+    }
+
+    fn draw_snapshot(&mut self, setup: &Setup) {
+        let half = (setup.snap_count / 2).max(1);
+        (self.logged, self.snapshot_at) = (0, half + self.chance.below(half));
+    }
+
+    fn carry_out(&mut self, now: Now, output: Output, said: &mut Said) {
+        let server = self.server;
+        match output {
+            Output::Log { zxid, txn } => {
+                self.store().append(zxid, &txn);
+                (self.logged, self.logged_through) = (self.logged + 1, zxid);
+                said.events.push(Event::Logged { server, zxid, txn });
+            }
+            Output::StoreEpoch { kind, epoch } => self.store().store_epoch(kind, epoch),
+            Output::ReadLog { link, after, through } => self.read_log(now, link, after, through),
+            Output::ReadLogOn { link } => {
+                if let Some(reader) = self.readers.get_mut(&link) {
+                    let window = reader.window.take().expect("a window was handed out");
+                    let range = reader.range;
+                    self.store().read_on(range, window);
+                }
+            }
+            Output::EndReadLog { link } => {
+                if let Some(reader) = self.readers.remove(&link) {
+                    self.store().end_range(reader.range);
+                }
+            }
+            Output::Truncate { to } => {
+                said.events.push(Event::Truncating { server, to });
+                self.change = Some(Change::Truncate(to));
+            }
+            Output::InstallBegin(header) => {
+                said.events.push(Event::Installing { server, zxid: Zxid(header.zxid) });
+                self.installs.running += 1;
+                self.installs.finished = false;
+                self.store().begin_install(*header);
+            }
+            Output::InstallChunk(chunk) => self.store().install_chunk(chunk),
+            Output::InstallFinish => {
+                self.store().finish_install();
+                self.installs.finished = true;
+                self.look_at_installs();
+            }
+            Output::InstallAbandon => self.store().abandon_install("the leader is gone"),
+            Output::SnapshotBegin(header) => {
+                self.snapshot_running = true;
+                self.store().begin_snapshot(*header);
+            }
+            Output::SnapshotChunk(chunk) => self.store().snapshot_chunk(chunk),
+            Output::SnapshotFinish => self.store().finish_snapshot(),
+            Output::SnapshotAbandon { why } => self.store().abandon_snapshot(why),
+            Output::Moved(moved) => assert_eq!(moved.contradiction, None, "the snapshot is what its head says"),
+            Output::Drained => self.drained = true,
+            output => {
+                if let Output::RoleChanged(role) = &output {
+                    // Whoever serves has applied what it serves.
+                    let applied = self.node.last_processed();
+                    if applied <= self.logged_through || applied.counter() == 0 {
+                        self.tell_applied(said);
+                    }
+                    said.events.push(Event::Role { server, role: role.clone() });
+                }
+                said.outputs.push(output);
+            }
+        }
+    }
+
+    fn look_at_installs(&mut self) {
+        if self.installs.running == 0 && self.installs.finished {
+            self.change = Some(Change::Installed);
+        }
+    }
+
+    fn store(&mut self) -> &mut Store {
+        self.wants_disk = true;
+        self.store.as_mut().expect("nothing is asked of a disk that is being changed")
+    }
+
+    fn read_log(&mut self, now: Now, link: LinkId, after: Zxid, through: Zxid) {
+        match self.store().read_range(after, through) {
+            Ok(range) => {
+                let before = self.readers.insert(link, Reader { range, through, window: None });
+                assert!(before.is_none(), "one reader a link");
+            }
+            Err(_) => self.step(now, Input::LogReadEnded { link, complete: false }),
+        }
+    }
+
+    fn take_store_events(&mut self, now: Now, said: &mut Said) {
+        let server = self.server;
+        let mut events = std::mem::take(&mut self.store_events);
+        for event in events.drain(..) {
+            match event {
+                StoreEvent::Durable(through) => {
+                    said.events.push(Event::Durable { server, through });
+                    self.step(now, Input::LogDurable { through });
+                }
+                StoreEvent::Flushed { .. } | StoreEvent::Trouble(_) => {}
+                StoreEvent::Room(room) => self.step(now, Input::LogRoom(core_room(room))),
+                // A full disk gets room again when there is a newer one.
+                StoreEvent::SnapshotWanted => self.want_snapshot(now),
+                StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
+                StoreEvent::SnapshotEnded(ended) => {
+                    self.snapshot_running = false;
+                    if ended.is_ok() && self.chance.coin() {
+                        let kept = self.chance.between(1..4) as usize;
+                        self.store().purge(kept);
+                    }
+                    self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
+                }
+                StoreEvent::InstallEnded(_) => {
+                    self.installs.running -= 1;
+                    self.look_at_installs();
+                }
+                StoreEvent::RangeRead { range, window } => self.range_read(now, range, window),
+                StoreEvent::RangeEnded { range, result } => {
+                    let found = self.readers.iter().find(|(_, reader)| reader.range == range);
+                    if let Some((link, reader)) = found.map(|(link, reader)| (*link, reader.through)) {
+                        self.readers.remove(&link);
+                        let complete = result.is_ok_and(|last| last >= reader);
+                        self.step(now, Input::LogReadEnded { link, complete });
+                    }
+                }
+                StoreEvent::EpochStored { kind, epoch, result: Ok(()) } => {
+                    said.events.push(Event::EpochStored { server, kind, epoch });
+                    self.step(now, Input::EpochStored { kind, epoch });
+                }
+                StoreEvent::EpochStored { kind, epoch, result: Err(error) } => {
+                    self.ends.get_or_insert(End::LogFailed(epoch_failure(kind, epoch, &error)));
+                }
+                StoreEvent::Failed(error) => drop(self.ends.get_or_insert(End::LogFailed(error.to_string()))),
+            }
+        }
+        self.store_events = events;
+    }
+
+    fn range_read(&mut self, now: Now, range: RangeId, window: LogWindow) {
+        let found = self.readers.iter_mut().find(|(_, reader)| reader.range == range);
+        let Some((link, reader)) = found else { return };
+        let link = *link;
+        let predecessor = window.predecessor();
+        let records = window.records().map(|(zxid, record)| (zxid, Bytes::copy_from_slice(record))).collect();
+        reader.window = Some(window);
+        self.step(now, Input::LogRead { link, predecessor, records });
+    }
+}
+
+fn recover(opened: &mut Opened<SharedDisk>, settings: &Settings) -> Result<Recovered, Down> {
+    let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
+    let refused = |error: &dyn std::fmt::Display| Down::Refused(error.to_string());
+    let mut replay = match opened.snapshot_source() {
+        None => Replay::empty(options),
+        Some(source) => {
+            Replay::from_snapshot(source, options).map_err(|error| match (error, opened.snapshot_source()) {
+                (LoadError::Damaged(told), _) => Down::Refused(told),
+                (error, Some(source)) => Down::Refused(source.condemn(error.to_string()).to_string()),
+                (error, None) => refused(&error),
+            })?
+        }
+    };
+    let mut failure = None;
+    let replayed = opened.replay(|zxid, record| {
+        if failure.is_none() {
+            failure = replay.apply(record).err().map(|error| (zxid, error));
+        }
+    });
+    replayed.map_err(|error| refused(&error))?;
+    match failure {
+        Some((zxid, error)) => Err(Down::Refused(format!("transaction {zxid} of the log cannot be read: {error}"))),
+        None => Ok(replay.finish()),
+    }
+}
+
+fn epoch_failure(kind: EpochKind, epoch: u32, error: &std::io::Error) -> String {
+    format!("{} {epoch} could not be stored: {error}", kind.file_name())
+}
+
+fn core_room(room: ringkeeper_storage::LogRoom) -> LogRoom {
+    match room {
+        ringkeeper_storage::LogRoom::Ample => LogRoom::Ample,
+        ringkeeper_storage::LogRoom::Low => LogRoom::Low,
+        ringkeeper_storage::LogRoom::None => LogRoom::None,
+    }
+}

@@ -1,0 +1,116 @@
+//! `simulate`: whole ensembles from seeds. One seed told as a story, or many counted.
+//!
+//!   simulate --seed 7                       what happens, line by line
+//!   simulate --seeds 0..100000 --jobs 8     which of them break a promise
+//!   simulate --time-box 10                  fresh seeds for ten minutes, and which they were
+//!   simulate --seed 7 --shrink              the smallest run that still breaks it
+//!
+//! A broken promise is told with the command line that shows it again.
+
+mod run;
+mod shrink;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringkeeper::sim::faults::Fault;
+use ringkeeper::sim::plan::Wishes;
+use ringkeeper::sim::trace::Level;
+
+#[derive(Parser)]
+#[command(name = "simulate", about = "Whole ensembles on one thread from one seed")]
+struct Arguments {
+    /// Tell the story of this seed
+    #[arg(long, conflicts_with_all = ["seeds", "time_box"])]
+    seed: Option<u64>,
+    /// Run these, A..B without B
+    #[arg(long, value_parser = range, conflicts_with = "time_box")]
+    seeds: Option<std::ops::Range<u64>>,
+    /// Run fresh seeds for so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    time_box: Option<f64>,
+    /// Threads, each with a seed of its own; without it, as many as there are CPUs
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// How much is told of a single seed: 0 only the end, 1 the story, 2 what servers log and clients see, 3 every message
+    #[arg(long, default_value_t = 2)]
+    level: u8,
+    /// Look for a smaller run that breaks the same promise
+    #[arg(long, requires = "seed")]
+    shrink: bool,
+    /// Break this rule on purpose: a simulation that does not notice is not worth its time
+    #[arg(long = "break", value_name = "RULE")]
+    broken: Option<String>,
+    /// Go on after a broken promise
+    #[arg(long)]
+    keep_going: bool,
+    /// List the marked branches, how often each was taken, and those that never were
+    #[arg(long)]
+    coverage: bool,
+    #[command(flatten)]
+    wished: Wished,
+}
+
+#[derive(clap::Args)]
+struct Wished {
+    /// Instead of what the seed draws
+    #[arg(long)]
+    voters: Option<i64>,
+    #[arg(long)]
+    observers: Option<i64>,
+    #[arg(long)]
+    clients: Option<usize>,
+    /// Length of the first phase, virtual
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Faults that do not strike
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Fault>,
+    /// No fault strikes
+    #[arg(long)]
+    no_faults: bool,
+}
+
+impl Wished {
+    fn wishes(self) -> Wishes {
+        let Wished { voters, observers, clients, seconds, without, no_faults } = self;
+        let without = if no_faults { Fault::ALL.to_vec() } else { without };
+        Wishes { voters, observers, clients, seconds, without }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    run::quiet_panics();
+    let wishes = arguments.wished.wishes();
+    // The name of a rule is compared with the ones in the code, which live as long as the program.
+    let broken: Option<&'static str> = arguments.broken.map(|name| &*name.leak());
+    let level = match arguments.level {
+        0 => Level::Silent,
+        1 => Level::Story,
+        2 => Level::Events,
+        _ => Level::Everything,
+    };
+    let batch = run::Batch {
+        wishes: wishes.clone(),
+        broken,
+        jobs: arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        keep_going: arguments.keep_going,
+        coverage: arguments.coverage,
+    };
+    let content = match (arguments.seed, arguments.seeds, arguments.time_box) {
+        (Some(seed), ..) if arguments.shrink => shrink::shrink(seed, wishes, broken),
+        (Some(seed), ..) => run::tell(seed, &wishes, broken, level),
+        (None, Some(seeds), _) => run::many(seeds, None, &batch),
+        (None, None, Some(minutes)) => run::fresh(minutes, &batch),
+        (None, None, None) => run::fresh(1.0, &batch),
+    };
+    if content { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn range(text: &str) -> Result<std::ops::Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("A..B is wanted")?;
+    let number = |text: &str| text.trim().replace('_', "").parse::<u64>().map_err(|why| format!("{text:?}: {why}"));
+    Ok(number(from)?..number(to)?)
+}
