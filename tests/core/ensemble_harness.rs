@@ -39,6 +39,10 @@ struct Place {
     role: Option<RoleView>,
     told: Vec<String>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
+    /// How often a learner was brought up to date from this server's log on disk.
+    log_reads: usize,
+    /// How often this server was given a whole state.
+    installs: usize,
 }
 
 #[derive(Clone)]
@@ -113,6 +117,8 @@ impl Ensemble {
                     role: None,
                     told: Vec::new(),
                     installing: None,
+                    log_reads: 0,
+                    installs: 0,
                 },
             );
         }
@@ -234,6 +240,12 @@ impl Ensemble {
 
     pub fn role(&mut self, id: i64) -> RoleView {
         self.place(id).role.clone().expect("it runs")
+    }
+
+    /// How often anybody needed more than the leader's window to come back.
+    pub fn log_reads_and_installs(&self) -> (usize, usize) {
+        let places = || self.servers.values();
+        (places().map(|place| place.log_reads).sum(), places().map(|place| place.installs).sum())
     }
 
     /// The one that leads and serves.
@@ -417,6 +429,7 @@ impl Ensemble {
                 self.unlink(link);
             }
             Output::ReadLog { link, after, through } => {
+                self.place(id).log_reads += 1;
                 let server = self.server(id);
                 let wanted = |(zxid, _): &&(Zxid, Bytes)| *zxid > after && *zxid <= through;
                 let records: Vec<_> = server.log[..server.durable].iter().filter(wanted).cloned().collect();
@@ -436,6 +449,7 @@ impl Ensemble {
             }
             Output::InstallFinish => {
                 let place = self.place(id);
+                place.installs += 1;
                 place.disk.base = place.installing.take();
                 place.disk.log = Vec::new();
                 place.disk.ever_used = true;
