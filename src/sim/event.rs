@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::history::ClientEvent;
-use crate::core::{EpochKind, Epochs, RoleView, ServerId, Standing, Zxid};
+use crate::core::{EpochKind, Epochs, LogRoom, RoleView, ServerId, Standing, Zxid};
 
 /// When something happened, in the world's time, which no server sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +83,11 @@ pub enum Event {
         server: ServerId,
         zxid: Zxid,
         digest: u64,
+    },
+    /// Its disk is filling up, or has room again.
+    Room {
+        server: ServerId,
+        room: LogRoom,
     },
     Client(ClientEvent),
     /// No faults from here on: everybody is up, and can reach everybody.

@@ -1,0 +1,324 @@
+//! Ephemerals live exactly as long as their session: they are made while it is open, go with it, and never before it unless a
+//! client deletes them. And the session lives as long as its client gives signs of life.
+//!
+//! What a leader must know of: requests that its own clients sent while it led, and that it has answered; every session, from the
+//! moment it begins to lead. What followers heard reaches it now and then, and in a broken world not at all: it is asked for in the
+//! world after `Healed` only, with patience. Clocks run a little fast or slow; that much earlier or later is right.
+
+use std::collections::VecDeque;
+
+use super::Property;
+use super::truth::{Committed, Map, Truth};
+use crate::core::tree::ChangeKind;
+use crate::core::{RoleView, ServerId, Zxid};
+use crate::sim::event::{Event, Moment, Settled};
+use crate::sim::history::{ClientEvent, Link};
+use crate::wire::client::OpCode;
+use crate::wire::txn::{Txn, decode_header, decode_txn};
+
+/// How much faster than the world's a server's clock may run, in hundredths.
+const FASTER_PERCENT: u64 = 20;
+
+#[derive(Debug)]
+struct Connection {
+    server: ServerId,
+    session: i64,
+    /// When each request on its way was sent, the handshake first.
+    sent_us: VecDeque<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sign {
+    /// Of life, that the server it was given to has answered: when it was given.
+    us: u64,
+    /// To the leader itself.
+    to_leader_us: u64,
+    timeout_us: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Ephemerals {
+    links: Map<Link, Connection>,
+    signs: Map<i64, Sign>,
+    /// Since when a server leads.
+    leading: Map<ServerId, u64>,
+    last_leader_us: u64,
+    healed_us: Option<u64>,
+    /// Sessions whose end some leader has proposed.
+    ending: Map<i64, ()>,
+    given_up: Vec<i64>,
+}
+
+impl Ephemerals {
+    fn on_committed(&mut self, committed: &Committed, truth: &Truth) -> Result<(), String> {
+        let (zxid, decoded) = (committed.zxid, committed.decoded());
+        if let Txn::CreateSession { timeout_ms } = decoded {
+            let sign = self.signs.entry(committed.session).or_default();
+            sign.timeout_us = u64::try_from(timeout_ms).unwrap_or(0) * 1000;
+        }
+        let closes = matches!(decoded, Txn::CloseSession { .. });
+        for change in &committed.changes {
+            let (path, kind) = (&change.path, change.kind);
+            match kind {
+                ChangeKind::Created => {
+                    let owner = truth.node_at(path, zxid).map_or(0, |node| node.stat.ephemeral_owner);
+                    if owner != 0 && !is_open(owner, zxid, truth) {
+                        return Err(format!("{zxid} makes {path} for session {owner:#x}, which is not open"));
+                    }
+                }
+                ChangeKind::Deleted => {
+                    let owner = truth.node_before(path, zxid).map_or(0, |node| node.stat.ephemeral_owner);
+                    let by_client = committed.cxid != 0 && !closes;
+                    let with_its_session = closes && owner == committed.session;
+                    if !by_client && !with_its_session && (owner != 0 || closes) {
+                        return Err(format!("{zxid} takes {path} of session {owner:#x} away, which is open"));
+                    }
+                }
+                ChangeKind::DataChanged => {}
+            }
+        }
+        if closes && let Some(path) = truth.ephemerals_at(committed.session, zxid).next() {
+            return Err(format!("{zxid} closes session {:#x} and leaves {path}", committed.session));
+        }
+        Ok(())
+    }
+
+    /// A leader ends a session by itself.
+    fn on_expired(&mut self, now: u64, leader: ServerId, session: i64, zxid: Zxid) -> Result<(), String> {
+        let Some(sign) = self.signs.get(&session) else { return Ok(()) };
+        let Some(since) = self.leading.get(&leader) else { return Ok(()) };
+        let least = sign.timeout_us * 100 / (100 + FASTER_PERCENT);
+        let known = sign.to_leader_us.max(*since);
+        if now < known + least {
+            let (silent, timeout) = ((now - known) / 1000, sign.timeout_us / 1000);
+            return Err(format!(
+                "{zxid} ends session {session:#x} {silent} ms after a sign of life, its timeout is {timeout} ms"
+            ));
+        }
+        // Followers' tables take a while; half of the timeout is plenty once nothing is broken.
+        let calm = self.healed_us.is_some_and(|healed_us| now > healed_us + 2 * sign.timeout_us);
+        if calm && now < sign.us.max(*since) + least / 2 {
+            let (silent, timeout) = ((now - sign.us) / 1000, sign.timeout_us / 1000);
+            return Err(format!("{zxid} ends session {session:#x}, whose client spoke {silent} of {timeout} ms ago"));
+        }
+        Ok(())
+    }
+
+    /// The server has answered what was sent at this time.
+    fn note_sign(&mut self, link: Link, session: i64) {
+        let Some(connection) = self.links.get_mut(&link) else { return };
+        let Some(sent_us) = connection.sent_us.pop_front() else { return };
+        let sign = self.signs.entry(session).or_default();
+        sign.us = sign.us.max(sent_us);
+        if self.leading.get(&connection.server).is_some_and(|since| *since <= sent_us) {
+            sign.to_leader_us = sign.to_leader_us.max(sent_us);
+        }
+    }
+
+    fn on_client(&mut self, now: u64, event: &ClientEvent, truth: &Truth) -> Result<(), String> {
+        match event {
+            ClientEvent::Connecting { link, server, resumes, .. } => {
+                let sent_us = VecDeque::from([now]);
+                let session = resumes.unwrap_or(0);
+                self.links.insert(*link, Connection { server: *server, session, sent_us });
+            }
+            ClientEvent::Welcomed { link, session, timeout_ms } => {
+                let timeout_us = *timeout_ms as u64 * 1000;
+                let sign = self.signs.entry(*session).or_default();
+                sign.timeout_us = if sign.timeout_us == 0 { timeout_us } else { sign.timeout_us.min(timeout_us) };
+                if let Some(connection) = self.links.get_mut(link) {
+                    connection.session = *session;
+                }
+                if truth.session(*session).is_none() {
+                    return Err(format!("session {session:#x} is given to a client, and nobody has committed it"));
+                }
+                self.note_sign(*link, *session);
+            }
+            ClientEvent::Refused { session, .. } => {
+                let closed = truth.session(*session).is_some_and(|life| life.closed.is_some());
+                if !closed && !self.ending.contains_key(session) {
+                    return Err(format!("session {session:#x} is refused as expired, and nobody ever ended it"));
+                }
+            }
+            ClientEvent::Sent(asked) => {
+                if let Some(connection) = self.links.get_mut(&asked.link) {
+                    connection.sent_us.push_back(now);
+                }
+            }
+            ClientEvent::Answered(answered) => self.note_sign(answered.asked.link, answered.asked.session),
+            ClientEvent::Lost { link } => {
+                self.links.remove(link);
+            }
+            ClientEvent::GaveUp { session } => self.given_up.push(*session),
+            ClientEvent::Notified(_) | ClientEvent::Garbled { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_open(session: i64, at: Zxid, truth: &Truth) -> bool {
+    truth.session(session).is_some_and(|life| life.created < at && life.closed.is_none_or(|closed| closed > at))
+}
+
+impl Property for Ephemerals {
+    fn name(&self) -> &'static str {
+        "ephemerals"
+    }
+
+    fn observe(&mut self, at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
+        for committed in truth.committed_now() {
+            self.on_committed(committed, truth)?;
+        }
+        match event {
+            Event::Role { server, role: RoleView::Leading { serving: true, .. } } => {
+                self.leading.entry(*server).or_insert(at.us);
+                self.last_leader_us = at.us;
+            }
+            Event::Role { server, .. } | Event::Crashed { server, .. } => {
+                self.leading.remove(server);
+            }
+            Event::Logged { server, zxid, txn } if self.leading.contains_key(server) => {
+                let is_close = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::CloseSession.number());
+                if is_close && let Ok((header, _, _)) = decode_txn(txn) {
+                    self.ending.insert(header.client_id, ());
+                    if header.cxid == 0 {
+                        return self.on_expired(at.us, *server, header.client_id, *zxid);
+                    }
+                }
+            }
+            Event::Healed => self.healed_us = Some(at.us),
+            Event::Client(event) => return self.on_client(at.us, event, truth),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn at_end(&mut self, at: Moment, _settled: &[Settled], truth: &Truth) -> Result<(), String> {
+        let Some(healed_us) = self.healed_us else { return Ok(()) };
+        for session in &self.given_up {
+            let Some(sign) = self.signs.get(session) else { continue };
+            let since = sign.us.max(healed_us).max(self.last_leader_us);
+            let is_open = truth.session(*session).is_some_and(|life| life.closed.is_none());
+            if is_open && at.us > since + 3 * sign.timeout_us {
+                let (silent, timeout) = ((at.us - since) / 1000, sign.timeout_us / 1000);
+                return Err(format!(
+                    "session {session:#x} was given up, {silent} ms passed, and it lives; {timeout} ms"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::sim::history::Op;
+    use crate::wire::txn::CreateKind;
+
+    /// A session with /e, whose client is connected to the leader.
+    fn with_ephemeral() -> Story<Ephemerals> {
+        let mut story = Story::begun();
+        story.connected(LINK, SESSION);
+        story.commit(zxid(1, 2), &create_kind(zxid(1, 2), SESSION, 1, "/e", 1, CreateKind::Ephemeral));
+        story
+    }
+
+    fn close(at: Zxid, session: i64, cxid: i32, paths: &[&'static str]) -> bytes::Bytes {
+        let paths = paths.iter().map(|path| (*path).into()).collect();
+        txn(at, session, cxid, &Txn::CloseSession { paths: Some(paths) })
+    }
+
+    #[test]
+    fn a_session_closed_by_its_client_takes_its_ephemerals_along() {
+        let mut story = with_ephemeral();
+        story.commit(zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"]));
+    }
+
+    #[test]
+    fn an_ephemeral_without_a_session_is_seen() {
+        let mut story = with_ephemeral();
+        story.commit(zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"]));
+        let late = create_kind(zxid(1, 4), SESSION, 3, "/late", 1, CreateKind::Ephemeral);
+        assert!(story.event_commit(zxid(1, 4), &late).unwrap_err().contains("which is not open"));
+    }
+
+    #[test]
+    fn an_ephemeral_taken_away_with_somebody_elses_session_is_seen() {
+        let mut story = with_ephemeral();
+        story.connected(LINK_2, SESSION + 1);
+        let at = zxid(1, 4);
+        let why = story.event_commit(at, &close(at, SESSION + 1, 2, &["/e"])).unwrap_err();
+        assert!(why.contains("takes /e of session 0x100 away"), "{why}");
+    }
+
+    #[test]
+    fn a_session_that_is_silent_may_expire_and_not_before() {
+        let mut story = with_ephemeral();
+        story.good(sent(&asked(LINK, -2, Op::Ping)));
+        story.pass(1000);
+        story.good(answered(&asked(LINK, -2, Op::Ping), zxid(1, 2), 0, b""));
+        story.pass(1500);
+        story.bad(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 0, &["/e"])), "2500 ms after a sign of life");
+        story.pass(1500);
+        story.good(logged(1, zxid(1, 4), &close(zxid(1, 4), SESSION, 0, &["/e"])));
+    }
+
+    #[test]
+    fn a_new_leader_gives_everybody_their_whole_timeout() {
+        let mut story = with_ephemeral();
+        story.pass(60_000);
+        story.good(looking(1));
+        story.good(looking(2));
+        story.leads(1, 2);
+        story.pass(2000);
+        story.bad(logged(1, zxid(2, 1), &close(zxid(2, 1), SESSION, 0, &["/e"])), "2000 ms after");
+    }
+
+    #[test]
+    fn in_a_world_that_is_well_followers_pass_on_what_they_hear() {
+        let mut story = with_ephemeral();
+        story.good(Event::Healed);
+        story.good(client(ClientEvent::Connecting {
+            link: LINK_2,
+            server: server(2),
+            resumes: Some(SESSION),
+            seen: 0,
+        }));
+        story.pass(20_000);
+        let ping = asked(LINK_2, -2, Op::Ping);
+        story.good(client(ClientEvent::Welcomed { link: LINK_2, session: SESSION, timeout_ms: 4000 }));
+        story.good(sent(&ping));
+        let answered = crate::sim::history::Asked { link: LINK_2, session: SESSION, xid: -2, op: Op::Ping };
+        story.good(super::super::testing::answered(&std::rc::Rc::new(answered), zxid(1, 2), 0, b""));
+        story.pass(500);
+        story.bad(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 0, &["/e"])), "whose client spoke");
+    }
+
+    #[test]
+    fn a_refusal_without_an_end_is_seen() {
+        let mut story = with_ephemeral();
+        story.bad(client(ClientEvent::Refused { link: LINK, session: SESSION }), "nobody ever ended it");
+        story.good(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"])));
+        story.good(client(ClientEvent::Refused { link: LINK, session: SESSION }));
+    }
+
+    #[test]
+    fn a_session_that_nobody_committed_is_seen() {
+        let mut story = with_ephemeral();
+        let welcome = ClientEvent::Welcomed { link: LINK, session: 77, timeout_ms: 4000 };
+        story.bad(client(welcome), "nobody has committed it");
+    }
+
+    #[test]
+    fn a_session_given_up_that_never_ends_is_seen() {
+        let mut story = with_ephemeral();
+        story.good(client(ClientEvent::GaveUp { session: SESSION }));
+        story.good(Event::Healed);
+        story.pass(5_000);
+        story.property.at_end(story.now, &[], &story.truth).unwrap();
+        story.pass(10_000);
+        assert!(story.property.at_end(story.now, &[], &story.truth).is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Every durable (currentEpoch, lastZxid) is honest: who has an epoch on disk has on disk everything that was committed before
+//! that epoch, whenever that is found out (quorum-protocol 20.5). It is what votes and elections rest on.
+//!
+//! And the small print: epochs on a disk never go back while the disk lives, currentEpoch is never above acceptedEpoch, and
+//! nobody acknowledges a transaction of an epoch that its disk has not adopted.
+
+use super::Property;
+use super::truth::{Map, Server, Truth};
+use crate::core::{EpochKind, ServerId, Standing, Zxid};
+use crate::sim::event::{Event, Moment};
+
+#[derive(Debug, Default)]
+pub struct HonestEpochs {
+    stored: Map<ServerId, (u32, u32)>,
+}
+
+impl HonestEpochs {
+    fn never_back(&mut self, id: ServerId, server: &Server) -> Result<(), String> {
+        let now = (server.accepted_epoch, server.current_epoch);
+        let before = self.stored.insert(id, now).unwrap_or_default();
+        if now.0 < before.0 || now.1 < before.1 {
+            return Err(format!("server {} had (accepted, current) {before:?} on disk and now has {now:?}", id.0));
+        }
+        if now.1 > now.0 {
+            return Err(format!("server {} has currentEpoch {} above acceptedEpoch {}", id.0, now.1, now.0));
+        }
+        Ok(())
+    }
+}
+
+impl Property for HonestEpochs {
+    fn name(&self) -> &'static str {
+        "honest_epochs"
+    }
+
+    fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
+        match event {
+            Event::Wiped { server } => {
+                self.stored.remove(server);
+            }
+            // A disk that has lost something says so, and may have lost these too.
+            Event::Started { server, standing, .. } if *standing != Standing::Whole => {
+                self.stored.remove(server);
+            }
+            Event::Started { server: id, .. } => {
+                if let Some(server) = truth.server(*id) {
+                    self.never_back(*id, server)?;
+                }
+            }
+            Event::EpochStored { server: id, kind, .. } => {
+                let Some(server) = truth.server(*id) else { return Ok(()) };
+                self.never_back(*id, server)?;
+                if *kind == EpochKind::Current {
+                    let earlier = truth.at_or_before(Zxid::new(server.current_epoch, 0));
+                    if let Some(earlier) = earlier.filter(|earlier| is_missing(server, earlier.zxid)) {
+                        return Err(lie(*id, server, earlier.zxid));
+                    }
+                }
+            }
+            Event::Acked { server: id, through } => {
+                let Some(server) = truth.server(*id) else { return Ok(()) };
+                if through.epoch() > server.current_epoch {
+                    let has = server.current_epoch;
+                    return Err(format!("server {} acknowledged {through} with currentEpoch {has} on disk", id.0));
+                }
+            }
+            _ => {}
+        }
+        for committed in truth.committed_now() {
+            for id in &truth.voters {
+                if let Some(server) = truth.server(*id)
+                    && server.standing == Standing::Whole
+                    && server.current_epoch > committed.zxid.epoch()
+                    && is_missing(server, committed.zxid)
+                {
+                    return Err(lie(*id, server, committed.zxid));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_missing(server: &Server, zxid: Zxid) -> bool {
+    server.base < zxid && (server.durable < zxid || server.get(zxid).is_none())
+}
+
+fn lie(id: ServerId, server: &Server, zxid: Zxid) -> String {
+    let (id, epoch, durable) = (id.0, server.current_epoch, server.durable);
+    format!("server {id} has currentEpoch {epoch} on disk with its log durable to {durable}, and {zxid} is committed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn one_committed() -> Story<HonestEpochs> {
+        let mut story = Story::begun();
+        story.commit(zxid(1, 1), &create(zxid(1, 1), 1, "/a", 1));
+        story
+    }
+
+    #[test]
+    fn who_has_the_history_may_adopt_the_epoch() {
+        let mut story = one_committed();
+        story.good(epoch_stored(2, EpochKind::Accepted, 2));
+        story.good(epoch_stored(2, EpochKind::Current, 2));
+    }
+
+    #[test]
+    fn an_epoch_without_its_history_is_seen() {
+        let mut story = one_committed();
+        story.good(logged(3, zxid(1, 1), &create(zxid(1, 1), 1, "/a", 1)));
+        story.good(epoch_stored(3, EpochKind::Accepted, 2));
+        story.bad(epoch_stored(3, EpochKind::Current, 2), "durable to 0x0, and 0x100000001 is committed");
+    }
+
+    #[test]
+    fn a_history_that_grows_behind_an_epoch_is_seen() {
+        let mut story = Story::<HonestEpochs>::begun();
+        story.good(epoch_stored(3, EpochKind::Accepted, 2));
+        story.good(epoch_stored(3, EpochKind::Current, 2));
+        let why = story.event_commit(zxid(1, 1), &create(zxid(1, 1), 1, "/a", 1)).expect_err("server 3 lacks it");
+        assert!(why.contains("server 3 has currentEpoch 2"), "{why}");
+    }
+
+    #[test]
+    fn forgotten_epochs_are_seen() {
+        let mut story = one_committed();
+        story.good(epoch_stored(3, EpochKind::Accepted, 5));
+        story.bad(started(3, zxid(1, 0)), "(5, 1) on disk and now has (1, 1)");
+        let mut story = one_committed();
+        story.bad(epoch_stored(3, EpochKind::Current, 2), "above acceptedEpoch 1");
+    }
+
+    #[test]
+    fn an_ack_in_an_epoch_not_adopted_is_seen() {
+        let mut story = one_committed();
+        story.bad(Event::Acked { server: server(3), through: zxid(2, 0) }, "currentEpoch 1 on disk");
+    }
+}

@@ -1,0 +1,82 @@
+//! Leader completeness: a leader that is established has every committed transaction, and nobody else leads its epoch.
+
+use super::Property;
+use super::truth::{Map, Truth};
+use crate::core::{RoleView, ServerId, Zxid};
+use crate::sim::event::{Event, Moment};
+
+#[derive(Debug, Default)]
+pub struct LeaderCompleteness {
+    leaders: Map<u32, ServerId>,
+    /// The last committed zxid before the latest event.
+    committed: Zxid,
+}
+
+impl Property for LeaderCompleteness {
+    fn name(&self) -> &'static str {
+        "leader_completeness"
+    }
+
+    fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
+        if let Event::Role { server: id, role: RoleView::Leading { epoch, serving: true } } = event {
+            let known = *self.leaders.entry(*epoch).or_insert(*id);
+            if known != *id {
+                return Err(format!("servers {} and {} both lead epoch {epoch}", known.0, id.0));
+            }
+            let Some(server) = truth.server(*id) else { return Ok(()) };
+            if server.applied < self.committed {
+                let (id, has, committed) = (id.0, server.applied, self.committed);
+                return Err(format!(
+                    "server {id} leads epoch {epoch} with {has} applied, and {committed} is committed"
+                ));
+            }
+            if server.current_epoch != *epoch {
+                let stored = server.current_epoch;
+                return Err(format!("server {} leads epoch {epoch} and has stored {stored}", id.0));
+            }
+        }
+        self.committed = truth.last();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::core::EpochKind;
+
+    fn one_committed() -> Story<LeaderCompleteness> {
+        let mut story = Story::begun();
+        story.commit(zxid(1, 1), &create(zxid(1, 1), 1, "/a", 1));
+        story
+    }
+
+    #[test]
+    fn one_who_has_everything_may_lead() {
+        let mut story = one_committed();
+        story.good(applied(2, zxid(1, 1)));
+        story.leads(2, 2);
+    }
+
+    #[test]
+    fn one_who_lacks_a_committed_transaction_is_seen() {
+        let mut story = one_committed();
+        story.good(epoch_stored(3, EpochKind::Current, 2));
+        story.bad(role(3, RoleView::Leading { epoch: 2, serving: true }), "0x100000001 is committed");
+    }
+
+    #[test]
+    fn two_leaders_of_one_epoch_are_seen() {
+        let mut story = one_committed();
+        story.good(applied(2, zxid(1, 1)));
+        story.bad(role(2, RoleView::Leading { epoch: 1, serving: true }), "both lead epoch 1");
+    }
+
+    #[test]
+    fn a_leader_that_has_not_stored_its_epoch_is_seen() {
+        let mut story = one_committed();
+        story.good(applied(2, zxid(1, 1)));
+        story.bad(role(2, RoleView::Leading { epoch: 2, serving: true }), "has stored 1");
+    }
+}
