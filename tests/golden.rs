@@ -1,5 +1,8 @@
 //! Bytes recorded from Java servers, against our codecs: each is read, understood, and written again byte for byte.
 
+#[path = "golden/election.rs"]
+mod election;
+
 use ringkeeper::wire::client::multi::{MultiOp, MultiResult};
 use ringkeeper::wire::client::{
     AddWatchMode, ConnectRequest, ConnectResponse, EventKind, OpCode, ReplyHeader, Request, RequestHeader, Response,
@@ -7,8 +10,10 @@ use ringkeeper::wire::client::{
 };
 use ringkeeper::wire::frame::Frames;
 use ringkeeper::wire::jute::{Limits, Reader};
+use ringkeeper::wire::quorum::{LearnerInfo, Packet};
 use ringkeeper::wire::txn::{CreateKind, Txn, TxnDigest, TxnHeader, decode_header, decode_txn, encode_txn};
 use ringkeeper::wire::{ErrorCode, error_code};
+use ringkeeper_storage::Zxid;
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -224,4 +229,89 @@ fn the_first_records_of_a_log_mean_what_was_done() {
     assert_eq!((path.as_ref(), data, parent_cversion), ("/plain", Some(&b"v0"[..]), 1));
     assert_eq!((kind, create2), (CreateKind::Persistent, false));
     assert_eq!((acl.len(), acl[0].perms, acl[0].scheme.as_deref()), (1, 31, Some("world")));
+}
+
+/// Every packet of fourteen dialogues between Java servers: elections with every kind of synchronisation, all transactions
+/// through every role, reconfigurations, observers of followers, 3.8.0 beside 3.9.3.
+#[test]
+fn every_recorded_packet_of_a_quorum_port_reads_and_writes_as_recorded() {
+    let limits = Limits::default();
+    let mut seen = std::collections::BTreeMap::<&str, u32>::new();
+    let (mut stream, mut packets) = (Vec::new(), Vec::new());
+    for line in include_str!("golden/quorum-packets.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (capture, rest) = line.split_once(' ').unwrap();
+        let (name, bytes) = rest.split_once(' ').unwrap();
+        let bytes = unhex(bytes);
+        for cut in 0..bytes.len() {
+            assert_eq!(Packet::decode(&bytes[..cut], &limits), Ok(None), "{capture} {name} cut at {cut}");
+        }
+        let decoded = Packet::decode(&bytes, &limits).unwrap_or_else(|error| panic!("{capture} {name}: {error}"));
+        let decoded = decoded.expect("a whole packet");
+        let packet = decoded.packet.unwrap_or_else(|| panic!("{capture} {name}: unknown"));
+        assert_eq!((decoded.bytes, name_of(&packet)), (bytes.len(), name), "{capture}: {packet:?}");
+        let mut written = Vec::new();
+        packet.encode(&mut written);
+        assert_eq!(written, bytes, "{capture} {name}: {packet:?}");
+        if let Packet::Proposal { zxid, txn } | Packet::Inform { zxid, txn } = &packet {
+            assert_eq!(decode_txn(txn).unwrap().0.zxid as u64, zxid.0, "{capture}");
+        }
+        *seen.entry(name).or_default() += 1;
+        stream.extend(bytes);
+        packets.push(packet);
+    }
+    assert_eq!((seen.len(), packets.len()), (19, 644), "{seen:?}");
+    // As a stream, whose chunks end anywhere.
+    let (mut from, mut read) = (0, Vec::new());
+    for end in (0..stream.len()).step_by(1000).chain([stream.len()]) {
+        while let Some(decoded) = Packet::decode(&stream[from..end], &limits).unwrap() {
+            from += decoded.bytes;
+            read.extend(decoded.packet);
+        }
+    }
+    assert!(from == stream.len() && read == packets);
+}
+
+fn name_of(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Request(_) => "REQUEST",
+        Packet::Proposal { .. } => "PROPOSAL",
+        Packet::Ack { .. } => "ACK",
+        Packet::Commit { .. } => "COMMIT",
+        Packet::Ping { .. } => "PING",
+        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
+        Packet::Sync => "SYNC",
+        Packet::Inform { .. } => "INFORM",
+        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
+        Packet::NewLeader { .. } => "NEWLEADER",
+        Packet::FollowerInfo { .. } => "FOLLOWERINFO",
+        Packet::UpToDate => "UPTODATE",
+        Packet::Diff { .. } => "DIFF",
+        Packet::Trunc { .. } => "TRUNC",
+        Packet::Snap { .. } => "SNAP",
+        Packet::ObserverInfo { .. } => "OBSERVERINFO",
+        Packet::LeaderInfo { .. } => "LEADERINFO",
+        Packet::AckEpoch { .. } => "ACKEPOCH",
+        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
+        ours => panic!("no Java server says {ours:?}"),
+    }
+}
+
+#[test]
+fn what_a_recorded_learner_and_leader_say_is_understood() {
+    let decode = |text: &str| Packet::decode(&unhex(text), &Limits::default()).unwrap().unwrap().packet.unwrap();
+    assert_eq!(
+        decode("0000000b 0000000100000000 00000014 0000000000000001 00010000 0000000100000063 ffffffff"),
+        Packet::FollowerInfo {
+            accepted_epoch: 1,
+            info: LearnerInfo { server: 1, protocol: 0x10000, config_version: 0x1_0000_0063 },
+        }
+    );
+    assert_eq!(
+        decode("00000005 0000000100000023 0000000c 0100000e0e650000 00007530 ffffffff"),
+        Packet::Ping { zxid: Zxid(0x1_0000_0023), touched: Some(vec![(0x0100_000e_0e65_0000, 30_000)]) }
+    );
+    let request = decode("00000001 ffffffffffffffff 00000014 0100000e0e650000 00000000 fffffff6 00007530 ffffffff");
+    let Packet::Request(request) = request else { panic!("{request:?}") };
+    assert_eq!((request.session, request.cxid, request.opcode), (0x0100_000e_0e65_0000, 0, -10));
+    assert_eq!((request.body.as_ref(), request.identities), (&[0, 0, 0x75, 0x30][..], None));
 }

@@ -59,6 +59,7 @@ pub(super) struct Member {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a server has one role, and the one that counts is at hand")]
 pub(super) enum Role {
     Looking(Looking),
     Leading(Leading),
@@ -268,6 +269,7 @@ impl Node {
         self.tail.clear();
         self.tail_bytes = 0;
         self.outstanding.forget_proposals();
+        self.forget_snapshot();
         if let Role::Following(following) = &mut self.role {
             following.learner.on_reloaded(now, last, standing, out);
         }

@@ -9,7 +9,7 @@
 
 use super::node::Node;
 use super::progress::SnapshotWalk;
-use super::types::Output;
+use super::types::{Now, Output};
 
 /// Bytes of node images in one chunk: long enough for the disk, short enough not to be felt (some 0.1 ms to gather).
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -52,8 +52,13 @@ impl Node {
     }
 
     /// After changes of the tree.
-    pub(super) fn bound_snapshot_backlog(&mut self, out: &mut Vec<Output>) {
-        if self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes {
+    pub(super) fn bound_snapshot_backlog(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.tree.snapshot_backlog_bytes() <= self.settings.snapshot_backlog_max_bytes {
+            return;
+        }
+        if self.sends_snapshot() {
+            self.drop_snapshot_link(now, out);
+        } else {
             self.abandon_snapshot("what changed meanwhile filled the memory set aside for it: the disk, or ringkeeper.snapshotMaxMBps, is too slow for these writes", out);
         }
     }
@@ -68,9 +73,15 @@ impl Node {
     }
 
     pub(super) fn on_snapshot_ended(&mut self, ok: bool) {
-        if !ok {
+        // One that was given up may have left the tree to a learner.
+        if !ok && self.snapshot.running && !self.snapshot.over {
             self.tree.abandon_snapshot();
         }
+        self.forget_snapshot();
+    }
+
+    /// The store that it was for is gone, and the tree that it was of: no end of it is heard of.
+    pub(super) fn forget_snapshot(&mut self) {
         self.snapshot = SnapshotWalk { wanted: self.snapshot.wanted, ..SnapshotWalk::default() };
     }
 

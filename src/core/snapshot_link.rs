@@ -1,16 +1,24 @@
 //! The leader's side of SNAP: the tree as it is at one zxid, walked out to a learner as fast as its link takes it.
 //!
-//! One walk at a time, shared with the snapshots for the disk: who comes while another one is under way waits for its turn.
+//! One walk at a time: a learner that comes while another one is served waits for its turn. A snapshot for the disk gives
+//! way and is taken later; it has time, a learner that waits keeps a voter from its ensemble. Memory is bounded as with the
+//! disk: a learner that takes too little while too much changes is dropped, and comes back.
+//!
 //! Java: `LearnerHandler`, `ZKDatabase.serializeSnapshot`. Spec: quorum-protocol 7.6.
 
 use std::collections::VecDeque;
 
+use ringkeeper_storage::probe::mark;
+
 use super::node::Node;
 use super::peer::{Leading, Role};
-use super::types::{LinkId, LinkMessage, Output, Zxid};
+use super::types::{LinkId, LinkMessage, Now, Output, Zxid};
 
 /// Bytes of node images in one chunk.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks given in one go: some milliseconds of gathering. What the link has sent asks for more.
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// Learners that are to have everything.
 #[derive(Debug, Default)]
@@ -29,11 +37,18 @@ impl Node {
 
     /// Begins the next walk if the tree is free for it. To be called when a walk, or the move into memory, is over.
     pub(super) fn go_on_with_snapshot_links(&mut self, out: &mut Vec<Output>) {
-        let busy = self.snapshot_links.current.is_some() || self.snapshot.running || self.tree.is_moving();
+        if self.snapshot_links.current.is_some() || self.snapshot_links.waiting.is_empty() || self.tree.is_moving() {
+            return;
+        }
+        if self.snapshot.running && !self.snapshot.over {
+            mark("leader: a snapshot for the disk gives way to a learner");
+            self.abandon_snapshot("a learner needs the state first; another one follows", out);
+            self.snapshot.wanted = true;
+        }
         let Role::Leading(Leading { leader, .. }) = &mut self.role else {
             return;
         };
-        let Some(link) = (!busy).then(|| self.snapshot_links.waiting.pop_front()).flatten() else {
+        let Some(link) = self.snapshot_links.waiting.pop_front() else {
             return;
         };
         let mut header = self.tree.begin_snapshot();
@@ -53,7 +68,10 @@ impl Node {
         let Role::Leading(Leading { leader, .. }) = &mut self.role else {
             return;
         };
-        while leader.has_room(link) {
+        for _ in 0..CHUNKS_AT_ONCE {
+            if !leader.has_room(link) {
+                return;
+            }
             match self.tree.snapshot_slice(CHUNK_BYTES) {
                 Some(chunk) => leader.snapshot_part(link, LinkMessage::SnapshotChunk(chunk), out),
                 None => {
@@ -63,6 +81,18 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// What changed meanwhile fills the memory set aside for it.
+    pub(super) fn drop_snapshot_link(&mut self, now: Now, out: &mut Vec<Output>) {
+        let (Some(link), Role::Leading(Leading { leader, .. })) = (self.snapshot_links.current, &mut self.role) else {
+            return;
+        };
+        mark("leader: a learner takes its snapshot too slowly");
+        let why = "it takes its snapshot too slowly: what changes meanwhile fills the memory set aside for it";
+        out.push(Output::LinkClose { link, why: why.into() });
+        leader.on_closed(now, link, out);
+        self.snapshot_link_gone(link, out);
     }
 
     pub(super) fn snapshot_link_gone(&mut self, link: LinkId, out: &mut Vec<Output>) {

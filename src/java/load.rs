@@ -6,19 +6,17 @@
 //! has been applied the tree is between two states and no digest is compared. Spec: on-disk formats 4.5, 7.1, 10.
 //! Java: `FileTxnSnapLog.restore`, `DataTree.compareSnapshotDigests`.
 
-use std::borrow::Cow;
-
 use ringkeeper_storage::Zxid;
 use ringkeeper_storage::disk::Disk;
 use ringkeeper_storage::java::directory::{Newest, SnapshotFile};
 use ringkeeper_storage::java::{
-    Epochs, JavaAcl, JavaDirectory, JavaError, JavaStat, SnapHead, SnapReader, SnapTail, Strictness, TreeDigest,
+    Epochs, JavaDirectory, JavaError, SnapHead, SnapReader, SnapTail, Strictness, TreeDigest,
 };
 
-use super::ours::OPTIONS;
+use super::convert::{OPTIONS, acl, raw_stat};
 use crate::core::SessionId;
 use crate::core::replay::{DigestCheck, Recovered, Replay};
-use crate::core::tree::{DataTree, RawStat, TreeBuilder};
+use crate::core::tree::{DataTree, TreeBuilder};
 use crate::wire::client::Acl;
 use crate::wire::jute::decode_utf8;
 use crate::wire::txn::DIGEST_VERSION;
@@ -198,25 +196,6 @@ fn build(
     let tail = reader.finish()?;
     let tree = builder.finish(file.zxid).map_err(refused)?;
     Ok((tree, head, tail))
-}
-
-fn acl(acl: &JavaAcl) -> Acl<'_> {
-    let text = |bytes| Some::<Cow<'_, str>>(decode_utf8(bytes));
-    Acl { perms: acl.perms, scheme: text(&acl.scheme), id: text(&acl.id) }
-}
-
-fn raw_stat(stat: &JavaStat) -> RawStat {
-    RawStat {
-        czxid: stat.czxid,
-        mzxid: stat.mzxid,
-        pzxid: stat.pzxid,
-        ctime: stat.ctime,
-        mtime: stat.mtime,
-        version: stat.version,
-        cversion: stat.cversion,
-        aversion: stat.aversion,
-        ephemeral_owner: stat.ephemeral_owner,
-    }
 }
 
 /// Whether what was loaded may be believed.

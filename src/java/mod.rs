@@ -2,11 +2,13 @@
 //!
 //! * [`load`]: the files of a Java server as a tree, sessions and epochs. * [`import`]: those as our first snapshot.
 //! * [`export`]: our state as files that a Java server loads. * [`ours`]: our own directory as a state.
+//! * [`convert`]: what their files say of a node, in the tree's types.
 //! * [`JavaDirs`]: where a Java server keeps its data. * [`seen`]: whether Java has run since. * [`running`]: whether it runs now.
 //!
 //! The bytes are `ringkeeper_storage::java`'s, the tree and its transactions are `core`'s; here they meet. Blocking: for the
 //! start of a server and for tools. Spec: on-disk formats 10.
 
+pub mod convert;
 mod dirs;
 pub mod export;
 pub mod import;

@@ -1,12 +1,9 @@
-//! Our own directory as a state, for tools: the newest snapshot into memory, then every transaction behind it.
+//! Our own directory as a state: the newest snapshot (for tools: all of it in memory), then every transaction behind it.
 
 use ringkeeper_storage::{Opened, StoreError, Zxid};
 
+use super::convert::OPTIONS;
 use crate::core::replay::Replay;
-use crate::core::tree::TreeOptions;
-
-/// Owners that look like TTL nodes are TTL nodes, whatever the server is configured to: no session has such an id.
-pub(super) const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
 
 #[derive(Debug, thiserror::Error)]
 pub enum OursError {

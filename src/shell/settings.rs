@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::config::{Config, Directories};
 use crate::core::Now;
 use crate::java::import::ImportError;
+use crate::java::ours::OursError;
 use crate::java::seen::SeenError;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
 use crate::shell::pipeline::{Core, Fatal};
@@ -106,6 +107,16 @@ impl From<Fatal> for ServeError {
         match fatal {
             Fatal::LogFailed(why) => ServeError::LogFailed(why),
             Fatal::ExecutorLost(executor) => ServeError::ExecutorLost(executor),
+        }
+    }
+}
+
+impl From<OursError> for ServeError {
+    fn from(error: OursError) -> ServeError {
+        match error {
+            OursError::Store(error) => ServeError::Store(error),
+            // A record's checksum was right, so nobody damaged it: it was written like this.
+            other => ServeError::Content(other.to_string()),
         }
     }
 }

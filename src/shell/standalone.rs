@@ -13,6 +13,7 @@ use crate::core::node_view::Wanted;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::{self, Input, Node, Now, Output, ServerId};
+use crate::java::ours;
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
@@ -125,16 +126,7 @@ fn saturated(ms: u32) -> i32 {
 fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, ServeError> {
     let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
     let mut replay = load_snapshot(opened, options)?;
-    let mut failure = None;
-    opened.replay(|zxid, record| {
-        if failure.is_none() {
-            failure = replay.apply(record).err().map(|error| (zxid, error));
-        }
-    })?;
-    if let Some((zxid, error)) = failure {
-        // The record's checksum was right, so nobody damaged it: it was written like this.
-        return Err(ServeError::Content(format!("transaction {zxid} of the log cannot be read: {error}")));
-    }
+    ours::replay(opened, &mut replay, |_, _| Ok::<_, ServeError>(()))?;
     let recovered = replay.finish();
     if let Some(first) = recovered.mismatches.first() {
         let count = recovered.mismatches.len();

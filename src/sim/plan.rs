@@ -130,6 +130,7 @@ impl Plan {
                 snapshot_run_nodes: shared.any_size(16..10_000) as u32,
                 snapshots_kept: shared.between(1..4) as usize,
                 strategy,
+                has_peers: self.is_ensemble(),
                 ..StoreConfig::new("/sim", "/sim")
             };
             let mut ensemble = ensemble.clone();

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ringkeeper_storage::disk::DiskOp;
-use ringkeeper_storage::{EpochKind, LogWindow, Opened, RangeId, Store, StoreConfig, StoreError, StoreEvent, open_on};
+use ringkeeper_storage::{
+    EpochKind, LogError, LogWindow, Opened, RangeId, Store, StoreConfig, StoreError, StoreEvent, open_on,
+};
 use slab::Slab;
 
 use super::chance::{Chance, Draw};
@@ -19,7 +21,7 @@ use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::zab::membership::Configurations;
-use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, ServerId, Settings, Standing, Zxid};
+use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, ServerId, Settings, Zxid};
 
 /// Everything that stays the same from one start of a server to the next.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ pub struct Process {
     records: (u64, u64),
     readers: BTreeMap<LinkId, Reader>,
     change: Option<Change>,
+    installs: Installs,
     chance: Chance,
     pub steps: u64,
     /// Something may have to be started on the disk.
@@ -82,6 +85,17 @@ struct Reader {
 #[derive(Debug)]
 enum Change {
     Truncate(Zxid),
+    /// A leader's state was written, or was not: the next start of the store knows.
+    Installed,
+}
+
+/// States from leaders on their way to the disk.
+#[derive(Debug, Default)]
+struct Installs {
+    /// Begun and not ended, those that were given up included.
+    running: usize,
+    /// The last one is complete: the disk changes when it has ended.
+    finished: bool,
 }
 
 /// A process that ends by itself.
@@ -115,7 +129,7 @@ impl Process {
             false => Down::Refused(error.to_string()),
         };
         let mut opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
-        let standing = if opened.is_fresh() { Standing::Fresh } else { Standing::Whole };
+        let standing = opened.standing();
         let epochs = match setup.configs {
             Some(_) => opened.epochs().map_err(killed_or)?,
             None => Epochs { accepted: 0, current: 0 },
@@ -154,6 +168,7 @@ impl Process {
             records: (0, now.mono_us),
             readers: BTreeMap::new(),
             change: None,
+            installs: Installs::default(),
             chance: chance.fork(),
             steps: 0,
             wants_disk: true,
@@ -195,9 +210,6 @@ impl Process {
 
     /// The operations to be started now, as places in the list of those under way.
     pub fn submit(&mut self, submitted: &mut Vec<usize>) {
-        if self.change.is_some() {
-            return;
-        }
         self.wants_disk = false;
         let Some(store) = &mut self.store else { return };
         let mut ops = Vec::new();
@@ -243,7 +255,7 @@ impl Process {
 
     /// The disk is to be changed as a whole, and nothing is under way on it any more.
     pub fn may_change_disk(&self) -> bool {
-        self.change.is_some() && self.ops.is_empty()
+        self.change.is_some() && self.ops.is_empty() && self.store.as_ref().is_none_or(Store::is_idle)
     }
 
     /// Closes the store, changes what is there, opens it again: as a start does, and like one it may be killed.
@@ -256,20 +268,29 @@ impl Process {
             false => Down::Refused(error.to_string()),
         };
         let mut opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
-        match change {
-            Change::Truncate(to) => opened.truncate(to).map_err(killed_or)?,
+        if let Change::Truncate(to) = change {
+            match opened.truncate(to) {
+                Err(StoreError::Log(LogError::NotCovered { .. })) => {
+                    opened =
+                        opened.forget("its leader has less, and there is no state to go back to").map_err(killed_or)?;
+                }
+                other => other.map_err(killed_or)?,
+            }
         }
-        let recovered = recover(&mut opened, &setup.settings)?;
+        let standing = opened.standing();
+        let recovered = recover(&mut opened, &setup.settings).map_err(|down| match disk.get().is_out_of_ops() {
+            true => Down::Killed,
+            false => down,
+        })?;
         self.store = Some(opened.into_store().map_err(killed_or)?);
         disk.get_mut().limit_ops(None);
         let (last, digest) = (recovered.tree.last_processed(), recovered.tree.digest());
-        let standing = Standing::Whole;
         said.events.push(Event::Reloaded { server: self.server, last, digest, standing });
         (self.told, self.logged_through) = (last, last);
         self.readers.clear();
-        if std::mem::take(&mut self.snapshot_running) {
-            self.step(now, Input::SnapshotEnded { ok: false });
-        }
+        self.store_events.clear();
+        self.snapshot_running = false;
+        self.installs = Installs::default();
         self.step(now, Input::Reloaded(Box::new(Reloaded { recovered, standing })));
         self.carry_out_all(setup, now, said);
         Ok(())
@@ -347,9 +368,19 @@ impl Process {
                 said.events.push(Event::Truncating { server, to });
                 self.change = Some(Change::Truncate(to));
             }
-            Output::InstallBegin(_) | Output::InstallChunk(_) | Output::InstallFinish | Output::InstallAbandon => {
-                unreachable!("no leader sends snapshots yet")
+            Output::InstallBegin(header) => {
+                said.events.push(Event::Installing { server, zxid: Zxid(header.zxid) });
+                self.installs.running += 1;
+                self.installs.finished = false;
+                self.store().begin_install(*header);
             }
+            Output::InstallChunk(chunk) => self.store().install_chunk(chunk),
+            Output::InstallFinish => {
+                self.store().finish_install();
+                self.installs.finished = true;
+                self.look_at_installs();
+            }
+            Output::InstallAbandon => self.store().abandon_install("the leader is gone"),
             Output::SnapshotBegin(header) => {
                 self.snapshot_running = true;
                 self.store().begin_snapshot(*header);
@@ -370,6 +401,12 @@ impl Process {
                 }
                 said.outputs.push(output);
             }
+        }
+    }
+
+    fn look_at_installs(&mut self) {
+        if self.installs.running == 0 && self.installs.finished {
+            self.change = Some(Change::Installed);
         }
     }
 
@@ -399,6 +436,8 @@ impl Process {
                 }
                 StoreEvent::Flushed { .. } | StoreEvent::Trouble(_) => {}
                 StoreEvent::Room(room) => self.step(now, Input::LogRoom(core_room(room))),
+                // A full disk gets room again when there is a newer one.
+                StoreEvent::SnapshotWanted => self.want_snapshot(now),
                 StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
                 StoreEvent::SnapshotEnded(ended) => {
                     self.snapshot_running = false;
@@ -407,6 +446,10 @@ impl Process {
                         self.store().purge(kept);
                     }
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
+                }
+                StoreEvent::InstallEnded(_) => {
+                    self.installs.running -= 1;
+                    self.look_at_installs();
                 }
                 StoreEvent::RangeRead { range, window } => self.range_read(now, range, window),
                 StoreEvent::RangeEnded { range, result } => {

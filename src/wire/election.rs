@@ -79,7 +79,8 @@ impl Notification {
         out.extend_from_slice(&self.config);
     }
 
-    /// One frame without its length. What stands behind the known fields is left alone, as Java does.
+    /// One frame without its length. What stands behind the known fields is left alone, as Java does. After an error the
+    /// connection is still good: it is this notification that is not heard.
     pub fn decode(body: &[u8]) -> Result<Notification, DecodeError> {
         let mut reader = Reader::new(body, &Limits::FORMAT);
         let state = reader.i32()?;
@@ -107,6 +108,18 @@ impl Notification {
             config: Bytes::copy_from_slice(config),
         })
     }
+
+    /// Of the configuration that is in force at the sender: the zxid that established it.
+    pub fn config_version(&self) -> Option<u64> {
+        config_version(&self.config)
+    }
+}
+
+/// The version in a configuration's text, hexadecimal; its last line. Nothing else of the text is looked at.
+fn config_version(config: &[u8]) -> Option<u64> {
+    let line = config.split(|byte| *byte == b'\n').rfind(|line| line.starts_with(b"version"))?;
+    let text = std::str::from_utf8(&line[b"version".len()..]).ok()?;
+    u64::from_str_radix(text.trim().strip_prefix(['=', ':'])?.trim(), 16).ok()
 }
 
 /// The length of a notification, which its first four bytes announce. Anything else ends the connection.
@@ -208,4 +221,196 @@ fn split_address(text: &str) -> Option<(&str, &str)> {
 /// Nobody can be called back at an address that means "all of mine".
 fn is_wildcard(host: &str) -> bool {
     host.parse().is_ok_and(|address: std::net::IpAddr| address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn notification(config: &[u8]) -> Notification {
+        Notification {
+            state: PeerState::Following,
+            leader: 3,
+            zxid: 0x5_0000_0007,
+            election_epoch: 9,
+            peer_epoch: 6,
+            version: Notification::VERSION,
+            config: Bytes::copy_from_slice(config),
+        }
+    }
+
+    fn body(notification: &Notification) -> Vec<u8> {
+        let mut frame = Vec::new();
+        notification.encode(&mut frame);
+        let (length, body) = frame.split_first_chunk().unwrap();
+        assert_eq!(frame_bytes(*length), Ok(body.len()));
+        body.to_vec()
+    }
+
+    #[test]
+    fn old_forms_are_understood() {
+        let full = body(&notification(b"version=a"));
+        let decode = |bytes: &[u8]| Notification::decode(bytes).unwrap();
+        let old = Notification { version: 0, config: Bytes::new(), ..notification(b"") };
+        assert_eq!(decode(&full[..28]), Notification { peer_epoch: 5, ..old.clone() }, "the epoch is that of the zxid");
+        assert_eq!(decode(&full[..40]), old, "a version that is there and does not count");
+        let mut first = full.clone();
+        first[36..40].copy_from_slice(&1i32.to_be_bytes());
+        assert_eq!(decode(&first), Notification { version: 1, ..old.clone() }, "version 1 has no configuration");
+        let mut later = full.clone();
+        later[36..40].copy_from_slice(&3i32.to_be_bytes());
+        later.extend_from_slice(b"something new");
+        assert_eq!(decode(&later), Notification { version: 3, ..notification(b"version=a") });
+    }
+
+    #[test]
+    fn a_negative_epoch_of_an_old_form_keeps_its_sign() {
+        let mut bytes = body(&notification(b""));
+        bytes.truncate(28);
+        bytes[12..20].copy_from_slice(&i64::MIN.to_be_bytes());
+        assert_eq!(Notification::decode(&bytes).unwrap().peer_epoch, i64::MIN >> 32);
+    }
+
+    #[test]
+    fn a_notification_cut_anywhere_is_not_heard() {
+        let full = body(&notification(b"server.1=h:1:2:participant\nversion=1"));
+        for bytes in (0..full.len()).filter(|bytes| ![28, 40].contains(bytes)) {
+            assert!(Notification::decode(&full[..bytes]).is_err(), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn impossible_fields_are_not_heard() {
+        let full = body(&notification(b"version=1"));
+        let with = |at: usize, value: i32| {
+            let mut bytes = full.clone();
+            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+            Notification::decode(&bytes)
+        };
+        for state in [-1, 4, i32::MAX] {
+            assert_eq!(with(0, state), Err(DecodeError::UnknownType(state)));
+        }
+        for length in [-1, -2, i32::MIN, i32::MAX, full.len() as i32] {
+            assert!(with(40, length).is_err(), "a configuration of {length} bytes");
+        }
+    }
+
+    #[test]
+    fn frames_have_a_length_that_can_be() {
+        for length in [0, -1, i32::MIN, i32::MAX, 524_289] {
+            assert!(frame_bytes(length.to_be_bytes()).is_err(), "{length}");
+        }
+        assert_eq!(frame_bytes(1i32.to_be_bytes()), Ok(1));
+        assert_eq!(frame_bytes(524_288i32.to_be_bytes()), Ok(524_288));
+    }
+
+    #[test]
+    fn the_version_of_a_configuration_is_found_in_its_text() {
+        for (text, version) in [
+            ("server.1=h:1:2:participant\nversion=100000000", Some(0x1_0000_0000)),
+            ("version=0", Some(0)),
+            ("version = 1f\n", Some(0x1f)),
+            ("version: 1f\r\nserver.1=x", Some(0x1f)),
+            ("version=", None),
+            ("version=-1", None),
+            ("version=1ffffffffffffffff", None),
+            ("versions=1", None),
+            ("", None),
+        ] {
+            assert_eq!(config_version(text.as_bytes()), version, "{text:?}");
+        }
+    }
+
+    fn introduction(version: i64, server: i64, addresses: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_i64(&mut bytes, version);
+        put_i64(&mut bytes, server);
+        put_count(&mut bytes, addresses.len());
+        bytes.extend_from_slice(addresses.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn an_introduction_may_arrive_in_pieces() {
+        let mut bytes = introduction(-65536, 2, "127.0.0.1:27202");
+        let complete = bytes.len();
+        for cut in 0..complete {
+            assert_eq!(Introduction::decode(&bytes[..cut]), Ok(None), "{cut} bytes");
+        }
+        bytes.extend_from_slice(&[0, 0, 0, 44]);
+        let (introduction, length) = Introduction::decode(&bytes).unwrap().unwrap();
+        assert_eq!(length, complete, "what stands behind it is the first frame");
+        let address = ElectionAddress { host: "127.0.0.1".into(), port: 27202 };
+        assert_eq!(introduction, Introduction { server: 2, addresses: vec![address], multi_address: false });
+    }
+
+    #[test]
+    fn several_addresses_and_none() {
+        let decode = |version, text: &str| Introduction::decode(&introduction(version, 2, text)).unwrap().unwrap().0;
+        let several = decode(-65535, "a.example:3888|[fe80::1]:3889|0.0.0.0:3888|[::]:3888");
+        let address = |host: &str, port| ElectionAddress { host: host.into(), port };
+        assert!(several.multi_address);
+        assert_eq!(several.addresses, [address("a.example", 3888), address("fe80::1", 3889)]);
+        let mut written = Vec::new();
+        several.encode(&mut written);
+        assert_eq!(written, introduction(-65535, 2, "a.example:3888|[fe80::1]:3889"));
+        assert_eq!(decode(-65536, "0.0.0.0:3888").addresses, []);
+    }
+
+    #[test]
+    fn the_oldest_introduction_is_a_number() {
+        let bytes = [&7i64.to_be_bytes()[..], &[0, 0, 0, 28]].concat();
+        let expected = Introduction { server: 7, addresses: Vec::new(), multi_address: false };
+        assert_eq!(Introduction::decode(&bytes), Ok(Some((expected, 8))));
+        let (anonymous, _) = Introduction::decode(&i64::MAX.to_be_bytes()).unwrap().unwrap();
+        assert_eq!(anonymous.server, Introduction::ANONYMOUS);
+    }
+
+    #[test]
+    fn introductions_that_make_no_sense_are_refused() {
+        for version in [-1, -65534, -65537, i64::MIN] {
+            assert!(Introduction::decode(&introduction(version, 2, "h:1")).is_err(), "{version}");
+        }
+        for text in ["", "h", ":1", "h:", "h:x", "h:65536", "h:-1", "h:1|", "a:b:1", "[::1]1", "[::1:1", "h:1|\u{fffd}"]
+        {
+            assert!(Introduction::decode(&introduction(-65536, 2, text)).is_err(), "{text:?}");
+        }
+        let long = format!("{}:1", "h".repeat(2047));
+        assert!(Introduction::decode(&introduction(-65536, 2, &long)).is_err(), "2049 bytes");
+        assert!(Introduction::decode(&introduction(-65536, 2, &long[1..])).is_ok(), "2048 bytes");
+        let mut garbage = introduction(-65536, 2, "h:1");
+        garbage[20] = 0xff;
+        assert!(Introduction::decode(&garbage).is_err());
+        let mut promised = introduction(-65536, 2, "h:1");
+        promised[16..20].copy_from_slice(&2049i32.to_be_bytes());
+        assert!(Introduction::decode(&promised).is_err(), "known to be too long before it is there");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            state in 0..4i32,
+            numbers in prop::array::uniform4(any::<i64>()),
+            config in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let [leader, zxid, election_epoch, peer_epoch] = numbers;
+            let state = PeerState::decode(state).unwrap();
+            let version = Notification::VERSION;
+            let sent = Notification { state, leader, zxid, election_epoch, peer_epoch, version, config: config.into() };
+            prop_assert_eq!(Notification::decode(&body(&sent)), Ok(sent));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..120), state in 0..5u8, tag in 0..3usize) {
+            let _ = Notification::decode(&bytes);
+            let _ = Introduction::decode(&bytes);
+            // The same behind a beginning that makes sense.
+            let _ = Notification::decode(&[&[0, 0, 0, state][..], &bytes].concat());
+            let version = [-65536i64, -65535, 0][tag].to_be_bytes();
+            let _ = Introduction::decode(&[&version[..], &bytes].concat());
+            let _ = config_version(&[b"version=", &bytes[..]].concat());
+        }
+    }
 }

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use ringkeeper_storage::Zxid;
 
 use super::client::*;
 use super::frame::Frames;
 use super::jute::{Limits, Reader, Text};
+use super::quorum::{ForwardedRequest, LearnerInfo, Packet, PeerIdentity};
 use super::txn::{CreateKind, DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_header, decode_txn, encode_txn};
 
 fn string() -> impl Strategy<Value = Cow<'static, str>> {
@@ -270,7 +273,95 @@ fn payload(frame: &'static [u8]) -> &'static [u8] {
     payload
 }
 
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let zxid = || any::<u64>().prop_map(Zxid);
+    let epoch = || 0..=i32::MAX as u32;
+    let info = || {
+        (any::<i64>(), any::<i32>(), any::<u64>()).prop_map(|(server, protocol, config_version)| LearnerInfo {
+            server,
+            protocol,
+            config_version,
+        })
+    };
+    let identity = (option::of(bytes()), option::of(bytes())).prop_map(|(scheme, id)| PeerIdentity { scheme, id });
+    let request = (any::<(i64, i32, i32)>(), bytes(), option::of(vec(identity, 0..4)));
+    let broadcast = prop_oneof![
+        request.prop_map(|((session, cxid, opcode), body, identities)| {
+            Packet::Request(ForwardedRequest { session, cxid, opcode, body, identities })
+        }),
+        (zxid(), bytes()).prop_map(|(zxid, txn)| Packet::Proposal { zxid, txn }),
+        zxid().prop_map(|zxid| Packet::Ack { zxid }),
+        zxid().prop_map(|zxid| Packet::Commit { zxid }),
+        (zxid(), option::of(vec(any::<(i64, i32)>(), 0..4))).prop_map(|(zxid, touched)| Packet::Ping { zxid, touched }),
+        any::<(i64, i32)>().prop_map(|(session, timeout_ms)| Packet::Revalidate { session, timeout_ms }),
+        any::<(i64, bool)>().prop_map(|(session, valid)| Packet::Revalidated { session, valid }),
+        Just(Packet::Sync),
+        (zxid(), bytes()).prop_map(|(zxid, txn)| Packet::Inform { zxid, txn }),
+        (zxid(), any::<i64>()).prop_map(|(zxid, leader)| Packet::CommitAndActivate { zxid, leader }),
+        (zxid(), any::<i64>(), bytes()).prop_map(|(zxid, leader, txn)| Packet::InformAndActivate { zxid, leader, txn }),
+    ];
+    let joining = prop_oneof![
+        (zxid(), option::of(bytes())).prop_map(|(zxid, config)| Packet::NewLeader { zxid, config }),
+        (epoch(), info()).prop_map(|(accepted_epoch, info)| Packet::FollowerInfo { accepted_epoch, info }),
+        (epoch(), info()).prop_map(|(accepted_epoch, info)| Packet::ObserverInfo { accepted_epoch, info }),
+        Just(Packet::UpToDate),
+        zxid().prop_map(|zxid| Packet::Diff { zxid }),
+        zxid().prop_map(|zxid| Packet::Trunc { zxid }),
+        zxid().prop_map(|zxid| Packet::Snap { zxid }),
+        (epoch(), any::<i32>()).prop_map(|(epoch, protocol)| Packet::LeaderInfo { epoch, protocol }),
+        (option::of((0..u64::MAX).prop_map(Zxid)), option::of(epoch()))
+            .prop_map(|(last, current_epoch)| Packet::AckEpoch { last, current_epoch }),
+    ];
+    let ours = prop_oneof![
+        epoch().prop_map(|epoch| Packet::NextEpoch { epoch }),
+        epoch().prop_map(|epoch| Packet::NextEpochAccepted { epoch }),
+        epoch().prop_map(|epoch| Packet::NextEpochBegins { epoch }),
+        epoch().prop_map(|epoch| Packet::NextEpochAdopted { epoch }),
+        any::<i64>().prop_map(|leader| Packet::HandOver { leader }),
+    ];
+    prop_oneof![broadcast, joining, ours]
+}
+
 proptest! {
+    #[test]
+    fn every_packet_is_read_as_it_was_written_and_not_before_all_of_it_is_there(packet in packet(), next in packet()) {
+        let mut stream = written(|out| packet.encode(out)).to_vec();
+        let limits = Limits::default();
+        for cut in 0..stream.len() {
+            prop_assert_eq!(Packet::decode(&stream[..cut], &limits), Ok(None));
+        }
+        let bytes = stream.len();
+        next.encode(&mut stream);
+        let decoded = Packet::decode(&stream, &limits).unwrap().unwrap();
+        prop_assert_eq!((decoded.packet, decoded.bytes), (Some(packet), bytes));
+    }
+
+    /// Whatever comes of it, it is not a panic, and what is understood could have been sent.
+    #[test]
+    fn damaged_packets_harm_nobody(packet in packet(), damage in damage(), cut: Index) {
+        let bytes = damaged(written(|out| packet.encode(out)), &damage, cut);
+        let limits = Limits::new(64, Some(1024));
+        if let Ok(Some(decoded)) = Packet::decode(bytes, &limits) {
+            prop_assert!(decoded.bytes <= bytes.len());
+            if let Some(packet) = decoded.packet {
+                let again = written(|out| packet.encode(out));
+                prop_assert_eq!(Packet::decode(again, &limits).unwrap().unwrap().packet, Some(packet));
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_no_danger_to_a_quorum_port(bytes in vec(any::<u8>(), 0..80), kind in 0..20i32) {
+        let _ = Packet::decode(&bytes, &Limits::default());
+        let packet = [&kind.to_be_bytes()[..], &[0; 8], &(bytes.len() as i32).to_be_bytes(), &bytes, &[0xff; 4]].concat();
+        let decoded = Packet::decode(&packet, &Limits::default());
+        prop_assert!(!matches!(decoded, Ok(None)), "all of it is there");
+    }
+
     #[test]
     fn every_request_is_read_as_it_was_written(request in request(), xid: i32) {
         let frame = written(|out| request.encode(xid, out));

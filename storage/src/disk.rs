@@ -177,6 +177,14 @@ impl Action {
             Action::SyncDirectory { .. } => "directory flush",
         }
     }
+
+    /// What goes back with the answer.
+    pub fn into_buffer(self) -> Option<Buffer> {
+        match self {
+            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use crate::epoch_file;
 use crate::error::{LogError, SnapshotError, StoreError};
 use crate::log::segment::SegmentId;
 use crate::log::truncate;
+use crate::probe;
 use crate::read::{GLANCE_WINDOW_BYTES, Reader, run};
 use crate::snapshot;
 
@@ -60,7 +61,8 @@ impl<D: Disk> Place<'_, D> {
     pub(crate) fn standing(&mut self, nothing_stored: bool) -> Result<Standing, StoreError> {
         let names = self.names(self.snapshots)?;
         let has = |name: &str| names.iter().any(|(found, _)| found == name);
-        Ok(match has(CURRENT_EPOCH) {
+        let nobody_is_lost = probe::broken("a lost server passes for a whole one");
+        Ok(match has(CURRENT_EPOCH) || nobody_is_lost {
             true => Standing::Whole,
             false if has(LOST) => Standing::Lost,
             false if nothing_stored => Standing::Fresh,
@@ -74,17 +76,23 @@ impl<D: Disk> Place<'_, D> {
         let names = self.names(self.snapshots)?;
         let mut notes = Vec::new();
         if let Some(zxid) = names.iter().find_map(|(name, _)| snapshot::parse_install(name)) {
-            self.delete_everything(&[])?;
+            probe::mark("storage: a leader's state took the place of everything");
+            if !probe::broken("an installed state leaves the older log") {
+                self.delete_everything(&[])?;
+            }
             let (from, to) = (snapshot::install_path(self.snapshots, zxid), snapshot::path(self.snapshots, zxid));
             self.rename(&from, &to)?;
             self.flush(self.snapshots)?;
             notes.push(format!("a leader's state at {zxid} took the place of everything, as decided"));
         }
         if names.iter().any(|(name, _)| name == GIVEN_UP) {
-            self.delete_everything(&[CURRENT_EPOCH])?;
+            probe::mark("storage: a state was given up");
+            let promise = probe::broken("a state that is given up takes the promise with it");
+            self.delete_everything(&[CURRENT_EPOCH, if promise { "acceptedEpoch" } else { CURRENT_EPOCH }])?;
             self.end_as_lost(GIVEN_UP)?;
         }
         if names.iter().any(|(name, _)| name == DAMAGED) {
+            probe::mark("storage: a damaged state was set aside");
             self.set_everything_aside(&[CURRENT_EPOCH])?;
             self.end_as_lost(DAMAGED)?;
         }

@@ -208,9 +208,10 @@ impl<D: Disk> Opened<D> {
         self.found.scan.replay(&mut self.disk, &mut self.ids, f)
     }
 
-    /// Nothing was ever stored here: neither a snapshot nor a transaction.
+    /// Neither a snapshot nor a transaction is stored here, and none was lost: a state may be brought from elsewhere.
     pub fn is_fresh(&self) -> bool {
-        self.found.snapshot.is_none() && self.found.report.last_zxid == Zxid::ZERO
+        let nothing_stored = self.found.snapshot.is_none() && self.found.report.last_zxid == Zxid::ZERO;
+        nothing_stored && self.found.standing != Standing::Lost
     }
 
     /// Makes a state that an operator brought from elsewhere the first thing that is stored here: as a snapshot, there as a

@@ -14,9 +14,21 @@ fn member() -> StoreConfig {
     StoreConfig { has_peers: true, batches_in_flight: 1, ..small_config() }
 }
 
+/// With the log in a directory of its own.
+fn apart() -> StoreConfig {
+    StoreConfig { data_log_dir: "/log".into(), ..member() }
+}
+
+/// That of the member whose disk this is.
+fn config_of(disk: &SharedDisk) -> StoreConfig {
+    if disk.paths("/log/").is_empty() { member() } else { apart() }
+}
+
 /// In epoch 3, as `currentEpoch` says, with epoch 4 promised: transactions 1 to 60 and two snapshots.
 fn written(config: &StoreConfig) -> SharedDisk {
     let mut rig = Rig::fresh(config);
+    let lock = config.data_log_dir.join("ringkeeper-1/lock"); // there is one whatever else there is
+    rig.disk.memory.borrow_mut().put(&lock, Vec::new());
     for zxid in 1..=60 {
         rig.store.append(Zxid(zxid), &payload(zxid, 0));
         rig.drain();
@@ -37,7 +49,7 @@ fn store_epoch(rig: &mut Rig, kind: EpochKind, epoch: u32) {
 }
 
 fn open(disk: &SharedDisk, tag: &str) -> Opened<SharedDisk> {
-    disk.open(&member()).unwrap_or_else(|error| panic!("{tag}: {error}"))
+    disk.open(&config_of(disk)).unwrap_or_else(|error| panic!("{tag}: {error}"))
 }
 
 /// Standing and last transaction; what there is of it is as it was written in this life.
@@ -101,7 +113,13 @@ fn check_goes_on(disk: &SharedDisk, chance: &mut Chance, tag: &str) {
 
 #[test]
 fn power_fails_at_every_step_of_an_install() {
-    let before = written(&member());
+    for config in [member(), apart()] {
+        power_fails_in_an_install(&config);
+    }
+}
+
+fn power_fails_in_an_install(config: &StoreConfig) {
+    let before = written(config);
     let (mut whole, mut replaced) = (0, 0);
     for operations in 0.. {
         let mut done = false;
@@ -115,7 +133,7 @@ fn power_fails_at_every_step_of_an_install() {
             let disk = rig.crash(&mut chance);
             // And again, in the middle of completing it.
             disk.fuse.replace(Some(chance.below(30) as usize));
-            let _ = disk.open(&member()).and_then(|opened| Rig::start(&disk, opened).map(drop));
+            let _ = disk.open(config).and_then(|opened| Rig::start(&disk, opened).map(drop));
             disk.crash(&mut chance);
             let (standing, last) = found(&disk, 0, &tag);
             assert_eq!(standing, Standing::Whole, "{tag}");
@@ -207,7 +225,13 @@ fn nothing_is_logged_behind_a_decided_install() {
 
 #[test]
 fn power_fails_at_every_step_of_forgetting() {
-    let before = written(&member());
+    for config in [member(), apart()] {
+        power_fails_in_forgetting(&config);
+    }
+}
+
+fn power_fails_in_forgetting(config: &StoreConfig) {
+    let before = written(config);
     let (mut whole, mut lost) = (0, 0);
     for fuse in 0.. {
         let mut done = false;
@@ -222,7 +246,7 @@ fn power_fails_at_every_step_of_forgetting() {
             drop(outcome);
             disk.crash(&mut chance);
             disk.fuse.replace(Some(chance.below(30) as usize));
-            let _ = disk.open(&member()).and_then(|opened| Rig::start(&disk, opened).map(drop));
+            let _ = disk.open(config).and_then(|opened| Rig::start(&disk, opened).map(drop));
             disk.crash(&mut chance);
             match found(&disk, 0, &tag) {
                 (Standing::Whole, 60) => whole += 1,
@@ -324,7 +348,13 @@ type Damage<'a> = (&'a str, &'a dyn Fn(&SharedDisk));
 
 #[test]
 fn what_was_damaged_is_set_aside_and_lost() {
-    let before = written(&member());
+    for config in [member(), apart()] {
+        damaged_in_every_way(&config);
+    }
+}
+
+fn damaged_in_every_way(config: &StoreConfig) {
+    let before = written(config);
     let snapshots = before.paths(".rks");
     let segments = before.paths(".seg");
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
@@ -342,7 +372,7 @@ fn what_was_damaged_is_set_aside_and_lost() {
     for (what, damage) in cases {
         let damaged = before.fork();
         damage(&damaged);
-        let alone = StoreConfig { has_peers: false, ..member() };
+        let alone = StoreConfig { has_peers: false, ..config.clone() };
         let refused = damaged.fork().open(&alone).map(|mut opened| opened.epochs());
         assert!(!matches!(refused, Ok(Ok(_))), "{what}: noticed without peers, too");
         let held: Vec<_> = damaged.paths("").iter().map(|path| damaged.bytes(path)).collect();
@@ -350,7 +380,7 @@ fn what_was_damaged_is_set_aside_and_lost() {
             let disk = damaged.fork();
             let mut chance = Chance(fuse as u64);
             disk.fuse.replace(Some(fuse));
-            let _ = disk.open(&member()).and_then(|opened| Rig::start(&disk, opened).map(drop));
+            let _ = disk.open(config).and_then(|opened| Rig::start(&disk, opened).map(drop));
             disk.crash(&mut chance);
             let tag = format!("{what}, fuse {fuse}");
             let opened = open(&disk, &tag);

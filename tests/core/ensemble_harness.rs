@@ -10,6 +10,7 @@ use ringkeeper::core::tree::MemorySnapshot;
 use ringkeeper::core::types::{EpochKind, Epochs, LinkId, LinkMessage, RoleView, ServerId, Standing};
 use ringkeeper::core::zab::membership::{Configurations, Membership};
 use ringkeeper::core::{Input, Now, Output, Reloaded, Settings, Zxid};
+use ringkeeper::wire::client::ConnectRequest;
 use ringkeeper_storage::{NodeImage, SnapshotHeader};
 
 use super::harness::{Client, Server, options};
@@ -34,9 +35,6 @@ struct Place {
     cut_off: bool,
     role: Option<RoleView>,
     told: Vec<String>,
-    /// Epochs are stored when the test says so.
-    slow_epochs: bool,
-    epochs_under_way: VecDeque<(EpochKind, u32)>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
 }
 
@@ -62,6 +60,10 @@ enum Arrival {
 }
 
 impl Disk {
+    fn new() -> Disk {
+        Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), ever_used: false }
+    }
+
     fn replayed(&self, settings: &Settings) -> Replay {
         let mut replay = match &self.base {
             Some((header, images)) => {
@@ -95,20 +97,16 @@ impl Ensemble {
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
         for id in 1..=voters + observers {
-            let disk =
-                Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), ever_used: false };
             ensemble.servers.insert(
                 id,
                 Place {
                     server: None,
-                    disk,
+                    disk: Disk::new(),
                     accepting: false,
                     connecting: None,
                     cut_off: false,
                     role: None,
                     told: Vec::new(),
-                    slow_epochs: false,
-                    epochs_under_way: VecDeque::new(),
                     installing: None,
                 },
             );
@@ -157,7 +155,6 @@ impl Ensemble {
         let server = place.server.take().expect("it runs");
         place.disk.log = server.log[..server.durable].to_vec();
         (place.accepting, place.connecting, place.role) = (false, None, None);
-        place.epochs_under_way.clear();
         place.installing = None;
         self.queue.retain(|(to, _)| *to != id);
         self.break_links(id);
@@ -171,9 +168,20 @@ impl Ensemble {
         self.pump();
     }
 
-    /// As `cut_off`, and what it has sent already is lost.
+    /// As `cut_off`, but nobody is told: its links are silent.
+    pub fn cut_off_silently(&mut self, id: i64) {
+        self.place(id).cut_off = true;
+    }
+
+    /// Its links break if they have not yet, and it can be reached again.
     pub fn rejoin(&mut self, id: i64) {
+        self.break_links(id);
         self.place(id).cut_off = false;
+    }
+
+    /// A new disk takes the place of the one of a server that is down.
+    pub fn wipe(&mut self, id: i64) {
+        self.place(id).disk = Disk::new();
     }
 
     fn break_links(&mut self, id: i64) {
@@ -193,15 +201,6 @@ impl Ensemble {
         }
     }
 
-    pub fn slow_epochs(&mut self, id: i64, slow: bool) {
-        self.place(id).slow_epochs = slow;
-        if !slow {
-            let stored = std::mem::take(&mut self.place(id).epochs_under_way);
-            stored.into_iter().for_each(|(kind, epoch)| self.store_epoch(id, kind, epoch));
-            self.pump();
-        }
-    }
-
     pub fn server(&mut self, id: i64) -> &mut Server {
         self.place(id).server.as_mut().expect("it runs")
     }
@@ -212,10 +211,6 @@ impl Ensemble {
 
     pub fn role(&mut self, id: i64) -> RoleView {
         self.place(id).role.clone().expect("it runs")
-    }
-
-    pub fn told(&mut self, id: i64) -> &[String] {
-        &self.place(id).told
     }
 
     /// The one that leads and serves.
@@ -251,21 +246,31 @@ impl Ensemble {
     }
 
     pub fn client(&mut self, id: i64) -> Client {
-        let connection = self.at(id, |server| {
-            let connection = server.accept();
-            server.bytes(connection, &Server::connect_frame(Default::default(), &[0; 16], 10_000, 0));
-            connection
-        });
-        self.server(id).welcomed(connection).expect("a new session")
+        self.connect(id, Some(false), &Client::NOBODY).expect("a new session").0
     }
 
     pub fn resume(&mut self, id: i64, client: &Client) -> Option<Client> {
+        self.connect(id, Some(false), client).map(|(client, _)| client)
+    }
+
+    /// A handshake, with a session or for one. Gives whether the server is in read-only mode, too.
+    pub fn connect(&mut self, id: i64, read_only: Option<bool>, client: &Client) -> Option<(Client, bool)> {
+        let request = ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: 0,
+            timeout_ms: client.timeout_ms,
+            session_id: client.session.0,
+            password: Some(&client.password),
+            read_only,
+        };
+        let mut frame = Vec::new();
+        request.encode(&mut frame);
         let connection = self.at(id, |server| {
             let connection = server.accept();
-            server.bytes(connection, &Server::connect_frame(client.session, &client.password, client.timeout_ms, 0));
+            server.bytes(connection, &frame);
             connection
         });
-        self.server(id).welcomed(connection)
+        self.server(id).welcomed_in_mode(connection)
     }
 
     /// Every server that runs has the same tree after the same transaction.
@@ -360,9 +365,6 @@ impl Ensemble {
 
     fn carry_out(&mut self, id: i64, output: Output) {
         match output {
-            Output::StoreEpoch { kind, epoch } if self.place(id).slow_epochs => {
-                self.place(id).epochs_under_way.push_back((kind, epoch));
-            }
             Output::StoreEpoch { kind, epoch } => self.store_epoch(id, kind, epoch),
             Output::Notify { to, notification } => {
                 assert_ne!(to.0, id, "nobody tells himself");
@@ -377,7 +379,9 @@ impl Ensemble {
                 let bytes = message.cost_bytes();
                 if let Some(End { other, .. }) = self.links.get(&link).copied() {
                     let to = self.links[&other].owner;
-                    self.queue.push_back((to, Arrival::Link(other, message)));
+                    if !self.place(id).cut_off && !self.place(to).cut_off {
+                        self.queue.push_back((to, Arrival::Link(other, message)));
+                    }
                     self.arrive(id, Input::LinkSent { link, bytes });
                 }
             }

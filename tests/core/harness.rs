@@ -42,6 +42,12 @@ pub struct Client {
     pub timeout_ms: i32,
 }
 
+impl Client {
+    /// Wants a new session of 10 s.
+    pub const NOBODY: Client =
+        Client { connection: ConnectionId(0), session: SessionId(0), password: [0; 16], timeout_ms: 10_000 };
+}
+
 /// A frame a client got, with the header taken off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -284,15 +290,21 @@ impl Server {
 
     /// The client of a connection whose handshake was answered; `None` for a refusal.
     pub fn welcomed(&mut self, connection: ConnectionId) -> Option<Client> {
+        self.welcomed_in_mode(connection).map(|(client, _)| client)
+    }
+
+    /// The same, and whether the server says it is in read-only mode.
+    pub fn welcomed_in_mode(&mut self, connection: ConnectionId) -> Option<(Client, bool)> {
         let frames = self.frames(connection);
         let response = ConnectResponse::decode(frames.first()?).unwrap();
         assert_eq!(frames.len(), 1, "the handshake has one answer");
-        (response.session_id != 0).then_some(Client {
+        let client = Client {
             connection,
             session: SessionId(response.session_id),
             password: response.password,
             timeout_ms: response.timeout_ms,
-        })
+        };
+        (response.session_id != 0).then_some((client, response.read_only == Some(true)))
     }
 
     pub fn send(&mut self, client: impl Into<ConnectionId>, xid: i32, request: &Request<'_>) {

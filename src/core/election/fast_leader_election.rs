@@ -1,6 +1,6 @@
 //! Rounds, notifications, back-off, the decision.
 //!
-//!   idle --start--> (waiting, after observing) --> searching --a quorum's vote stood--> settled --role_over--> idle
+//!   idle --start--> searching --a quorum's vote stood--> settled --role_over--> idle
 //!
 //! Everybody tells everybody whom he votes for, and changes his mind for whoever has the more recent history. Votes of one
 //! round are counted; who is behind in rounds catches up. A vote that a quorum shares and that nothing better unsettles for
@@ -10,11 +10,9 @@
 //! Notifications are whole states and may be lost, repeated and overtaken by newer ones: whatever was not heard is said again,
 //! less and less often.
 //!
-//! Where we differ from Java, in ways its servers do not notice (docs/COMPATIBILITY.md):
-//! * a server without data that has heard of data does not vote ([`Standing::Fresh`]);
-//! * an elector whose vote is worse than ours is told at once, in the same round too, not at the next repetition;
-//! * an observer that asks while we are looking hears our vote of now, not the one that ended the last election, whose leader
-//!   is the one that was just lost (ZOOKEEPER-764).
+//! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053, see `docs/COMPATIBILITY.md`. The
+//! oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose: connections; the check for
+//! disloyal voters (off by default; it would be the leader's).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,8 +56,6 @@ pub struct Election {
     current_vote: Vote,
     /// The election under way.
     search: Option<Search>,
-    /// An observer that has just lost its master lets others go first.
-    waits_until_us: Option<u64>,
     decision: Option<Decision>,
     newer_config: Option<Bytes>,
 }
@@ -69,7 +65,6 @@ struct Timing {
     resend_min_us: u64,
     resend_max_us: u64,
     finalize_us: u64,
-    observer_delay_us: u64,
 }
 
 /// One election of this server, which may take several rounds.
@@ -101,7 +96,6 @@ impl Election {
                 resend_min_us: us(settings.notification_min_ms).max(1),
                 resend_max_us: us(settings.notification_max_ms),
                 finalize_us: us(settings.finalize_wait_ms),
-                observer_delay_us: us(settings.observer_delay_ms),
             },
             candidate,
             heard_of_data: false,
@@ -109,7 +103,6 @@ impl Election {
             round: 0,
             current_vote: Vote::of_nobody(0),
             search: None,
-            waits_until_us: None,
             decision: None,
             newer_config: None,
         };
@@ -119,21 +112,29 @@ impl Election {
 
     /// LOOKING begins (again): a new round.
     pub fn start(&mut self, now: Now, candidate: Candidate, configs: &Configurations, out: &mut Vec<Output>) {
-        let was_observing = self.state == PeerState::Observing;
         self.role_over();
         self.candidate = candidate;
-        if was_observing && self.timing.observer_delay_us > 0 {
-            self.waits_until_us = Some(now.mono_us + self.timing.observer_delay_us);
-        } else {
-            self.begin(now, configs, out);
-        }
+        self.round = self.round.saturating_add(1);
+        let own = self.own_vote(configs);
+        let mut search = Search {
+            own,
+            proposal: own,
+            votes: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            resend_interval_us: self.timing.resend_min_us,
+            resend_at_us: now.mono_us,
+            finalize_at_us: None,
+            reminded_us: BTreeMap::new(),
+        };
+        self.propose(&mut search, now, own, configs, out);
+        self.count(&mut search, now, configs);
+        self.search = Some(search);
     }
 
     /// This server leads or follows no longer, but cannot yet say what it has: nobody must hear that all is well here.
     pub fn role_over(&mut self) {
         self.state = PeerState::Looking;
         self.search = None;
-        self.waits_until_us = None;
         self.decision = None;
         self.newer_config = None;
     }
@@ -149,6 +150,9 @@ impl Election {
     ) {
         if from == self.id {
             return; // our own vote is counted when it is cast, and nobody else may cast it
+        }
+        if self.state == PeerState::Looking && notification.config_version() > Some(configs.committed.version) {
+            self.newer_config = Some(notification.config.clone());
         }
         let cast = Cast::from(notification);
         self.note_data(now, from, &cast.vote, configs, out);
@@ -181,9 +185,6 @@ impl Election {
 
     pub fn on_tick(&mut self, now: Now, configs: &Configurations, out: &mut Vec<Output>) {
         let due = |at_us: Option<u64>| at_us.is_some_and(|at_us| at_us <= now.mono_us);
-        if due(self.waits_until_us) {
-            self.begin(now, configs, out);
-        }
         let Some(mut search) = self.search.take() else { return };
         if due(search.finalize_at_us) {
             return self.decide(search.proposal, configs);
@@ -198,15 +199,21 @@ impl Election {
     /// When `on_tick` is due at the latest.
     pub fn wake_us(&self) -> Option<u64> {
         let search = self.search.as_ref();
-        [self.waits_until_us, search.map(|search| search.resend_at_us), search.and_then(|search| search.finalize_at_us)]
-            .into_iter()
-            .flatten()
-            .min()
+        let resend_at_us = search.map(|search| search.resend_at_us);
+        let finalize_at_us = search.and_then(|search| search.finalize_at_us);
+        resend_at_us.into_iter().chain(finalize_at_us).min()
     }
 
     /// How the election ended, once. The state is then LEADING, FOLLOWING or OBSERVING already.
     pub fn take_decision(&mut self) -> Option<Decision> {
         self.decision.take()
+    }
+
+    /// The text of a configuration that others have in force and that is newer than ours, once. While we are looking: then
+    /// there is no leader to tell us. Where reconfiguration is enabled it is adopted and the search starts anew with it
+    /// (spec: 4.3, 16.5); otherwise it means nothing.
+    pub fn take_newer_config(&mut self) -> Option<Bytes> {
+        self.newer_config.take()
     }
 
     /// The role begins without an election: a leader was designated (hand-over, reconfiguration).
@@ -240,25 +247,6 @@ impl Election {
 
     pub fn state(&self) -> PeerState {
         self.state
-    }
-
-    fn begin(&mut self, now: Now, configs: &Configurations, out: &mut Vec<Output>) {
-        self.waits_until_us = None;
-        self.round = self.round.saturating_add(1);
-        let own = self.own_vote(configs);
-        let mut search = Search {
-            own,
-            proposal: own,
-            votes: BTreeMap::new(),
-            settled: BTreeMap::new(),
-            resend_interval_us: self.timing.resend_min_us,
-            resend_at_us: now.mono_us,
-            finalize_at_us: None,
-            reminded_us: BTreeMap::new(),
-        };
-        self.propose(&mut search, now, own, configs, out);
-        self.count(&mut search, now, configs);
-        self.search = Some(search);
     }
 
     /// This server's vote for itself.
@@ -439,7 +427,6 @@ impl Election {
         } else {
             // Without its own word a crashed leader would be elected again and again.
             votes.get(&leader).is_some_and(|cast| cast.state == PeerState::Leading)
-                || broken("a leader need not say that it leads")
         };
         leads && configs.has_all_quorums(|id| votes.get(&id).is_some_and(|vote| vote.agrees(cast)))
     }

@@ -1,5 +1,7 @@
 //! A vote and its order.
 
+use ringkeeper_storage::probe::broken;
+
 use crate::core::types::ServerId;
 use crate::core::zab::membership::{Configurations, QuorumKind};
 use crate::wire::election::{Notification, PeerState};
@@ -24,6 +26,9 @@ impl Vote {
 
     /// The more recent history wins, then the larger id. Java: `totalOrderPredicate`, but for the weights.
     pub fn beats(&self, other: &Vote) -> bool {
+        if broken("the longer log wins over the newer epoch") {
+            return (self.zxid, self.leader) > (other.zxid, other.leader);
+        }
         (self.peer_epoch, self.zxid, self.leader) > (other.peer_epoch, other.zxid, other.leader)
     }
 }

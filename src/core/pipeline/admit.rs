@@ -237,7 +237,7 @@ impl Node {
             }
             _ => Zxid::ZERO,
         };
-        let waits_for_sync = header.opcode == OpCode::Sync && self.progress.applied < through;
+        let waits_for_sync = header.opcode == OpCode::Sync && self.processed() < through;
         let connection = &self.connections[slot];
         if connection.pending.is_empty() && !waits_for_sync {
             let identities = connection.identities.clone();

@@ -216,10 +216,9 @@ impl Node {
         if !released {
             return false;
         }
-        self.bound_snapshot_backlog(out);
-        while let Some((_, connection)) =
-            self.outstanding.syncs.pop_front_if(|(through, _)| *through <= self.progress.applied)
-        {
+        self.bound_snapshot_backlog(now, out);
+        let processed = self.processed();
+        while let Some((_, connection)) = self.outstanding.syncs.pop_front_if(|(through, _)| *through <= processed) {
             if let Some(slot) = self.slot(connection) {
                 self.answer_pending(now, slot);
                 waiting.push(slot);
@@ -403,7 +402,7 @@ impl Node {
         self.connections[slot].pending.front().is_some_and(|next| match &next.wait {
             Wait::Commit { .. } | Wait::Forwarded => false,
             Wait::LeaderSync { .. } => self.connections[slot].synced > 0,
-            Wait::Sync { through, .. } => *through <= self.progress.applied,
+            Wait::Sync { through, .. } => *through <= self.processed(),
             Wait::Turn { .. } | Wait::Refused { .. } => true,
         })
     }

@@ -204,7 +204,7 @@ impl Node {
             self.tail_bytes -= proposal.txn.len();
             self.release(now, proposal, &mut waiting, out);
         }
-        self.bound_snapshot_backlog(out);
+        self.bound_snapshot_backlog(now, out);
         self.go_on_all(now, waiting, out);
     }
 

@@ -4,6 +4,7 @@
 //! those and a changed stat costs 60 bytes of CRC. Spec: semantics 16. Java: `DigestCalculator`.
 
 use crc32fast::Hasher;
+use ringkeeper_storage::NodeRef;
 
 /// The persisted part of a Stat: `cversion` is the raw create counter, `ephemeral_owner` the stored encoding.
 /// Java: `StatPersisted`.
@@ -18,6 +19,13 @@ pub struct RawStat {
     pub cversion: i32,
     pub aversion: i32,
     pub ephemeral_owner: i64,
+}
+
+impl From<&NodeRef<'_>> for RawStat {
+    fn from(image: &NodeRef<'_>) -> RawStat {
+        let NodeRef { czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner, .. } = *image;
+        RawStat { czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner }
+    }
 }
 
 /// Whether a node at this path is part of the tree digest. `/zookeeper` itself is, what is below it is not.

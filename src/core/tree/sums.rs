@@ -73,18 +73,7 @@ impl Sums {
 }
 
 pub(super) fn digest_of(image: &NodeRef<'_>) -> u64 {
-    let stat = RawStat {
-        czxid: image.czxid,
-        mzxid: image.mzxid,
-        pzxid: image.pzxid,
-        ctime: image.ctime,
-        mtime: image.mtime,
-        version: image.version,
-        cversion: image.cversion,
-        aversion: image.aversion,
-        ephemeral_owner: image.ephemeral_owner,
-    };
-    digest::node_digest(image.content_crc, &stat)
+    digest::node_digest(image.content_crc, &RawStat::from(image))
 }
 
 pub(super) fn hash_of(owned: &OwnedSlot) -> u64 {

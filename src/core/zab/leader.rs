@@ -286,6 +286,8 @@ impl Leader {
         self.now_us = now.mono_us;
         match (self.phase, kind) {
             (Phase::Promising, EpochKind::Accepted) if epoch == self.epoch => {
+                // Accepted here too: the next one is above it.
+                self.choice.connected(Votes::NONE, epoch);
                 self.enter(Phase::Electing);
                 self.tell_epoch(out);
                 self.on_epoch_accepted(out);
@@ -544,6 +546,7 @@ impl Leader {
             return self.over(format!("epoch {} was the last there is", epoch - 1), out);
         }
         self.epoch = epoch;
+        self.choice.connected(self.own_vote, epoch);
         self.phase = Phase::Promising;
         out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         if broken("leader: LEADERINFO before acceptedEpoch is durable") {

@@ -7,8 +7,7 @@
 //!
 //! Holds at every step: an epoch is promised on disk before it is told, and joined on disk before it is acknowledged;
 //! everything of its history is stable before that. A proposal is acknowledged once, in order, when it is stable here, and only
-//! to the leader that sent it. Nothing is applied before UPTODATE: until then the leader does not know itself whether a
-//! quorum has its history. What makes no sense ends the link, never the process.
+//! to the leader that sent it. What makes no sense ends the link, never the process.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk, sockets. Java: `Learner`, `Follower`, `Observer`.
 //! Spec: quorum-protocol 6.2, 8, 9, 10.3, 10.4, 12.2, 12.3, 14, 15.
 
@@ -51,7 +50,8 @@ pub enum LearnerEvent {
         zxid: Zxid,
         txn: Bytes,
     },
-    /// Everything logged through here is committed: apply it.
+    /// Everything logged through here is committed: apply it. Before `Serving` that is the leader's word alone, who does not
+    /// know yet whether a quorum has its history: nobody is to see it, and no snapshot is to keep it (20.2).
     Commit {
         through: Zxid,
     },
@@ -415,33 +415,24 @@ impl Learner {
 
     fn on_proposal(&mut self, zxid: Zxid, txn: Bytes) -> Result<(), Refusal> {
         let newest_epoch = self.rollover.begun().unwrap_or(self.epoch);
-        if self.history.receive(zxid, newest_epoch, &txn)? {
+        if self.history.receive(zxid, newest_epoch)? {
             if broken("lose proposals between NEWLEADER and UPTODATE") && matches!(self.stage, Stage::Adopted) {
                 return Ok(());
             }
             self.events.push_back(LearnerEvent::Log { zxid, txn });
-            if broken("apply before commit") && matches!(self.stage, Stage::Serving) {
-                self.events.push_back(LearnerEvent::Commit { through: zxid });
-            }
         }
         Ok(())
     }
 
     fn on_commit(&mut self, zxid: Zxid) -> Result<(), Refusal> {
-        self.history.commit(zxid)?;
-        match self.stage {
-            Stage::Serving => self.apply_committed(),
+        if self.history.commit(zxid)? {
+            self.events.push_back(LearnerEvent::Commit { through: zxid });
+        }
+        if matches!(self.stage, Stage::Synchronising) {
             // The leader had it before it asked for our vote, and has committed it.
-            Stage::Synchronising => self.history.needs_no_ack(zxid),
-            _ => {}
+            self.history.needs_no_ack(zxid);
         }
         Ok(())
-    }
-
-    fn apply_committed(&mut self) {
-        if let Some(through) = self.history.take_committed() {
-            self.events.push_back(LearnerEvent::Commit { through });
-        }
     }
 
     /// One ACK a proposal: Java counts each for itself alone.

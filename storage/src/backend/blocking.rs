@@ -129,12 +129,8 @@ impl Disk for BlockingDisk {
             }),
             action => self.perform(action),
         };
-        let buffer = match op.action {
-            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
-            _ => None,
-        };
         let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
-        DiskEvent { id: op.id, result, buffer, elapsed_us }
+        DiskEvent { id: op.id, result, buffer: op.action.into_buffer(), elapsed_us }
     }
 
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {

@@ -178,11 +178,7 @@ impl<D: Disk> FaultyDisk<D> {
 }
 
 fn answer(id: OpId, action: Action, result: io::Result<u64>) -> DiskEvent {
-    let buffer = match action {
-        Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
-        _ => None,
-    };
-    DiskEvent { id, result, buffer, elapsed_us: 0 }
+    DiskEvent { id, result, buffer: action.into_buffer(), elapsed_us: 0 }
 }
 
 impl<D: Disk> Disk for FaultyDisk<D> {

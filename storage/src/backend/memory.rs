@@ -325,11 +325,7 @@ impl Disk for MemoryDisk {
             }),
             action => self.perform(action),
         };
-        let buffer = match op.action {
-            Action::Write { buffer, .. } | Action::Read { buffer, .. } => Some(buffer),
-            _ => None,
-        };
-        DiskEvent { id: op.id, result, buffer, elapsed_us: 0 }
+        DiskEvent { id: op.id, result, buffer: op.action.into_buffer(), elapsed_us: 0 }
     }
 
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {

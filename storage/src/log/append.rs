@@ -22,9 +22,10 @@ use super::span::{self, Place, Span};
 use super::sync_strategy::{Failure, Flights, LogStrategy};
 use crate::Zxid;
 use crate::config::StoreConfig;
-use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner};
+use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::LogError;
 use crate::event::{LogRoom, StoreEvent, StoreStats};
+use crate::probe;
 
 /// A segment that was prepared and not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -422,6 +423,7 @@ impl LogWriter {
         let id = ids.operation(Owner::LogWrite);
         let sync = self.flights.send(id, file, self.current.id, bytes, Load::Batch { link, records });
         self.batches_in_flight += 1;
+        let sync = if probe::broken("a batch is acknowledged before it is flushed") { WriteSync::None } else { sync };
         ops.push(DiskOp { id, action: Action::Write { file, offset: self.at, buffer, sync } });
         self.sealed = link;
         self.at += bytes;

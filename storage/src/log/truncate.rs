@@ -22,6 +22,7 @@ use super::segment::{FIRST_BATCH_AT, LogId, Mark, SegmentId, SegmentKind, encode
 use crate::Zxid;
 use crate::disk::{Access, Action, BLOCK_BYTES, Buffer, Disk, FileId, Ids, WriteSync};
 use crate::error::{LogError, StoreError};
+use crate::probe;
 use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES, run};
 
 /// A cut that was decided: the file that replaces the last segment, and the last transaction that is left.
@@ -165,6 +166,7 @@ pub fn finish(
     snapshot_zxid: impl Fn(&str) -> Option<Zxid>,
 ) -> Result<Option<Zxid>, StoreError> {
     let Some(cut) = list(disk, log)?.iter().find_map(|name| Cut::parse(name)) else { return Ok(None) };
+    probe::mark("storage: a log was cut");
     let mut above: Vec<_> = list(disk, snapshots)?
         .into_iter()
         .filter_map(|name| Some((snapshot_zxid(&name).filter(|zxid| *zxid > cut.zxid)?, name)))

@@ -9,7 +9,6 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::Refusal;
 use crate::core::types::Zxid;
-use crate::wire::txn::decode_txn;
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -19,8 +18,6 @@ pub(super) struct History {
     durable: Zxid,
     /// The leader says that it is in its history for good.
     committed: Zxid,
-    /// What the node knows of that.
-    told: Zxid,
     /// Received from this leader and not committed.
     uncommitted: VecDeque<Zxid>,
     /// Received from this leader, and it waits for an ACK.
@@ -31,7 +28,7 @@ impl History {
     /// Everything through `last` is here, and is the leader's history too.
     pub fn going_on_after(last: Zxid) -> History {
         let (uncommitted, unacked) = (VecDeque::new(), VecDeque::new());
-        History { last, durable: last, committed: last, told: last, uncommitted, unacked }
+        History { last, durable: last, committed: last, uncommitted, unacked }
     }
 
     pub fn last(&self) -> Zxid {
@@ -43,7 +40,7 @@ impl History {
     }
 
     /// A proposal of a leader whose newest epoch is `epoch`. False: it was here already.
-    pub fn receive(&mut self, zxid: Zxid, epoch: u32, txn: &[u8]) -> Result<bool, Refusal> {
+    pub fn receive(&mut self, zxid: Zxid, epoch: u32) -> Result<bool, Refusal> {
         if zxid <= self.last {
             // Model checking of ZAB: a leader may begin to send what it proposes before it knows what we have.
             mark("learner: a proposal came twice");
@@ -57,27 +54,23 @@ impl History {
             mark("learner: a gap between proposals");
             return Err(format!("proposal {zxid} in epoch {epoch} cannot follow {}", self.last));
         }
-        match decode_txn(txn) {
-            Ok((header, ..)) if header.zxid == zxid.0 as i64 => {}
-            Ok((header, ..)) => return Err(format!("proposal {zxid} holds transaction {:#x}", header.zxid)),
-            Err(error) => return Err(format!("proposal {zxid} cannot be read: {error}")),
-        }
         self.last = zxid;
         self.uncommitted.push_back(zxid);
         self.unacked.push_back(zxid);
         Ok(true)
     }
 
-    pub fn commit(&mut self, zxid: Zxid) -> Result<(), Refusal> {
+    /// False: it was committed already.
+    pub fn commit(&mut self, zxid: Zxid) -> Result<bool, Refusal> {
         if zxid <= self.committed {
             mark("learner: a commit came twice");
-            return Ok(());
+            return Ok(false);
         }
         match self.uncommitted.front() {
             Some(head) if *head == zxid => {
                 self.uncommitted.pop_front();
                 self.committed = zxid;
-                Ok(())
+                Ok(true)
             }
             // Java ends its process here.
             next => {
@@ -86,12 +79,6 @@ impl History {
                 Err(format!("commit {zxid}, and {next} next"))
             }
         }
-    }
-
-    /// What was committed since the last call.
-    pub fn take_committed(&mut self) -> Option<Zxid> {
-        let told = std::mem::replace(&mut self.told, self.committed);
-        (self.committed > told).then_some(self.committed)
     }
 
     pub fn on_durable(&mut self, through: Zxid) {

@@ -134,7 +134,6 @@ impl Learner {
         self.stage = Stage::Serving;
         // Once more, as Java does; the leader does not count it.
         self.send(Packet::Ack { zxid: self.epoch_start() }, out);
-        self.apply_committed();
         self.events.push_back(LearnerEvent::Serving { epoch: self.epoch });
         self.acknowledge(out);
     }

@@ -191,7 +191,7 @@ fn a_proposed_configuration_decides_too_but_not_about_the_epoch() {
 fn a_later_configuration_is_not_led_by_an_earlier_one() {
     let mut scene = Scene::elected(3, 0, 0, 0, Zxid::ZERO);
     scene.connects(2);
-    let info = LearnerInfo { server: 2, protocol: PROTOCOL_JAVA, config_version: 0x10000_0001 };
+    let info = LearnerInfo { server: 2, protocol: PROTOCOL_JAVA, config_version: z(1, 1).0 };
     let told = scene.says(2, Packet::FollowerInfo { accepted_epoch: 0, info });
     assert_eq!(told, ["2x server 2 has configuration 100000001 in force, later than 0 here", "! 2 is gone"]);
 }

@@ -1,8 +1,10 @@
 //! The leader among learners made of words: every answer is a line, a whole exchange a list of lines.
 
 mod epochs;
-
+mod liveness;
 mod scene;
+mod synchronise;
+mod transition;
 
 use bytes::Bytes;
 

@@ -1,6 +1,7 @@
 //! A leader, its disk, and learners that say what a test wants them to say. Link n belongs to server n, unless said otherwise.
 
 use bytes::Bytes;
+use ringkeeper_storage::SnapshotChunk;
 
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
@@ -102,16 +103,14 @@ impl Scene {
         self.says(id, Packet::AckEpoch { last: Some(last), current_epoch: Some(5) });
         self.stored(EpochKind::Current);
         let epoch = self.epoch();
-        self.says(id, Packet::Ack { zxid: z(epoch, 0) });
-        let told = self.take();
+        let told = self.says(id, Packet::Ack { zxid: z(epoch, 0) });
         assert!(told.iter().any(|line| line.starts_with("! established")), "{told:?}");
     }
 
     /// A late learner, up to its choice; what it is told from LEADERINFO on.
     pub fn joins(&mut self, id: i64, last: impl Into<Option<Zxid>>) -> Vec<String> {
-        self.informs(id, 5);
-        let expected = format!("{id}< LEADERINFO {}", self.epoch());
-        assert_eq!(self.take(), [expected]);
+        let told = self.informs(id, 5);
+        assert_eq!(told, [format!("{id}< LEADERINFO {}", self.epoch())]);
         self.says(id, Packet::AckEpoch { last: last.into(), current_epoch: Some(5) })
     }
 
@@ -220,6 +219,20 @@ impl Scene {
 
     pub fn snapshot_ends(&mut self, link: i64) -> Vec<String> {
         self.leader.snapshot_part(LinkId(link as u64), LinkMessage::SnapshotEnd, &mut self.out);
+        self.settle();
+        self.take()
+    }
+
+    /// A piece of a snapshot.
+    pub fn sends_part(&mut self, link: i64) -> Vec<String> {
+        let chunk = SnapshotChunk { slots: None, nodes: Vec::new() };
+        self.leader.snapshot_part(LinkId(link as u64), LinkMessage::SnapshotChunk(chunk), &mut self.out);
+        self.settle();
+        self.take()
+    }
+
+    pub fn asks_sync(&mut self, link: i64) -> Vec<String> {
+        self.leader.sync_asked(LinkId(link as u64), &mut self.out);
         self.settle();
         self.take()
     }
@@ -365,6 +378,7 @@ fn show_message(message: LinkMessage) -> String {
         LinkMessage::Packet(Packet::NextEpoch { epoch }) => format!("NEXTEPOCH {epoch}"),
         LinkMessage::Packet(Packet::NextEpochBegins { epoch }) => format!("NEXTEPOCHBEGINS {epoch}"),
         LinkMessage::Packet(Packet::HandOver { leader }) => format!("HANDOVER {leader}"),
+        LinkMessage::SnapshotChunk(_) => "CHUNK".to_owned(),
         LinkMessage::SnapshotEnd => "END".to_owned(),
         message => panic!("a leader never says {message:?}"),
     }

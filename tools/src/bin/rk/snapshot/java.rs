@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
-use ringkeeper::core::tree::{AclRef, DataTree, NodeId, RawStat, TreeBuilder, TreeOptions};
-use ringkeeper::wire::client::Acl;
+use ringkeeper::core::tree::{AclRef, DataTree, NodeId, TreeBuilder};
+use ringkeeper::java::convert::{OPTIONS, acl, raw_stat};
 use ringkeeper::wire::jute::decode_utf8;
 use ringkeeper_storage::Zxid;
 use ringkeeper_storage::java::names::{self, Compression, Name};
-use ringkeeper_storage::java::{JavaAcl, JavaError, JavaStat, SnapHead, SnapReader, SnapTail};
+use ringkeeper_storage::java::{JavaError, SnapHead, SnapReader, SnapTail};
 
 use super::node::{Found, Node, Tree, acl_text};
 use super::open::{Damage, Facts, Opened, Snapshot, name_of};
@@ -91,8 +91,7 @@ fn read(
     mut reader: SnapReader<'_>,
     mut damaged: impl FnMut(String),
 ) -> Result<(TreeBuilder, Option<SnapTail>)> {
-    // Owners that look like TTL nodes are TTL nodes, whatever that server was configured to: no session has such an id.
-    let mut builder = TreeBuilder::new(TreeOptions { extended_types: true, emulate_353_ttl: false });
+    let mut builder = TreeBuilder::new(OPTIONS);
     for (number, list) in &head.acls {
         let list: Vec<_> = list.iter().map(acl).collect();
         if let Err(error) = builder.acl(*number, &list) {
@@ -126,15 +125,6 @@ fn read(
             Ok((builder, None))
         }
     }
-}
-
-fn acl(acl: &JavaAcl) -> Acl<'_> {
-    Acl { perms: acl.perms, scheme: Some(decode_utf8(&acl.scheme)), id: Some(decode_utf8(&acl.id)) }
-}
-
-fn raw_stat(stat: &JavaStat) -> RawStat {
-    let JavaStat { czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner, pzxid } = *stat;
-    RawStat { czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner }
 }
 
 pub struct InMemory(pub DataTree);

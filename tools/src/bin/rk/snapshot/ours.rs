@@ -147,7 +147,7 @@ impl Tree for Mapped {
             name: image.name,
             data: image.data,
             acl: image.acl,
-            stat: raw_stat(&image),
+            stat: RawStat::from(&image),
             children: image.child_count,
         })
     }
@@ -193,19 +193,5 @@ impl Tree for Mapped {
 
     fn acl(&self, number: u32) -> String {
         self.acls.get(&number).cloned().unwrap_or_else(|| format!("unknown list {number}"))
-    }
-}
-
-pub fn raw_stat(image: &NodeRef<'_>) -> RawStat {
-    RawStat {
-        czxid: image.czxid,
-        mzxid: image.mzxid,
-        pzxid: image.pzxid,
-        ctime: image.ctime,
-        mtime: image.mtime,
-        version: image.version,
-        cversion: image.cversion,
-        aversion: image.aversion,
-        ephemeral_owner: image.ephemeral_owner,
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ringkeeper::core::tree::digest;
+use ringkeeper::core::tree::{RawStat, digest};
 use ringkeeper_storage::inspect;
 use ringkeeper_storage::{NodeRef, SnapshotHeader};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::java::InMemory;
 use super::node::{Tree, is_session};
 use super::open::{Damage, Facts, Opened, Snapshot};
-use super::ours::{Mapped, raw_stat};
+use super::ours::Mapped;
 use super::walk::{Below, Seen, Step, walk};
 use crate::console::{Console, Result, Verdict};
 use crate::progress;
@@ -177,7 +177,7 @@ impl Found {
         self.seen.is_first_time(image.slot);
         let content_crc = digest::content_crc(path, image.data);
         if digest::counts(path) {
-            self.digest = self.digest.wrapping_add(digest::node_digest(content_crc, &raw_stat(image)));
+            self.digest = self.digest.wrapping_add(digest::node_digest(content_crc, &RawStat::from(image)));
         }
         if content_crc != image.content_crc {
             wrong.push(format!(

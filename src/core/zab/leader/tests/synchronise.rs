@@ -1,0 +1,206 @@
+//! Bringing learners up to the history, while it goes on. Spec: quorum-protocol 7, 20.1, 20.6-20.9, 20.18, 20.19.
+
+use super::scene::{Scene, settings, z};
+use crate::core::settings::Ensemble;
+use crate::core::types::{EpochKind, Zxid};
+use crate::wire::quorum::Packet;
+
+#[test]
+fn a_learner_in_the_window_gets_the_rest_of_it() {
+    let mut scene = Scene::with_history();
+    scene.establish_with(2, z(5, 3));
+    assert_eq!(
+        scene.joins(3, z(4, 9)),
+        "3< DIFF 5.3|3< P 5.1|3< C 5.1|3< P 5.2|3< C 5.2|3< P 5.3|3< C 5.3|3< NEWLEADER 6.0"
+            .split('|')
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(scene.synchronised(3), ["3< UPTODATE"]);
+}
+
+#[test]
+fn a_learner_with_everything_gets_nothing() {
+    let mut scene = Scene::leading();
+    assert_eq!(scene.joins(3, z(5, 3)), ["3< DIFF 5.3", "3< NEWLEADER 6.0"]);
+    assert_eq!(scene.joins(4, z(6, 0)), ["4< DIFF 6.0", "4< NEWLEADER 6.0"]);
+}
+
+#[test]
+fn a_learner_with_too_much_cuts_it_off() {
+    let mut scene = Scene::leading();
+    assert_eq!(scene.joins(3, z(5, 9)), ["3< TRUNC 5.3", "3< NEWLEADER 6.0"]);
+}
+
+#[test]
+fn a_divergent_learner_gets_a_snapshot() {
+    let mut scene = Scene::leading();
+    assert_eq!(scene.joins(3, z(4, 11)), ["! snapshot for 3"]);
+    assert_eq!(scene.joins(4, None), ["! snapshot for 4"]);
+}
+
+/// 20.6, seen from the leader: P1 C1 P2 | NEWLEADER | C2 P3 | UPTODATE | C3.
+#[test]
+fn proposals_and_commits_fall_between_everything() {
+    let mut scene = Scene::leading();
+    scene.writes();
+    scene.proposes();
+    scene.durable(z(6, 2));
+    let told = scene.joins(3, z(5, 3));
+    assert_eq!(told, ["3< DIFF 6.1", "3< P 6.1", "3< C 6.1", "3< P 6.2", "3< NEWLEADER 6.0"]);
+    assert_eq!(scene.acks(2, z(6, 2)), ["2< C 6.2", "3< C 6.2"]);
+    assert_eq!(scene.proposes(), ["2< P 6.3", "3< P 6.3"]);
+    assert_eq!(scene.synchronised(3), ["3< UPTODATE"]);
+    scene.durable(z(6, 3));
+    assert_eq!(scene.acks(3, z(6, 3)), ["2< C 6.3", "3< C 6.3"], "its ack counts");
+}
+
+#[test]
+fn an_observer_hears_of_what_is_committed_only() {
+    let mut scene = Scene::leading();
+    scene.proposes();
+    assert_eq!(scene.joins(4, z(5, 2)), ["4< DIFF 5.3", "4< P 5.3", "4< C 5.3", "4< NEWLEADER 6.0"]);
+    scene.durable(z(6, 1));
+    assert_eq!(scene.acks(2, z(6, 1)), ["2< C 6.1", "4< INFORM 6.1"]);
+    scene.synchronised(4);
+    assert_eq!(scene.proposes(), ["2< P 6.2"]);
+}
+
+/// A learner that is about to cut off what it acknowledged has no vote for it until it has it again.
+#[test]
+fn acks_from_before_a_trunc_do_not_count() {
+    let mut scene = Scene::leading();
+    scene.proposes();
+    assert_eq!(scene.acks(2, z(6, 1)), [""; 0], "not on our own disk yet");
+    scene.closes(2);
+    assert_eq!(scene.joins(2, z(6, 1)), ["2< TRUNC 5.3", "2< P 6.1", "2< NEWLEADER 6.0"]);
+    assert_eq!(scene.durable(z(6, 1)), [""; 0]);
+    scene.synchronised(2);
+    assert_eq!(scene.acks(2, z(6, 1)), ["2< C 6.1"]);
+}
+
+// --- from the log ---
+
+#[test]
+fn a_learner_behind_the_window_gets_a_range_of_the_log_that_proved_whole() {
+    let mut scene = Scene::leading();
+    assert_eq!(scene.joins(3, z(4, 5)), ["read for 3 after 4.5 through 4.7"]);
+    assert_eq!(scene.log_read(3, z(4, 5), &[z(4, 6)]), ["read on for 3"]);
+    assert_eq!(scene.proposes(), ["2< P 6.1"], "held back");
+    assert_eq!(scene.log_read(3, z(4, 6), &[z(4, 7)]), ["read on for 3"]);
+    assert_eq!(scene.log_read_ended(3, true), ["3< DIFF 5.3", "read for 3 after 4.5 through 4.7"]);
+    let told = scene.log_read(3, z(4, 5), &[z(4, 6), z(4, 7)]);
+    assert_eq!(told, ["3< P 4.6", "3< C 4.6", "3< P 4.7", "3< C 4.7", "read on for 3"]);
+    scene.durable(z(6, 1));
+    assert_eq!(scene.acks(2, z(6, 1)), ["2< C 6.1"]);
+    let told = scene.log_read_ended(3, true);
+    let window = ["3< P 4.8", "3< C 4.8", "3< P 4.9", "3< C 4.9", "3< P 5.1", "3< C 5.1", "3< P 5.2", "3< C 5.2"];
+    assert_eq!(told[..8], window);
+    assert_eq!(told[8..], ["3< P 5.3", "3< C 5.3", "3< P 6.1", "3< C 6.1", "3< NEWLEADER 6.0"]);
+}
+
+#[test]
+fn a_log_with_anything_wrong_is_not_sent() {
+    let snapshot = ["end reading for 3", "! snapshot for 3"];
+    let reading = |last: Zxid| {
+        let mut scene = Scene::leading();
+        assert!(scene.joins(3, last)[0].starts_with("read for 3"));
+        scene
+    };
+    assert_eq!(reading(z(4, 5)).log_read(3, z(4, 4), &[z(4, 6)]), snapshot, "the learner's is not in the log");
+    assert_eq!(reading(z(4, 5)).log_read(3, z(4, 5), &[z(4, 7)]), snapshot, "a hole");
+    assert_eq!(reading(z(4, 5)).log_read_ended(3, false), ["! snapshot for 3"], "purged");
+    assert_eq!(reading(z(4, 5)).log_read_ended(3, true), ["! snapshot for 3"], "nothing there");
+    let mut scene = reading(z(4, 5));
+    scene.log_read(3, z(4, 5), &[z(4, 6)]);
+    assert_eq!(scene.log_read_ended(3, true), ["! snapshot for 3"], "20.18: a gap between the log and the window");
+    assert_eq!(reading(Zxid::ZERO).log_read(3, z(3, 7), &[z(4, 1)]), snapshot, "20.19: not the begin of all");
+    assert_eq!(reading(z(4, 0)).log_read(3, z(3, 7), &[z(4, 1)]), ["read on for 3"], "the begin of an epoch");
+}
+
+#[test]
+fn what_was_held_back_behind_a_log_that_failed_is_not_sent_twice() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(4, 5));
+    scene.writes();
+    assert_eq!(scene.log_read_ended(3, false), ["! snapshot for 3"]);
+    scene.writes();
+    scene.proposes();
+    assert_eq!(scene.snapshot_begins(3), ["3< SNAP 6.2"]);
+    assert_eq!(scene.snapshot_ends(3), ["3< END", "3< P 6.3", "3< NEWLEADER 6.0"]);
+}
+
+#[test]
+fn a_log_that_breaks_in_the_middle_of_sending_ends_the_link() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(4, 5));
+    scene.log_read(3, z(4, 5), &[z(4, 6), z(4, 7)]);
+    scene.log_read_ended(3, true);
+    let told = scene.log_read_ended(3, false);
+    assert_eq!(told, ["3x the log that it was sent has become unreadable", "! 3 is gone"]);
+}
+
+#[test]
+fn a_log_longer_than_a_part_of_the_snapshot_is_not_sent() {
+    let sized = |factor| {
+        let mut scene = Scene::leading_with(Ensemble { snapshot_size_factor: Some(factor), ..settings() });
+        scene.snapshot_bytes = 30;
+        scene.joins(3, z(4, 5));
+        scene.log_read(3, z(4, 5), &[z(4, 6), z(4, 7)])
+    };
+    assert_eq!(sized(0.5), ["end reading for 3", "! snapshot for 3"], "16 bytes of 30");
+    assert_eq!(sized(0.6), ["read on for 3"]);
+    assert_eq!(sized(0.0), ["read on for 3"], "no limit");
+}
+
+#[test]
+fn the_log_is_read_at_the_pace_of_the_learner() {
+    let mut scene = Scene::leading_with(Ensemble { learner_queue_max_bytes: 300, ..settings() });
+    scene.joins(3, z(4, 5));
+    scene.log_read(3, z(4, 5), &[z(4, 6), z(4, 7)]);
+    scene.log_read_ended(3, true);
+    let told = scene.log_read(3, z(4, 5), &[z(4, 6)]);
+    assert_eq!(told, ["3< P 4.6", "3< C 4.6"], "the next window has to wait");
+    assert_eq!(scene.drains(3), ["read on for 3"]);
+    assert_eq!(scene.drains(3), [""; 0], "asked for once");
+    assert_eq!(scene.closes(3), ["end reading for 3", "! 3 is gone"]);
+}
+
+// --- a snapshot ---
+
+/// 20.8: NEWLEADER, and whatever happened meanwhile, come behind the whole snapshot.
+#[test]
+fn what_happens_during_a_snapshot_follows_it() {
+    let mut scene = Scene::leading();
+    assert_eq!(scene.joins(3, z(4, 11)), ["! snapshot for 3"]);
+    scene.writes();
+    scene.proposes();
+    assert_eq!(scene.snapshot_begins(3), ["3< SNAP 6.1"], "the state of the moment it begins");
+    scene.durable(z(6, 2));
+    assert_eq!(scene.acks(2, z(6, 2)), ["2< C 6.2"]);
+    assert_eq!(scene.proposes(), ["2< P 6.3"]);
+    let told = scene.snapshot_ends(3);
+    assert_eq!(told, ["3< END", "3< P 6.2", "3< C 6.2", "3< P 6.3", "3< NEWLEADER 6.0"]);
+    assert_eq!(scene.proposes(), ["2< P 6.4", "3< P 6.4"]);
+}
+
+#[test]
+fn a_snapshot_for_somebody_who_is_gone_goes_nowhere() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(4, 11));
+    assert_eq!(scene.closes(3), ["! 3 is gone"]);
+    assert_eq!(scene.snapshot_begins(3), [""; 0]);
+    assert_eq!(scene.snapshot_ends(3), [""; 0]);
+}
+
+#[test]
+fn an_initial_history_is_given_away_before_it_is_committed() {
+    let mut scene = Scene::with_history();
+    scene.informs(2, 5);
+    scene.stored(EpochKind::Accepted);
+    scene.says(2, Packet::AckEpoch { last: Some(Zxid::ZERO), current_epoch: Some(0) });
+    assert_eq!(scene.stored(EpochKind::Current), ["read for 2 after 0.0 through 4.7"]);
+    assert_eq!(scene.log_read_ended(2, false), ["! snapshot for 2"]);
+    assert_eq!(scene.snapshot_begins(2), ["2< SNAP 5.3"]);
+    assert_eq!(scene.snapshot_ends(2), ["2< END", "2< NEWLEADER 6.0"]);
+    assert_eq!(scene.synchronised(2), ["2< UPTODATE", "! established 6"]);
+}
