@@ -120,9 +120,7 @@ impl SyncStage {
             for id in value.split(',') {
                 let id: i64 = id.parse().map_err(|_| "an id")?;
                 let address = PeerAddress { host: format!("10.0.0.{id}"), quorum_port: 2888, election_port: 3888 };
-                let id = ServerId(id);
-                members.insert(id, Member { id, role, addresses: vec![address], client: None });
-                let id = id.0;
+                members.insert(ServerId(id), Member { id, role, addresses: vec![address], client: None });
                 if role == MemberRole::Observer {
                     self.observers.push(id);
                 }

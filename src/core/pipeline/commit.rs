@@ -293,10 +293,10 @@ impl Node {
         self.metrics.commit_count += 1;
         note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
-        if let Some(member) = &mut self.member {
-            if !probe::broken("the window forgets the first transaction of an epoch") || proposal.zxid.counter() > 1 {
-                member.window.push(proposal.zxid, proposal.txn.clone());
-            }
+        if let Some(member) = &mut self.member
+            && (!probe::broken("the window forgets the first transaction of an epoch") || proposal.zxid.counter() > 1)
+        {
+            member.window.push(proposal.zxid, proposal.txn.clone());
         }
         self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);

@@ -111,10 +111,10 @@ impl Ballot {
                 let voters = membership.members.keys().fold(0, |voters, id| voters | bit(id));
                 Rule::Majority { voters, needed: voters.count_ones() / 2 + 1 }
             }
-            QuorumKind::Hierarchical { groups, weights } => {
+            QuorumKind::Hierarchical { groups, .. } => {
                 let group = |ids: &std::collections::BTreeSet<ServerId>| {
-                    let weighed = ids.iter().map(|id| (bit(id), *weights.get(id).unwrap_or(&1)));
-                    let members: Vec<(u128, u64)> = weighed.filter(|(bit, weight)| *bit != 0 && *weight > 0).collect();
+                    let weighed = ids.iter().map(|id| (bit(id), membership.weight(*id)));
+                    let members: Vec<(u128, u64)> = weighed.filter(|(_, weight)| *weight > 0).collect();
                     Group { half: members.iter().map(|(_, weight)| weight).sum::<u64>() / 2, members }
                 };
                 // Groups that weigh nothing are not counted.
@@ -191,7 +191,7 @@ mod tests {
                 (3, group(&[6])),
                 (4, group(&[7, 8])),
             ]),
-            weights: BTreeMap::from([(ServerId(2), 5), (ServerId(6), 0), (ServerId(7), 2)]),
+            weights: (1..=8).map(|id| (ServerId(id), [1, 5, 1, 1, 1, 0, 2, 1][id as usize - 1])).collect(),
         };
         agrees(&Configurations::settled(grouped.clone()));
         agrees(&changing(Membership::of(3, 0), grouped));

@@ -166,7 +166,7 @@ impl Leader {
     ) -> Self {
         let mut leader = Leader::new(now.mono_us, start, settings, Ballot::new(configs), Phase::Discovering);
         leader.config_version = configs.committed.version;
-        leader.config_text = Bytes::new();
+        leader.config_text = Bytes::from(configs.last_seen.to_text());
         leader.phase_until_us = now.mono_us + leader.allowance.init_us;
         out.push(Output::AcceptLearners(true));
         leader.on_connecting(now.mono_us, out);

@@ -82,6 +82,8 @@ pub struct Handler {
     due_us: Option<u64>,
     /// It counts as alive until then (Java: `tickOfNextAckDeadline`).
     alive_until_us: u64,
+    /// NextEpochBegins is out, and was not answered.
+    pub adopts: bool,
     /// This proposal was on its way to it at that moment, and has to be acknowledged in time (Java: `SyncLimitCheck`).
     awaited: Option<(Zxid, u64)>,
 }
@@ -103,6 +105,7 @@ impl Handler {
             granted_bytes: 0,
             due_us: Some(now_us + allowance.init_us),
             alive_until_us: now_us + allowance.init_us + allowance.sync_us,
+            adopts: false,
             awaited: None,
         }
     }
@@ -131,8 +134,13 @@ impl Handler {
         matches!(self.stage, Stage::InStep)
     }
 
-    /// It has been told the epoch, and has not yet everything of it.
+    /// It has been told the epoch, and is not in it yet.
     pub fn is_between(&self) -> bool {
+        self.adopts || self.is_on_its_way()
+    }
+
+    /// It has been told the epoch, and has not yet everything of it.
+    fn is_on_its_way(&self) -> bool {
         !matches!(self.stage, Stage::Nameless | Stage::AwaitsEpoch | Stage::InStep)
     }
 
@@ -210,7 +218,7 @@ impl Handler {
 
     pub fn sent(&mut self, now_us: u64, bytes: usize, allowance: &Allowance) {
         self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
-        if self.is_between() {
+        if self.is_on_its_way() {
             self.progressed(now_us, allowance);
         }
     }

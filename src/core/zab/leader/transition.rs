@@ -95,7 +95,7 @@ impl Leader {
         let speaks = |handler: &Handler| handler.id.is_none() || handler.speaks_ringkeeper();
         let possible = self.choice.next() < limits::EPOCH_LAST && self.handlers.values().all(speaks);
         if possible && self.proposals.ballot().is_quorum(self.in_step()) {
-            // A learner that is just being synchronised would have to begin again.
+            // A learner that is just being synchronised would have to begin again, and so would one still moving to this epoch.
             let urgent = counter >= self.settings.rollover_at + left / 2;
             let between = |handler: &&Handler| handler.is_between();
             let between: Vec<LinkId> = self.handlers.values().filter(between).map(|handler| handler.link).collect();
@@ -103,7 +103,7 @@ impl Leader {
                 return mark("leader: the next epoch waits for a learner");
             }
             for link in between {
-                self.close(link, "the epoch changes, and it does not have the history yet", out);
+                self.close(link, "the epoch changes again, and it is not in this one yet", out);
             }
             mark("leader: an epoch drains");
             self.transition = Transition::Draining { until_us: self.step_until_us() };
@@ -169,11 +169,18 @@ impl Leader {
     }
 
     pub(super) fn on_next_epoch_adopted(&mut self, link: LinkId, adopted_epoch: u32, out: &mut Vec<Output>) {
-        let vote = self.handlers[&link].vote;
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        let vote = handler.vote;
         match &mut self.transition {
             Transition::Adopting { epoch, adopted, .. } if *epoch == adopted_epoch => {
+                handler.adopts = false;
                 adopted.add(vote);
                 self.count_on(out);
+            }
+            // Later than the quorum.
+            _ if adopted_epoch == self.epoch => {
+                handler.adopts = false;
+                self.consider_transition(out);
             }
             _ if adopted_epoch <= self.choice.accepted() => {}
             _ => self.close(link, &format!("it is in epoch {adopted_epoch}, which has not begun"), out),
@@ -202,6 +209,7 @@ impl Leader {
             return;
         }
         self.tell_in_step(|| Packet::NextEpochBegins { epoch }, out);
+        self.handlers.values_mut().filter(|handler| handler.is_in_step()).for_each(|handler| handler.adopts = true);
         let until_us = self.step_until_us();
         self.transition = Transition::Adopting { epoch, adopted: Votes::NONE, own: OwnEpoch::AwaitsLog, until_us };
         self.carry_on_transition(out);

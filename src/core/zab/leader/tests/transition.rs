@@ -100,6 +100,26 @@ fn a_learner_that_is_being_synchronised_is_waited_for_while_there_is_time() {
 }
 
 #[test]
+fn the_epoch_after_next_waits_for_who_is_not_in_the_next() {
+    let mut scene = Scene::leading_with(early());
+    scene.joins(3, z(5, 3));
+    scene.synchronised(3);
+    full(&mut scene);
+    scene.acks(2, z(6, 3));
+    scene.durable(z(6, 3));
+    scene.stored_epoch(Accepted, 7);
+    accepts(&mut scene, 2, 7);
+    adopts(&mut scene, 2, 7);
+    scene.stored_epoch(Current, 7);
+    for _ in 0..5 {
+        assert!(scene.leader.may_propose());
+        scene.writes();
+    }
+    assert_eq!(adopts(&mut scene, 3, 7), ["store Accepted 8"], "at last");
+    assert!(!scene.leader.may_propose());
+}
+
+#[test]
 fn an_epoch_that_does_not_come_about_ends_the_lead() {
     for step in 0..4 {
         let mut scene = Scene::leading_with(early());
