@@ -119,8 +119,9 @@ impl SyncStage {
             let role = if name == "voters" { MemberRole::Participant } else { MemberRole::Observer };
             for id in value.split(',') {
                 let id: i64 = id.parse().map_err(|_| "an id")?;
+                let (server, client) = (ServerId(id), None);
                 let address = PeerAddress { host: format!("10.0.0.{id}"), quorum_port: 2888, election_port: 3888 };
-                members.insert(ServerId(id), Member { role, addresses: vec![address], client: None });
+                members.insert(server, Member { id, role, addresses: vec![address], client });
                 if role == MemberRole::Observer {
                     self.observers.push(id);
                 }
