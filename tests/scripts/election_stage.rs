@@ -14,10 +14,8 @@
 //!
 //! A delivered message is a line, `from>to`, and what it made of its receiver stands below.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use ringkeeper::core::types::{ServerId, Standing, Zxid};
-use ringkeeper::core::zab::membership::{Member, MemberRole, Membership, PeerAddress, QuorumKind};
+use ringkeeper::core::zab::membership::Membership;
 use ringkeeper::wire::election::{Notification, PeerState};
 
 use super::Stage;
@@ -221,39 +219,24 @@ fn waiting(net: &mut Net) {
     }
 }
 
+/// By way of its text, as servers know it from each other.
 fn membership(words: Words) -> Result<Membership, String> {
-    let mut members = BTreeMap::new();
-    let mut groups: BTreeMap<i64, BTreeSet<ServerId>> = BTreeMap::new();
-    let mut weights = BTreeMap::new();
+    let mut lines = Vec::new();
     for word in words {
-        let (key, value) = word.split_once('=').ok_or_else(|| format!("what is {word}?"))?;
-        let role = if key == "observers" { MemberRole::Observer } else { MemberRole::Participant };
-        match key {
-            "voters" | "observers" => {
-                for id in value.split(',') {
-                    let id = number(id)?;
-                    let host = format!("10.0.0.{id}");
-                    let address = PeerAddress { host, quorum_port: 2888, election_port: 3888 };
-                    members.insert(ServerId(id), Member { id, role, addresses: vec![address], client: None });
-                }
+        match word.split_once('=').ok_or_else(|| format!("what is {word}?"))? {
+            (role @ ("voters" | "observers"), ids) => {
+                let role = if role == "voters" { "participant" } else { "observer" };
+                lines.extend(ids.split(',').map(|id| format!("server.{id}=10.0.0.{id}:2888:3888:{role}")));
             }
-            "group" | "weight" => {
+            (key @ ("group" | "weight"), value) => {
                 let (id, value) = value.split_once(':').ok_or_else(|| format!("what is {word}?"))?;
-                if key == "weight" {
-                    weights.insert(ServerId(number(id)?), number(value)? as u64);
-                } else {
-                    let members: Result<_, String> = value.split(',').map(|id| Ok(ServerId(number(id)?))).collect();
-                    groups.insert(number(id)?, members?);
-                }
+                lines.push(format!("{key}.{id}={}", value.replace(',', ":")));
             }
-            _ => return Err(format!("what is {key}?")),
+            (key, _) => return Err(format!("what is {key}?")),
         }
     }
-    let kind = match groups.is_empty() {
-        true => QuorumKind::Majority,
-        false => QuorumKind::Hierarchical { groups, weights },
-    };
-    Ok(Membership { version: 0, members, kind })
+    lines.push("version=0".into());
+    Membership::parse(lines.join("\n").as_bytes()).map_err(|error| error.to_string())
 }
 
 fn ways(words: Words) -> Result<Vec<Way>, String> {

@@ -461,7 +461,6 @@ impl Election {
     }
 
     fn tell(&self, to: ServerId, vote: Vote, configs: &Configurations, out: &mut Vec<Output>) {
-        let _ = configs;
         let notification = Notification {
             state: self.state,
             leader: vote.leader.0,
@@ -469,7 +468,7 @@ impl Election {
             election_epoch: vote.election_epoch,
             peer_epoch: vote.peer_epoch,
             version: Notification::VERSION,
-            config: Bytes::new(),
+            config: configs.committed.to_text().into(),
         };
         out.push(Output::Notify { to, notification });
     }

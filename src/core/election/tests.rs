@@ -112,7 +112,8 @@ fn a_voter_of_the_next_configuration_alone_has_no_vote_for_itself_but_may_be_vot
 fn a_hierarchy_does_not_follow_whose_weight_it_does_not_know() {
     let groups = BTreeMap::from([(1, (1..=3).map(ServerId).collect::<BTreeSet<ServerId>>())]);
     let mut configs = changing();
-    configs.committed.kind = QuorumKind::Hierarchical { groups, weights: BTreeMap::new() };
+    configs.committed.kind =
+        QuorumKind::Hierarchical { groups, weights: (1..=3).map(|id| (ServerId(id), 1)).collect() };
     let mut elector = Elector::started(1, WHOLE, configs);
     elector.told();
     elector.hears(0, 5, &looking(5, 1));

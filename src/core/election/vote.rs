@@ -76,10 +76,8 @@ impl Cast {
 /// Whether anybody may be elected: a voter without weight may vote for others only. Of a server that is only proposed as a
 /// voter, a hierarchy knows no weight yet.
 pub(super) fn may_lead(candidate: ServerId, configs: &Configurations) -> bool {
-    match &configs.committed.kind {
+    match configs.committed.kind {
         QuorumKind::Majority => true,
-        QuorumKind::Hierarchical { weights, .. } => {
-            configs.committed.is_voter(candidate) && weights.get(&candidate) != Some(&0)
-        }
+        QuorumKind::Hierarchical { .. } => configs.committed.weight(candidate) > 0,
     }
 }
