@@ -14,7 +14,7 @@ pub use text::MembershipError;
 pub enum QuorumKind {
     Majority,
     /// More than half of the groups, each with more than half of its weight; a group without weight does not count. Every
-    /// participant is in one group and has a weight.
+    /// participant is in one group; whose weight is not told has 1.
     Hierarchical {
         groups: BTreeMap<i64, BTreeSet<ServerId>>,
         weights: BTreeMap<ServerId, u64>,
@@ -62,7 +62,7 @@ impl Membership {
         match &self.kind {
             _ if !self.is_voter(id) => 0,
             QuorumKind::Majority => 1,
-            QuorumKind::Hierarchical { weights, .. } => weights.get(&id).copied().unwrap_or(0),
+            QuorumKind::Hierarchical { weights, .. } => weights.get(&id).copied().unwrap_or(1),
         }
     }
 
