@@ -7,6 +7,7 @@ mod harness;
 mod interleavings;
 mod ordering;
 mod recovery;
+mod role_changes;
 mod sessions;
 mod watches;
 mod writes;

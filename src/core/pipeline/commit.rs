@@ -294,9 +294,7 @@ impl Node {
         note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
         if let Some(member) = &mut self.member {
-            if !probe::broken("the window forgets the first transaction of an epoch") || proposal.zxid.counter() > 1 {
-                member.window.push(proposal.zxid, proposal.txn.clone());
-            }
+            member.window.push(proposal.zxid, proposal.txn.clone());
         }
         self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
@@ -321,8 +319,11 @@ impl Node {
             Asked::Nobody | Asked::Learner { .. } => None,
             Asked::Connect { connection } => {
                 let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting);
-                if let (Some(slot), Txn::CreateSession { timeout_ms }) = (slot, &txn) {
-                    self.welcome(now, slot, *timeout_ms);
+                match (slot, &txn) {
+                    (Some(slot), Txn::CreateSession { timeout_ms }) => self.welcome(now, slot, *timeout_ms),
+                    // The leader did not want it.
+                    (Some(slot), _) => self.close(slot),
+                    (None, _) => {}
                 }
                 slot
             }
@@ -341,7 +342,11 @@ impl Node {
                         "answers come in request order: {pending:?} at the commit of {}",
                         proposal.zxid
                     );
+                    let events_end = self.connections[slot].outbox.len();
                     self.reply_to_write(now, slot, pending.header, &txn, &applied);
+                    if probe::broken("the answer overtakes the events before it") {
+                        self.connections[slot].outbox.rotate_left(events_end);
+                    }
                 }
                 slot
             }
