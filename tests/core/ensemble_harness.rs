@@ -23,6 +23,9 @@ pub struct Ensemble {
     queue: VecDeque<(i64, Arrival)>,
     links: BTreeMap<LinkId, End>,
     next_link: u64,
+    /// What is sent to this one arrives, and is not taken off its senders' hands: `unsent`.
+    clogged: Option<i64>,
+    unsent: Vec<(i64, LinkId, usize)>,
     pub now: Now,
 }
 
@@ -98,6 +101,8 @@ impl Ensemble {
             queue: VecDeque::new(),
             links: BTreeMap::new(),
             next_link: 0,
+            clogged: None,
+            unsent: Vec::new(),
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
         for id in 1..=voters + observers {
@@ -188,6 +193,24 @@ impl Ensemble {
     /// A new disk takes the place of the one of a server that is down.
     pub fn wipe(&mut self, id: i64) {
         self.place(id).disk = Disk::new();
+    }
+
+    /// From now on nothing sent to this one is taken off its sender's hands.
+    pub fn clog(&mut self, id: i64) {
+        self.clogged = Some(id);
+    }
+
+    pub fn unclog(&mut self) {
+        self.clogged = None;
+        for (id, link, bytes) in std::mem::take(&mut self.unsent) {
+            self.arrive(id, Input::LinkSent { link, bytes });
+        }
+        self.pump();
+    }
+
+    /// What this one was told about its peers.
+    pub fn told(&mut self, id: i64) -> String {
+        self.place(id).told.join("\n")
     }
 
     fn break_links(&mut self, id: i64) {
@@ -394,7 +417,11 @@ impl Ensemble {
                     if !self.place(id).cut_off && !self.place(to).cut_off {
                         self.queue.push_back((to, Arrival::Link(other, message)));
                     }
-                    self.arrive(id, Input::LinkSent { link, bytes });
+                    if self.clogged == Some(to) {
+                        self.unsent.push((id, link, bytes));
+                    } else {
+                        self.arrive(id, Input::LinkSent { link, bytes });
+                    }
                 }
             }
             Output::LinkClose { link, why } => {

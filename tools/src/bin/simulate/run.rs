@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringkeeper::sim::event::Violation;
+use ringkeeper::sim::faults::Fault;
 use ringkeeper::sim::plan::Wishes;
 use ringkeeper::sim::trace::{Level, Sink};
 use ringkeeper::sim::world::{Outcome, World};
@@ -123,7 +124,11 @@ pub fn command_line(seed: u64, wishes: &Wishes, broken: Option<&str>) -> String 
     add("clients", wishes.clients.map(|clients| clients.to_string()));
     add("seconds", wishes.seconds.map(|seconds| seconds.to_string()));
     let without: Vec<&str> = wishes.without.iter().map(|fault| fault.name()).collect();
-    add("without", (!without.is_empty()).then(|| without.join(",")));
+    match without.len() {
+        0 => {}
+        all if all == Fault::ALL.len() => add("no-faults", Some(String::new())),
+        _ => add("without", Some(without.join(","))),
+    }
     add("break", broken.map(|name| format!("{name:?}")));
     line
 }
