@@ -8,6 +8,7 @@ mod interleavings;
 mod learner_snapshots;
 mod ordering;
 mod recovery;
+mod role_changes;
 mod sessions;
 mod watches;
 mod writes;

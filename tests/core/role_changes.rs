@@ -1,0 +1,391 @@
+//! Three nodes and what happens when one of them goes, comes back, hands over, runs full or is stopped.
+
+use ringkeeper::core::types::{LogRoom, RoleView};
+use ringkeeper::core::{Input, Settings};
+use ringkeeper::wire::client::Request;
+
+use super::ensemble::{ask, sync};
+use super::ensemble_harness::{Ensemble, quick};
+use super::harness::{Client, EPHEMERAL, PERSISTENT, Server, create, delete, exists, get, set};
+
+const NOT_READ_ONLY: i32 = -119;
+const SYSTEM_ERROR: i32 = -1;
+
+#[test]
+fn a_follower_that_loses_its_leader_closes_its_clients_and_comes_back() {
+    let mut ensemble = Ensemble::settled();
+    let [here, there] = ensemble.followers()[..] else { panic!("two followers") };
+    let (client, writer) = (ensemble.client(here), ensemble.client(there));
+    assert_eq!(ask(&mut ensemble, here, client, &create("/e", b"", EPHEMERAL)), 0);
+    ensemble.cut_off(here);
+    assert!(ensemble.server(here).closed.contains(&client.connection));
+    assert!(matches!(ensemble.role(here), RoleView::Looking { .. }));
+    // Nobody is served meanwhile: whoever says anything is closed.
+    let connection = ensemble.at(here, Server::accept);
+    ensemble.at(here, |server| server.bytes(connection, &[0, 0, 0, 44]));
+    assert!(ensemble.server(here).closed.contains(&connection));
+    assert_eq!(ask(&mut ensemble, there, writer, &create("/a", b"", PERSISTENT)), 0);
+    ensemble.rejoin(here);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    let back = ensemble.resume(here, &client).expect("nobody was silent for long");
+    assert_eq!(ask(&mut ensemble, here, back, &exists("/e", false)), 0);
+    assert_eq!(ask(&mut ensemble, here, back, &exists("/a", false)), 0);
+}
+
+#[test]
+fn sessions_outlive_their_leader_and_belong_to_whoever_asks_first() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(leader);
+    assert_eq!(ask(&mut ensemble, leader, client, &create("/e", b"", EPHEMERAL)), 0);
+    ensemble.crash(leader);
+    ensemble.settle();
+    let new_leader = ensemble.leader();
+    assert!(followers.contains(&new_leader));
+    let other = followers[usize::from(followers[0] == new_leader)];
+    let moved = ensemble.resume(other, &client).expect("sessions outlive leaders");
+    assert_eq!(ask(&mut ensemble, other, moved, &set("/e", b"1", -1)), 0);
+    ensemble.start(leader);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    // Its client goes away: the new leader counts from the election on, and ends the session in its time.
+    ensemble.pass_ms(9_000);
+    ensemble.settle();
+    assert!(ensemble.server(leader).node.tree().find("/e").is_some());
+    (0..40).for_each(|_| ensemble.pass_ms(500));
+    for id in 1..=3 {
+        assert!(ensemble.server(id).node.tree().find("/e").is_none(), "{id}");
+    }
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(leader);
+    assert_eq!(ask(&mut ensemble, leader, client, &create("/kept", b"", PERSISTENT)), 0);
+    // Logged and durable there, and nowhere else.
+    ensemble.cut_off_silently(leader);
+    ensemble.at(leader, |server| server.send(client, 1, &create("/lost", b"", PERSISTENT)));
+    ensemble.at(leader, |server| server.send(client, 2, &create("/lost/too", b"", EPHEMERAL)));
+    assert_eq!(ensemble.server(leader).replies(client), []);
+    (0..60).for_each(|_| ensemble.pass_ms(200));
+    let new_leader = ensemble.leader();
+    assert_ne!(new_leader, leader);
+    assert!(ensemble.server(leader).closed.contains(&client.connection));
+    let writer = ensemble.client(followers[0]);
+    assert_eq!(ask(&mut ensemble, followers[0], writer, &create("/new", b"", PERSISTENT)), 0);
+    ensemble.rejoin(leader);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    let tree = ensemble.server(leader).node.tree();
+    assert!(tree.find("/kept").is_some() && tree.find("/new").is_some() && tree.find("/lost").is_none());
+    // The session of the lost client is as it was.
+    let back = ensemble.resume(leader, &client).expect("it is known everywhere");
+    assert_eq!(ask(&mut ensemble, leader, back, &create("/lost", b"", PERSISTENT)), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_tail_that_a_quorum_logged_is_committed_by_the_next_leader() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(leader);
+    ensemble.server(leader).slow_disk = true;
+    ensemble.server(followers[0]).slow_disk = true;
+    ensemble.at(leader, |server| server.send(client, 1, &create("/tail", b"", PERSISTENT)));
+    assert_eq!(ensemble.server(leader).replies(client), [], "one of three has it");
+    ensemble.crash(leader);
+    // Its disk is not done: what it votes for is what it would find there after a crash, so it waits.
+    assert!(matches!(ensemble.role(followers[0]), RoleView::Looking { .. }));
+    ensemble.pass_ms(500);
+    assert!(ensemble.server(followers[0]).node.tree().find("/tail").is_none());
+    ensemble.at(followers[0], |server| {
+        server.slow_disk = false;
+        server.disk_finishes();
+    });
+    assert!(ensemble.server(followers[0]).node.tree().find("/tail").is_some(), "the whole log is applied to vote");
+    ensemble.settle();
+    ensemble.start(leader);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert!(ensemble.server(leader).node.tree().find("/tail").is_some());
+}
+
+#[test]
+fn a_server_without_a_leader_serves_those_who_are_content_with_reading() {
+    let mut settings = quick();
+    settings.ensemble.read_only_mode = true;
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/a", b"1", PERSISTENT)), 0);
+    for id in ensemble.followers() {
+        if id != follower {
+            ensemble.crash(id);
+        }
+    }
+    ensemble.crash(leader);
+    let early = ensemble.connect(follower, Some(true), &Client::NOBODY);
+    assert_eq!(early, None, "not before a while");
+    (0..30).for_each(|_| ensemble.pass_ms(100));
+    assert_eq!(ensemble.connect(follower, Some(false), &Client::NOBODY), None);
+    assert_eq!(ensemble.connect(follower, Some(true), &client), None, "sessions of the ensemble do not live here");
+    let (reader, read_only) = ensemble.connect(follower, Some(true), &Client::NOBODY).expect("a reader");
+    assert!(read_only);
+    let before = ensemble.server(follower).node.last_processed();
+    assert_eq!(ask(&mut ensemble, follower, reader, &get("/a", true)), 0);
+    assert_eq!(ask(&mut ensemble, follower, reader, &set("/a", b"2", -1)), NOT_READ_ONLY);
+    assert_eq!(ask(&mut ensemble, follower, reader, &sync()), NOT_READ_ONLY);
+    // Its session is its own: resumed here, and ended here when it falls silent.
+    let (again, _) = ensemble.connect(follower, Some(true), &reader).expect("its session lives here");
+    assert!(ensemble.server(follower).closed.contains(&reader.connection));
+    let (brief, _) = ensemble.connect(follower, Some(true), &Client::NOBODY).expect("another reader");
+    assert_eq!(ask(&mut ensemble, follower, brief, &Request::CloseSession), 0);
+    assert!(ensemble.server(follower).closed.contains(&brief.connection));
+    (0..30).for_each(|_| ensemble.pass_ms(500));
+    assert!(ensemble.server(follower).closed.contains(&again.connection), "it fell silent");
+    let (last, _) = ensemble.connect(follower, Some(true), &Client::NOBODY).expect("a reader");
+    assert_eq!(ensemble.server(follower).node.last_processed(), before, "nothing of that is a transaction");
+    ensemble.start(leader);
+    ensemble.settle();
+    assert!(ensemble.server(follower).closed.contains(&last.connection), "the mode is over");
+    assert!(ensemble.resume(follower, &client).is_some());
+    assert!(ensemble.resume(follower, &last).is_none(), "that session never was the ensemble's");
+}
+
+#[test]
+fn a_leader_hands_over_and_its_clients_keep_their_sessions() {
+    let mut ensemble = Ensemble::settled();
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    assert_eq!(ask(&mut ensemble, leader, client, &create("/e", b"", EPHEMERAL)), 0);
+    ensemble.at(leader, |server| server.step(Input::HandOver));
+    ensemble.settle();
+    assert_ne!(ensemble.leader(), leader);
+    let back = ensemble.resume(leader, &client).expect("the session lives");
+    assert_eq!(ask(&mut ensemble, leader, back, &set("/e", b"1", -1)), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_leader_that_stops_answers_what_is_under_way_and_hands_over() {
+    let mut ensemble = Ensemble::settled();
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    for id in 1..=3 {
+        ensemble.server(id).slow_disk = true;
+    }
+    ensemble.at(leader, |server| server.send(client, 1, &create("/a", b"", PERSISTENT)));
+    ensemble.at(leader, |server| server.step(Input::Shutdown));
+    assert!(!ensemble.server(leader).drained);
+    for id in 1..=3 {
+        ensemble.at(id, |server| {
+            server.slow_disk = false;
+            server.disk_finishes();
+        });
+    }
+    assert_eq!(ensemble.server(leader).replies(client).len(), 1);
+    assert!(ensemble.server(leader).drained);
+    ensemble.crash(leader);
+    ensemble.settle();
+    assert!(ensemble.resume(ensemble.leader(), &client).is_some());
+}
+
+#[test]
+fn a_follower_that_stops_answers_what_is_under_way() {
+    let mut ensemble = Ensemble::settled();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    for id in 1..=3 {
+        ensemble.server(id).slow_disk = true;
+    }
+    ensemble.at(follower, |server| server.send(client, 1, &create("/a", b"", PERSISTENT)));
+    ensemble.at(follower, |server| server.step(Input::Shutdown));
+    assert!(!ensemble.server(follower).drained);
+    for id in 1..=3 {
+        ensemble.at(id, |server| server.disk_finishes());
+    }
+    assert_eq!(ensemble.server(follower).replies(client).len(), 1);
+    assert!(ensemble.server(follower).drained);
+}
+
+#[test]
+fn an_observer_serves_and_does_not_count() {
+    let mut ensemble = Ensemble::of(3, 1, quick());
+    ensemble.settle();
+    assert!(matches!(ensemble.role(4), RoleView::Observing { serving: true, .. }));
+    let client = ensemble.client(4);
+    assert_eq!(ask(&mut ensemble, 4, client, &create("/a", b"1", EPHEMERAL)), 0);
+    ensemble.at(4, |server| server.send(client, 1, &sync()));
+    assert_eq!(ensemble.server(4).replies(client).len(), 1);
+    ensemble.assert_agreed();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    ensemble.crash(follower);
+    let other = ensemble.followers().into_iter().find(|id| *id != follower && *id != 4).expect("three voters");
+    ensemble.server(other).slow_disk = true;
+    ensemble.at(4, |server| server.send(client, 2, &set("/a", b"2", -1)));
+    assert_eq!(ensemble.server(4).replies(client), [], "the leader and an observer are no quorum");
+    ensemble.at(other, |server| server.disk_finishes());
+    assert_eq!(ensemble.server(4).replies(client).len(), 1);
+    assert_eq!(ensemble.leader(), leader);
+}
+
+#[test]
+fn the_next_epoch_begins_under_way_and_nobody_is_refused() {
+    let mut settings = quick();
+    settings.ensemble.rollover_at = 20;
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let (near, far) = (ensemble.client(leader), ensemble.client(follower));
+    for _ in 0..40 {
+        assert_eq!(ask(&mut ensemble, leader, near, &create("/a", b"1", PERSISTENT)), 0);
+        assert_eq!(ask(&mut ensemble, follower, far, &delete("/a", -1)), 0);
+    }
+    let epoch = ensemble.server(leader).node.last_processed().epoch();
+    assert!(epoch > 2, "{epoch}");
+    assert_eq!(ensemble.leader(), leader);
+    assert!(ensemble.server(follower).closed.is_empty() && ensemble.server(leader).closed.is_empty());
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn sessions_that_end_together_end_across_epochs() {
+    let mut settings = quick();
+    settings.ensemble.rollover_at = 15;
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    for number in 0..12 {
+        let id = if number % 2 == 0 { leader } else { follower };
+        let client = ensemble.client(id);
+        let path = format!("/e{number}");
+        assert_eq!(ask(&mut ensemble, id, client, &create(&path, b"", EPHEMERAL)), 0);
+    }
+    (0..40).for_each(|_| ensemble.pass_ms(500));
+    assert_eq!(ensemble.server(leader).node.tree().ephemerals_count(), 0);
+    assert_eq!(ensemble.leader(), leader);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_follower_that_missed_little_needs_neither_log_nor_snapshot() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    ensemble.crash(follower);
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(ask(&mut ensemble, leader, client, &create(path, b"", PERSISTENT)), 0);
+    }
+    ensemble.start(follower);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert_eq!(ensemble.log_reads_and_installs(), (0, 0));
+}
+
+#[test]
+fn a_follower_that_missed_more_than_the_window_reads_the_leaders_log() {
+    let mut settings = quick();
+    settings.ensemble.commit_log_count = 5;
+    settings.ensemble.snapshot_size_factor = Some(1000.0);
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    ensemble.crash(follower);
+    for number in 0..30 {
+        let path = format!("/n{number}");
+        assert_eq!(ask(&mut ensemble, leader, client, &create(&path, b"", PERSISTENT)), 0);
+    }
+    ensemble.start(follower);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert_eq!(ensemble.log_reads_and_installs(), (2, 0), "it is looked at first, then sent");
+}
+
+#[test]
+fn a_member_without_room_takes_no_part_until_there_is_some() {
+    let mut ensemble = Ensemble::settled();
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::None)));
+    assert!(ensemble.server(leader).closed.contains(&client.connection));
+    (0..40).for_each(|_| ensemble.pass_ms(500));
+    let new_leader = ensemble.leader();
+    assert_ne!(new_leader, leader);
+    assert!(matches!(ensemble.role(leader), RoleView::Looking { .. }));
+    let moved = ensemble.client(new_leader);
+    assert_eq!(ask(&mut ensemble, new_leader, moved, &create("/a", b"", PERSISTENT)), 0);
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Ample)));
+    ensemble.settle();
+    ensemble.assert_agreed();
+    let other = ensemble.followers()[0];
+    ensemble.at(other, |server| server.step(Input::LogRoom(LogRoom::None)));
+    assert!(matches!(ensemble.role(other), RoleView::Looking { .. }));
+    ensemble.at(other, |server| server.step(Input::LogRoom(LogRoom::Low)));
+    ensemble.settle();
+    // A little room is enough for a follower: what is logged is the leader's to say.
+    let near = ensemble.client(other);
+    assert_eq!(ask(&mut ensemble, other, near, &set("/a", b"1", -1)), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_leader_with_little_room_ends_sessions_of_others_and_writes_nothing_for_them() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(follower);
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Low)));
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/a", b"", PERSISTENT)), SYSTEM_ERROR);
+    assert_eq!(ask(&mut ensemble, follower, client, &Request::CloseSession), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_session_with_more_ephemerals_than_a_packet_holds_ends_everywhere() {
+    let settings = Settings { jute_max_buffer_bytes: 2000, jute_extra_bytes: 1024, ..quick() };
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    for number in 0..200 {
+        let path = format!("/a-name-that-takes-some-room-{number}");
+        assert_eq!(ask(&mut ensemble, follower, client, &create(&path, b"", EPHEMERAL)), 0);
+    }
+    assert_eq!(ask(&mut ensemble, follower, client, &Request::CloseSession), 0);
+    ensemble.assert_agreed();
+    assert_eq!(ensemble.server(follower).node.tree().ephemerals_count(), 0);
+    let other = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, other, &create("/a", b"", PERSISTENT)), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_wiped_follower_is_given_everything() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    for number in 0..40 {
+        let path = format!("/n{number}");
+        assert_eq!(ask(&mut ensemble, leader, client, &create(&path, b"data", EPHEMERAL)), 0);
+    }
+    ensemble.crash(follower);
+    ensemble.wipe(follower);
+    assert_eq!(ask(&mut ensemble, leader, client, &create("/later", b"data", PERSISTENT)), 0);
+    ensemble.start(follower);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    let moved = ensemble.resume(follower, &client).expect("sessions come with the state");
+    assert_eq!(ask(&mut ensemble, follower, moved, &Request::CloseSession), 0);
+    ensemble.assert_agreed();
+    assert!(ensemble.server(follower).node.tree().find("/n7").is_none());
+    // What it was given outlives a crash.
+    ensemble.crash(follower);
+    ensemble.start(follower);
+    ensemble.settle();
+    ensemble.assert_agreed();
+}
