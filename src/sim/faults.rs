@@ -110,6 +110,10 @@ impl FaultCounts {
     pub fn get(&self, fault: Fault) -> u64 {
         self.0[fault as usize]
     }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
 }
 
 impl std::str::FromStr for Fault {

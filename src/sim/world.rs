@@ -349,12 +349,15 @@ impl World {
             Down::Killed => self.trace.tell(Level::Story, format_args!("server {} is killed while it starts", s + 1)),
             Down::Refused(why) => {
                 self.trace.tell(Level::Story, format_args!("server {} does not start: {why}", s + 1));
-                if !server.impaired {
+                let is_full = server.disk.get().memory.capacity_bytes.is_some();
+                if !server.impaired && !is_full {
                     let why = format!("server {} has a disk that was not damaged, and refuses it: {why}", s + 1);
                     return Err(Violation { property: "recovery", why });
                 }
-                // What the message says: empty it, and let it join anew.
-                self.wipe(s)?;
+                // What the message says: empty it, and let it join anew. A full disk is made room on.
+                if !is_full {
+                    self.wipe(s)?;
+                }
             }
         }
         self.start_later(s);
@@ -555,7 +558,10 @@ impl World {
             Err(down) => {
                 self.said.events.clear();
                 self.said.outputs.clear();
-                if let Down::Refused(why) = down {
+                let is_full = self.servers[s].disk.get().memory.capacity_bytes.is_some();
+                if let Down::Refused(why) = down
+                    && !is_full
+                {
                     let why = format!("server {}: its disk could not be changed: {why}", s + 1);
                     return Err(Violation { property: "recovery", why });
                 }
