@@ -17,6 +17,8 @@ mod election_net;
 mod election_stage;
 #[path = "scripts/java_elector.rs"]
 mod java_elector;
+#[path = "scripts/sync_stage.rs"]
+mod sync_stage;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -31,6 +33,7 @@ trait Stage {
 fn stage(kind: &str) -> Option<Box<dyn Stage>> {
     match kind {
         "election" => Some(Box::new(election_stage::ElectionStage::new())),
+        "sync" => Some(Box::new(sync_stage::SyncStage::default())),
         _ => None,
     }
 }

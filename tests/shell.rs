@@ -16,7 +16,7 @@ use ringkeeper::shell::bridge::AskedWord;
 use ringkeeper::shell::client_listener::ListenerSettings;
 use ringkeeper::shell::pipeline::Core;
 use ringkeeper::shell::placement::Plan;
-use ringkeeper::shell::settings::{ServeError, Settings};
+use ringkeeper::shell::settings::{CoreLoader, ServeError, Settings};
 use ringkeeper::shell::signals::{self, StopRequest};
 use ringkeeper::shell::start::serve;
 use ringkeeper::wire::frame::{FourLetterWord, Frames};
@@ -166,6 +166,9 @@ impl Core for Echo {
     }
 }
 
+/// What every start spends on reading its disk, at least.
+const READING: Duration = Duration::from_millis(20);
+
 // --- a server in this process -----------------------------------------------------------------------------------------
 
 struct Server {
@@ -193,13 +196,17 @@ impl Server {
         let (event_sender, events) = mpsc::channel();
         let stop = StopRequest::default();
         let (ready_sender, ready) = mpsc::channel();
-        let load = Box::new(move |opened: &mut Opened, _| {
+        let load: CoreLoader = Box::new(move |opened: &mut Opened| {
+            std::thread::sleep(READING); // as a long log would
             let mut last_zxid = 0;
             opened.replay(|zxid, record| {
                 assert_eq!((zxid.0, record[0]), (last_zxid + 1, LOG), "the log has what was logged, in order");
                 last_zxid = zxid.0;
             })?;
-            Ok(Box::new(Echo { last_zxid, events: Some(event_sender), ..Echo::default() }) as Box<dyn Core>)
+            Ok(Box::new(move |now: Now| {
+                assert!(now.mono_us >= READING.as_micros() as u64, "sessions do not age while the disk is read");
+                Box::new(Echo { last_zxid, events: Some(event_sender), ..Echo::default() }) as Box<dyn Core>
+            }))
         });
         let thread = std::thread::spawn({
             let stop = stop.clone();
@@ -660,7 +667,7 @@ fn a_panic_in_the_core_ends_the_process() {
 #[test]
 fn a_panic_while_loading_ends_the_start() {
     let directory = tempfile::tempdir().unwrap();
-    let load = Box::new(|_: &mut _, _| panic!("a damaged snapshot"));
+    let load = Box::new(|_: &mut _| panic!("a damaged snapshot"));
     let refused = serve(settings(1, directory.path()), load, StopRequest::default(), |_| panic!("must not be ready"));
     let refused = refused.unwrap_err();
     assert!(matches!(refused, ServeError::ExecutorLost(0)), "{refused}");
@@ -673,7 +680,7 @@ fn a_port_in_use_ends_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings(1, directory.path());
     settings.listener.as_mut().unwrap().port = server.address.port();
-    let load = Box::new(|_: &mut _, _| Ok(Box::new(Echo::default()) as Box<dyn Core>));
+    let load: CoreLoader = Box::new(|_| Ok(Box::new(|_| Box::new(Echo::default()))));
     let refused = serve(settings, load, StopRequest::default(), |_| panic!("must not be ready")).unwrap_err();
     assert_eq!(refused.exit_code(), 1);
     assert!(refused.to_string().contains("in use"), "{refused}");

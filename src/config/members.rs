@@ -1,110 +1,12 @@
-//! Server lines, and what they say about the mode (operations 1.3, 1.5).
-//!
-//! ```text
-//! server.ID = SERVER { "|" SERVER } [ ";" CLIENT ]
-//! SERVER    = HOST ":" QUORUM_PORT ":" ELECTION_PORT [ ":" ROLE ]
-//! CLIENT    = PORT | HOST ":" PORT
-//! ```
-//!
-//! Java: `QuorumPeer.QuorumServer`, `QuorumPeerConfig.parseDynamicConfig`.
+//! What the server lines say about the mode: one server, or an ensemble (operations 1.5). The lines themselves:
+//! `wire/server_line.rs`. Java: `QuorumPeerConfig.parseDynamicConfig`.
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Participant,
-    Observer,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    pub host: String,
-    pub quorum_port: u16,
-    pub election_port: u16,
-}
-
-/// One member as its server line describes it. Names are not resolved here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub id: i64,
-    pub addresses: Vec<Address>,
-    pub role: Role,
-    /// (host, port) of the client part; a bare port binds every address.
-    pub client: Option<(String, u16)>,
-}
+pub use crate::wire::server_line::{Member, Role, parse_member};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Standalone { single_line_ignored: bool },
     Ensemble { participants: usize },
-}
-
-pub fn parse_member(key: &str, value: &str, multi_address: bool) -> Result<Member, String> {
-    let id = key.trim_start_matches("server.");
-    let id = id.parse().map_err(|_| format!("{id:?} is not a server id; write server.1 to server.255"))?;
-    let (servers, client) = value.split_once(';').map_or((value, None), |(servers, client)| (servers, Some(client)));
-    let parts: Vec<&str> = servers.split('|').collect();
-    if parts.len() > 1 && !multi_address {
-        return Err("names several addresses; write multiAddress.enabled=true to allow them".to_owned());
-    }
-    let mut addresses = Vec::new();
-    let mut role = None;
-    for part in parts {
-        let (address, part_role) = parse_address(part.trim()).ok_or_else(|| {
-            format!(
-                "{part} does not have the form server_config or server_config;client_config; write server_config as \
-                 host:port:port or host:port:port:role (several joined by |) and client_config as port or host:port"
-            )
-        })?;
-        if address.quorum_port == address.election_port {
-            return Err(format!("{part} has one port for two purposes; write two different ports"));
-        }
-        if *role.get_or_insert(part_role) != part_role {
-            return Err("names two roles; write the same role in every part".to_owned());
-        }
-        addresses.push(address);
-    }
-    let client = match client {
-        None => None,
-        Some(text) => Some(
-            parse_client(text.trim())
-                .ok_or_else(|| format!("{text} is no client address; write a port or host:port after the semicolon"))?,
-        ),
-    };
-    Ok(Member { id, addresses, role: role.unwrap_or(Role::Participant), client })
-}
-
-fn parse_address(text: &str) -> Option<(Address, Role)> {
-    let (host, rest) = split_host(text)?;
-    let mut rest = rest.split(':');
-    let quorum_port = rest.next()?.parse().ok()?;
-    let election_port = rest.next()?.parse().ok()?;
-    let role = match rest.next() {
-        None => Role::Participant,
-        Some(word) if word.eq_ignore_ascii_case("participant") => Role::Participant,
-        Some(word) if word.eq_ignore_ascii_case("observer") => Role::Observer,
-        Some(_) => return None,
-    };
-    rest.next().is_none().then_some((Address { host, quorum_port, election_port }, role))
-}
-
-/// The client part. A third part (3.10: the secure address) is allowed to stand there and is not used.
-fn parse_client(text: &str) -> Option<(String, u16)> {
-    let plain = text.split(';').next()?;
-    match plain.parse() {
-        Ok(port) => Some(("0.0.0.0".to_owned(), port)),
-        Err(_) => {
-            let (host, port) = split_host(plain)?;
-            Some((host, port.parse().ok()?))
-        }
-    }
-}
-
-/// Splits `HOST ":" REST`; an IPv6 address stands in brackets.
-fn split_host(text: &str) -> Option<(String, &str)> {
-    let (host, rest) = match text.strip_prefix('[') {
-        Some(bracketed) => bracketed.split_once(']').and_then(|(host, rest)| Some((host, rest.strip_prefix(':')?)))?,
-        None => text.split_once(':')?,
-    };
-    (!host.is_empty()).then(|| (host.to_owned(), rest))
 }
 
 /// Standalone or not, or why the member list fits neither.
@@ -130,33 +32,6 @@ pub fn decide_mode(members: &[Member], standalone_enabled: bool) -> Result<Mode,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn server_lines() {
-        let member = parse_member("server.3", "h:2888:3888:OBSERVER;127.0.0.1:2181", false).unwrap();
-        assert_eq!((member.id, member.role), (3, Role::Observer));
-        assert_eq!(member.client, Some(("127.0.0.1".to_owned(), 2181)));
-        let member = parse_member("server.1", "[::1]:2888:3888;2181", false).unwrap();
-        assert_eq!(member.addresses[0], Address { host: "::1".to_owned(), quorum_port: 2888, election_port: 3888 });
-        assert_eq!(member.client, Some(("0.0.0.0".to_owned(), 2181)));
-        assert_eq!(parse_member("server.1", "a:1:2|b:3:4", true).unwrap().addresses.len(), 2);
-        for bad in [
-            "127.0.0.1:1",
-            "a:1:1",
-            "a:1:2:leader",
-            "a:1:2:observer:x",
-            ":1:2",
-            "a:1:x",
-            "[::1:1:2",
-            "a:1:2;x",
-            "a:1:2|b:3:4",
-            "",
-        ] {
-            assert!(parse_member("server.1", bad, false).is_err(), "{bad}");
-        }
-        assert!(parse_member("server.1", "a:1:2|b:3:4:observer", true).is_err());
-        assert!(parse_member("server.x", "a:1:2", false).is_err());
-    }
 
     #[test]
     fn modes() {

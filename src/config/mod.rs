@@ -4,7 +4,7 @@
 //! bytes --properties--> entries --sources--> one setting per name --keys: judge--> notices, refusals --build--> Config
 //! ```
 //!
-//! * [`properties`]: the file's grammar. * [`keys`]: every name, its kind, default and what this server does about it.
+//! * [`properties`]: the grammar of Java's files. * [`keys`]: every name, its kind, default and what this server does about it.
 //! * [`sources`]: which place wins. * [`values`]: one value by its kind. * [`members`]: server lines and the mode.
 //! * [`check`]: what `--check` prints.
 //!
@@ -15,7 +15,6 @@
 pub mod check;
 pub mod keys;
 pub mod members;
-pub mod properties;
 pub mod sources;
 pub mod values;
 
@@ -30,6 +29,7 @@ pub use ringkeeper_storage::LogStrategy;
 
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
+use crate::wire::java_properties as properties;
 
 /// What a server runs on when it is given no configuration at all.
 pub const STANDALONE_CFG: &str = include_str!("../../conf/standalone.cfg");

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use super::keys::{self, Found, Key, Place};
-use super::properties::Properties;
 use super::{Concern, Level, Notice};
+use crate::wire::java_properties::Properties;
 
 /// Where the effective value of a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

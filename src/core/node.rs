@@ -143,7 +143,7 @@ impl Node {
             }
             Input::Disconnected { connection } => self.on_disconnected(connection),
             Input::LogDurable { through } => self.on_log_durable(now, through, out),
-            Input::LogRoom(room) => self.room = room,
+            Input::LogRoom(room) => self.on_log_room(now, room, out),
             Input::SnapshotWanted if self.shutting_down => {}
             // Nothing that is not known committed ever gets into a snapshot (20.2): it waits until this server serves.
             Input::SnapshotWanted if self.service != Service::Everybody => self.snapshot.wanted = true,
@@ -265,12 +265,14 @@ impl Node {
         if self.member.is_some() {
             self.tick_member(now, out);
         }
-        if !self.leads() {
+        if !matches!(self.role, Role::Leading(_)) {
             return self.sessions.let_pass(now.mono_us);
         }
         // A session's end is a transaction: without room for one, it has to wait.
         if self.room != LogRoom::None && !self.shutting_down {
-            for session in self.sessions.expire(now.mono_us) {
+            while self.leads()
+                && let Some(session) = self.sessions.expire_next(now.mono_us)
+            {
                 self.expire_session(now, session, out);
             }
             // Nobody misses what is reaped later; the room that is left is for the ends of sessions.
@@ -280,8 +282,8 @@ impl Node {
         }
     }
 
-    /// Whether proposals may be made now: on a leader that is followed, and on a standalone server.
-    fn leads(&self) -> bool {
+    /// Whether proposals may be made now: on a leader that is followed, and on a standalone server. Each may be the last.
+    pub(super) fn leads(&self) -> bool {
         matches!(&self.role, Role::Leading(leading) if leading.leader.may_propose())
             && self.service == Service::Everybody
     }

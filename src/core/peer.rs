@@ -22,7 +22,7 @@ use super::replay::Recovered;
 use super::session::SessionTable;
 use super::settings::Settings;
 use super::types::{
-    EpochKind, Epochs, Input, LinkId, LinkMessage, Now, Output, Reloaded, RoleView, ServerId, Standing, Zxid,
+    EpochKind, Epochs, Input, LinkId, LinkMessage, LogRoom, Now, Output, Reloaded, RoleView, ServerId, Standing, Zxid,
 };
 use super::zab::Leader;
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
@@ -70,7 +70,7 @@ pub(super) enum Role {
 /// Nobody is followed: the election is on.
 #[derive(Debug)]
 pub(super) struct Looking {
-    since_us: u64,
+    pub since_us: u64,
     /// In read-only mode: the sessions of those who are content with that. They live here and end here.
     pub read_only: Option<SessionTable>,
 }
@@ -316,6 +316,9 @@ impl Node {
 
     /// The election is over: takes the part it has given.
     fn take_decision(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
+        if self.shutting_down {
+            return false;
+        }
         let Some(decision) = self.member.as_mut().and_then(|member| member.election.take_decision()) else {
             return false;
         };
@@ -459,6 +462,22 @@ impl Node {
         self.hand_over(now, out);
     }
 
+    /// A member whose log takes nothing more can neither lead nor follow, until there is room again.
+    pub(super) fn on_log_room(&mut self, now: Now, room: LogRoom, out: &mut Vec<Output>) {
+        self.room = room;
+        if room != LogRoom::None || self.member.is_none() {
+            return;
+        }
+        match (&self.role, self.service) {
+            (Role::Leading(_), Service::Everybody) => self.hand_over(now, out),
+            (Role::Leading(_) | Role::Following(_), _) => {
+                let why = "the disk is full, and its log takes nothing more: make room in the data directory".into();
+                self.end_role(now, why, None, out);
+            }
+            (Role::Looking(_) | Role::Settling(_), _) => {}
+        }
+    }
+
     /// Whether everything in flight is answered.
     pub(super) fn is_drained(&self) -> bool {
         match &self.role {
@@ -512,11 +531,18 @@ impl Node {
     /// Everything logged is durable and applied, whoever has committed it: it is what this server votes for (20.10).
     fn settle(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
         let member = self.member.as_ref().expect("a member settles");
-        let Role::Settling(Settling { next, until_us }) = self.role else {
+        let Role::Settling(Settling { next, until_us }) = &mut self.role else {
             return false;
         };
+        let next = *next;
+        let pauses = now.mono_us < *until_us;
+        if !pauses {
+            *until_us = 0;
+        }
         let durable = self.progress.durable >= self.progress.logged || probe::broken("vote before the tail is durable");
-        if !durable || member.epoch_writes > 0 || member.reloading || now.mono_us < until_us {
+        // Without room in the log there is no part to take.
+        let full = self.room == LogRoom::None;
+        if !durable || member.epoch_writes > 0 || member.reloading || pauses || full {
             return false;
         }
         if !self.tail.is_empty() && !probe::broken("vote without the log's tail in memory") {
@@ -559,37 +585,5 @@ impl Node {
     /// The newest state this server has: a transaction, or the beginning of the epoch in which it serves.
     pub(super) fn processed(&self) -> Zxid {
         self.member.as_ref().map_or(Zxid::ZERO, |member| member.epoch_start).max(self.progress.applied)
-    }
-}
-
-/// Read-only mode: a member that finds no leader lets clients read that are content with it. Spec: 4.6, semantics 13.
-impl Node {
-    fn read_only_mode_begins_us(&self, looking: &Looking) -> Option<u64> {
-        const AT_LEAST_MS: u64 = 2000;
-        let after_ms = AT_LEAST_MS.max(u64::from(self.settings.tick_ms));
-        let wanted = self.settings.ensemble.read_only_mode && looking.read_only.is_none() && !self.shutting_down;
-        wanted.then_some(looking.since_us + after_ms * 1000)
-    }
-
-    fn tick_read_only(&mut self, now: Now, out: &mut Vec<Output>) {
-        let Role::Looking(looking) = &self.role else {
-            return;
-        };
-        if self.read_only_mode_begins_us(looking).is_some_and(|begins_us| begins_us <= now.mono_us) {
-            probe::mark("read-only mode");
-            self.service = Service::ReadOnly;
-            out.push(Output::Told("no leader is found: clients that are content with reading are served".into()));
-        }
-        let (Role::Looking(looking), Service::ReadOnly) = (&mut self.role, self.service) else {
-            return;
-        };
-        let table = looking.read_only.get_or_insert_with(|| SessionTable::new(self.settings.tick_ms));
-        let expired = table.expire(now.mono_us);
-        let gone: Vec<_> = expired.into_iter().filter_map(|session| table.remove(session)?.connection).collect();
-        for connection in gone {
-            if let Some(slot) = self.slot(connection) {
-                self.close(slot);
-            }
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
-use ringkeeper_storage::DiskDriver;
+use ringkeeper_storage::{DiskDriver, RecoveryReport};
 use tracing::{info, trace, warn};
 
 use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
@@ -75,14 +75,15 @@ async fn serve(
         warn!("{note}");
     }
     let mut opened = java_data::take_over(opened, &settings.store)?;
-    let mut core = load(&mut opened, clock.now())?;
-    let report = opened.report();
+    let begin = load(&mut opened)?;
+    let RecoveryReport { last_zxid, records, .. } = *opened.report();
     let elapsed_ms = clock.mono_us() / 1000;
-    info!("recovered to {} with {} transactions from the log in {elapsed_ms} ms", report.last_zxid, report.records);
+    info!("recovered to {last_zxid} with {records} transactions from the log in {elapsed_ms} ms");
+    let store = opened.into_store()?;
+    let mut core = begin(clock.now());
     core.metrics().dbinittime.record(elapsed_ms);
     core.metrics().force_sync_disabled = u64::from(!settings.store.strategy.is_durable());
-    core.metrics().startup_txns_loaded.record(report.records);
-    let store = opened.into_store()?;
+    core.metrics().startup_txns_loaded.record(records);
     if settings.purge.is_none() && store.stats().snapshots > SNAPSHOTS_UNPURGED {
         warn!(
             "{} snapshots are kept and none is ever removed: set autopurge.purgeInterval (hours)",

@@ -40,8 +40,11 @@ pub struct Settings {
     pub slow_flush_ms: u64,
 }
 
-/// Builds the core from what the disk had. Runs on the pipeline's own thread.
-pub type CoreLoader = Box<dyn FnOnce(&mut Opened, Now) -> Result<Box<dyn Core>, ServeError> + Send>;
+/// Reads what the disk has. Runs on the pipeline's own thread.
+pub type CoreLoader = Box<dyn FnOnce(&mut Opened) -> Result<CoreBegin, ServeError> + Send>;
+
+/// Makes the core of it. The time of sessions begins here: what was spent on reading is not taken from their timeouts.
+pub type CoreBegin = Box<dyn FnOnce(Now) -> Box<dyn Core>>;
 
 /// Why the server did not start, or stopped serving by itself.
 #[derive(Debug, thiserror::Error)]

@@ -82,9 +82,12 @@ pub fn load(config: &Config) -> CoreLoader {
     for name in unknown {
         warn!("4lw.commands.whitelist: {name:?} is no four-letter word; it is ignored");
     }
-    Box::new(move |opened, now| {
+    Box::new(move |opened| {
         let recovered = recover(opened, &settings)?;
-        Ok(Box::new(Standalone { node: Node::standalone(settings, recovered, now), host, whitelist }))
+        Ok(Box::new(move |now| {
+            let node = Node::standalone(settings, recovered, now);
+            Box::new(Standalone { node, host, whitelist }) as Box<dyn Core>
+        }))
     })
 }
 

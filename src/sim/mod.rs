@@ -29,6 +29,8 @@ pub mod plan;
 pub mod properties;
 pub mod queue;
 pub mod server;
+#[cfg(test)]
+mod solo_tests;
 mod strikes;
 pub mod trace;
 pub mod workload;

@@ -21,7 +21,7 @@ use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::zab::membership::Configurations;
-use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, ServerId, Settings, Zxid};
+use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, RoleView, ServerId, Settings, Zxid};
 
 /// Everything that stays the same from one start of a server to the next.
 #[derive(Debug)]
@@ -147,7 +147,12 @@ impl Process {
         said.events.push(Event::Started { server: setup.server, last, digest, epochs, standing });
         let mut outputs = Vec::new();
         let node = match &setup.configs {
-            None => Node::standalone(setup.settings.clone(), recovered, now),
+            None => {
+                // It has nobody to tell.
+                let role = RoleView::Leading { epoch: epochs.current, serving: true };
+                said.events.push(Event::Role { server: setup.server, role });
+                Node::standalone(setup.settings.clone(), recovered, now)
+            }
             Some(configs) => {
                 let start = MemberStart { recovered, epochs, standing, configs: configs.clone() };
                 Node::member(setup.settings.clone(), start, now, &mut outputs)
@@ -392,9 +397,10 @@ impl Process {
             Output::Drained => self.drained = true,
             output => {
                 if let Output::RoleChanged(role) = &output {
-                    // Whoever serves has applied what it serves.
+                    // Whoever serves has applied what it serves; what is applied when a role ends is not known committed.
                     let applied = self.node.last_processed();
-                    if applied <= self.logged_through || applied.counter() == 0 {
+                    let ends = matches!(role, RoleView::Looking { .. });
+                    if !ends && (applied <= self.logged_through || applied.counter() == 0) {
                         self.tell_applied(said);
                     }
                     said.events.push(Event::Role { server, role: role.clone() });
@@ -435,7 +441,11 @@ impl Process {
                     self.step(now, Input::LogDurable { through });
                 }
                 StoreEvent::Flushed { .. } | StoreEvent::Trouble(_) => {}
-                StoreEvent::Room(room) => self.step(now, Input::LogRoom(core_room(room))),
+                StoreEvent::Room(room) => {
+                    let room = core_room(room);
+                    said.events.push(Event::Room { server, room });
+                    self.step(now, Input::LogRoom(room));
+                }
                 // A full disk gets room again when there is a newer one.
                 StoreEvent::SnapshotWanted => self.want_snapshot(now),
                 StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),

@@ -6,14 +6,17 @@
 //! * [`txn`]: transactions as the log, proposals and DIFFs carry them.
 //! * [`quorum`]: what a learner and its leader say to each other.
 //! * [`election`]: what electors say to each other.
+//! * [`java_properties`], [`server_line`]: the text of configurations, in files and between peers.
 //! * [`error_code`]: the reasons the protocol knows for saying no.
 
 pub mod client;
 pub mod election;
 pub mod error_code;
 pub mod frame;
+pub mod java_properties;
 pub mod jute;
 pub mod quorum;
+pub mod server_line;
 pub mod txn;
 
 #[cfg(test)]

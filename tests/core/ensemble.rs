@@ -1,7 +1,7 @@
 //! Three nodes and their clients: what is promised through a follower, and what happens to it when a leader goes.
 
-use ringkeeper::core::Input;
-use ringkeeper::core::types::RoleView;
+use ringkeeper::core::types::{LogRoom, RoleView};
+use ringkeeper::core::{Input, Settings};
 use ringkeeper::wire::client::{EventKind, OpCode, Request, Response};
 
 use super::ensemble_harness::{Ensemble, quick};
@@ -11,6 +11,7 @@ const NO_NODE: i32 = -101;
 const NODE_EXISTS: i32 = -110;
 const MARSHALLING_ERROR: i32 = -5;
 const NOT_READ_ONLY: i32 = -119;
+const SYSTEM_ERROR: i32 = -1;
 
 /// Sends one request and gives its answer's error.
 fn ask(ensemble: &mut Ensemble, id: i64, client: Client, request: &Request<'_>) -> i32 {
@@ -466,6 +467,117 @@ fn the_next_epoch_begins_under_way_and_nobody_is_refused() {
     assert!(epoch > 2, "{epoch}");
     assert_eq!(ensemble.leader(), leader);
     assert!(ensemble.server(follower).closed.is_empty() && ensemble.server(leader).closed.is_empty());
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn sessions_that_end_together_end_across_epochs() {
+    let mut settings = quick();
+    settings.ensemble.rollover_at = 15;
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    for number in 0..12 {
+        let id = if number % 2 == 0 { leader } else { follower };
+        let client = ensemble.client(id);
+        let path = format!("/e{number}");
+        assert_eq!(ask(&mut ensemble, id, client, &create(&path, b"", EPHEMERAL)), 0);
+    }
+    (0..40).for_each(|_| ensemble.pass_ms(500));
+    assert_eq!(ensemble.server(leader).node.tree().ephemerals_count(), 0);
+    assert_eq!(ensemble.leader(), leader);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_follower_that_missed_little_needs_neither_log_nor_snapshot() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    ensemble.crash(follower);
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(ask(&mut ensemble, leader, client, &create(path, b"", PERSISTENT)), 0);
+    }
+    ensemble.start(follower);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert_eq!(ensemble.log_reads_and_installs(), (0, 0));
+}
+
+#[test]
+fn a_follower_that_missed_more_than_the_window_reads_the_leaders_log() {
+    let mut settings = quick();
+    settings.ensemble.commit_log_count = 5;
+    settings.ensemble.snapshot_size_factor = Some(1000.0);
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    ensemble.crash(follower);
+    for number in 0..30 {
+        let path = format!("/n{number}");
+        assert_eq!(ask(&mut ensemble, leader, client, &create(&path, b"", PERSISTENT)), 0);
+    }
+    ensemble.start(follower);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert_eq!(ensemble.log_reads_and_installs(), (2, 0), "it is looked at first, then sent");
+}
+
+#[test]
+fn a_member_without_room_takes_no_part_until_there_is_some() {
+    let mut ensemble = Ensemble::settled();
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::None)));
+    assert!(ensemble.server(leader).closed.contains(&client.connection));
+    (0..40).for_each(|_| ensemble.pass_ms(500));
+    let new_leader = ensemble.leader();
+    assert_ne!(new_leader, leader);
+    assert!(matches!(ensemble.role(leader), RoleView::Looking { .. }));
+    let moved = ensemble.client(new_leader);
+    assert_eq!(ask(&mut ensemble, new_leader, moved, &create("/a", b"", PERSISTENT)), 0);
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Ample)));
+    ensemble.settle();
+    ensemble.assert_agreed();
+    let other = ensemble.followers()[0];
+    ensemble.at(other, |server| server.step(Input::LogRoom(LogRoom::None)));
+    assert!(matches!(ensemble.role(other), RoleView::Looking { .. }));
+    ensemble.at(other, |server| server.step(Input::LogRoom(LogRoom::Low)));
+    ensemble.settle();
+    // A little room is enough for a follower: what is logged is the leader's to say.
+    let near = ensemble.client(other);
+    assert_eq!(ask(&mut ensemble, other, near, &set("/a", b"1", -1)), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_leader_with_little_room_ends_sessions_of_others_and_writes_nothing_for_them() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(follower);
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Low)));
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/a", b"", PERSISTENT)), SYSTEM_ERROR);
+    assert_eq!(ask(&mut ensemble, follower, client, &Request::CloseSession), 0);
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_session_with_more_ephemerals_than_a_packet_holds_ends_everywhere() {
+    let settings = Settings { jute_max_buffer_bytes: 2000, jute_extra_bytes: 1024, ..quick() };
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    for number in 0..200 {
+        let path = format!("/a-name-that-takes-some-room-{number}");
+        assert_eq!(ask(&mut ensemble, follower, client, &create(&path, b"", EPHEMERAL)), 0);
+    }
+    assert_eq!(ask(&mut ensemble, follower, client, &Request::CloseSession), 0);
+    ensemble.assert_agreed();
+    assert_eq!(ensemble.server(follower).node.tree().ephemerals_count(), 0);
+    let other = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, other, &create("/a", b"", PERSISTENT)), 0);
     ensemble.assert_agreed();
 }
 

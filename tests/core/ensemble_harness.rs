@@ -23,6 +23,9 @@ pub struct Ensemble {
     queue: VecDeque<(i64, Arrival)>,
     links: BTreeMap<LinkId, End>,
     next_link: u64,
+    /// What is sent to this one arrives, and is not taken off its senders' hands: `unsent`.
+    clogged: Option<i64>,
+    unsent: Vec<(i64, LinkId, usize)>,
     pub now: Now,
 }
 
@@ -36,6 +39,10 @@ struct Place {
     role: Option<RoleView>,
     told: Vec<String>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
+    /// How often a learner was brought up to date from this server's log on disk.
+    log_reads: usize,
+    /// How often this server was given a whole state.
+    installs: usize,
 }
 
 #[derive(Clone)]
@@ -94,6 +101,8 @@ impl Ensemble {
             queue: VecDeque::new(),
             links: BTreeMap::new(),
             next_link: 0,
+            clogged: None,
+            unsent: Vec::new(),
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
         for id in 1..=voters + observers {
@@ -108,6 +117,8 @@ impl Ensemble {
                     role: None,
                     told: Vec::new(),
                     installing: None,
+                    log_reads: 0,
+                    installs: 0,
                 },
             );
         }
@@ -184,6 +195,24 @@ impl Ensemble {
         self.place(id).disk = Disk::new();
     }
 
+    /// From now on nothing sent to this one is taken off its sender's hands.
+    pub fn clog(&mut self, id: i64) {
+        self.clogged = Some(id);
+    }
+
+    pub fn unclog(&mut self) {
+        self.clogged = None;
+        for (id, link, bytes) in std::mem::take(&mut self.unsent) {
+            self.arrive(id, Input::LinkSent { link, bytes });
+        }
+        self.pump();
+    }
+
+    /// What this one was told about its peers.
+    pub fn told(&mut self, id: i64) -> String {
+        self.place(id).told.join("\n")
+    }
+
     fn break_links(&mut self, id: i64) {
         let links: Vec<LinkId> = self.links.iter().filter(|(_, end)| end.owner == id).map(|(link, _)| *link).collect();
         for link in links {
@@ -211,6 +240,12 @@ impl Ensemble {
 
     pub fn role(&mut self, id: i64) -> RoleView {
         self.place(id).role.clone().expect("it runs")
+    }
+
+    /// How often anybody needed more than the leader's window to come back.
+    pub fn log_reads_and_installs(&self) -> (usize, usize) {
+        let places = || self.servers.values();
+        (places().map(|place| place.log_reads).sum(), places().map(|place| place.installs).sum())
     }
 
     /// The one that leads and serves.
@@ -382,7 +417,11 @@ impl Ensemble {
                     if !self.place(id).cut_off && !self.place(to).cut_off {
                         self.queue.push_back((to, Arrival::Link(other, message)));
                     }
-                    self.arrive(id, Input::LinkSent { link, bytes });
+                    if self.clogged == Some(to) {
+                        self.unsent.push((id, link, bytes));
+                    } else {
+                        self.arrive(id, Input::LinkSent { link, bytes });
+                    }
                 }
             }
             Output::LinkClose { link, why } => {
@@ -390,6 +429,7 @@ impl Ensemble {
                 self.unlink(link);
             }
             Output::ReadLog { link, after, through } => {
+                self.place(id).log_reads += 1;
                 let server = self.server(id);
                 let wanted = |(zxid, _): &&(Zxid, Bytes)| *zxid > after && *zxid <= through;
                 let records: Vec<_> = server.log[..server.durable].iter().filter(wanted).cloned().collect();
@@ -409,6 +449,7 @@ impl Ensemble {
             }
             Output::InstallFinish => {
                 let place = self.place(id);
+                place.installs += 1;
                 place.disk.base = place.installing.take();
                 place.disk.log = Vec::new();
                 place.disk.ever_used = true;

@@ -5,6 +5,7 @@ mod ensemble;
 mod ensemble_harness;
 mod harness;
 mod interleavings;
+mod learner_snapshots;
 mod ordering;
 mod recovery;
 mod sessions;

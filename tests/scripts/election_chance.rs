@@ -48,6 +48,21 @@ fn broken_rules_are_noticed() {
     }
 }
 
+/// Every rare branch that is marked is taken.
+#[cfg(feature = "sim")]
+#[test]
+fn rare_branches_are_taken() {
+    ringkeeper_storage::probe::take_marks();
+    for seed in 1..=SEEDS {
+        play(seed);
+    }
+    let taken = ringkeeper_storage::probe::take_marks();
+    let source = include_str!("../../src/core/election/fast_leader_election.rs");
+    for name in source.split("mark(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(taken.contains_key(name), "never: {name}");
+    }
+}
+
 fn play(seed: u64) -> Counts {
     let mut world = World::new(seed);
     for _ in 0..STEPS {

@@ -234,7 +234,7 @@ fn membership(words: Words) -> Result<Membership, String> {
                     let id = number(id)?;
                     let host = format!("10.0.0.{id}");
                     let address = PeerAddress { host, quorum_port: 2888, election_port: 3888 };
-                    members.insert(ServerId(id), Member { role, addresses: vec![address], client: None });
+                    members.insert(ServerId(id), Member { id, role, addresses: vec![address], client: None });
                 }
             }
             "group" | "weight" => {

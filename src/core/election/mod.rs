@@ -7,5 +7,8 @@
 pub mod fast_leader_election;
 pub mod vote;
 
+#[cfg(test)]
+mod tests;
+
 pub use fast_leader_election::{Candidate, Decision, Election};
 pub use vote::Vote;

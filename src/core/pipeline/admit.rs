@@ -4,6 +4,9 @@
 //! its client does not read); the rest wait in its inbox, and the shell is told to stop reading. Nothing is skipped ever:
 //! that is what keeps the order. Spec: client-protocol 1, 8, 13; semantics 11.4. Java: `ZooKeeperServer.processPacket`.
 
+use ringkeeper_storage::probe;
+
+use super::forward::harms_java_leaders;
 use super::identity::Authenticated;
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::node::{Node, Slot};
@@ -171,25 +174,6 @@ impl Node {
         self.served_sessions().touch(session, now.mono_us)
     }
 
-    /// In read-only mode: what would change something is refused in its turn. A session that ends, ends here.
-    fn admit_read_only(&mut self, now: Now, slot: Slot, header: Header, body: &[u8]) {
-        match header.opcode {
-            OpCode::CloseSession => {
-                let session = self.connections[slot].session;
-                self.served_sessions().remove(session);
-                self.reply(now, slot, header, |_| {});
-                self.close(slot);
-            }
-            opcode if is_write(opcode) || opcode == OpCode::Sync => {
-                self.refuse(now, slot, header, ErrorCode::NotReadOnly);
-            }
-            _ => {
-                let identities = self.connections[slot].identities.clone();
-                self.answer_read(now, slot, header, body, &identities);
-            }
-        }
-    }
-
     /// A write of an open connection waits while too much is under way, a handshake only while nothing may be proposed.
     fn must_wait_to_write(&self, state: State) -> bool {
         match state {
@@ -214,7 +198,8 @@ impl Node {
         let closes = header.opcode == OpCode::CloseSession;
         let refused = match self.room {
             LogRoom::Ample => false,
-            LogRoom::Low => !closes,
+            // A learner logs what its leader proposes, whoever asked for it.
+            LogRoom::Low => !closes && matches!(self.role, Role::Leading(_)),
             LogRoom::None => true,
         };
         if refused {
@@ -222,6 +207,9 @@ impl Node {
             return self.refuse(now, slot, header, ErrorCode::SystemError);
         }
         if let Role::Following(_) = &self.role {
+            if request.as_ref().is_ok_and(harms_java_leaders) {
+                return self.refuse(now, slot, header, ErrorCode::BadArguments);
+            }
             self.forward(slot, header, body, out);
             return self.push_pending(slot, Pending { header, wait: Wait::Forwarded });
         }
@@ -239,7 +227,8 @@ impl Node {
         };
         let waits_for_sync = header.opcode == OpCode::Sync && self.processed() < through;
         let connection = &self.connections[slot];
-        if connection.pending.is_empty() && !waits_for_sync {
+        let is_next = connection.pending.is_empty() || probe::broken("a read overtakes its session's write");
+        if is_next && !waits_for_sync {
             let identities = connection.identities.clone();
             return self.answer_read(now, slot, header, body, &identities);
         }

@@ -1,6 +1,8 @@
 //! The handshake: a new session through the write pipeline, or an old one picked up again.
 //! Spec: client-protocol 5.4, semantics 11.1. Java: `ZooKeeperServer.processConnectRequest`.
 
+use ringkeeper_storage::probe;
+
 use super::commit::{Asked, Origin};
 use super::prep::Wanted;
 use crate::core::connection::State;
@@ -58,7 +60,8 @@ impl Node {
             return self.close(slot);
         }
         // A client that has seen more than we have must find a server that has, too.
-        if request.last_zxid_seen > self.processed().0 as i64 {
+        if request.last_zxid_seen > self.processed().0 as i64 && !probe::broken("let in who has seen more") {
+            probe::mark("a client has seen more than this server has");
             return self.close(slot);
         }
         if self.service == Service::ReadOnly && request.read_only != Some(true) {

@@ -25,7 +25,7 @@ use crate::core::tree::Identity;
 use crate::core::types::{ConnectionId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
 use crate::limits;
-use crate::wire::client::OpCode;
+use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request};
 use crate::wire::quorum::{ForwardedRequest, PeerIdentity};
 use crate::wire::txn::{Txn, decode_txn};
 
@@ -288,5 +288,69 @@ fn peer_identity(identity: &Identity) -> PeerIdentity {
     PeerIdentity {
         scheme: Some(Bytes::copy_from_slice(identity.scheme.as_bytes())),
         id: Some(Bytes::copy_from_slice(identity.id.as_bytes())),
+    }
+}
+
+/// Written by a Java leader all the same, and fatal to it (semantics 19). Ours would refuse it too, but who leads is not known
+/// for long.
+pub(super) fn harms_java_leaders(request: &Request<'_>) -> bool {
+    const TTL_FLAGS: std::ops::RangeInclusive<i32> = 5..=6;
+    let ttl_harms = |create: &CreateRequest<'_>, ttl_ms: i64| !TTL_FLAGS.contains(&create.flags) && ttl_ms < 0;
+    match request {
+        Request::CreateTtl { create, ttl_ms } => ttl_harms(create, *ttl_ms) || create_harms(create),
+        Request::Create(create) | Request::Create2(create) | Request::CreateContainer(create) => create_harms(create),
+        Request::SetData { path: Some(path), data, .. } => quota_harms(path, *data),
+        Request::Multi(ops) => ops.iter().any(|op| match op {
+            MultiOp::CreateTtl { create, ttl_ms } => ttl_harms(create, *ttl_ms) || create_harms(create),
+            MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => {
+                create_harms(create)
+            }
+            MultiOp::SetData { path: Some(path), data, .. } => quota_harms(path, *data),
+            _ => false,
+        }),
+        _ => false,
+    }
+}
+
+fn create_harms(create: &CreateRequest<'_>) -> bool {
+    let path = create.path.as_deref().unwrap_or_default();
+    path == "/zookeeper/quota/zookeeper_limits" || quota_harms(path, create.data)
+}
+
+/// What Java's quota accounting cannot read. Java: `StatsTrack`.
+fn quota_harms(path: &str, data: Option<&[u8]>) -> bool {
+    let counts = path.starts_with("/zookeeper/quota/")
+        && (path.ends_with("/zookeeper_limits") || path.ends_with("/zookeeper_stats"));
+    let number = |field: &str| field.split('=').nth(1).is_some_and(|number| number.parse::<i64>().is_ok());
+    let readable = |text: &str| text.split([',', ';']).filter(|field| !field.is_empty()).all(number);
+    counts && !data.and_then(|data| std::str::from_utf8(data).ok()).is_some_and(readable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create<'a>(path: &'a str, data: &'a [u8], flags: i32) -> CreateRequest<'a> {
+        CreateRequest { path: Some(path.into()), data: Some(data), acl: None, flags }
+    }
+
+    fn set<'a>(path: &'a str, data: &'a [u8]) -> Request<'a> {
+        Request::SetData { path: Some(path.into()), data: Some(data), version: -1 }
+    }
+
+    #[test]
+    fn what_kills_a_java_leader_is_known() {
+        let ttl = |flags, ttl_ms| Request::CreateTtl { create: create("/a", b"", flags), ttl_ms };
+        assert!(harms_java_leaders(&ttl(0, -1)));
+        assert!(!harms_java_leaders(&ttl(0, 1)) && !harms_java_leaders(&ttl(5, -1)), "these it refuses");
+        assert!(harms_java_leaders(&Request::Create(create("/zookeeper/quota/zookeeper_limits", b"count=1", 0))));
+        let limits = "/zookeeper/quota/a/zookeeper_limits";
+        assert!(!harms_java_leaders(&set(limits, b"count=5,bytes=-1=;byteHardLimit=-1;countHardLimit=9")));
+        assert!(!harms_java_leaders(&set(limits, b"count=5,bytes=-1")));
+        assert!(harms_java_leaders(&set(limits, b"count=many")));
+        assert!(harms_java_leaders(&set("/zookeeper/quota/a/zookeeper_stats", b"\xff")));
+        assert!(!harms_java_leaders(&set("/quota/a/zookeeper_stats", b"anything")));
+        let multi = vec![MultiOp::CreateTtl { create: create("/a", b"", 0), ttl_ms: -7 }];
+        assert!(harms_java_leaders(&Request::Multi(multi)));
     }
 }

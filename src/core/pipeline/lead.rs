@@ -14,7 +14,7 @@ use crate::core::node::Node;
 use crate::core::peer::{Leading, Role};
 use crate::core::session::Owner;
 use crate::core::tree::Identity;
-use crate::core::types::{LinkId, Now, Output, SessionId};
+use crate::core::types::{LinkId, LogRoom, Now, Output, SessionId};
 use crate::wire::ErrorCode;
 use crate::wire::client::{OpCode, Request};
 use crate::wire::jute::decode_utf8;
@@ -67,6 +67,11 @@ impl Node {
             },
             // Only the leader's own container manager asks for that; Java's learners let their clients (client-protocol 8.1).
             Ok(OpCode::DeleteContainer) => Wanted::Refused(ErrorCode::NoAuth),
+            // The room that is left is for the ends of sessions.
+            Ok(opcode) if self.room == LogRoom::Low && is_write(opcode) && opcode != OpCode::CloseSession => {
+                self.metrics.writes_refused_disk_full += 1;
+                Wanted::Refused(ErrorCode::SystemError)
+            }
             Ok(opcode) if is_write(opcode) => {
                 let decoded = Request::decode(opcode.number(), &request.body, &limits);
                 let decoded = decoded.map_err(|_| ErrorCode::MarshallingError);

@@ -1,6 +1,6 @@
 //! What happens to a request, station by station: [`connect`] and [`admit`], then [`prep`] for writes or [`read`] for
 //! reads, [`commit`], [`reply`]. In an ensemble, [`forward`] is a learner's way to its leader, and [`lead`] what the leader
-//! makes of that. Each file adds its methods to [`super::node::Node`].
+//! makes of that; [`read_only`] is what is left without one. Each file adds its methods to [`super::node::Node`].
 
 mod admit;
 mod commit;
@@ -11,6 +11,7 @@ mod lead;
 mod pending_view;
 mod prep;
 mod read;
+mod read_only;
 mod reply;
 
 pub(super) use commit::Outstanding;

@@ -3,7 +3,7 @@
 //! A touch only moves the deadline inside the session (one store); the bucket is set right when it comes due, so that
 //! a million requests a second cost the table nothing. Java: `ExpiryQueue`. Spec: semantics 11.2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::core::types::SessionId;
 
@@ -17,27 +17,29 @@ pub fn deadline_us(now_us: u64, timeout_ms: i32, tick_ms: u32) -> u64 {
 /// Sessions by the buckets they were filed under. The session knows which one counts; older entries are stale.
 #[derive(Debug, Default)]
 pub struct ExpiryBuckets {
-    by_deadline_us: BTreeMap<u64, Vec<SessionId>>,
+    by_deadline_us: BTreeMap<u64, VecDeque<SessionId>>,
 }
 
 impl ExpiryBuckets {
     pub fn file(&mut self, session: SessionId, deadline_us: u64) {
-        self.by_deadline_us.entry(deadline_us).or_default().push(session);
+        self.by_deadline_us.entry(deadline_us).or_default().push_back(session);
     }
 
-    /// Buckets that are due, session by session. The caller expires them or files them again under their true deadline.
-    pub fn due(&mut self, now_us: u64) -> Vec<(u64, SessionId)> {
-        let mut due = Vec::new();
-        while let Some(entry) = self.by_deadline_us.first_entry().filter(|entry| *entry.key() <= now_us) {
-            let (filed_us, sessions) = entry.remove_entry();
-            due.extend(sessions.into_iter().map(|session| (filed_us, session)));
+    /// The next session of a bucket that is due. The caller expires it or files it again under its true deadline, which is
+    /// later: so this comes to an end.
+    pub fn next_due(&mut self, now_us: u64) -> Option<(u64, SessionId)> {
+        loop {
+            let mut bucket = self.by_deadline_us.first_entry().filter(|entry| *entry.key() <= now_us)?;
+            match bucket.get_mut().pop_front() {
+                Some(session) => return Some((*bucket.key(), session)),
+                None => drop(bucket.remove()),
+            }
         }
-        due
     }
 
     #[cfg(test)]
     pub fn entries(&self) -> usize {
-        self.by_deadline_us.values().map(Vec::len).sum()
+        self.by_deadline_us.values().map(VecDeque::len).sum()
     }
 }
 
@@ -59,9 +61,11 @@ mod tests {
         buckets.file(SessionId(1), 2_000_000);
         buckets.file(SessionId(2), 4_000_000);
         buckets.file(SessionId(3), 2_000_000);
-        assert!(buckets.due(1_999_999).is_empty());
-        assert_eq!(buckets.due(2_000_000), [(2_000_000, SessionId(1)), (2_000_000, SessionId(3))]);
-        assert_eq!(buckets.due(9_000_000), [(4_000_000, SessionId(2))]);
-        assert!(buckets.due(u64::MAX).is_empty());
+        assert_eq!(buckets.next_due(1_999_999), None);
+        assert_eq!(buckets.next_due(2_000_000), Some((2_000_000, SessionId(1))));
+        assert_eq!(buckets.next_due(2_000_000), Some((2_000_000, SessionId(3))));
+        assert_eq!(buckets.next_due(2_000_000), None);
+        assert_eq!(buckets.next_due(9_000_000), Some((4_000_000, SessionId(2))));
+        assert_eq!(buckets.next_due(u64::MAX), None);
     }
 }

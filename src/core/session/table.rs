@@ -137,10 +137,9 @@ impl SessionTable {
         true
     }
 
-    /// Sessions whose deadline has passed, marked closing. They stay in the table until their `closeSession` commits.
-    pub fn expire(&mut self, now_us: u64) -> Vec<SessionId> {
-        let mut expired = Vec::new();
-        for (filed_us, id) in self.buckets.due(now_us) {
+    /// The next session whose deadline has passed, marked closing. It stays in the table until its `closeSession` commits.
+    pub fn expire_next(&mut self, now_us: u64) -> Option<SessionId> {
+        while let Some((filed_us, id)) = self.buckets.next_due(now_us) {
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;
             };
@@ -149,18 +148,17 @@ impl SessionTable {
             }
             if session.deadline_us <= now_us {
                 session.closing = true;
-                expired.push(id);
-            } else {
-                session.filed_us = session.deadline_us;
-                self.buckets.file(id, session.deadline_us);
+                return Some(id);
             }
+            session.filed_us = session.deadline_us;
+            self.buckets.file(id, session.deadline_us);
         }
-        expired
+        None
     }
 
     /// Where nobody expires: deadlines that pass are moved on, so that the buckets do not fill with what is long gone.
     pub fn let_pass(&mut self, now_us: u64) {
-        for (filed_us, id) in self.buckets.due(now_us) {
+        while let Some((filed_us, id)) = self.buckets.next_due(now_us) {
             if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.filed_us == filed_us) {
                 session.deadline_us = session.deadline_us.max(deadline_us(now_us, session.timeout_ms, self.tick_ms));
                 session.filed_us = session.deadline_us;
@@ -204,12 +202,47 @@ mod tests {
         table
     }
 
+    fn expired(table: &mut SessionTable, now_us: u64) -> Vec<SessionId> {
+        std::iter::from_fn(|| table.expire_next(now_us)).collect()
+    }
+
+    #[test]
+    fn where_nobody_expires_the_buckets_stay_small() {
+        let mut table = table();
+        for second in 1..=100 {
+            table.create(SessionId(second + 1), 4000, second as u64 * SECOND_US);
+            table.remove(SessionId(second));
+            table.let_pass(second as u64 * SECOND_US);
+            assert!(table.buckets.entries() < 10, "{} entries for one session", table.buckets.entries());
+        }
+        assert_eq!(expired(&mut table, 104 * SECOND_US), []);
+        assert_eq!(expired(&mut table, 105 * SECOND_US), [SessionId(101)]);
+    }
+
+    #[test]
+    fn a_session_has_one_owner_until_somebody_leads_anew() {
+        let mut table = table();
+        assert_eq!(table.touch(ONE, 0), Heard::Alive);
+        assert_eq!(table.get(ONE).unwrap().owner, Some(Owner::Here));
+        let link = Owner::Link(LinkId(7));
+        table.get_mut(ONE).unwrap().owner = Some(link);
+        assert_eq!(table.touch(ONE, 0), Heard::Moved);
+        table.forget_owner(Owner::Link(LinkId(8)));
+        assert_eq!(table.touch(ONE, 0), Heard::Moved);
+        table.forget_owner(link);
+        assert_eq!(table.touch(ONE, 0), Heard::Alive);
+        table.get_mut(ONE).unwrap().owner = Some(link);
+        table.get_mut(ONE).unwrap().closing = true;
+        table.restart(0);
+        assert_eq!(table.touch(ONE, 0), Heard::Alive, "what another leader had begun is not known to be so");
+    }
+
     #[test]
     fn a_silent_session_expires_once() {
         let mut table = table();
-        assert!(table.expire(4 * SECOND_US).is_empty());
-        assert_eq!(table.expire(5 * SECOND_US), [ONE]);
-        assert!(table.expire(99 * SECOND_US).is_empty());
+        assert!(expired(&mut table, 4 * SECOND_US).is_empty());
+        assert_eq!(expired(&mut table, 5 * SECOND_US), [ONE]);
+        assert!(expired(&mut table, 99 * SECOND_US).is_empty());
         assert!(table.get(ONE).unwrap().closing);
         assert_eq!(table.touch(ONE, 6 * SECOND_US), Heard::Closing, "closing sessions are not revived");
         assert!(!table.resume(ONE, 4000, 6 * SECOND_US));
@@ -219,8 +252,8 @@ mod tests {
     fn a_touch_postpones_the_end() {
         let mut table = table();
         assert_eq!(table.touch(ONE, 4 * SECOND_US), Heard::Alive);
-        assert!(table.expire(8 * SECOND_US).is_empty());
-        assert_eq!(table.expire(9 * SECOND_US), [ONE]);
+        assert!(expired(&mut table, 8 * SECOND_US).is_empty());
+        assert_eq!(expired(&mut table, 9 * SECOND_US), [ONE]);
     }
 
     #[test]
@@ -228,8 +261,8 @@ mod tests {
         let mut table = SessionTable::new(1000);
         table.create(ONE, 40_000, 0);
         assert!(table.resume(ONE, 4000, SECOND_US));
-        assert!(table.expire(5 * SECOND_US).is_empty());
-        assert_eq!(table.expire(6 * SECOND_US), [ONE]);
+        assert!(expired(&mut table, 5 * SECOND_US).is_empty());
+        assert_eq!(expired(&mut table, 6 * SECOND_US), [ONE]);
     }
 
     #[test]
@@ -239,10 +272,10 @@ mod tests {
         for second in 1..=100 {
             table.resume(ONE, 40_000, second * SECOND_US);
             table.resume(ONE, 4000, second * SECOND_US);
-            assert!(table.expire(second * SECOND_US).is_empty());
+            assert!(expired(&mut table, second * SECOND_US).is_empty());
             assert!(table.buckets.entries() < 50, "{} entries for one session", table.buckets.entries());
         }
-        assert_eq!(table.expire(105 * SECOND_US), [ONE]);
+        assert_eq!(expired(&mut table, 105 * SECOND_US), [ONE]);
         assert_eq!(table.buckets.entries(), 0);
     }
 
@@ -252,7 +285,7 @@ mod tests {
         table.resume(ONE, 10_000, 0);
         assert_eq!(table.get(ONE).unwrap().table_timeout_ms, 4000);
         table.restart(100 * SECOND_US);
-        assert!(table.expire(104 * SECOND_US).is_empty());
-        assert_eq!(table.expire(105 * SECOND_US), [ONE]);
+        assert!(expired(&mut table, 104 * SECOND_US).is_empty());
+        assert_eq!(expired(&mut table, 105 * SECOND_US), [ONE]);
     }
 }

@@ -136,6 +136,8 @@ pub struct Leader {
     proposals: Proposals,
     /// The newest transaction there is, proposed or from before this epoch.
     last_txn: Zxid,
+    /// The newest one the node was given to apply.
+    popped: Zxid,
     handlers: BTreeMap<LinkId, Handler>,
     /// Forwarded `sync`s, and what has to be committed first.
     syncs: VecDeque<(Zxid, LinkId)>,
@@ -192,6 +194,7 @@ impl Leader {
             synchronised: Votes::NONE,
             proposals: Proposals::new(ballot, own_vote, start.last),
             last_txn: start.last,
+            popped: start.last,
             handlers: BTreeMap::new(),
             syncs: VecDeque::new(),
             transition: Transition::None,
@@ -458,7 +461,9 @@ impl Leader {
 
     /// The next proposal that a quorum has, in order; to be called until there is none.
     pub fn pop_committed(&mut self) -> Option<Proposal> {
-        self.proposals.pop()
+        let proposal = self.proposals.pop()?;
+        self.popped = proposal.zxid;
+        Some(proposal)
     }
 
     /// Everything that can be committed is, and everybody hears of it.
@@ -546,7 +551,6 @@ impl Leader {
             return self.over(format!("epoch {} was the last there is", epoch - 1), out);
         }
         self.epoch = epoch;
-        self.choice.connected(self.own_vote, epoch);
         self.phase = Phase::Promising;
         out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         if broken("leader: LEADERINFO before acceptedEpoch is durable") {

@@ -138,7 +138,7 @@ pub struct Learner {
     standing: Standing,
     history: History,
     rollover: Rollover,
-    /// What came while the disk was cut or replaced.
+    /// What came while the disk was cut or replaced, or had not got the promise yet that it needs.
     waiting: VecDeque<LinkMessage>,
     waiting_bytes: usize,
     heard_us: u64,
@@ -229,10 +229,12 @@ impl Learner {
             return;
         }
         self.heard_us = now.mono_us;
-        let taken = match self.stage {
-            Stage::Reloading { .. } => self.keep_waiting(message),
-            _ => self.take(message, out),
+        let waits = match self.stage {
+            Stage::Reloading { .. } => true,
+            Stage::Serving => self.waits_for_promise() && !matches!(message, LinkMessage::Packet(Packet::Ping { .. })),
+            _ => false,
         };
+        let taken = if waits { self.keep_waiting(message) } else { self.take(message, out) };
         self.end_if_refused(taken, out);
     }
 
@@ -291,11 +293,7 @@ impl Learner {
         self.history = History::going_on_after(last);
         self.history.on_durable(durable);
         self.heard_us = now.mono_us;
-        self.waiting_bytes = 0;
-        while let Some(message) = self.waiting.pop_front() {
-            let taken = self.take(message, out);
-            self.end_if_refused(taken, out);
-        }
+        self.take_what_waited(out);
     }
 
     pub fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -441,20 +439,29 @@ impl Learner {
             return;
         }
         while let Some(zxid) = self.history.next_ack() {
-            if !self.start.observer {
+            let silent = broken("one ACK for a whole flush") && self.history.owes_ack();
+            if !self.start.observer && !silent {
                 self.send(Packet::Ack { zxid }, out);
             }
         }
     }
 
     fn keep_waiting(&mut self, message: LinkMessage) -> Result<(), Refusal> {
-        mark("learner: packets wait for the disk to be replaced");
+        mark("learner: packets wait for the disk");
         self.waiting_bytes += message.cost_bytes();
         if self.waiting_bytes > self.waiting_max_bytes {
-            return Err("it sends more than this server can keep while its disk is being replaced".into());
+            return Err("it sends more than this server can keep while it waits for its disk".into());
         }
         self.waiting.push_back(message);
         Ok(())
+    }
+
+    fn take_what_waited(&mut self, out: &mut Vec<Output>) {
+        self.waiting_bytes = 0;
+        while let Some(message) = self.waiting.pop_front() {
+            let taken = self.take(message, out);
+            self.end_if_refused(taken, out);
+        }
     }
 
     fn end_if_refused(&mut self, taken: Result<(), Refusal>, out: &mut Vec<Output>) {

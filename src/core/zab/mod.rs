@@ -10,8 +10,6 @@ pub mod learner;
 pub mod learner_handler;
 pub mod membership;
 pub mod proposals;
-pub mod quorum;
 pub mod window;
 
 pub use leader::Leader;
-pub use quorum::Quorum;

@@ -111,8 +111,12 @@ impl Proposals {
     pub fn on_ack(&mut self, vote: Votes, zxid: Zxid) {
         let first = self.queue.front().map_or(self.proposed.0, |first| first.proposal.zxid.0);
         let place = zxid.0.checked_sub(first).and_then(|place| usize::try_from(place).ok());
-        if let Some(in_flight) = place.and_then(|place| self.queue.get_mut(place)) {
-            in_flight.votes.add(vote);
+        let Some(place) = place.filter(|place| *place < self.queue.len()) else {
+            return;
+        };
+        self.queue[place].votes.add(vote);
+        if broken("leader: an ack counts for the next one too") && place + 1 < self.queue.len() {
+            self.queue[place + 1].votes.add(vote);
         }
     }
 
@@ -123,19 +127,14 @@ impl Proposals {
 
     /// The next one that has its quorum, and all before it: it is committed from now on.
     pub fn commit_next(&mut self) -> Option<&Proposal> {
-        let mut next = self.committed_count;
-        if broken("leader: commit out of order") {
-            let voted = |in_flight: &InFlight| self.ballot.is_quorum(in_flight.votes.without(self.own_vote));
-            next = (next..self.queue.len()).rev().find(|place| voted(&self.queue[*place])).unwrap_or(next);
-        }
-        let in_flight = self.queue.get(next)?;
+        let in_flight = self.queue.get(self.committed_count)?;
         let own = if in_flight.proposal.zxid <= self.durable { self.own_vote } else { Votes::NONE };
         let votes = in_flight.votes.with(own);
         let minority = broken("leader: commit on a minority") && votes != Votes::NONE;
         if !self.ballot.is_quorum(votes) && !minority {
             return None;
         }
-        self.committed_count = next + 1;
+        self.committed_count += 1;
         self.committed = in_flight.proposal.zxid;
         Some(&in_flight.proposal)
     }

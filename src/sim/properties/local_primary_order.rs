@@ -27,6 +27,12 @@ impl Property for LocalPrimaryOrder {
     }
 
     fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
+        // A server that is alone counts on from what its disk had: what was lost without an answer may come again as something else.
+        if let Event::Started { server, last, .. } = event
+            && truth.voters == [*server]
+        {
+            self.epochs.values_mut().for_each(|epoch| epoch.broadcast.retain(|zxid| zxid <= last));
+        }
         if let Event::Logged { server, zxid, .. } = event
             && truth.server(*server).is_some_and(|server| server.is_leading())
         {
@@ -78,6 +84,17 @@ mod tests {
         story.good(logged(1, zxid(1, 2), &second));
         story.good(logged(2, zxid(1, 2), &second));
         story.bad(applied(2, zxid(1, 2)), "before its primary's earlier");
+    }
+
+    #[test]
+    fn who_is_alone_may_lose_its_tail_and_count_anew() {
+        let mut story = Story::<LocalPrimaryOrder>::begun();
+        story.truth.voters = vec![server(1)];
+        story.commit(zxid(1, 1), &create(zxid(1, 1), 1, "/a", 1));
+        story.good(logged(1, zxid(1, 2), &create(zxid(1, 2), 2, "/b", 1)));
+        story.good(started(1, zxid(1, 1)));
+        story.leads(1, 1);
+        story.commit(zxid(1, 2), &create(zxid(1, 2), 3, "/c", 1));
     }
 
     #[test]

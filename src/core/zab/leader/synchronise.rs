@@ -28,8 +28,10 @@ impl Leader {
         if !broken("leader: count acks from before a TRUNC") {
             self.proposals.forget(handler.vote);
         }
-        let committed = self.proposals.above(view.window.last()).take_while(|(_, committed)| *committed);
-        let committed = committed.map(|(proposal, _)| proposal.zxid).last().unwrap_or(view.window.last());
+        // 20.17: a window that lags behind would cut off what is committed.
+        assert_eq!(view.window.last(), self.popped, "the window ends with what was applied last");
+        let committed = self.proposals.above(self.popped).take_while(|(_, committed)| *committed);
+        let committed = committed.map(|(proposal, _)| proposal.zxid).last().unwrap_or(self.popped);
         let history = History { window: view.window, applied: view.applied, committed };
         let newest = history.newest();
         match catch_up::plan(last, history, &self.settings) {
@@ -72,7 +74,10 @@ impl Leader {
 
     fn new_leader(&mut self, link: LinkId, out: &mut Vec<Output>) {
         let (zxid, config) = (Zxid::new(self.epoch, 0), Some(self.config_text.clone()));
+        let committed = self.proposals.committed();
         let handler = self.handlers.get_mut(&link).expect("it is there");
+        // Its ACK of NEWLEADER is for everything that was committed before; only what is not is acknowledged one by one.
+        handler.has = handler.has.max(committed);
         handler.send_packet(Packet::NewLeader { zxid, config }, out);
         handler.stage = Stage::Synchronising;
         handler.expect(self.now_us, self.allowance.init_us);

@@ -9,6 +9,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::Refusal;
 use crate::core::types::Zxid;
+use crate::core::zab::window::is_next;
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -46,11 +47,7 @@ impl History {
             mark("learner: a proposal came twice");
             return Ok(false);
         }
-        let follows = match zxid.epoch() == self.last.epoch() {
-            true => zxid.0 == self.last.0 + 1,
-            false => zxid.counter() == 1,
-        };
-        if !follows || zxid.epoch() > epoch {
+        if !is_next(self.last, zxid) || zxid.epoch() > epoch {
             mark("learner: a gap between proposals");
             return Err(format!("proposal {zxid} in epoch {epoch} cannot follow {}", self.last));
         }
@@ -93,5 +90,10 @@ impl History {
     pub fn next_ack(&mut self) -> Option<Zxid> {
         let early = broken("ack before the flush");
         self.unacked.pop_front_if(|zxid| *zxid <= self.durable || early)
+    }
+
+    /// Whether there is another one.
+    pub fn owes_ack(&self) -> bool {
+        self.unacked.front().is_some_and(|zxid| *zxid <= self.durable)
     }
 }

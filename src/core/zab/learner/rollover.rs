@@ -55,6 +55,9 @@ impl Learner {
             ));
         }
         self.rollover = Rollover::Promising { epoch };
+        if broken("promise the next epoch before it is on disk") {
+            self.send(Packet::NextEpochAccepted { epoch }, out);
+        }
         out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         Ok(())
     }
@@ -71,6 +74,11 @@ impl Learner {
         self.rollover = Rollover::Adopting { epoch, through: self.history.last(), storing: false };
         self.go_on_rolling_over(out);
         Ok(())
+    }
+
+    /// Nothing of an epoch is logged before its promise is stable: no start would understand that. Pings are answered.
+    pub(super) fn waits_for_promise(&self) -> bool {
+        self.rollover.begun().is_some_and(|epoch| self.epochs.accepted < epoch)
     }
 
     /// Everything before it goes to disk, then the epoch itself.
@@ -100,7 +108,12 @@ impl Learner {
                 self.rollover = Rollover::Promised { epoch };
                 self.send(Packet::NextEpochAccepted { epoch }, out);
             }
-            _ => self.go_on_rolling_over(out),
+            _ => {
+                self.go_on_rolling_over(out);
+                if !self.waits_for_promise() {
+                    self.take_what_waited(out);
+                }
+            }
         }
     }
 

@@ -62,6 +62,11 @@ impl Learner {
             }
             (Some(check), LinkMessage::SnapshotEnd) => {
                 check.end()?;
+                if broken("skip the SNAP") {
+                    out.push(Output::InstallAbandon);
+                    self.stage = Stage::Synchronising;
+                    return Ok(());
+                }
                 let zxid = *zxid;
                 out.push(Output::InstallFinish);
                 self.begin_reloading(zxid);
@@ -73,12 +78,8 @@ impl Learner {
 
     /// Unless all of it is here.
     pub(super) fn abandon_snapshot(&mut self, out: &mut Vec<Output>) {
-        let Stage::Receiving(Receiving { zxid, check: Some(_) }) = self.stage else { return };
+        let Stage::Receiving(Receiving { check: Some(_), .. }) = self.stage else { return };
         mark("learner: a snapshot received in part");
-        if broken("keep the half-received SNAP") {
-            out.push(Output::InstallFinish);
-            return self.begin_reloading(zxid);
-        }
         out.push(Output::InstallAbandon);
     }
 

@@ -197,6 +197,7 @@ impl Rig {
         match event {
             LearnerEvent::Log { zxid, .. } => {
                 assert!(zxid > *self.logged.last().unwrap(), "{zxid} is not the next for the log");
+                assert!(zxid.epoch() <= self.epochs.accepted, "{zxid} is logged before its epoch is promised");
                 self.logged.insert(zxid);
                 format!("log {}", text_of(zxid))
             }
@@ -547,7 +548,7 @@ fn what_waits_for_the_disk_is_bounded() {
     assert!((20..60).contains(&closed.unwrap()), "{closed:?}");
     assert_eq!(
         rig.hear("reloaded 1:3"),
-        "over: server 3, the leader: it sends more than this server can keep while its disk is being replaced"
+        "over: server 3, the leader: it sends more than this server can keep while it waits for its disk"
     );
 }
 
@@ -804,8 +805,11 @@ fn the_epoch_rolls_over_without_an_election() {
         "
         NEXTEPOCH 3       => store accepted 3
         NEXTEPOCHBEGINS 3 =>
-        P 3:1             => log 3:1
-        accepted 3        => store current 3
+        P 3:1             =>
+        PING 3:1          => ping 3:1
+        C 3:1             =>
+        SYNC              =>
+        accepted 3        => log 3:1, commit 3:1, synced, store current 3
         current 3         => next epoch 3, send ADOPTED 3
         durable 3:1       => send ACK 3:1
         ",

@@ -22,7 +22,8 @@ pub struct Ballast {
 }
 
 impl Ballast {
-    pub fn load(client: &mut Client, count: u64) -> Result<Ballast> {
+    /// `idle`: others who are connected meanwhile. The load may take longer than a silent session lives.
+    pub fn load(client: &mut Client, count: u64, idle: &mut [Client]) -> Result<Ballast> {
         let create = |path: String, data| Request::Create { path, data, ephemeral: false };
         let directories = (0..count.div_ceil(PER_DIRECTORY)).map(|number| create(directory(number), Vec::new()));
         let nodes = (0..count).map(|number| create(path(number), data_of(number)));
@@ -32,6 +33,9 @@ impl Ballast {
         for part in all.chunks(PER_MULTI as usize) {
             if in_flight.len() == MULTIS_IN_FLIGHT {
                 settle(client, &mut in_flight)?;
+                for other in &mut *idle {
+                    other.ask(&Request::Exists { path: ROOT.to_owned() })?;
+                }
             }
             let (xid, frame) = client.encode(&Request::Multi(part.to_vec()));
             client.send(&frame)?;

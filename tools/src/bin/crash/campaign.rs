@@ -83,7 +83,7 @@ impl Campaign {
         self.make_homes()?;
         for round in 0..self.plan.rounds {
             if round == self.plan.rounds / 2 && self.plan.ballast > 0 {
-                self.ballast = Some(Ballast::load(&mut self.checker()?, self.plan.ballast)?);
+                self.ballast = Some(Ballast::load(&mut self.checker()?, self.plan.ballast, &mut started.clients)?);
             }
             let took = self.round(round, started)?;
             started = self.start()?;

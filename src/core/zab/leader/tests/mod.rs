@@ -3,6 +3,7 @@
 mod epochs;
 mod liveness;
 mod scene;
+mod strangers;
 mod synchronise;
 mod transition;
 

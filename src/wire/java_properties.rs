@@ -1,4 +1,4 @@
-//! The grammar of zoo.cfg: a Java properties file (operations 1.1).
+//! The grammar of a Java properties file: of zoo.cfg (operations 1.1), and of configurations that peers tell each other.
 //!
 //! Bytes are ISO-8859-1, one byte one character; `\uXXXX` gives all others. A logical line is one or more natural lines
 //! joined by an odd number of backslashes at the end. Entries keep their order and the line they begin on, duplicates

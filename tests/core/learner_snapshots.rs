@@ -1,0 +1,83 @@
+//! Snapshots for learners and for the disk share one walk over the tree: who waits for whom, and what a slow learner costs.
+
+use ringkeeper::core::{Input, Output, Settings};
+
+use super::ensemble_harness::{Ensemble, quick};
+use super::harness::{Client, PERSISTENT, create, set};
+
+const NODES: usize = 400;
+
+/// An ensemble of five with some half a megabyte of nodes, its leader, and two followers who have lost their disks.
+fn two_wiped(settings: Settings) -> (Ensemble, i64, Client, [i64; 2]) {
+    let mut ensemble = Ensemble::of(5, 0, settings);
+    ensemble.settle();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(leader);
+    for number in 0..NODES {
+        let path = format!("/n{number}");
+        ensemble.at(leader, |server| server.send(client, 1, &create(&path, &[b'x'; 1000], PERSISTENT)));
+    }
+    let wiped = [followers[0], followers[1]];
+    for id in wiped {
+        ensemble.crash(id);
+        ensemble.wipe(id);
+    }
+    (ensemble, leader, client, wiped)
+}
+
+fn small_queues() -> Settings {
+    let mut settings = quick();
+    settings.ensemble.learner_queue_max_bytes = 256 * 1024;
+    settings.ensemble.commit_log_count = 10;
+    settings
+}
+
+#[test]
+fn learners_take_turns_and_the_disk_comes_last() {
+    let (mut ensemble, leader, _, wiped) = two_wiped(small_queues());
+    let now = ensemble.now;
+    let mut out = Vec::new();
+    ensemble.server(leader).node.step(now, Input::SnapshotWanted, &mut out);
+    assert!(matches!(out[..], [Output::SnapshotBegin(_)]), "{out:?}");
+    // The first of them stops in the middle: the walk is its own, and everybody else waits.
+    ensemble.clog(wiped[0]);
+    ensemble.start(wiped[0]);
+    ensemble.start(wiped[1]);
+    for _ in 0..30 {
+        ensemble.pass_ms(100);
+    }
+    let is_behind = |ensemble: &mut Ensemble, id: i64| ensemble.server(id).node.tree().find("/n7").is_none();
+    assert!(is_behind(&mut ensemble, wiped[0]) && is_behind(&mut ensemble, wiped[1]));
+    // The end of the one for the disk, which was given up for them, is not the end of theirs.
+    ensemble.at(leader, |server| server.step(Input::SnapshotEnded { ok: false }));
+    assert!(!ensemble.server(leader).node.snapshot_running(), "it waits for the learners");
+    ensemble.unclog();
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert!(!is_behind(&mut ensemble, wiped[0]) && !is_behind(&mut ensemble, wiped[1]));
+    assert!(ensemble.server(leader).node.snapshot_running(), "the disk's turn");
+    for id in wiped {
+        let told = ensemble.told(id);
+        assert!(!told.contains("closed"), "it got all of it at the first attempt: {told}");
+    }
+}
+
+#[test]
+fn a_learner_that_takes_its_snapshot_too_slowly_is_dropped_and_comes_back() {
+    let (mut ensemble, leader, client, wiped) =
+        two_wiped(Settings { snapshot_backlog_max_bytes: 20_000, ..small_queues() });
+    ensemble.clog(wiped[0]);
+    ensemble.start(wiped[0]);
+    for _ in 0..30 {
+        ensemble.pass_ms(100);
+    }
+    assert!(!ensemble.told(leader).contains("too slowly"));
+    for number in NODES - 30..NODES {
+        let path = format!("/n{number}");
+        ensemble.at(leader, |server| server.send(client, 1, &set(&path, b"changed", -1)));
+    }
+    assert!(ensemble.told(leader).contains("it takes its snapshot too slowly"), "{}", ensemble.told(leader));
+    ensemble.unclog();
+    ensemble.settle();
+    ensemble.assert_agreed();
+}
