@@ -3,6 +3,7 @@
 
 /// Every name given to `probe::mark`, in order.
 pub const MARKS: &[&str] = &[
+    "a client has seen more than this server has",
     "election: a better vote came during the finalize wait",
     "election: a server without a vote was answered",
     "election: a vote was taken back",
@@ -17,6 +18,7 @@ pub const MARKS: &[&str] = &[
     "leader: SNAP for a learner that lost something",
     "leader: SNAP where there is no transaction to cut at",
     "leader: TRUNC chosen",
+    "leader: a closeSession does not list its ephemerals",
     "leader: a learner has accepted a later epoch",
     "leader: a learner is ahead",
     "leader: a learner is back on another link",
@@ -52,7 +54,7 @@ pub const MARKS: &[&str] = &[
     "learner: a snapshot received in part",
     "learner: adopted the next epoch without an election",
     "learner: over while the disk is replaced",
-    "learner: packets wait for the disk to be replaced",
+    "learner: packets wait for the disk",
     "learner: the disk could not be cut or replaced",
     "learner: the leader fell silent",
     "learner: the leader hands over",
