@@ -38,8 +38,8 @@ fn the_same_seed_is_the_same_run_to_the_last_bit() {
 #[test]
 fn a_standalone_server_keeps_its_promises() {
     let mut faults = 0;
-    for seed in 0..6 {
-        let outcome = run(seed, &Wishes { voters: Some(1), observers: Some(0), ..small() });
+    for seed in 0..8 {
+        let outcome = run(seed, &Wishes { voters: Some(1), observers: Some(0), seconds: Some(6), ..small() });
         faults += outcome.faults.total();
     }
     assert!(faults > 10, "{faults} faults are no test");
