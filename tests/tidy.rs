@@ -12,7 +12,9 @@ struct Rule {
     instead: &'static str,
 }
 
-const PURE: &[&str] = &["src/core", "src/wire", "storage/src/log", "storage/src/snapshot", "storage/src/java"];
+/// The simulator is no part of the thinking, but a seed that does not give the same run again is worth nothing.
+const PURE: &[&str] =
+    &["src/core", "src/wire", "src/sim", "storage/src/log", "storage/src/snapshot", "storage/src/java"];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -62,6 +64,18 @@ const RULES: &[Rule] = &[
         except: &[],
         forbidden: &["crate::shell", "crate::config"],
         instead: "`core` is driven by the shell, not the other way round; settings come as `core::Settings`",
+    },
+    Rule {
+        folders: &["src/core"],
+        except: &[],
+        forbidden: &["crate::sim"],
+        instead: "`core` does not know whether it is simulated; `probe` has what it may say to a simulation",
+    },
+    Rule {
+        folders: &["src/sim"],
+        except: &[],
+        forbidden: &["crate::shell", "crate::config"],
+        instead: "`sim` takes the place of the shell",
     },
     Rule {
         folders: &["src/java"],

@@ -32,7 +32,7 @@ impl Clock {
     pub fn world_us(&self, mono_us: u64) -> u64 {
         let ahead_us = mono_us.saturating_sub(self.mono_us);
         // Rounded up: whoever is woken must find that the moment has come.
-        let world_us = ahead_us.saturating_mul(1_000_000) / (1_000_000 + self.drift_ppm) as u64;
+        let world_us = ahead_us.saturating_mul(1_000_000) / (1_000_000 + self.drift_ppm).unsigned_abs();
         self.since_us.saturating_add(world_us).saturating_add(1)
     }
 
@@ -49,7 +49,8 @@ impl Clock {
     }
 
     fn scaled(&self, world_us: u64) -> u64 {
-        world_us + (world_us as i128 * i128::from(self.drift_ppm) / 1_000_000) as u64
+        let ahead_us = i128::from(world_us) * i128::from(self.drift_ppm) / 1_000_000;
+        world_us.checked_add_signed(ahead_us as i64).expect("a clock runs")
     }
 }
 

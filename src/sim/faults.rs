@@ -18,7 +18,7 @@ macro_rules! faults {
                 match self { $(Fault::$fault => $name),* }
             }
 
-            /// The time between two of them, in the whole world, in a run where it strikes as often as can be borne.
+            /// The time between two of them in the whole world, where it strikes at a quarter of its most.
             fn mean_ms(self) -> u64 {
                 match self { $(Fault::$fault => $mean_ms),* }
             }
@@ -73,7 +73,7 @@ impl FaultPlan {
             let mean_us = fault.mean_ms() * 1000;
             let times = chance.any_size(1..17);
             if chance.below(10) < of_ten {
-                plan.means_us[*fault as usize] = mean_us * times;
+                plan.means_us[*fault as usize] = mean_us * times / 4;
             }
         }
         plan
@@ -109,6 +109,10 @@ impl FaultCounts {
 
     pub fn get(&self, fault: Fault) -> u64 {
         self.0[fault as usize]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
     }
 }
 

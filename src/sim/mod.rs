@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`plan`] | what a seed decides before anything happens |
 //! | [`world`] | everybody who is there, and what happens next; [`queue`] is its agenda |
+//! | `hosting`, `meeting`, `settling` | its servers' turns; its connections and clients; its second phase |
 //! | [`server`] | one process: the node on its store; [`disk`] and [`clock`] are its machine's |
 //! | [`network`] | connections that break, lines of electors, ways that are cut |
 //! | [`faults`], `strikes` | what can go wrong, how often; what it does |
@@ -24,11 +25,14 @@ pub mod disk;
 pub mod event;
 pub mod faults;
 pub mod history;
+mod hosting;
+mod meeting;
 pub mod network;
 pub mod plan;
 pub mod properties;
 pub mod queue;
 pub mod server;
+mod settling;
 #[cfg(test)]
 mod solo_tests;
 mod strikes;

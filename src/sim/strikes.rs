@@ -11,11 +11,10 @@ use super::event::Violation;
 use super::faults::Fault;
 use super::network::Party;
 use super::queue::Happening;
+use super::settling::is_serving;
 use super::trace::Level;
-use super::world::{World, is_serving};
+use super::world::{Step, World};
 use crate::core::Input;
-
-type Step = Result<(), Violation>;
 
 /// What ends a fault that lasts.
 #[derive(Debug)]

@@ -277,6 +277,27 @@ pub fn unit() -> Verdict {
     })())
 }
 
+/// The simulator, in a build of its own that counts branches and can break rules.
+pub fn simulate() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--profile", "sim", "--package", "ringkeeper-tools", "--features", "sim"]);
+    command.args(["--bin", "simulate", "--"]).current_dir(root());
+    command
+}
+
+/// Fresh seeds for so many minutes, each run counted as a test. Which seeds they were is printed.
+pub fn sim(minutes: f64) -> Verdict {
+    carried_out((|| {
+        let (content, text) = run_and_keep(simulate().args(["--keep-going", "--time-box", &minutes.to_string()]))?;
+        let last = text.lines().last().unwrap_or_default();
+        let (failed, runs) = (count_before(last, "of"), count_before(last, "runs"));
+        if runs == 0 || (!content && failed == 0) {
+            return Err("the simulation did not get to its end; see above".into());
+        }
+        Ok(Verdict::Ran { passed: runs - failed, failed, skipped: 0 })
+    })())
+}
+
 /// The crash harness, each round counted as a test; the rounds are shared out over the log strategies.
 pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
     carried_out((|| {

@@ -30,6 +30,9 @@ enum What {
         /// Crash rounds, shared out over the log strategies
         #[arg(long, default_value_t = 200)]
         rounds: u32,
+        /// Time for the simulation of fresh seeds
+        #[arg(long, default_value_t = 2.0)]
+        minutes: f64,
         #[command(flatten)]
         place: Place,
     },
@@ -88,6 +91,12 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// Whole ensembles on one thread from one seed; see `cargo dev sim --help`
+    #[command(disable_help_flag = true)]
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Kills the server under load, again and again, and checks what it promised; see `cargo dev crash --help`
     #[command(disable_help_flag = true)]
     Crash {
@@ -115,6 +124,7 @@ enum Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Suite {
     Unit,
+    Sim,
     Crash,
     Kazoo,
     Cli,
@@ -128,13 +138,14 @@ enum Suite {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         What::Check => check().map(|()| true),
-        What::Test { only, rounds, place } => test(&only, rounds, place),
+        What::Test { only, rounds, minutes, place } => test(&only, rounds, minutes, place),
         What::Kazoo { server, keyword, record, place } => kazoo(server, keyword.as_deref(), record, place),
         What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
         What::Differential { seed, seeds, ops, sessions, quotas, no_shrink, place } => {
             differential(seed..seed + seeds, ops, sessions, quotas, !no_shrink, place)
         }
+        What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
     match outcome {
@@ -152,7 +163,7 @@ fn check() -> Result<()> {
     process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
+fn test(only: &[Suite], rounds: u32, minutes: f64, place: Place) -> Result<bool> {
     let wanted = |suite| only.is_empty() || only.contains(&suite);
     let mut summary = Summary::default();
     // The suites below are about the program people run, so it is the release build that they run against.
@@ -167,6 +178,9 @@ fn test(only: &[Suite], rounds: u32, place: Place) -> Result<bool> {
     let ours = Context { kind: Kind::Ringkeeper { binary: binary.clone() }, port_base: place.port_base, record: false };
     if wanted(Suite::Unit) {
         timed(&mut summary, "unit", suites::unit);
+    }
+    if wanted(Suite::Sim) {
+        timed(&mut summary, "sim", || suites::sim(minutes));
     }
     if wanted(Suite::Crash) {
         timed(&mut summary, "crash", || suites::crash(&binary, rounds, place.port_base));
