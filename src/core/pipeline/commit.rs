@@ -321,8 +321,11 @@ impl Node {
             Asked::Nobody | Asked::Learner { .. } => None,
             Asked::Connect { connection } => {
                 let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting);
-                if let (Some(slot), Txn::CreateSession { timeout_ms }) = (slot, &txn) {
-                    self.welcome(now, slot, *timeout_ms);
+                match (slot, &txn) {
+                    (Some(slot), Txn::CreateSession { timeout_ms }) => self.welcome(now, slot, *timeout_ms),
+                    // The leader did not want it.
+                    (Some(slot), _) => self.close(slot),
+                    (None, _) => {}
                 }
                 slot
             }
@@ -341,7 +344,11 @@ impl Node {
                         "answers come in request order: {pending:?} at the commit of {}",
                         proposal.zxid
                     );
+                    let events_end = self.connections[slot].outbox.len();
                     self.reply_to_write(now, slot, pending.header, &txn, &applied);
+                    if probe::broken("the answer overtakes the events before it") {
+                        self.connections[slot].outbox.rotate_left(events_end);
+                    }
                 }
                 slot
             }
