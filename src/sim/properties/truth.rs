@@ -45,6 +45,8 @@ pub struct Committed {
     pub digest: u64,
     /// What its leader foresaw.
     pub foreseen: Option<u64>,
+    /// The epoch that made it committed: its own, or a later one whose history had it, and no quorum until then.
+    pub by_epoch: u32,
     pub changes: Vec<NodeChange>,
 }
 
@@ -99,6 +101,8 @@ pub struct Server {
     /// Where its log begins, and the tree's digest there.
     pub base: Zxid,
     pub base_digest: u64,
+    /// What its base has of transactions that nobody had delivered then.
+    pub brought: Vec<Logged>,
     pub log: Vec<Logged>,
     pub durable: Zxid,
     pub applied: Zxid,
@@ -119,6 +123,7 @@ impl Server {
             standing: Standing::Fresh,
             base: Zxid::ZERO,
             base_digest: fresh_digest,
+            brought: Vec::new(),
             log: Vec::new(),
             durable: Zxid::ZERO,
             applied: Zxid::ZERO,
@@ -180,13 +185,21 @@ impl Server {
         self.log.partition_point(|logged| logged.zxid <= zxid)
     }
 
-    /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew.
-    fn restart_at(&mut self, last: Zxid, digest: u64) {
+    /// What leads to this state above `above`, if its log or what its base brought does.
+    fn leads_to(&self, last: Zxid, digest: u64, above: Zxid) -> Option<Vec<Logged>> {
+        let brought = self.brought.iter().filter(|logged| logged.zxid > above);
+        (self.digest_at(last) == Some(digest) && last >= self.base)
+            .then(|| brought.chain(self.between(above, last)).cloned().collect())
+    }
+
+    /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew, with
+    /// what a state of another server `brought`.
+    fn restart_at(&mut self, last: Zxid, digest: u64, brought: Vec<Logged>) {
         if self.digest_at(last) == Some(digest) || (self.digest_at(last).is_some() && self.installing != Some(last)) {
             self.log.truncate(self.count_through(last));
         } else {
             self.log.clear();
-            (self.base, self.base_digest) = (last, digest);
+            (self.base, self.base_digest, self.brought) = (last, digest, brought);
         }
         self.installing = None;
         self.delivered = self.delivered.min(last);
@@ -333,8 +346,9 @@ impl Truth {
         self.news.committed = self.log.len()..self.log.len();
         match event {
             Event::Started { server, last, digest, epochs, standing } => {
+                let brought = self.brought(*last, *digest);
                 let this = self.server_mut(*server);
-                this.restart_at(*last, *digest);
+                this.restart_at(*last, *digest, brought);
                 this.up = true;
                 this.role = None;
                 this.standing = *standing;
@@ -376,8 +390,9 @@ impl Truth {
             }
             Event::Installing { server, zxid } => self.server_mut(*server).installing = Some(*zxid),
             Event::Reloaded { server, last, digest, standing } => {
+                let brought = self.brought(*last, *digest);
                 let this = self.server_mut(*server);
-                this.restart_at(*last, *digest);
+                this.restart_at(*last, *digest, brought);
                 this.standing = *standing;
             }
             Event::Applied { server, zxid, digest } => {
@@ -395,6 +410,13 @@ impl Truth {
         self.servers.entry(id).or_insert_with(|| Server::new(fresh_digest()))
     }
 
+    /// What a state that goes from server to server has of transactions that nobody has delivered so far.
+    fn brought(&self, last: Zxid, digest: u64) -> Vec<Logged> {
+        let above = self.last();
+        let sources = self.servers.values().filter_map(|server| server.leads_to(last, digest, above));
+        sources.max_by_key(Vec::len).unwrap_or_default()
+    }
+
     /// What a serving server has applied is delivered; what nobody delivered before is committed from now on.
     fn deliver(&mut self, id: ServerId) -> Result<(), String> {
         let last = self.last();
@@ -404,17 +426,19 @@ impl Truth {
         }
         let (above, through) = (server.delivered, server.applied);
         server.delivered = through;
-        let fresh: Vec<(Zxid, Bytes)> =
-            server.between(last, through).iter().map(|logged| (logged.zxid, logged.txn.clone())).collect();
+        let brought = std::mem::take(&mut server.brought);
+        let fresh = brought.iter().filter(|logged| logged.zxid > last).chain(server.between(last, through));
+        let fresh: Vec<(Zxid, Bytes)> = fresh.map(|logged| (logged.zxid, logged.txn.clone())).collect();
+        let by_epoch = server.current_epoch;
         self.news.delivered = Some(Delivery { server: id, above, through });
         for (zxid, txn) in fresh {
-            self.commit(zxid, txn)?;
+            self.commit(zxid, txn, by_epoch)?;
         }
         self.news.committed.end = self.log.len();
         Ok(())
     }
 
-    fn commit(&mut self, zxid: Zxid, bytes: Bytes) -> Result<(), String> {
+    fn commit(&mut self, zxid: Zxid, bytes: Bytes, by_epoch: u32) -> Result<(), String> {
         let (header, txn, digest) = decode_txn(&bytes).map_err(|why| format!("{zxid} cannot be read: {why}"))?;
         let mut noted = Noted::default();
         let applied = self.tree.apply(&header, &txn, &mut noted);
@@ -439,6 +463,7 @@ impl Truth {
             answer,
             digest: self.tree.digest(),
             foreseen: digest.filter(|digest| digest.version == DIGEST_VERSION).map(|digest| digest.tree_digest as u64),
+            by_epoch: by_epoch.max(zxid.epoch()),
             changes: noted.0,
             txn: bytes.clone(),
         };
