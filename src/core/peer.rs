@@ -97,7 +97,7 @@ pub(super) struct Following {
 pub(super) struct Settling {
     /// Who leads next, if that is known without an election.
     next: Option<ServerId>,
-    /// Observers pause before they look again.
+    /// A step of its own, and observers pause before they look again. Zero: that is over.
     until_us: u64,
 }
 
@@ -239,7 +239,7 @@ impl Node {
             EpochKind::Accepted => member.epochs.accepted = epoch,
             EpochKind::Current => {
                 member.epochs.current = epoch;
-                // Only whoever has a leader's whole history adopts its epoch.
+                // Only whoever has a leader's whole history adopts its epoch; a founder's is empty.
                 member.standing = Standing::Whole;
             }
         }
@@ -288,14 +288,16 @@ impl Node {
     }
 
     /// After every input: carries out what the machines say, until they have nothing more to say. `said` is where this step's
-    /// outputs begin.
-    pub(super) fn carry_on(&mut self, now: Now, said: usize, out: &mut Vec<Output>) {
+    /// outputs begin; `settling`: the role was over before it.
+    pub(super) fn carry_on(&mut self, now: Now, settling: bool, said: usize, out: &mut Vec<Output>) {
         let mut seen = said;
         loop {
             let went_on = match &self.role {
                 Role::Looking(_) => self.take_decision(now, out),
                 Role::Leading(_) => self.carry_on_leading(now, out),
                 Role::Following(_) => self.carry_on_following(now, out),
+                // What a role has committed with its last words is one step, what nobody may have committed is the next.
+                Role::Settling(_) if !settling => false,
                 Role::Settling(_) => {
                     self.count_epoch_writes(&mut seen, out);
                     self.settle(now, out)
@@ -342,8 +344,10 @@ impl Node {
             return;
         }
         let observer = member.is_observer(id);
-        let standing = if member.election.counts() { Standing::Whole } else { member.standing };
-        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing };
+        let counts = member.election.counts();
+        let standing = if counts { Standing::Whole } else { member.standing };
+        let founds = counts && member.standing == Standing::Fresh && !observer;
+        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
         self.role = Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer }));
         self.tell_following(false, out);
@@ -491,7 +495,7 @@ impl Node {
     fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
         // Said before anything that is not known committed is applied.
         out.push(Output::RoleChanged(RoleView::Looking { why }));
-        let settling = Role::Settling(Settling { next, until_us: 0 });
+        let settling = Role::Settling(Settling { next, until_us: now.mono_us.max(1) });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
                 leading.leader.end(out);

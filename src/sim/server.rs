@@ -397,10 +397,9 @@ impl Process {
             Output::Drained => self.drained = true,
             output => {
                 if let Output::RoleChanged(role) = &output {
-                    // Whoever serves has applied what it serves; what is applied when a role ends is not known committed.
+                    // Whoever serves has applied what it serves; what is not known committed is applied a step later.
                     let applied = self.node.last_processed();
-                    let ends = matches!(role, RoleView::Looking { .. });
-                    if !ends && (applied <= self.logged_through || applied.counter() == 0) {
+                    if applied <= self.logged_through || applied.counter() == 0 {
                         self.tell_applied(said);
                     }
                     said.events.push(Event::Role { server, role: role.clone() });
