@@ -118,7 +118,6 @@ impl Node {
     /// Consumes one input. Never blocks, reads no clock, touches no socket: effects go to `out`, replies wait for `flush`.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         let said = out.len();
-        let settling = matches!(self.role, Role::Settling(_));
         match input {
             Input::Connected { connection, peer } => {
                 let connection_slot = self.connections.insert(Connection::new(
@@ -160,7 +159,7 @@ impl Node {
             input => self.on_ensemble_input(now, input, out),
         }
         if self.member.is_some() {
-            self.carry_on(now, settling, said, out);
+            self.carry_on(now, said, out);
         }
         if self.shutting_down && !self.drained && self.is_drained() {
             self.drained = true;

@@ -65,7 +65,7 @@ fn check_committed(id: ServerId, zxid: Zxid, digest: u64, truth: &Truth) -> Resu
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::core::{Epochs, RoleView, Standing};
+    use crate::core::{Epochs, Standing};
     use crate::wire::txn::{AclList, CreateKind, DIGEST_VERSION, Txn, TxnDigest, TxnHeader, encode_txn};
 
     fn with_digest(at: Zxid, tree_digest: u64) -> bytes::Bytes {
@@ -109,18 +109,6 @@ mod tests {
         story.good(back(zxid(1, 1), true_digest()));
     }
 
-    /// A tail that nobody has committed goes on as a snapshot, and its new owner is the one who leads with it.
-    #[test]
-    fn what_a_snapshot_brings_is_committed_with_it() {
-        let mut story = Story::<EqualDigest>::begun();
-        story.good(looking(1));
-        story.good(logged(1, zxid(1, 1), &with_digest(zxid(1, 1), true_digest())));
-        story.good(Event::Installing { server: server(2), zxid: zxid(1, 1) });
-        story.good(back(zxid(1, 1), true_digest()));
-        story.good(role(2, RoleView::Leading { epoch: 2, serving: true }));
-        assert_eq!(story.truth.digest_at(zxid(1, 1)), Some(true_digest()));
-    }
-
     #[test]
     fn another_tree_on_one_server_is_seen() {
         let mut story = with_a();
@@ -134,10 +122,22 @@ mod tests {
         assert!(why.contains("foresees digest 0x5"), "{why}");
     }
 
+    /// ZOOKEEPER-3127 (20.21).
     #[test]
     fn a_snapshot_that_is_not_what_the_log_gives_is_seen() {
         let mut story = with_a();
         story.bad(back(zxid(1, 1), 5), "where its log foresees");
+    }
+
+    #[test]
+    fn what_is_served_first_from_a_snapshot_is_known_from_who_logged_it() {
+        let mut story = Story::<EqualDigest>::begun();
+        story.good(logged(1, zxid(1, 1), &with_digest(zxid(1, 1), true_digest())));
+        story.good(looking(1));
+        story.good(Event::Installing { server: server(2), zxid: zxid(1, 1) });
+        story.good(back(zxid(1, 1), true_digest()));
+        story.leads(2, 2);
+        assert_eq!(story.truth.digest_at(zxid(1, 1)), Some(true_digest()));
     }
 
     #[test]

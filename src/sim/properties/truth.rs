@@ -101,8 +101,6 @@ pub struct Server {
     /// Where its log begins, and the tree's digest there.
     pub base: Zxid,
     pub base_digest: u64,
-    /// What its base has of transactions that nobody had delivered then.
-    pub brought: Vec<Logged>,
     pub log: Vec<Logged>,
     pub durable: Zxid,
     pub applied: Zxid,
@@ -123,7 +121,6 @@ impl Server {
             standing: Standing::Fresh,
             base: Zxid::ZERO,
             base_digest: fresh_digest,
-            brought: Vec::new(),
             log: Vec::new(),
             durable: Zxid::ZERO,
             applied: Zxid::ZERO,
@@ -163,8 +160,8 @@ impl Server {
     }
 
     pub fn get(&self, zxid: Zxid) -> Option<&Logged> {
-        let at = self.log.binary_search_by_key(&zxid, |logged| logged.zxid).ok()?;
-        Some(&self.log[at])
+        let last = self.log.get(self.count_through(zxid).checked_sub(1)?)?;
+        (last.zxid == zxid).then_some(last)
     }
 
     /// The digest its log foresees at a zxid of its log, or of a new epoch behind it.
@@ -178,28 +175,16 @@ impl Server {
     }
 
     fn count_through(&self, zxid: Zxid) -> usize {
-        // Nearly always asked about the end.
-        if self.log.last().is_none_or(|last| last.zxid <= zxid) {
-            return self.log.len();
-        }
-        self.log.partition_point(|logged| logged.zxid <= zxid)
+        count_from_the_end(&self.log, |logged| logged.zxid <= zxid)
     }
 
-    /// What leads to this state above `above`, if its log or what its base brought does.
-    fn leads_to(&self, last: Zxid, digest: u64, above: Zxid) -> Option<Vec<Logged>> {
-        let brought = self.brought.iter().filter(|logged| logged.zxid > above);
-        (self.digest_at(last) == Some(digest) && last >= self.base)
-            .then(|| brought.chain(self.between(above, last)).cloned().collect())
-    }
-
-    /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew, with
-    /// what a state of another server `brought`.
-    fn restart_at(&mut self, last: Zxid, digest: u64, brought: Vec<Logged>) {
+    /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew.
+    fn restart_at(&mut self, last: Zxid, digest: u64) {
         if self.digest_at(last) == Some(digest) || (self.digest_at(last).is_some() && self.installing != Some(last)) {
             self.log.truncate(self.count_through(last));
         } else {
             self.log.clear();
-            (self.base, self.base_digest, self.brought) = (last, digest, brought);
+            (self.base, self.base_digest) = (last, digest);
         }
         self.installing = None;
         self.delivered = self.delivered.min(last);
@@ -282,13 +267,12 @@ impl Truth {
     }
 
     pub fn get(&self, zxid: Zxid) -> Option<&Committed> {
-        let at = self.log.binary_search_by_key(&zxid, |committed| committed.zxid).ok()?;
-        Some(&self.log[at])
+        self.at_or_before(zxid).filter(|committed| committed.zxid == zxid)
     }
 
     /// Place in the log of the first transaction above a zxid.
     pub fn place_above(&self, zxid: Zxid) -> usize {
-        if self.last() <= zxid { self.log.len() } else { self.log.partition_point(|committed| committed.zxid <= zxid) }
+        count_from_the_end(&self.log, |committed| committed.zxid <= zxid)
     }
 
     /// The last committed transaction up to a zxid.
@@ -346,9 +330,8 @@ impl Truth {
         self.news.committed = self.log.len()..self.log.len();
         match event {
             Event::Started { server, last, digest, epochs, standing } => {
-                let brought = self.brought(*last, *digest);
                 let this = self.server_mut(*server);
-                this.restart_at(*last, *digest, brought);
+                this.restart_at(*last, *digest);
                 this.up = true;
                 this.role = None;
                 this.standing = *standing;
@@ -390,9 +373,8 @@ impl Truth {
             }
             Event::Installing { server, zxid } => self.server_mut(*server).installing = Some(*zxid),
             Event::Reloaded { server, last, digest, standing } => {
-                let brought = self.brought(*last, *digest);
                 let this = self.server_mut(*server);
-                this.restart_at(*last, *digest, brought);
+                this.restart_at(*last, *digest);
                 this.standing = *standing;
             }
             Event::Applied { server, zxid, digest } => {
@@ -410,13 +392,6 @@ impl Truth {
         self.servers.entry(id).or_insert_with(|| Server::new(fresh_digest()))
     }
 
-    /// What a state that goes from server to server has of transactions that nobody has delivered so far.
-    fn brought(&self, last: Zxid, digest: u64) -> Vec<Logged> {
-        let above = self.last();
-        let sources = self.servers.values().filter_map(|server| server.leads_to(last, digest, above));
-        sources.max_by_key(Vec::len).unwrap_or_default()
-    }
-
     /// What a serving server has applied is delivered; what nobody delivered before is committed from now on.
     fn deliver(&mut self, id: ServerId) -> Result<(), String> {
         let last = self.last();
@@ -426,16 +401,27 @@ impl Truth {
         }
         let (above, through) = (server.delivered, server.applied);
         server.delivered = through;
-        let brought = std::mem::take(&mut server.brought);
-        let fresh = brought.iter().filter(|logged| logged.zxid > last).chain(server.between(last, through));
-        let fresh: Vec<(Zxid, Bytes)> = fresh.map(|logged| (logged.zxid, logged.txn.clone())).collect();
-        let by_epoch = server.current_epoch;
         self.news.delivered = Some(Delivery { server: id, above, through });
-        for (zxid, txn) in fresh {
+        let server = &self.servers[&id];
+        let by_epoch = server.current_epoch;
+        let mut fresh = self.behind_base(server, last).to_vec();
+        fresh.extend_from_slice(server.between(last, through));
+        for Logged { zxid, txn, .. } in fresh {
             self.commit(zxid, txn, by_epoch)?;
         }
         self.news.committed.end = self.log.len();
         Ok(())
+    }
+
+    /// A server may be the first to serve what it was given as a snapshot, by a leader that logged it and never served. Who
+    /// has the same state knows what it consists of.
+    fn behind_base(&self, server: &Server, last: Zxid) -> &[Logged] {
+        let (base, digest) = (server.base, server.base_digest);
+        let knows = |other: &&Server| other.base <= last && other.get(base).is_some_and(|at| at.digest == digest);
+        match base > last {
+            true => self.servers.values().find(knows).map_or(&[], |other| other.between(last, base)),
+            false => &[],
+        }
     }
 
     fn commit(&mut self, zxid: Zxid, bytes: Bytes, by_epoch: u32) -> Result<(), String> {
@@ -504,6 +490,17 @@ impl Truth {
             }
         }
     }
+}
+
+/// `partition_point` for what is nearly always asked about a place close to the end.
+fn count_from_the_end<T>(sorted: &[T], is_before: impl Fn(&T) -> bool) -> usize {
+    let (mut from, mut to, mut step) = (sorted.len(), sorted.len(), 1);
+    while let Some(last) = from.checked_sub(1).filter(|last| !is_before(&sorted[*last])) {
+        to = last;
+        from = last.saturating_sub(step);
+        step *= 2;
+    }
+    from + sorted[from..to].partition_point(is_before)
 }
 
 fn fresh_digest() -> u64 {
