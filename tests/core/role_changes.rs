@@ -100,6 +100,7 @@ fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
     assert_eq!(ask(&mut ensemble, leader, back, &create("/lost/again", b"", PERSISTENT)), 0);
 }
 
+/// ZOOKEEPER-2845 (20.10).
 #[test]
 fn a_tail_that_a_quorum_logged_is_committed_by_the_next_leader() {
     let mut ensemble = Ensemble::settled();
@@ -126,6 +127,7 @@ fn a_tail_that_a_quorum_logged_is_committed_by_the_next_leader() {
     assert!(ensemble.server(leader).node.tree().find("/tail").is_some());
 }
 
+/// ZOOKEEPER-3526 (20.17).
 #[test]
 fn a_server_without_a_leader_serves_those_who_are_content_with_reading() {
     let mut settings = quick();
@@ -225,6 +227,7 @@ fn a_follower_that_stops_answers_what_is_under_way() {
     assert!(ensemble.server(follower).drained);
 }
 
+/// ZOOKEEPER-764 (20.22).
 #[test]
 fn an_observer_serves_and_does_not_count() {
     let mut ensemble = Ensemble::of(3, 1, quick());
@@ -246,6 +249,7 @@ fn an_observer_serves_and_does_not_count() {
     assert_eq!(ensemble.leader(), leader);
 }
 
+/// ZOOKEEPER-1277 (20.13).
 #[test]
 fn the_next_epoch_begins_under_way_and_nobody_is_refused() {
     let mut settings = quick();

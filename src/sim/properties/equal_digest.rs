@@ -122,6 +122,7 @@ mod tests {
         assert!(why.contains("foresees digest 0x5"), "{why}");
     }
 
+    /// ZOOKEEPER-3127 (20.21).
     #[test]
     fn a_snapshot_that_is_not_what_the_log_gives_is_seen() {
         let mut story = with_a();

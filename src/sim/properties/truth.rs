@@ -158,8 +158,8 @@ impl Server {
     }
 
     pub fn get(&self, zxid: Zxid) -> Option<&Logged> {
-        let at = self.log.binary_search_by_key(&zxid, |logged| logged.zxid).ok()?;
-        Some(&self.log[at])
+        let last = self.log.get(self.count_through(zxid).checked_sub(1)?)?;
+        (last.zxid == zxid).then_some(last)
     }
 
     /// The digest its log foresees at a zxid of its log, or of a new epoch behind it.
@@ -173,11 +173,7 @@ impl Server {
     }
 
     fn count_through(&self, zxid: Zxid) -> usize {
-        // Nearly always asked about the end.
-        if self.log.last().is_none_or(|last| last.zxid <= zxid) {
-            return self.log.len();
-        }
-        self.log.partition_point(|logged| logged.zxid <= zxid)
+        count_from_the_end(&self.log, |logged| logged.zxid <= zxid)
     }
 
     /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew.
@@ -269,13 +265,12 @@ impl Truth {
     }
 
     pub fn get(&self, zxid: Zxid) -> Option<&Committed> {
-        let at = self.log.binary_search_by_key(&zxid, |committed| committed.zxid).ok()?;
-        Some(&self.log[at])
+        self.at_or_before(zxid).filter(|committed| committed.zxid == zxid)
     }
 
     /// Place in the log of the first transaction above a zxid.
     pub fn place_above(&self, zxid: Zxid) -> usize {
-        if self.last() <= zxid { self.log.len() } else { self.log.partition_point(|committed| committed.zxid <= zxid) }
+        count_from_the_end(&self.log, |committed| committed.zxid <= zxid)
     }
 
     /// The last committed transaction up to a zxid.
@@ -491,6 +486,17 @@ impl Truth {
             }
         }
     }
+}
+
+/// `partition_point` for what is nearly always asked about a place close to the end.
+fn count_from_the_end<T>(sorted: &[T], is_before: impl Fn(&T) -> bool) -> usize {
+    let (mut from, mut to, mut step) = (sorted.len(), sorted.len(), 1);
+    while let Some(last) = from.checked_sub(1).filter(|last| !is_before(&sorted[*last])) {
+        to = last;
+        from = last.saturating_sub(step);
+        step *= 2;
+    }
+    from + sorted[from..to].partition_point(is_before)
 }
 
 fn fresh_digest() -> u64 {
