@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_served_first_from_a_snapshot_is_known_from_who_logged_it() {
+        let mut story = Story::<EqualDigest>::begun();
+        story.good(logged(1, zxid(1, 1), &with_digest(zxid(1, 1), true_digest())));
+        story.good(looking(1));
+        story.good(Event::Installing { server: server(2), zxid: zxid(1, 1) });
+        story.good(back(zxid(1, 1), true_digest()));
+        story.leads(2, 2);
+        assert_eq!(story.truth.digest_at(zxid(1, 1)), Some(true_digest()));
+    }
+
+    #[test]
     fn another_tree_in_the_end_is_seen() {
         let mut story = with_a();
         let settled = [Settled { server: server(3), applied: zxid(1, 1), digest: 5, voter: true }];
