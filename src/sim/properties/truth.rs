@@ -401,14 +401,26 @@ impl Truth {
         }
         let (above, through) = (server.delivered, server.applied);
         server.delivered = through;
-        let fresh: Vec<(Zxid, Bytes)> =
-            server.between(last, through).iter().map(|logged| (logged.zxid, logged.txn.clone())).collect();
         self.news.delivered = Some(Delivery { server: id, above, through });
-        for (zxid, txn) in fresh {
+        let server = &self.servers[&id];
+        let mut fresh = self.behind_base(server, last).to_vec();
+        fresh.extend_from_slice(server.between(last, through));
+        for Logged { zxid, txn, .. } in fresh {
             self.commit(zxid, txn)?;
         }
         self.news.committed.end = self.log.len();
         Ok(())
+    }
+
+    /// A server may be the first to serve what it was given as a snapshot, by a leader that logged it and never served. Who
+    /// has the same state knows what it consists of.
+    fn behind_base(&self, server: &Server, last: Zxid) -> &[Logged] {
+        let (base, digest) = (server.base, server.base_digest);
+        let knows = |other: &&Server| other.base <= last && other.get(base).is_some_and(|at| at.digest == digest);
+        match base > last {
+            true => self.servers.values().find(knows).map_or(&[], |other| other.between(last, base)),
+            false => &[],
+        }
     }
 
     fn commit(&mut self, zxid: Zxid, bytes: Bytes) -> Result<(), String> {
