@@ -19,6 +19,8 @@ pub struct Wishes {
     /// Length of the first phase.
     pub seconds: Option<u64>,
     pub without: Vec<Fault>,
+    /// If there are any: these strike, as often as they ever do, and no others.
+    pub only: Vec<Fault>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +62,9 @@ impl Plan {
         };
         let disk = DiskPlan { latency_us: chance.any_size(20..4_000), sector_bytes: *chance.pick(&[512, 512, 4096]) };
         let mut faults = FaultPlan::draw(&mut chance.fork());
+        if !wishes.only.is_empty() {
+            faults = FaultPlan::often(&wishes.only);
+        }
         for fault in &wishes.without {
             faults.set(*fault, 0);
         }
