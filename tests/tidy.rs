@@ -66,6 +66,24 @@ const RULES: &[Rule] = &[
         instead: "`core` is driven by the shell, not the other way round; settings come as `core::Settings`",
     },
     Rule {
+        folders: &["src/core/zab", "src/core/election"],
+        except: &["src/core/zab/learner/tests.rs"],
+        forbidden: &["core::pipeline", "core::node", "core::peer", "core::session", "core::connection", "core::tree"],
+        instead: "elections and broadcast know zxids and bytes; what is to be done on the node leaves as an event for `peer.rs`",
+    },
+    Rule {
+        folders: &["src/core/zab"],
+        except: &[],
+        forbidden: &["core::election"],
+        instead: "broadcast begins when the election is over; `peer.rs` joins the two",
+    },
+    Rule {
+        folders: &["src/core/election"],
+        except: &[],
+        forbidden: &["zab::leader", "zab::learner", "zab::proposals", "zab::window", "zab::catch_up", "zab::epoch"],
+        instead: "an elector needs the membership and nothing else of `zab`",
+    },
+    Rule {
         folders: &["src/core"],
         except: &[],
         forbidden: &["crate::sim"],
@@ -176,6 +194,47 @@ fn every_file_tells_its_story() {
         .map(|file| format!("{}: does not open with `//!`", file.display()))
         .collect();
     assert!(silent.is_empty(), "\n{}\n", silent.join("\n"));
+}
+
+/// `docs/FIELD_FAILURES.md` has every number, each with tests that are there and name it.
+#[test]
+fn every_failure_of_the_field_has_its_test() {
+    let table = fs::read_to_string(root().join("docs/FIELD_FAILURES.md")).unwrap();
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|line| line.starts_with("| 20.")).map(|line| line.split(" | ").collect()).collect();
+    let numbers: Vec<&str> = rows.iter().map(|row| row[0].trim_start_matches("| ")).collect();
+    assert_eq!(numbers, (1..=25).map(|number| format!("20.{number}")).collect::<Vec<_>>());
+    let mut wrong = Vec::new();
+    for (row, number) in rows.iter().zip(numbers) {
+        let shown = row.last().unwrap();
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        if tests.is_empty() != shown.starts_with("none yet: ") {
+            wrong.push(format!("{number}: no test, and no word of why"));
+        }
+        wrong.extend(tests.iter().filter_map(|test| Some(format!("{number}: {test}: {}", missing(number, test)?))));
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// What is wrong with `file: test`, or `script.txt`, as a test of this number.
+fn missing(number: &str, test: &str) -> Option<&'static str> {
+    let (file, name) = test.split_once(": ").map_or((test, None), |(file, name)| (file, Some(name)));
+    let Ok(text) = fs::read_to_string(root().join(file)) else { return Some("no such file") };
+    let says = |text: &str| {
+        text.split(|c: char| !(c.is_ascii_digit() || c == '.')).any(|word| word.trim_end_matches('.') == number)
+    };
+    let Some(name) = name else { return (!says(&text)).then_some("does not name the number") };
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let declared = format!("fn {name}()");
+    let Some(at) = lines.iter().position(|line| line.starts_with(&declared)) else { return Some("no such test") };
+    let above = lines[..at].iter().rev().take_while(|line| line.starts_with("///") || line.starts_with("#["));
+    let above: Vec<&str> = above.copied().collect();
+    if !above.iter().any(|line| line.starts_with("#[") && line.contains("test")) {
+        return Some("is no test");
+    }
+    let in_name = name.contains(&format!("case_{}_", number.replace('.', "_")))
+        || name.contains(&format!("_and_{}_", number.replace('.', "_")));
+    (!in_name && !above.iter().any(|line| says(line))).then_some("neither its name nor its comment has the number")
 }
 
 /// Lines of code with their numbers: comments and the tests at the end of a file left out.

@@ -52,6 +52,9 @@ pub(super) struct Member {
     pub window: Window,
     /// (epoch, 0) while serving in an epoch. No transaction has this zxid.
     pub epoch_start: Zxid,
+    /// Where service ended last: the newest state that clients were shown, and its digest. What is applied above it when a role
+    /// ends is not known committed.
+    served_to: Option<(Zxid, u64)>,
     /// `Output::StoreEpoch`s without an answer.
     epoch_writes: usize,
     /// The disk is being cut or replaced: there is no state until `Input::Reloaded`.
@@ -151,6 +154,7 @@ impl Node {
             epochs,
             standing,
             epoch_start: Zxid::ZERO,
+            served_to: None,
             epoch_writes: 0,
             reloading: false,
         }));
@@ -158,6 +162,11 @@ impl Node {
         out.push(Output::RoleChanged(RoleView::Looking { why: "it starts".into() }));
         node.look(now, out);
         node
+    }
+
+    /// Where service has ended since this was asked last: the newest zxid that anybody was shown, and the tree's digest there.
+    pub fn take_served_to(&mut self) -> Option<(Zxid, u64)> {
+        self.member.as_mut()?.served_to.take()
     }
 
     /// When `Input::Tick` is due at the latest, monotonic microseconds.
@@ -270,6 +279,8 @@ impl Node {
         self.tail_bytes = 0;
         self.outstanding.forget_proposals();
         self.forget_snapshot();
+        // It is another log, and says so itself when it is short of room.
+        self.room = LogRoom::Ample;
         if let Role::Following(following) = &mut self.role {
             following.learner.on_reloaded(now, last, standing, out);
         }
@@ -509,8 +520,11 @@ impl Node {
             }
             Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),
         }
-        self.service = Service::Nobody;
+        let served = std::mem::replace(&mut self.service, Service::Nobody) == Service::Everybody;
         let member = self.member.as_mut().expect("a role in an ensemble");
+        if served {
+            member.served_to = Some((self.progress.applied, self.tree.digest()));
+        }
         member.epoch_start = Zxid::ZERO;
         member.election.role_over();
         self.outstanding.forget_waiting();

@@ -6,6 +6,7 @@
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -37,9 +38,10 @@ pub struct Machine {
     /// The next write, or flush, fails.
     pub fail_write: Option<Failure>,
     pub fail_flush: bool,
-    names: BTreeMap<FileId, PathBuf>,
+    /// Names are compared with every write: as bytes, which is much cheaper than as paths.
+    names: BTreeMap<FileId, OsString>,
     /// What was written to each segment, oldest first.
-    written: BTreeMap<PathBuf, VecDeque<(u64, u64)>>,
+    written: BTreeMap<OsString, VecDeque<(u64, u64)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,16 +133,17 @@ impl Machine {
 
     fn note(&mut self, action: &Action) {
         match action {
-            Action::Open { file, path, .. } => drop(self.names.insert(*file, path.clone())),
+            Action::Open { file, path, .. } => drop(self.names.insert(*file, path.clone().into_os_string())),
             Action::Close { file } => drop(self.names.remove(file)),
             Action::Rename { from, to } => {
+                let (from, to) = (from.as_os_str(), to.as_os_str());
                 let written = self.written.remove(from);
-                self.written.insert(to.clone(), written.unwrap_or_default());
+                self.written.insert(to.to_owned(), written.unwrap_or_default());
                 for name in self.names.values_mut().filter(|name| *name == from) {
-                    name.clone_from(to);
+                    to.clone_into(name);
                 }
             }
-            Action::Unlink { path } => drop(self.written.remove(path)),
+            Action::Unlink { path } => drop(self.written.remove(path.as_os_str())),
             Action::Write { file, offset, buffer, .. } => {
                 let Some(path) = self.names.get(file) else { return };
                 // Small files are replaced as a whole.
@@ -163,6 +166,7 @@ impl Machine {
         let old: Vec<(PathBuf, u64, u64)> = self
             .written
             .iter()
+            .map(|(path, written)| (Path::new(path), written))
             .filter(|(path, _)| self.memory.bytes(path).is_some())
             .flat_map(|(path, written)| {
                 let young = if path.extension().is_some_and(|kind| kind == "seg") { YOUNG_WRITES } else { 0 };
@@ -176,7 +180,7 @@ impl Machine {
                     .take(old)
                     .copied()
                     .filter(move |place| !overlaps(*place))
-                    .map(|(at, len)| (path.clone(), at, len))
+                    .map(|(at, len)| (path.to_owned(), at, len))
             })
             .collect();
         if old.is_empty() {

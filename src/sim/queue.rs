@@ -1,6 +1,6 @@
 //! What is going to happen, in the order of its time; at one moment in the order in which it was decided.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::faults::Fault;
@@ -9,7 +9,7 @@ use super::faults::Fault;
 pub type TcpId = u32;
 
 /// What is going to happen. What belongs to one life of a server is void in the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
     /// Time passed for a server: its own timer, or its tick.
     Wake {
@@ -81,19 +81,44 @@ pub enum Happening {
     Look,
 }
 
+/// Its time and the number of its decision, as one number.
+#[derive(Debug)]
+struct Due(u128, Happening);
+
 #[derive(Debug, Default)]
 pub struct Queue {
-    heap: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    heap: BinaryHeap<Due>,
     decided: u64,
 }
 
 impl Queue {
     pub fn at(&mut self, us: u64, happening: Happening) {
         self.decided += 1;
-        self.heap.push(Reverse((us, self.decided, happening)));
+        self.heap.push(Due(u128::from(us) << 64 | u128::from(self.decided), happening));
     }
 
     pub fn pop(&mut self) -> Option<(u64, Happening)> {
-        self.heap.pop().map(|Reverse((us, _, happening))| (us, happening))
+        self.heap.pop().map(|Due(at, happening)| ((at >> 64) as u64, happening))
     }
 }
+
+// The heap gives the greatest: the earliest.
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> Ordering {
+        other.0.cmp(&self.0)
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Due {}

@@ -5,7 +5,7 @@
 //!
 //! Not here, on purpose: when anything happens (`world.rs`), what it meets on its way (`network.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use ringkeeper_storage::disk::DiskOp;
@@ -56,6 +56,8 @@ pub struct Process {
     store_events: Vec<StoreEvent>,
     /// What `Event::Applied` told last.
     told: Zxid,
+    /// Ends of service that are not told of yet: what was shown until then, None of a role that never served.
+    ends_of_service: VecDeque<Option<(Zxid, u64)>>,
     /// What `Event::Logged` told last.
     logged_through: Zxid,
     logged: u64,
@@ -163,9 +165,10 @@ impl Process {
             server: setup.server,
             store: Some(store),
             ops: Slab::new(),
-            outputs,
             store_events: Vec::new(),
             told: last,
+            ends_of_service: outputs.iter().filter(|output| is_end_of_role(output)).map(|_| None).collect(),
+            outputs,
             logged_through: last,
             logged: 0,
             snapshot_at: 0,
@@ -303,15 +306,19 @@ impl Process {
 
     fn step(&mut self, now: Now, input: Input<'_>) {
         self.steps += 1;
+        let said = self.outputs.len();
         self.node.step(now, input, &mut self.outputs);
+        // Only one role that serves ends in a step: the next has to meet somebody first.
+        let mut served_to = self.node.take_served_to();
+        let ends = self.outputs[said..].iter().filter(|output| is_end_of_role(output));
+        self.ends_of_service.extend(ends.map(|_| served_to.take()));
     }
 
     /// What was logged in the same turn is told of before it is applied.
-    fn tell_applied(&mut self, said: &mut Said) {
-        let zxid = self.node.last_processed();
+    fn tell_applied(&mut self, zxid: Zxid, digest: u64, said: &mut Said) {
         if zxid != self.told {
             self.told = zxid;
-            said.events.push(Event::Applied { server: self.server, zxid, digest: self.node.tree().digest() });
+            said.events.push(Event::Applied { server: self.server, zxid, digest });
         }
     }
 
@@ -333,7 +340,7 @@ impl Process {
                 self.want_snapshot(now);
             }
         }
-        self.tell_applied(said);
+        self.tell_applied(self.node.last_processed(), self.node.tree().digest(), said);
     }
 
     fn want_snapshot(&mut self, now: Now) {
@@ -399,9 +406,13 @@ impl Process {
                 if let Output::RoleChanged(role) = &output {
                     // Whoever serves has applied what it serves; what is applied when a role ends is not known committed.
                     let applied = self.node.last_processed();
-                    let ends = matches!(role, RoleView::Looking { .. });
-                    if !ends && (applied <= self.logged_through || applied.counter() == 0) {
-                        self.tell_applied(said);
+                    if let RoleView::Looking { .. } = role {
+                        if let Some((zxid, digest)) = self.ends_of_service.pop_front().expect("noted when it was said")
+                        {
+                            self.tell_applied(zxid, digest, said);
+                        }
+                    } else if applied <= self.logged_through || applied.counter() == 0 {
+                        self.tell_applied(applied, self.node.tree().digest(), said);
                     }
                     said.events.push(Event::Role { server, role: role.clone() });
                 }
@@ -518,6 +529,10 @@ fn recover(opened: &mut Opened<SharedDisk>, settings: &Settings) -> Result<Recov
         Some((zxid, error)) => Err(Down::Refused(format!("transaction {zxid} of the log cannot be read: {error}"))),
         None => Ok(replay.finish()),
     }
+}
+
+fn is_end_of_role(output: &Output) -> bool {
+    matches!(output, Output::RoleChanged(RoleView::Looking { .. }))
 }
 
 fn epoch_failure(kind: EpochKind, epoch: u32, error: &std::io::Error) -> String {

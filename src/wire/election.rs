@@ -359,6 +359,21 @@ mod tests {
         assert_eq!(decode(-65536, "0.0.0.0:3888").addresses, []);
     }
 
+    /// ZOOKEEPER-3720: servers before 3.6 know the older version only.
+    #[test]
+    fn case_20_15_by_default_everybody_understands_an_introduction() {
+        let address = ElectionAddress { host: "a.example".into(), port: 3888 };
+        let mut introduction = Introduction { server: 2, addresses: vec![address], multi_address: false };
+        let version = |introduction: &Introduction| {
+            let mut bytes = Vec::new();
+            introduction.encode(&mut bytes);
+            i64::from_be_bytes(bytes[..8].try_into().unwrap())
+        };
+        assert_eq!(version(&introduction), -65536);
+        introduction.multi_address = true;
+        assert_eq!(version(&introduction), -65535, "only for those who asked for it");
+    }
+
     #[test]
     fn the_oldest_introduction_is_a_number() {
         let bytes = [&7i64.to_be_bytes()[..], &[0, 0, 0, 28]].concat();

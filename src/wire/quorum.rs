@@ -220,6 +220,36 @@ pub struct PacketError {
 }
 
 impl Packet {
+    /// As people write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Packet::Request(_) => "REQUEST",
+            Packet::Proposal { .. } => "PROPOSAL",
+            Packet::Ack { .. } => "ACK",
+            Packet::Commit { .. } => "COMMIT",
+            Packet::Ping { .. } => "PING",
+            Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
+            Packet::Sync => "SYNC",
+            Packet::Inform { .. } => "INFORM",
+            Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
+            Packet::NewLeader { .. } => "NEWLEADER",
+            Packet::FollowerInfo { .. } => "FOLLOWERINFO",
+            Packet::UpToDate => "UPTODATE",
+            Packet::Diff { .. } => "DIFF",
+            Packet::Trunc { .. } => "TRUNC",
+            Packet::Snap { .. } => "SNAP",
+            Packet::ObserverInfo { .. } => "OBSERVERINFO",
+            Packet::LeaderInfo { .. } => "LEADERINFO",
+            Packet::AckEpoch { .. } => "ACKEPOCH",
+            Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
+            Packet::NextEpoch { .. } => "NEXTEPOCH",
+            Packet::NextEpochAccepted { .. } => "NEXTEPOCHACCEPTED",
+            Packet::NextEpochBegins { .. } => "NEXTEPOCHBEGINS",
+            Packet::NextEpochAdopted { .. } => "NEXTEPOCHADOPTED",
+            Packet::HandOver { .. } => "HANDOVER",
+        }
+    }
+
     /// The packet at the front of these bytes; `None`: the rest of it has to arrive first. What is too long is refused as
     /// soon as its length is there.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Decoded>, PacketError> {

@@ -10,9 +10,8 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
-use memmap2::MmapMut;
-
 use crate::backend::view::FileView;
+use crate::pages::Pages;
 
 /// Every buffer and every padded length is a multiple of this: the largest alignment direct IO asks for in practice.
 pub const BLOCK_BYTES: usize = 4096;
@@ -221,7 +220,7 @@ pub trait Disk {
 /// Memory that direct IO accepts: page-aligned, owned, moved to the backend with a write and back with its event.
 #[derive(Debug)]
 pub struct Buffer {
-    memory: MmapMut,
+    memory: Pages,
     bytes_len: usize,
     /// Worth registering with the kernel: it will be written from again and again.
     pub(crate) reused: bool,
@@ -234,7 +233,7 @@ impl Buffer {
     /// When the machine has no memory to map, as any allocation does.
     pub fn with_capacity(bytes: usize) -> Buffer {
         let capacity = bytes.max(1).next_multiple_of(BLOCK_BYTES);
-        let memory = MmapMut::map_anon(capacity).expect("anonymous memory");
+        let memory = Pages::new(capacity);
         Buffer { memory, bytes_len: 0, reused: false, registered: None }
     }
 

@@ -32,6 +32,7 @@
 //! | | `load.rs`, `file.rs`, `source.rs`: finding it; reading it where it lies, node by node |
 //! | `java/` | directories of Java servers, to read and to write |
 //! | `shortage.rs` | what goes, and in which order, when the disk is full |
+//! | `pages.rs` | the memory behind buffers |
 //! | `set_aside.rs` | making room without deleting |
 //! | `probe.rs` | branches counted and rules broken by a simulation; nothing otherwise |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
@@ -52,6 +53,7 @@ mod event;
 pub mod inspect;
 pub mod java;
 mod log;
+mod pages;
 pub mod probe;
 mod read;
 mod set_aside;

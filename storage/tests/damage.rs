@@ -390,6 +390,7 @@ fn every_damaged_byte_of_a_snapshot_is_noticed_and_the_older_one_used() {
     }
 }
 
+/// ZOOKEEPER-3231 (20.20).
 #[test]
 fn no_usable_snapshot_and_no_log_to_make_up_for_it_is_refused() {
     let mut rig = with_snapshots();
@@ -407,6 +408,7 @@ fn no_usable_snapshot_and_no_log_to_make_up_for_it_is_refused() {
     assert!(error.to_string().contains("snapshot-0000000000000014.rks: chunk 0"), "{error}");
 }
 
+/// ZOOKEEPER-3231 (20.20).
 #[test]
 fn without_any_snapshot_the_log_from_its_beginning_will_do() {
     let disk = with_snapshots().crash(&mut Chance(0));
@@ -513,6 +515,7 @@ fn leftovers_of_an_interrupted_server_are_removed() {
     assert!(rig.disk.paths(".tmp").is_empty());
 }
 
+/// ZOOKEEPER-3231 (20.20).
 #[test]
 fn purging_keeps_what_the_oldest_kept_snapshot_needs() {
     let mut rig = with_snapshots();

@@ -26,6 +26,7 @@ fn with_log(epoch: u64) -> Rig {
     rig
 }
 
+/// ZOOKEEPER-2307 (20.12).
 #[test]
 fn power_fails_at_every_step_of_storing_an_epoch() {
     let (mut old, mut new) = (0, 0);
@@ -78,6 +79,7 @@ fn what_is_missing_follows_from_the_log() {
 }
 
 /// A learner logs transactions of its leader's epoch before it has stored that epoch as its own, and the power fails there.
+/// ZOOKEEPER-4643 (20.5); ZOOKEEPER-2307 (20.12).
 #[test]
 fn an_epoch_with_a_transaction_here_is_current() {
     let mut rig = with_log(6);

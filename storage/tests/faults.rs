@@ -169,6 +169,7 @@ fn one_fault(strategy: LogStrategy, slots: usize, skip: usize, fault: Fault) -> 
     Some(concern)
 }
 
+/// ZOOKEEPER-3701 (20.16).
 #[test]
 fn every_call_of_a_life_fails_in_every_way() {
     let mut census: BTreeMap<(Concern, String), usize> = BTreeMap::new();

@@ -111,6 +111,7 @@ fn check_goes_on(disk: &SharedDisk, chance: &mut Chance, tag: &str) {
     assert_eq!(found(&disk, 1, tag).1, INSTALLED + 39, "{tag}");
 }
 
+/// ZOOKEEPER-2846 (20.1); ZOOKEEPER-3642 (20.9).
 #[test]
 fn power_fails_at_every_step_of_an_install() {
     for config in [member(), apart()] {
@@ -160,6 +161,7 @@ fn power_fails_in_an_install(config: &StoreConfig) {
     assert!(whole > 30 && replaced > 6, "{whole} {replaced}");
 }
 
+/// ZOOKEEPER-3642 (20.9).
 #[test]
 fn an_install_that_is_given_up_or_fails_leaves_what_is_there() {
     let before = written(&member());
@@ -195,6 +197,7 @@ fn an_install_that_is_given_up_or_fails_leaves_what_is_there() {
     }
 }
 
+/// ZOOKEEPER-3701 (20.16).
 #[test]
 fn a_decision_that_nobody_can_vouch_for_ends_the_store() {
     let before = written(&member());
@@ -223,6 +226,7 @@ fn nothing_is_logged_behind_a_decided_install() {
     rig.append_and_drain(61..=61);
 }
 
+/// 20.24.
 #[test]
 fn power_fails_at_every_step_of_forgetting() {
     for config in [member(), apart()] {

@@ -53,6 +53,7 @@ fn check(disk: &SharedDisk, lives: impl Fn(u64) -> u64, tag: &str) -> u64 {
     last
 }
 
+/// ZOOKEEPER-1549 (20.2).
 #[test]
 fn the_log_is_cut_behind_any_of_its_transactions() {
     for (purged, first) in [(false, 1), (true, 61)] {
@@ -101,6 +102,7 @@ fn the_log_from_its_beginning_can_be_given_up_whole_and_cut_again() {
     assert_eq!(rig.crash(&mut Chance(5)).open(&config()).unwrap().report().last_zxid, Zxid(3));
 }
 
+/// ZOOKEEPER-1549 (20.2).
 #[test]
 fn power_fails_at_every_step_of_a_cut() {
     let (mut whole, mut cut) = (0, 0);
@@ -148,6 +150,7 @@ fn power_fails_at_every_step_of_a_cut() {
     assert!(whole > 100 && cut > 100, "{whole} {cut}");
 }
 
+/// 20.24.
 #[test]
 fn what_is_not_covered_changes_nothing() {
     for (purged, to) in [(false, 201), (false, 60), (false, 198), (true, 59), (true, 0), (true, 1)] {
@@ -193,6 +196,7 @@ fn a_loss_behind_a_cut_is_still_a_loss() {
     assert!(refused > 10, "{refused}");
 }
 
+/// ZOOKEEPER-3701 (20.16).
 #[test]
 fn a_cut_that_the_disk_refused_is_forgotten() {
     for operation in ["open", "write", "flush", "rename", "directory flush", "zero fill"] {

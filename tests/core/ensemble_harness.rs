@@ -43,6 +43,8 @@ struct Place {
     log_reads: usize,
     /// How often this server was given a whole state.
     installs: usize,
+    /// How often this server had to cut its log.
+    cuts: usize,
 }
 
 #[derive(Clone)]
@@ -119,6 +121,7 @@ impl Ensemble {
                     installing: None,
                     log_reads: 0,
                     installs: 0,
+                    cuts: 0,
                 },
             );
         }
@@ -246,6 +249,11 @@ impl Ensemble {
     pub fn log_reads_and_installs(&self) -> (usize, usize) {
         let places = || self.servers.values();
         (places().map(|place| place.log_reads).sum(), places().map(|place| place.installs).sum())
+    }
+
+    /// How often anybody had to cut off what it had.
+    pub fn cuts(&self) -> usize {
+        self.servers.values().map(|place| place.cuts).sum()
     }
 
     /// The one that leads and serves.
@@ -438,6 +446,7 @@ impl Ensemble {
             Output::ReadLogOn { link } => self.arrive(id, Input::LogReadEnded { link, complete: true }),
             Output::EndReadLog { .. } => {}
             Output::Truncate { to } => {
+                self.place(id).cuts += 1;
                 let server = self.server(id);
                 let kept = server.log[..server.durable].iter().filter(|(zxid, _)| *zxid <= to).cloned().collect();
                 self.place(id).disk.log = kept;

@@ -30,6 +30,8 @@ pub struct Server {
     pub drained: bool,
     /// What a member says to its peers and its shell, for the ensemble to carry out.
     pub to_peers: Vec<Output>,
+    /// The newest snapshot that was begun, by its zxid.
+    pub snapshot_begun: Option<Zxid>,
     member: bool,
     next_connection: u64,
 }
@@ -105,6 +107,7 @@ impl Server {
             drained: false,
             to_peers: Vec::new(),
             member: false,
+            snapshot_begun: None,
             next_connection: 0,
         }
     }
@@ -212,7 +215,8 @@ impl Server {
                     Output::ResumeReading { connection } => assert!(self.paused.remove(&connection)),
                     Output::Log { zxid, txn } => self.log.push((zxid, txn)),
                     Output::Drained => self.drained = true,
-                    Output::SnapshotBegin(_) | Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
+                    Output::SnapshotBegin(begun) => self.snapshot_begun = Some(Zxid(begun.zxid)),
+                    Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
                     Output::SnapshotAbandon { .. } => {}
                     Output::Moved(moved) => assert_eq!(moved.contradiction, None),
                     other if self.member => self.to_peers.push(other),
@@ -222,6 +226,12 @@ impl Server {
             self.node.flush(&mut more);
             out = more;
         }
+    }
+
+    /// A disk snapshot is due: whether one begins, and of what.
+    pub fn wants_snapshot(&mut self) -> Option<Zxid> {
+        self.step(Input::SnapshotWanted);
+        self.snapshot_begun
     }
 
     pub fn pass_ms(&mut self, ms: u64) {

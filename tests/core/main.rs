@@ -3,6 +3,7 @@
 mod edges;
 mod ensemble;
 mod ensemble_harness;
+mod field_failures;
 mod harness;
 mod interleavings;
 mod learner_snapshots;

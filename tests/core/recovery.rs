@@ -9,6 +9,7 @@ use ringkeeper::wire::txn::decode_txn;
 
 use crate::harness::*;
 
+/// ZOOKEEPER-3127 (20.21).
 #[test]
 fn every_logged_digest_is_the_one_replay_finds() {
     let mut server = Server::new();
@@ -60,6 +61,7 @@ fn every_logged_digest_is_the_one_replay_finds() {
     assert_eq!(tree.digest(), server.node.tree().digest());
 }
 
+/// ZOOKEEPER-3127 (20.21).
 #[test]
 fn a_snapshot_is_the_tree_at_its_zxid_whatever_is_written_meanwhile() {
     let mut server = Server::new();

@@ -66,6 +66,7 @@ fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
     let (leader, followers) = (ensemble.leader(), ensemble.followers());
     let client = ensemble.client(leader);
     assert_eq!(ask(&mut ensemble, leader, client, &create("/kept", b"", PERSISTENT)), 0);
+    let shown = ensemble.server(leader).node.last_processed();
     // Logged and durable there, and nowhere else.
     ensemble.cut_off_silently(leader);
     ensemble.at(leader, |server| server.send(client, 1, &create("/lost", b"", PERSISTENT)));
@@ -75,6 +76,12 @@ fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
     let new_leader = ensemble.leader();
     assert_ne!(new_leader, leader);
     assert!(ensemble.server(leader).closed.contains(&client.connection));
+    // It votes for what it has logged, but that was never shown to anybody.
+    let served_to = ensemble.server(leader).node.take_served_to().map(|(zxid, _)| zxid);
+    assert_eq!(served_to, Some(shown));
+    assert!(ensemble.server(leader).node.last_processed() > shown);
+    // As for the room its log had: that goes with the log.
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Low)));
     let writer = ensemble.client(followers[0]);
     assert_eq!(ask(&mut ensemble, followers[0], writer, &create("/new", b"", PERSISTENT)), 0);
     ensemble.rejoin(leader);
@@ -86,8 +93,14 @@ fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
     let back = ensemble.resume(leader, &client).expect("it is known everywhere");
     assert_eq!(ask(&mut ensemble, leader, back, &create("/lost", b"", PERSISTENT)), 0);
     ensemble.assert_agreed();
+    ensemble.crash(new_leader);
+    ensemble.settle();
+    assert_eq!(ensemble.leader(), leader);
+    let back = ensemble.resume(leader, &back).expect("it is known everywhere");
+    assert_eq!(ask(&mut ensemble, leader, back, &create("/lost/again", b"", PERSISTENT)), 0);
 }
 
+/// ZOOKEEPER-2845 (20.10).
 #[test]
 fn a_tail_that_a_quorum_logged_is_committed_by_the_next_leader() {
     let mut ensemble = Ensemble::settled();
@@ -114,6 +127,7 @@ fn a_tail_that_a_quorum_logged_is_committed_by_the_next_leader() {
     assert!(ensemble.server(leader).node.tree().find("/tail").is_some());
 }
 
+/// ZOOKEEPER-3526 (20.17).
 #[test]
 fn a_server_without_a_leader_serves_those_who_are_content_with_reading() {
     let mut settings = quick();
@@ -213,6 +227,7 @@ fn a_follower_that_stops_answers_what_is_under_way() {
     assert!(ensemble.server(follower).drained);
 }
 
+/// ZOOKEEPER-764 (20.22).
 #[test]
 fn an_observer_serves_and_does_not_count() {
     let mut ensemble = Ensemble::of(3, 1, quick());
@@ -234,6 +249,7 @@ fn an_observer_serves_and_does_not_count() {
     assert_eq!(ensemble.leader(), leader);
 }
 
+/// ZOOKEEPER-1277 (20.13).
 #[test]
 fn the_next_epoch_begins_under_way_and_nobody_is_refused() {
     let mut settings = quick();

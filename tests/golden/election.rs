@@ -43,6 +43,7 @@ fn every_recorded_notification_reads_and_writes_as_recorded() {
     }
 }
 
+/// ZOOKEEPER-3720 (20.15).
 #[test]
 fn every_recorded_introduction_reads_and_writes_as_recorded() {
     let recorded = recorded('I');

@@ -240,6 +240,7 @@ fn logs_that_end_before_the_snapshot_was_written_are_not_enough() {
     assert!(why.contains("the logs end with 0x10000001b"), "{why}");
 }
 
+/// ZOOKEEPER-2307 (20.12).
 #[test]
 fn epochs_that_contradict_the_transactions_are_refused() {
     let sample = Sample::new("3.9.3-member");

@@ -4,6 +4,7 @@ mod damage;
 mod expected;
 mod export;
 mod import;
+mod lead;
 mod load;
 mod replay;
 mod sample;

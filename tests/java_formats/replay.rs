@@ -8,6 +8,7 @@ use ringkeeper::wire::txn::{DIGEST_VERSION, Txn, decode_txn};
 
 use crate::expected::{self, Field};
 
+/// ZOOKEEPER-3127 (20.21).
 #[test]
 fn a_member_of_a_3_9_3_ensemble() {
     // The digests missing are those of errors, which carry none.

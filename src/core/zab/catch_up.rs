@@ -216,6 +216,7 @@ mod tests {
         assert!(is_snap(choose(&empty, Zxid::ZERO, Zxid::new(1, 1))), "there is nothing to cut a log at");
     }
 
+    /// ZOOKEEPER-4352 (20.19).
     #[test]
     fn an_empty_learner_gets_a_diff_only_of_everything() {
         let mut window = Window::new(2, Zxid::ZERO);
@@ -253,6 +254,7 @@ mod tests {
         records.iter().all(|zxid| check.admits(predecessor, *zxid, 1)) && check.is_complete()
     }
 
+    /// ZOOKEEPER-2418 (20.18).
     #[test]
     fn a_range_of_the_log_is_the_history_or_it_is_not_sent() {
         let z = Zxid::new;

@@ -5,13 +5,14 @@
 //!
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
-//! Parts: `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
+//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
 //! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
 //!
 //! A standalone server is an ensemble of one: the same proposals, the same counting, without learners, epochs and elections.
 
+mod discovery;
 mod synchronise;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
-use super::epoch::{EpochChoice, Summary};
+use super::epoch::EpochChoice;
 use super::learner_handler::{Allowance, Handler, Stage};
 use super::membership::Configurations;
 pub use super::proposals::Proposal;
@@ -32,8 +33,7 @@ use super::proposals::Proposals;
 use super::window::Window;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
-use crate::limits;
-use crate::wire::quorum::{ForwardedRequest, LearnerInfo, PROTOCOL_JAVA, PROTOCOL_RINGKEEPER, Packet};
+use crate::wire::quorum::{ForwardedRequest, Packet};
 
 /// What this server has when it begins to lead.
 #[derive(Clone, Copy, Debug)]
@@ -254,7 +254,7 @@ impl Leader {
             (Stage::InStep, Packet::NextEpochAdopted { epoch }) => self.on_next_epoch_adopted(link, epoch, out),
             (stage, packet) => {
                 mark("leader: a packet out of place");
-                let why = format!("it sent {} while {}", packet_name(&packet), stage_name(stage));
+                let why = format!("it sent {} while {}", packet.name(), stage.name());
                 self.close(link, &why, out);
             }
         }
@@ -353,7 +353,7 @@ impl Leader {
             return self.over(why, out);
         }
         let late = self.handlers.values().filter(|handler| handler.is_late(now.mono_us));
-        let late: Vec<(LinkId, &str)> = late.map(|handler| (handler.link, stage_name(&handler.stage))).collect();
+        let late: Vec<(LinkId, &str)> = late.map(|handler| (handler.link, handler.stage.name())).collect();
         for (link, stage) in late {
             mark("leader: a learner is silent");
             self.close(link, &format!("nothing was heard of it in time while {stage}"), out);
@@ -491,167 +491,6 @@ impl Leader {
         self.carry_on_transition(out);
     }
 
-    // --- L1, L2: the epoch ---
-
-    fn on_info(&mut self, link: LinkId, accepted: u32, info: LearnerInfo, observer: bool, out: &mut Vec<Output>) {
-        let id = ServerId(info.server);
-        if info.protocol < PROTOCOL_JAVA {
-            let why = format!("server {} speaks protocol {:#x}, older than {PROTOCOL_JAVA:#x}", id.0, info.protocol);
-            return self.close(link, &why, out);
-        }
-        if id == self.id {
-            let why = format!("it says it is server {}, and so is this one: give each its own `myid`", id.0);
-            return self.close(link, &why, out);
-        }
-        if info.config_version > self.config_version {
-            let why = format!(
-                "server {} has configuration {:x} in force, later than {:x} here",
-                id.0, info.config_version, self.config_version
-            );
-            return self.close(link, &why, out);
-        }
-        if accepted >= limits::EPOCH_LAST {
-            return self.close(link, &format!("server {} has accepted epoch {accepted}, the last there is", id.0), out);
-        }
-        let same = |handler: &&Handler| handler.id == Some(id);
-        if let Some(older) = self.handlers.values().find(same).map(|handler| handler.link) {
-            mark("leader: a learner is back on another link");
-            self.close(older, "it is back on another link", out);
-        }
-        if self.handlers.len() > limits::LEARNERS {
-            return self.close(link, "there are too many learners", out);
-        }
-        let ballot = self.proposals.ballot();
-        let votes = !observer || broken("leader: observers count");
-        let vote = if votes { ballot.vote_of(id) } else { Votes::NONE };
-        let counted = ballot.counts(vote) || broken("leader: observers count");
-        let handler = self.handlers.get_mut(&link).expect("it has just said so");
-        handler.introduce(info, observer, if counted { vote } else { Votes::NONE });
-        let vote = handler.vote;
-        self.choice.connected(vote, accepted);
-        match self.phase {
-            Phase::Discovering => self.on_connecting(self.now_us, out),
-            Phase::Promising => {}
-            _ if accepted > self.epoch => {
-                mark("leader: a learner has accepted a later epoch");
-                let why = format!("it has accepted epoch {accepted}, later than {} here", self.epoch);
-                self.close(link, &why, out);
-                self.consider_transition(out);
-            }
-            _ => self.tell_epoch(out),
-        }
-    }
-
-    fn on_connecting(&mut self, now_us: u64, out: &mut Vec<Output>) {
-        let Some(epoch) = self.choice.proposal(self.proposals.ballot()) else {
-            return;
-        };
-        self.now_us = now_us;
-        if epoch > limits::EPOCH_LAST {
-            return self.over(format!("epoch {} was the last there is", epoch - 1), out);
-        }
-        self.epoch = epoch;
-        self.phase = Phase::Promising;
-        out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
-        if broken("leader: LEADERINFO before acceptedEpoch is durable") {
-            self.tell_epoch(out);
-        }
-    }
-
-    /// LEADERINFO to everybody who waits for it, unless the epoch is about to change.
-    fn tell_epoch(&mut self, out: &mut Vec<Output>) {
-        if self.transition.is_under_way() {
-            return;
-        }
-        for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::AwaitsEpoch)) {
-            handler.stage = Stage::Informed;
-            handler.expect(self.now_us, self.allowance.init_us);
-            handler.send_packet(Packet::LeaderInfo { epoch: self.epoch, protocol: PROTOCOL_RINGKEEPER }, out);
-        }
-    }
-
-    fn on_ack_epoch(
-        &mut self,
-        link: LinkId,
-        last: Option<Zxid>,
-        current_epoch: Option<u32>,
-        view: SyncView<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        let handler = self.handlers.get_mut(&link).expect("it has just said so");
-        handler.stage = Stage::AwaitsHistory { last };
-        handler.expect_nothing();
-        handler.progressed(self.now_us, &self.allowance);
-        let vote = handler.vote;
-        match self.phase {
-            Phase::Promising | Phase::Electing => {
-                // None: it had accepted this epoch before, perhaps from another leader.
-                if let Some(current_epoch) = current_epoch
-                    && !self.choice.accepted_by(vote, Summary { current_epoch, last })
-                {
-                    mark("leader: a learner is ahead");
-                    let told = last.unwrap_or_default();
-                    let why = format!("it is ahead of its leader: epoch {current_epoch}, newest transaction {told}");
-                    return self.close(link, &why, out);
-                }
-                self.on_epoch_accepted(out);
-            }
-            Phase::Adopting => {}
-            _ => self.synchronise(link, view, out),
-        }
-    }
-
-    fn on_epoch_accepted(&mut self, out: &mut Vec<Output>) {
-        if self.phase == Phase::Electing && self.choice.is_accepted(self.proposals.ballot()) {
-            self.enter(Phase::Adopting);
-            out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: self.epoch });
-        }
-    }
-
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.phase_until_us = self.now_us + self.allowance.init_us;
-    }
-
-    // --- L3: the history ---
-
-    fn on_new_leader_ack(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
-        if zxid != Zxid::new(self.epoch, 0) {
-            let why = format!("it acknowledged {zxid} where NEWLEADER {} was due", Zxid::new(self.epoch, 0));
-            return self.close(link, &why, out);
-        }
-        let handler = self.handlers.get_mut(&link).expect("it has just said so");
-        handler.synchronised(self.now_us, &self.allowance);
-        self.synchronised.add(handler.vote);
-        if self.phase == Phase::Broadcasting {
-            self.up_to_date(out);
-            self.consider_transition(out);
-        } else {
-            self.establish_if_synchronised(out);
-        }
-    }
-
-    fn establish_if_synchronised(&mut self, out: &mut Vec<Output>) {
-        let enough = self.proposals.ballot().is_quorum(self.synchronised);
-        if !enough && !broken("leader: serve before a quorum acknowledged NEWLEADER") {
-            return;
-        }
-        self.phase = Phase::Broadcasting;
-        self.proposals.begin_epoch(self.epoch);
-        self.next_check_us = self.now_us + self.tick_us();
-        self.events.push_back(LeaderEvent::Established { epoch: self.epoch });
-        self.up_to_date(out);
-        self.consider_transition(out);
-    }
-
-    /// UPTODATE to everybody who waits for it.
-    fn up_to_date(&mut self, out: &mut Vec<Output>) {
-        for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::Synchronised)) {
-            handler.in_step(self.now_us, &self.allowance);
-            handler.forward(Packet::UpToDate, out);
-        }
-    }
-
     // --- L4 ---
 
     fn on_ack(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
@@ -726,49 +565,5 @@ impl Leader {
 
     fn tick_us(&self) -> u64 {
         u64::from(self.settings.tick_ms) * 1000
-    }
-}
-
-fn packet_name(packet: &Packet) -> &'static str {
-    match packet {
-        Packet::Request(_) => "REQUEST",
-        Packet::Proposal { .. } => "PROPOSAL",
-        Packet::Ack { .. } => "ACK",
-        Packet::Commit { .. } => "COMMIT",
-        Packet::Ping { .. } => "PING",
-        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
-        Packet::Sync => "SYNC",
-        Packet::Inform { .. } => "INFORM",
-        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
-        Packet::NewLeader { .. } => "NEWLEADER",
-        Packet::FollowerInfo { .. } => "FOLLOWERINFO",
-        Packet::UpToDate => "UPTODATE",
-        Packet::Diff { .. } => "DIFF",
-        Packet::Trunc { .. } => "TRUNC",
-        Packet::Snap { .. } => "SNAP",
-        Packet::ObserverInfo { .. } => "OBSERVERINFO",
-        Packet::LeaderInfo { .. } => "LEADERINFO",
-        Packet::AckEpoch { .. } => "ACKEPOCH",
-        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
-        Packet::NextEpoch { .. } => "NEXTEPOCH",
-        Packet::NextEpochAccepted { .. } => "NEXTEPOCHACCEPTED",
-        Packet::NextEpochBegins { .. } => "NEXTEPOCHBEGINS",
-        Packet::NextEpochAdopted { .. } => "NEXTEPOCHADOPTED",
-        Packet::HandOver { .. } => "HANDOVER",
-    }
-}
-
-fn stage_name(stage: &Stage) -> &'static str {
-    match stage {
-        Stage::Nameless => "it had to say who it is",
-        Stage::AwaitsEpoch => "it had to wait for LEADERINFO",
-        Stage::Informed => "ACKEPOCH was due",
-        Stage::AwaitsHistory { .. } => "it had to wait for the choice of its history",
-        Stage::ReadingLog(_) => "it was to be sent a piece of the log",
-        Stage::AwaitsSnapshot => "it was to be sent a snapshot",
-        Stage::Streaming => "a snapshot was sent to it",
-        Stage::Synchronising => "its ACK of NEWLEADER was due",
-        Stage::Synchronised => "it had to wait for UPTODATE",
-        Stage::InStep => "it followed",
     }
 }

@@ -36,6 +36,24 @@ pub enum Stage {
     InStep,
 }
 
+impl Stage {
+    /// "It sent ACK while .."
+    pub fn name(&self) -> &'static str {
+        match self {
+            Stage::Nameless => "it had to say who it is",
+            Stage::AwaitsEpoch => "it had to wait for LEADERINFO",
+            Stage::Informed => "ACKEPOCH was due",
+            Stage::AwaitsHistory { .. } => "it had to wait for the choice of its history",
+            Stage::ReadingLog(_) => "it was to be sent a piece of the log",
+            Stage::AwaitsSnapshot => "it was to be sent a snapshot",
+            Stage::Streaming => "a snapshot was sent to it",
+            Stage::Synchronising => "its ACK of NEWLEADER was due",
+            Stage::Synchronised => "it had to wait for UPTODATE",
+            Stage::InStep => "it followed",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct LogRange {
     pub after: Zxid,

@@ -218,6 +218,7 @@ mod tests {
         assert!(commit(&mut proposals).is_empty());
     }
 
+    /// ZOOKEEPER-4712 (20.25).
     #[test]
     fn a_voter_that_is_synchronised_anew_votes_anew() {
         let (mut proposals, vote) = proposals(3);

@@ -111,6 +111,7 @@ mod tests {
         assert!(window.knows(Zxid(1)) && window.knows(Zxid(3)) && !window.knows(Zxid(5)) && !window.knows(Zxid::ZERO));
     }
 
+    /// ZOOKEEPER-4925 (20.7).
     #[test]
     fn a_gap_begins_a_new_window() {
         let mut window = Window::new(10, Zxid(7));

@@ -163,6 +163,7 @@ mod tests {
         story.good(applied(1, zxid(1, 1)));
     }
 
+    /// ZOOKEEPER-3911 (20.4).
     #[test]
     fn an_ack_before_the_flush_is_seen() {
         let mut story = Story::<AckedIsDurable>::begun();

@@ -2,7 +2,8 @@
 //! client deletes them. And the session lives as long as its client gives signs of life.
 //!
 //! What a leader must know of: requests that its own clients sent while it led, and that it has answered; every session, from the
-//! moment it begins to lead. What followers heard reaches it now and then, and in a broken world not at all: it is asked for in the
+//! moment it begins to lead. (For a while two servers may believe that they lead: what one of them hears, the other cannot know, and
+//! what the deposed one ends is never committed.) What followers heard reaches it now and then, and in a broken world not at all: it is asked for in the
 //! world after `Healed` only, with patience. Clocks run a little fast or slow; that much earlier or later is right.
 
 use std::collections::VecDeque;
@@ -31,8 +32,6 @@ struct Connection {
 struct Sign {
     /// Of life, that the server it was given to has answered: when it was given.
     us: u64,
-    /// To the leader itself.
-    to_leader_us: u64,
     timeout_us: u64,
 }
 
@@ -40,6 +39,8 @@ struct Sign {
 pub struct Ephemerals {
     links: Map<Link, Connection>,
     signs: Map<i64, Sign>,
+    /// Those given to a leader itself, by leader and session. They are forgotten with the role.
+    to_leaders: Map<(ServerId, i64), u64>,
     /// Since when a server leads.
     leading: Map<ServerId, u64>,
     last_leader_us: u64,
@@ -88,7 +89,7 @@ impl Ephemerals {
         let Some(sign) = self.signs.get(&session) else { return Ok(()) };
         let Some(since) = self.leading.get(&leader) else { return Ok(()) };
         let least = sign.timeout_us * 100 / (100 + FASTER_PERCENT);
-        let known = sign.to_leader_us.max(*since);
+        let known = self.to_leaders.get(&(leader, session)).map_or(*since, |us| *since.max(us));
         if now < known + least {
             let (silent, timeout) = ((now - known) / 1000, sign.timeout_us / 1000);
             return Err(format!(
@@ -111,7 +112,8 @@ impl Ephemerals {
         let sign = self.signs.entry(session).or_default();
         sign.us = sign.us.max(sent_us);
         if self.leading.get(&connection.server).is_some_and(|since| *since <= sent_us) {
-            sign.to_leader_us = sign.to_leader_us.max(sent_us);
+            let known = self.to_leaders.entry((connection.server, session)).or_default();
+            *known = sent_us.max(*known);
         }
     }
 
@@ -175,7 +177,9 @@ impl Property for Ephemerals {
                 self.last_leader_us = at.us;
             }
             Event::Role { server, .. } | Event::Crashed { server, .. } => {
-                self.leading.remove(server);
+                if self.leading.remove(server).is_some() {
+                    self.to_leaders.retain(|(leader, _), _| leader != server);
+                }
             }
             Event::Logged { server, zxid, txn } if self.leading.contains_key(server) => {
                 let is_close = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::CloseSession.number());
@@ -274,6 +278,23 @@ mod tests {
         story.leads(1, 2);
         story.pass(2000);
         story.bad(logged(1, zxid(2, 1), &close(zxid(2, 1), SESSION, 0, &["/e"])), "2000 ms after");
+    }
+
+    #[test]
+    fn a_deposed_leader_knows_only_what_it_was_told_itself() {
+        let mut story = with_ephemeral();
+        story.pass(2000);
+        story.good(looking(2));
+        story.leads(2, 2);
+        story.pass(2500);
+        let resume =
+            |link, id| client(ClientEvent::Connecting { link, server: server(id), resumes: Some(SESSION), seen: 0 });
+        story.good(resume(LINK_2, 2));
+        story.good(client(ClientEvent::Welcomed { link: LINK_2, session: SESSION, timeout_ms: 4000 }));
+        story.good(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 0, &["/e"])));
+        story.pass(1600);
+        let late = close(zxid(2, 1), SESSION, 0, &["/e"]);
+        story.bad(logged(2, zxid(2, 1), &late), "1600 ms after a sign of life");
     }
 
     #[test]

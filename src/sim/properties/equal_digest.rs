@@ -122,10 +122,22 @@ mod tests {
         assert!(why.contains("foresees digest 0x5"), "{why}");
     }
 
+    /// ZOOKEEPER-3127 (20.21).
     #[test]
     fn a_snapshot_that_is_not_what_the_log_gives_is_seen() {
         let mut story = with_a();
         story.bad(back(zxid(1, 1), 5), "where its log foresees");
+    }
+
+    #[test]
+    fn what_is_served_first_from_a_snapshot_is_known_from_who_logged_it() {
+        let mut story = Story::<EqualDigest>::begun();
+        story.good(logged(1, zxid(1, 1), &with_digest(zxid(1, 1), true_digest())));
+        story.good(looking(1));
+        story.good(Event::Installing { server: server(2), zxid: zxid(1, 1) });
+        story.good(back(zxid(1, 1), true_digest()));
+        story.leads(2, 2);
+        assert_eq!(story.truth.digest_at(zxid(1, 1)), Some(true_digest()));
     }
 
     #[test]

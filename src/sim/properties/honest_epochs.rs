@@ -108,6 +108,7 @@ mod tests {
         story.good(epoch_stored(2, EpochKind::Current, 2));
     }
 
+    /// ZOOKEEPER-5094 (20.3); ZOOKEEPER-4643 (20.5).
     #[test]
     fn an_epoch_without_its_history_is_seen() {
         let mut story = one_committed();

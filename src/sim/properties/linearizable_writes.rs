@@ -7,22 +7,42 @@
 //! * real time: a write sent after another was acknowledged, to anybody, has a higher zxid.
 //!
 //! A write without an answer may have happened or not, now or later: all that is asked of it is the first point.
+//!
+//! While a server's log is short of room it refuses writes, SYSTEMERROR: its own clients' without a transaction, and as the leader
+//! those of learners' clients by one, because nothing else reaches them. Nobody is refused so by a server with ample room.
 
 use std::rc::Rc;
 
 use super::Property;
-use super::truth::{Committed, Map, Truth};
-use crate::core::Zxid;
+use super::truth::{Committed, Map, Server, Truth};
+use crate::core::{LogRoom, ServerId, Zxid};
 use crate::sim::event::{Event, Moment};
-use crate::sim::history::{Answered, Asked, ClientEvent};
+use crate::sim::history::{Answered, Asked, ClientEvent, Link};
 use crate::wire::ErrorCode;
-use crate::wire::txn::Txn;
+use crate::wire::client::OpCode;
+use crate::wire::txn::{Txn, decode_header};
 
 #[derive(Debug)]
 struct Waiting {
     asked: Rc<Asked>,
+    sent_us: u64,
     /// The highest zxid that any client had in an answer when this was sent.
     after: Zxid,
+}
+
+/// When a server's log was last short of room: `u64::MAX` while it is.
+#[derive(Debug, Default)]
+struct Shortage(Map<ServerId, u64>);
+
+impl Shortage {
+    fn note(&mut self, us: u64, server: ServerId, room: LogRoom) {
+        self.0.insert(server, if room == LogRoom::Ample { us } else { u64::MAX });
+    }
+
+    /// Whether it was at this moment or later.
+    fn since(&self, us: u64, server: ServerId) -> bool {
+        self.0.get(&server).is_some_and(|until_us| *until_us >= us)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,20 +50,27 @@ pub struct LinearizableWrites {
     /// Sent, not committed, not refused without a transaction.
     waiting: Map<(i64, i32), Waiting>,
     acknowledged: Zxid,
-}
-
-/// What a server may say to a write of its own accord, without a transaction: then it must never happen.
-fn may_refuse(err: i32) -> bool {
-    [ErrorCode::SystemError, ErrorCode::SessionExpired, ErrorCode::NotReadOnly].iter().any(|code| code.number() == err)
+    shortage: Shortage,
+    /// Proposed by a leader that was short of room: refusals. A zxid has one proposer.
+    refused: Map<Zxid, ()>,
+    servers: Map<Link, ServerId>,
 }
 
 impl LinearizableWrites {
+    /// What a server may say to a write of its own accord, without a transaction: then it must never happen.
+    fn may_refuse(&self, err: i32, link: Link, sent_us: u64) -> bool {
+        if err == ErrorCode::SystemError.number() {
+            return self.servers.get(&link).is_some_and(|server| self.shortage.since(sent_us, *server));
+        }
+        [ErrorCode::SessionExpired, ErrorCode::NotReadOnly].iter().any(|code| code.number() == err)
+    }
+
     fn on_committed(&mut self, committed: &Committed, truth: &Truth) -> Result<(), String> {
         if committed.cxid == 0 || matches!(committed.decoded(), Txn::CreateSession { .. }) {
             return Ok(());
         }
         let (zxid, session, cxid) = (committed.zxid, committed.session, committed.cxid);
-        let Some(Waiting { asked, after }) = self.waiting.remove(&(session, cxid)) else {
+        let Some(Waiting { asked, after, .. }) = self.waiting.remove(&(session, cxid)) else {
             return Err(format!(
                 "{zxid} is request {cxid} of session {session:#x}: never asked, refused, or done already"
             ));
@@ -51,16 +78,18 @@ impl LinearizableWrites {
         if zxid <= after {
             return Err(format!("{zxid} was asked for after {after} was acknowledged: {:?}", asked.op));
         }
-        super::request_rules::judge(&asked.op, committed, truth).map_err(|why| format!("{zxid}: {why}"))
+        let lacks_room = self.refused.contains_key(&zxid);
+        super::request_rules::judge(&asked.op, committed, truth, lacks_room).map_err(|why| format!("{zxid}: {why}"))
     }
 
     fn on_answered(&mut self, answered: &Answered, truth: &Truth) -> Result<(), String> {
-        let Asked { session, xid, op, .. } = &*answered.asked;
+        let Asked { link, session, xid, op } = &*answered.asked;
         let zxid = Zxid(answered.zxid.max(0) as u64);
         let own = truth.get(zxid).filter(|committed| (committed.session, committed.cxid) == (*session, *xid));
         let Some(own) = own else {
-            let refused = may_refuse(answered.err) && self.waiting.remove(&(*session, *xid)).is_some();
             let err = answered.err;
+            let waited = self.waiting.remove(&(*session, *xid));
+            let refused = waited.is_some_and(|waited| self.may_refuse(err, *link, waited.sent_us));
             return match refused {
                 true => Ok(()),
                 false => {
@@ -83,13 +112,31 @@ impl Property for LinearizableWrites {
         "linearizable_writes"
     }
 
-    fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
+    fn observe(&mut self, at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
         for committed in truth.committed_now() {
             self.on_committed(committed, truth)?;
         }
         match event {
+            Event::Room { server, room } => self.shortage.note(at.us, *server, *room),
+            // What is logged in the very moment in which there is room again may have been refused before.
+            Event::Logged { server, zxid, txn } if self.shortage.since(at.us, *server) => {
+                let is_leader = truth.server(*server).is_some_and(Server::is_leading);
+                let is_error = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::Error.number());
+                if is_leader && is_error {
+                    self.refused.insert(*zxid, ());
+                }
+            }
+            Event::Crashed { server, .. } | Event::Reloaded { server, .. } => {
+                self.shortage.note(at.us, *server, LogRoom::Ample);
+            }
+            Event::Client(ClientEvent::Connecting { link, server, .. }) => {
+                self.servers.insert(*link, *server);
+            }
+            Event::Client(ClientEvent::Lost { link }) => {
+                self.servers.remove(link);
+            }
             Event::Client(ClientEvent::Sent(asked)) if asked.op.is_write() => {
-                let waiting = Waiting { asked: asked.clone(), after: self.acknowledged };
+                let waiting = Waiting { asked: asked.clone(), sent_us: at.us, after: self.acknowledged };
                 self.waiting.insert((asked.session, asked.xid), waiting);
             }
             Event::Client(ClientEvent::Answered(answered)) if answered.asked.op.is_write() => {
@@ -197,9 +244,46 @@ mod tests {
         let mut story = with_a();
         let ask = creates(2, "/b", 8);
         story.good(sent(&ask));
-        story.good(answered(&ask, zxid(1, 1), ErrorCode::SystemError.number(), b""));
+        story.good(answered(&ask, zxid(1, 1), ErrorCode::SessionExpired.number(), b""));
         let why = story.event_commit(zxid(1, 2), &create(zxid(1, 2), 2, "/b", 8)).expect_err("refused");
         assert!(why.contains("refused"), "{why}");
+    }
+
+    fn room(id: i64, room: LogRoom) -> Event {
+        Event::Room { server: server(id), room }
+    }
+
+    fn no_room(at: Zxid, cxid: i32) -> bytes::Bytes {
+        txn(at, SESSION, cxid, &Txn::Error { code: ErrorCode::SystemError.number() })
+    }
+
+    #[test]
+    fn a_server_short_of_room_refuses_its_clients_and_no_other_does() {
+        let refusal = ErrorCode::SystemError.number();
+        let mut story = with_a();
+        story.good(connecting(LINK, None, 0));
+        let ask = creates(2, "/b", 8);
+        story.good(sent(&ask));
+        story.good(room(1, LogRoom::Low));
+        story.good(room(1, LogRoom::Ample));
+        story.good(answered(&ask, zxid(1, 1), refusal, b""));
+        let ask = creates(3, "/b", 8);
+        story.good(sent(&ask));
+        story.good(room(2, LogRoom::Low));
+        story.bad(answered(&ask, zxid(1, 1), refusal, b""), "not its own");
+    }
+
+    #[test]
+    fn a_leader_refuses_by_a_transaction_while_it_is_short_of_room_and_at_no_other_time() {
+        let mut story = with_a();
+        story.good(sent(&creates(2, "/b", 8)));
+        story.good(room(1, LogRoom::Low));
+        story.commit(zxid(1, 2), &no_room(zxid(1, 2), 2));
+        story.good(room(1, LogRoom::Ample));
+        story.good(sent(&creates(3, "/b", 8)));
+        story.good(room(2, LogRoom::Low)); // it follows
+        let why = story.event_commit(zxid(1, 3), &no_room(zxid(1, 3), 3)).expect_err("there is room");
+        assert!(why.contains("had to succeed"), "{why}");
     }
 
     #[test]

@@ -35,10 +35,13 @@ enum Effect {
     Close,
 }
 
-/// Whether a committed transaction is what its request must have come to.
-pub fn judge(op: &Op, committed: &Committed, truth: &Truth) -> Result<(), String> {
+/// Whether a committed transaction is what its request must have come to. `lacks_room`: its leader's log was nearly full.
+pub fn judge(op: &Op, committed: &Committed, truth: &Truth, lacks_room: bool) -> Result<(), String> {
     let mut view = View { truth, committed, changed: Vec::new() };
     let decoded = committed.decoded();
+    if lacks_room && is_for_want_of_room(&decoded) && !matches!(op, Op::Close) {
+        return Ok(());
+    }
     match op {
         Op::Multi(ops) => {
             let Txn::Multi(items) = &decoded else {
@@ -68,6 +71,11 @@ pub fn judge(op: &Op, committed: &Committed, truth: &Truth) -> Result<(), String
 fn is_about_the_session(txn: &Txn<'_>) -> bool {
     let codes = [ErrorCode::SessionExpired, ErrorCode::SessionMoved];
     matches!(txn, Txn::Error { code } if codes.iter().any(|known| known.number() == *code))
+}
+
+/// The only answer that a leader can give to a learner's client is a transaction, a refusal too.
+fn is_for_want_of_room(txn: &Txn<'_>) -> bool {
+    matches!(txn, Txn::Error { code } if *code == ErrorCode::SystemError.number())
 }
 
 fn compare(op: &Op, due: Result<Effect, ErrorCode>, became: &Txn<'_>) -> Result<(), String> {

@@ -158,8 +158,8 @@ impl Server {
     }
 
     pub fn get(&self, zxid: Zxid) -> Option<&Logged> {
-        let at = self.log.binary_search_by_key(&zxid, |logged| logged.zxid).ok()?;
-        Some(&self.log[at])
+        let last = self.log.get(self.count_through(zxid).checked_sub(1)?)?;
+        (last.zxid == zxid).then_some(last)
     }
 
     /// The digest its log foresees at a zxid of its log, or of a new epoch behind it.
@@ -173,11 +173,7 @@ impl Server {
     }
 
     fn count_through(&self, zxid: Zxid) -> usize {
-        // Nearly always asked about the end.
-        if self.log.last().is_none_or(|last| last.zxid <= zxid) {
-            return self.log.len();
-        }
-        self.log.partition_point(|logged| logged.zxid <= zxid)
+        count_from_the_end(&self.log, |logged| logged.zxid <= zxid)
     }
 
     /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew.
@@ -269,13 +265,12 @@ impl Truth {
     }
 
     pub fn get(&self, zxid: Zxid) -> Option<&Committed> {
-        let at = self.log.binary_search_by_key(&zxid, |committed| committed.zxid).ok()?;
-        Some(&self.log[at])
+        self.at_or_before(zxid).filter(|committed| committed.zxid == zxid)
     }
 
     /// Place in the log of the first transaction above a zxid.
     pub fn place_above(&self, zxid: Zxid) -> usize {
-        if self.last() <= zxid { self.log.len() } else { self.log.partition_point(|committed| committed.zxid <= zxid) }
+        count_from_the_end(&self.log, |committed| committed.zxid <= zxid)
     }
 
     /// The last committed transaction up to a zxid.
@@ -404,14 +399,26 @@ impl Truth {
         }
         let (above, through) = (server.delivered, server.applied);
         server.delivered = through;
-        let fresh: Vec<(Zxid, Bytes)> =
-            server.between(last, through).iter().map(|logged| (logged.zxid, logged.txn.clone())).collect();
         self.news.delivered = Some(Delivery { server: id, above, through });
-        for (zxid, txn) in fresh {
+        let server = &self.servers[&id];
+        let mut fresh = self.behind_base(server, last).to_vec();
+        fresh.extend_from_slice(server.between(last, through));
+        for Logged { zxid, txn, .. } in fresh {
             self.commit(zxid, txn)?;
         }
         self.news.committed.end = self.log.len();
         Ok(())
+    }
+
+    /// A server may be the first to serve what it was given as a snapshot, by a leader that logged it and never served. Who
+    /// has the same state knows what it consists of.
+    fn behind_base(&self, server: &Server, last: Zxid) -> &[Logged] {
+        let (base, digest) = (server.base, server.base_digest);
+        let knows = |other: &&Server| other.base <= last && other.get(base).is_some_and(|at| at.digest == digest);
+        match base > last {
+            true => self.servers.values().find(knows).map_or(&[], |other| other.between(last, base)),
+            false => &[],
+        }
     }
 
     fn commit(&mut self, zxid: Zxid, bytes: Bytes) -> Result<(), String> {
@@ -479,6 +486,17 @@ impl Truth {
             }
         }
     }
+}
+
+/// `partition_point` for what is nearly always asked about a place close to the end.
+fn count_from_the_end<T>(sorted: &[T], is_before: impl Fn(&T) -> bool) -> usize {
+    let (mut from, mut to, mut step) = (sorted.len(), sorted.len(), 1);
+    while let Some(last) = from.checked_sub(1).filter(|last| !is_before(&sorted[*last])) {
+        to = last;
+        from = last.saturating_sub(step);
+        step *= 2;
+    }
+    from + sorted[from..to].partition_point(is_before)
 }
 
 fn fresh_digest() -> u64 {

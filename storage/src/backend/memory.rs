@@ -381,10 +381,13 @@ impl Content {
         self.lengths.clear();
         self.stable.resize(self.current.len(), 0);
         self.current[offset..end].copy_from_slice(bytes);
-        for sector in sectors(sector_bytes, offset, bytes.len()) {
-            self.sectors.remove(&sector);
-            let at = sector * sector_bytes..((sector + 1) * sector_bytes).min(self.current.len());
-            self.stable[at.clone()].copy_from_slice(&self.current[at]);
+        let written = sectors(sector_bytes, offset, bytes.len());
+        let at = written.start * sector_bytes..(written.end * sector_bytes).min(self.current.len());
+        self.stable[at.clone()].copy_from_slice(&self.current[at]);
+        if !self.sectors.is_empty() {
+            for sector in written {
+                self.sectors.remove(&sector);
+            }
         }
     }
 

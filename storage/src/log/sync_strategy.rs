@@ -462,6 +462,7 @@ mod tests {
         }
     }
 
+    /// ZOOKEEPER-3701 (20.16).
     #[test]
     fn a_failed_flush_is_not_repeated() {
         for strategy in [LogStrategy::TwoStep, LogStrategy::Buffered] {

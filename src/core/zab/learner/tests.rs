@@ -369,6 +369,7 @@ fn a_follower_rejoins_the_epoch_it_has_joined_before() {
     );
 }
 
+/// ZOOKEEPER-1154 (20.11).
 #[test]
 fn the_epoch_is_promised_on_disk_first_and_never_to_an_older_leader() {
     dialogue(
@@ -463,6 +464,7 @@ fn a_cut_that_makes_no_sense_is_refused() {
 }
 
 /// Spec R8.2: a state that cannot be cut is lost, and said to be.
+/// ZOOKEEPER-3701 (20.16); 20.24.
 #[test]
 fn a_cut_that_fails_ends_the_role() {
     dialogue(
@@ -521,6 +523,7 @@ fn a_snapshot_of_something_else_is_given_up() {
     }
 }
 
+/// ZOOKEEPER-5094 (20.3).
 #[test]
 fn the_end_of_the_role_waits_for_the_disk() {
     dialogue(
@@ -696,6 +699,7 @@ fn commits_of_anything_but_the_oldest_proposal_end_the_link() {
     synchronising("C 1:6 => over: server 3, the leader: commit 0x100000006, and nothing is next, close");
 }
 
+/// ZOOKEEPER-2418 (20.18).
 #[test]
 fn proposals_may_come_twice_but_leave_no_gap() {
     synchronising(

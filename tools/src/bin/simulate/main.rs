@@ -21,6 +21,10 @@ use ringkeeper::sim::mutations::Scene;
 use ringkeeper::sim::plan::Wishes;
 use ringkeeper::sim::trace::Level;
 
+/// A world is made of small pieces of memory that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "simulate", about = "Whole ensembles on one thread from one seed")]
 struct Arguments {

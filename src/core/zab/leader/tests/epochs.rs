@@ -10,6 +10,7 @@ fn ack_epoch(epoch: u32, last: Zxid) -> Packet {
     Packet::AckEpoch { last: Some(last), current_epoch: Some(epoch) }
 }
 
+/// ZOOKEEPER-1154 (20.11).
 #[test]
 fn a_fresh_ensemble_of_three() {
     let mut scene = Scene::elected(3, 0, 0, 0, Zxid::ZERO);
@@ -42,6 +43,7 @@ fn an_ensemble_of_one_needs_nobody() {
     assert_eq!(scene.applied, z(4, 1));
 }
 
+/// ZOOKEEPER-1154 (20.11).
 #[test]
 fn the_epoch_is_above_every_one_that_was_accepted() {
     let mut scene = Scene::elected(5, 0, 3, 3, z(3, 5));
@@ -52,6 +54,7 @@ fn the_epoch_is_above_every_one_that_was_accepted() {
     assert_eq!(scene.informs(2, 3), ["store Accepted 12"], "but its epoch is heard of (2959)");
 }
 
+/// ZOOKEEPER-764 (20.22).
 #[test]
 fn observers_and_strangers_bring_no_quorum() {
     let mut scene = Scene::elected(3, 2, 0, 0, Zxid::ZERO);
@@ -85,6 +88,7 @@ fn a_voter_that_comes_as_an_observer_does_not_vote() {
     assert_eq!(scene.says(2, Packet::ObserverInfo { accepted_epoch: 0, info }), [""; 0]);
 }
 
+/// ZOOKEEPER-1154 (20.11).
 #[test]
 fn nobody_is_led_by_a_server_that_has_less() {
     for (current, last) in [(3, z(3, 6)), (4, z(3, 1)), (4, Zxid::ZERO)] {

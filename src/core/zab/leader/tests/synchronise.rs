@@ -66,6 +66,7 @@ fn an_observer_hears_of_what_is_committed_only() {
 }
 
 /// A learner that is about to cut off what it acknowledged has no vote for it until it has it again.
+/// ZOOKEEPER-4712 (20.25).
 #[test]
 fn acks_from_before_a_trunc_do_not_count() {
     let mut scene = Scene::leading();
@@ -98,6 +99,7 @@ fn a_learner_behind_the_window_gets_a_range_of_the_log_that_proved_whole() {
     assert_eq!(told[8..], ["3< P 5.3", "3< C 5.3", "3< P 6.1", "3< C 6.1", "3< NEWLEADER 6.0"]);
 }
 
+/// ZOOKEEPER-2846 (20.1); ZOOKEEPER-2418 (20.18); ZOOKEEPER-4352 (20.19).
 #[test]
 fn a_log_with_anything_wrong_is_not_sent() {
     let snapshot = ["end reading for 3", "! snapshot for 3"];

@@ -25,6 +25,7 @@ fn adopts(scene: &mut Scene, id: i64, epoch: u32) -> Vec<String> {
     scene.says(id, Packet::NextEpochAdopted { epoch })
 }
 
+/// ZOOKEEPER-1277 (20.13).
 #[test]
 fn the_counter_goes_on_in_the_next_epoch() {
     let mut scene = Scene::leading_with(early());
@@ -161,6 +162,28 @@ fn with_java_learners_the_epoch_is_not_changed_but_handed_over_in_the_end() {
     }
     let told = scene.writes();
     assert!(told.last().unwrap().starts_with("! over: it was asked to hand over, and no voter"), "{told:?}");
+}
+
+/// ZOOKEEPER-1277: beyond it is the next epoch's beginning, which nobody has accepted.
+#[test]
+fn case_20_13_no_counter_ever_comes_to_its_end() {
+    assert_eq!(Ensemble::default().counter_end, u32::MAX);
+    for java_learners in [false, true] {
+        let mut scene = Scene::with_history_and(Ensemble { rollover_at: 3, counter_end: 30, ..settings() });
+        if java_learners {
+            scene = scene.java_learners();
+        }
+        scene.establish_with(2, z(5, 3));
+        // Nobody acknowledges anything: no epoch can end in an orderly way.
+        let (mut newest, mut told) = (0, Vec::new());
+        while scene.leader.may_propose() {
+            told = scene.proposes();
+            newest += 1;
+        }
+        assert_eq!(newest, if java_learners { 27 } else { 3 });
+        told.extend(scene.passes(20.0));
+        assert!(told.iter().any(|line| line.starts_with("! over")), "nor is it waited for endlessly: {told:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,181 @@
+//! From "elected" to "established": who wants to follow, the epoch a quorum accepts, and the quorum that has its history.
+//!
+//! Holds: LEADERINFO tells an epoch that is durable here and above every epoch the quorum had accepted; nobody who is ahead of this
+//! server makes it a leader; UPTODATE goes out when a quorum acknowledged NEWLEADER.
+//! Not here: the history itself (`synchronise.rs`).
+
+use ringkeeper_storage::probe::{broken, mark};
+
+use super::{Leader, LeaderEvent, Phase, SyncView};
+use crate::core::types::{EpochKind, LinkId, Output, ServerId, Zxid};
+use crate::core::zab::ballot::Votes;
+use crate::core::zab::epoch::Summary;
+use crate::core::zab::learner_handler::{Handler, Stage};
+use crate::limits;
+use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, PROTOCOL_RINGKEEPER, Packet};
+
+impl Leader {
+    pub(super) fn on_info(
+        &mut self,
+        link: LinkId,
+        accepted: u32,
+        info: LearnerInfo,
+        observer: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let id = ServerId(info.server);
+        if info.protocol < PROTOCOL_JAVA {
+            let why = format!("server {} speaks protocol {:#x}, older than {PROTOCOL_JAVA:#x}", id.0, info.protocol);
+            return self.close(link, &why, out);
+        }
+        if id == self.id {
+            let why = format!("it says it is server {}, and so is this one: give each its own `myid`", id.0);
+            return self.close(link, &why, out);
+        }
+        if info.config_version > self.config_version {
+            let why = format!(
+                "server {} has configuration {:x} in force, later than {:x} here",
+                id.0, info.config_version, self.config_version
+            );
+            return self.close(link, &why, out);
+        }
+        if accepted >= limits::EPOCH_LAST {
+            return self.close(link, &format!("server {} has accepted epoch {accepted}, the last there is", id.0), out);
+        }
+        let same = |handler: &&Handler| handler.id == Some(id);
+        if let Some(older) = self.handlers.values().find(same).map(|handler| handler.link) {
+            mark("leader: a learner is back on another link");
+            self.close(older, "it is back on another link", out);
+        }
+        if self.handlers.len() > limits::LEARNERS {
+            return self.close(link, "there are too many learners", out);
+        }
+        let ballot = self.proposals.ballot();
+        let votes = !observer || broken("leader: observers count");
+        let vote = if votes { ballot.vote_of(id) } else { Votes::NONE };
+        let counted = ballot.counts(vote) || broken("leader: observers count");
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.introduce(info, observer, if counted { vote } else { Votes::NONE });
+        let vote = handler.vote;
+        self.choice.connected(vote, accepted);
+        match self.phase {
+            Phase::Discovering => self.on_connecting(self.now_us, out),
+            Phase::Promising => {}
+            _ if accepted > self.epoch => {
+                mark("leader: a learner has accepted a later epoch");
+                let why = format!("it has accepted epoch {accepted}, later than {} here", self.epoch);
+                self.close(link, &why, out);
+                self.consider_transition(out);
+            }
+            _ => self.tell_epoch(out),
+        }
+    }
+
+    pub(super) fn on_connecting(&mut self, now_us: u64, out: &mut Vec<Output>) {
+        let Some(epoch) = self.choice.proposal(self.proposals.ballot()) else {
+            return;
+        };
+        self.now_us = now_us;
+        if epoch > limits::EPOCH_LAST {
+            return self.over(format!("epoch {} was the last there is", epoch - 1), out);
+        }
+        self.epoch = epoch;
+        self.phase = Phase::Promising;
+        out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
+        if broken("leader: LEADERINFO before acceptedEpoch is durable") {
+            self.tell_epoch(out);
+        }
+    }
+
+    /// LEADERINFO to everybody who waits for it, unless the epoch is about to change.
+    pub(super) fn tell_epoch(&mut self, out: &mut Vec<Output>) {
+        if self.transition.is_under_way() {
+            return;
+        }
+        for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::AwaitsEpoch)) {
+            handler.stage = Stage::Informed;
+            handler.expect(self.now_us, self.allowance.init_us);
+            handler.send_packet(Packet::LeaderInfo { epoch: self.epoch, protocol: PROTOCOL_RINGKEEPER }, out);
+        }
+    }
+
+    pub(super) fn on_ack_epoch(
+        &mut self,
+        link: LinkId,
+        last: Option<Zxid>,
+        current_epoch: Option<u32>,
+        view: SyncView<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.stage = Stage::AwaitsHistory { last };
+        handler.expect_nothing();
+        handler.progressed(self.now_us, &self.allowance);
+        let vote = handler.vote;
+        match self.phase {
+            Phase::Promising | Phase::Electing => {
+                // None: it had accepted this epoch before, perhaps from another leader.
+                if let Some(current_epoch) = current_epoch
+                    && !self.choice.accepted_by(vote, Summary { current_epoch, last })
+                {
+                    mark("leader: a learner is ahead");
+                    let told = last.unwrap_or_default();
+                    let why = format!("it is ahead of its leader: epoch {current_epoch}, newest transaction {told}");
+                    return self.close(link, &why, out);
+                }
+                self.on_epoch_accepted(out);
+            }
+            Phase::Adopting => {}
+            _ => self.synchronise(link, view, out),
+        }
+    }
+
+    pub(super) fn on_epoch_accepted(&mut self, out: &mut Vec<Output>) {
+        if self.phase == Phase::Electing && self.choice.is_accepted(self.proposals.ballot()) {
+            self.enter(Phase::Adopting);
+            out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: self.epoch });
+        }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_until_us = self.now_us + self.allowance.init_us;
+    }
+
+    pub(super) fn on_new_leader_ack(&mut self, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        if zxid != Zxid::new(self.epoch, 0) {
+            let why = format!("it acknowledged {zxid} where NEWLEADER {} was due", Zxid::new(self.epoch, 0));
+            return self.close(link, &why, out);
+        }
+        let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        handler.synchronised(self.now_us, &self.allowance);
+        self.synchronised.add(handler.vote);
+        if self.phase == Phase::Broadcasting {
+            self.up_to_date(out);
+            self.consider_transition(out);
+        } else {
+            self.establish_if_synchronised(out);
+        }
+    }
+
+    pub(super) fn establish_if_synchronised(&mut self, out: &mut Vec<Output>) {
+        let enough = self.proposals.ballot().is_quorum(self.synchronised);
+        if !enough && !broken("leader: serve before a quorum acknowledged NEWLEADER") {
+            return;
+        }
+        self.phase = Phase::Broadcasting;
+        self.proposals.begin_epoch(self.epoch);
+        self.next_check_us = self.now_us + self.tick_us();
+        self.events.push_back(LeaderEvent::Established { epoch: self.epoch });
+        self.up_to_date(out);
+        self.consider_transition(out);
+    }
+
+    /// UPTODATE to everybody who waits for it.
+    pub(super) fn up_to_date(&mut self, out: &mut Vec<Output>) {
+        for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::Synchronised)) {
+            handler.in_step(self.now_us, &self.allowance);
+            handler.forward(Packet::UpToDate, out);
+        }
+    }
+}
