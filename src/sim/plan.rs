@@ -21,6 +21,8 @@ pub struct Wishes {
     /// Length of the first phase.
     pub seconds: Option<u64>,
     pub without: Vec<Fault>,
+    /// If there are any: these strike, as often as they ever do, and no others.
+    pub only: Vec<Fault>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +79,9 @@ impl Plan {
         let some_java = java.one_in(5);
         let java = (0..voters + observers).map(|_| some_java && java.coin()).collect();
         let mut faults = FaultPlan::draw(&mut chance.fork());
+        if !wishes.only.is_empty() {
+            faults = FaultPlan::often(&wishes.only);
+        }
         for fault in &wishes.without {
             faults.set(*fault, 0);
         }
