@@ -19,6 +19,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::core::tree::{Applied, Change, ChangeKind, ChangeSink, DataTree, ItemOutcome, TreeOptions, path};
+use crate::core::zab::membership::Membership;
 use crate::core::{EpochKind, RoleView, ServerId, Standing, Zxid};
 use crate::sim::event::Event;
 use crate::sim::history::Path;
@@ -212,6 +213,7 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Truth {
     pub voters: Vec<ServerId>,
+    membership: Membership,
     tree: DataTree,
     log: Vec<Committed>,
     nodes: Map<Path, Vec<(Zxid, Option<NodeState>)>>,
@@ -223,10 +225,11 @@ pub struct Truth {
 }
 
 impl Truth {
-    pub fn new(voters: &[ServerId]) -> Truth {
+    pub fn new(membership: &Membership) -> Truth {
         let tree = DataTree::new(TreeOptions::default());
         let mut truth = Truth {
-            voters: voters.to_vec(),
+            voters: membership.voters().collect(),
+            membership: membership.clone(),
             log: Vec::new(),
             nodes: Map::default(),
             sessions: Map::default(),
@@ -320,8 +323,7 @@ impl Truth {
     }
 
     pub fn is_quorum(&self, in_favour: impl Fn(ServerId) -> bool) -> bool {
-        let count = self.voters.iter().filter(|voter| in_favour(**voter)).count();
-        count * 2 > self.voters.len()
+        self.membership.has_quorum(in_favour)
     }
 
     /// Takes in what happened. `Err`: a server logged or delivered what nobody can read.
