@@ -12,8 +12,8 @@ use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
 use super::world::{Search, Step, World};
-use crate::core::{Input, LinkId, LinkMessage, Output, ServerId};
-use crate::wire::quorum::Packet;
+use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
+use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
 
 impl World {
     /// What belongs to this life of the server, unless it is stuck: then it waits.
@@ -37,6 +37,12 @@ impl World {
         match Process::start(&server.setup, &server.disk, now, chance, &mut self.said) {
             Ok(process) => {
                 server.process = Some(process);
+                let is_lost = |event: &Event| matches!(event, Event::Started { standing: Standing::Lost, .. });
+                let may_be_lost = server.impaired || server.may_give_up || !server.has_joined;
+                if !may_be_lost && self.said.events.iter().any(is_lost) {
+                    let why = format!("server {} has a disk that was not damaged, and takes it for a lost one", s + 1);
+                    return Err(Violation { property: "recovery", why });
+                }
                 self.after_turn(s)
             }
             Err(down) => self.did_not_start(s, down, kill.is_some_and(|(_, power)| power)),
@@ -77,7 +83,11 @@ impl World {
     }
 
     pub(super) fn start_later(&mut self, s: usize) {
-        let delay_us = if self.healed { self.chance.about(100_000) } else { self.chance.any_size(1_000..8_000_000) };
+        let delay_us = if self.healed {
+            self.chance.about(100_000)
+        } else {
+            self.chance.any_size(1_000..30 * self.plan.tick_us())
+        };
         let life = self.servers[s].life;
         self.queue.at(self.now_us + delay_us, Happening::Start { server: s, life });
     }
@@ -255,6 +265,7 @@ impl World {
     /// Cuts or replaces what is on the disk. Blocks, as a start does.
     pub(super) fn change_disk(&mut self, s: usize) -> Step {
         let server = &mut self.servers[s];
+        server.may_give_up = true;
         let kill = server.kill_after_ops.take();
         server.disk.get_mut().limit_ops(kill.map(|(ops, _)| ops.max(1)));
         let process = server.process.as_mut().expect("it wants its disk changed");
@@ -322,7 +333,7 @@ impl World {
             Output::RoleChanged(role) => {
                 let server = &mut self.servers[s];
                 if is_serving(&role) {
-                    server.impaired = false;
+                    (server.impaired, server.may_give_up) = (false, false);
                 }
                 server.role = Some(role);
             }
@@ -336,10 +347,15 @@ impl World {
         &mut self,
         s: usize,
         link: LinkId,
-        message: LinkMessage,
+        mut message: LinkMessage,
         echoes: &mut VecDeque<Input<'static>>,
     ) -> Step {
         let (tcp, side) = tcp_of(link);
+        if let Some(receiver) = self.network.receiver(tcp, side)
+            && (self.plan.speaks_java(s) || self.plan.speaks_java(receiver))
+        {
+            speak_java(&mut message);
+        }
         self.trace.mix(message.cost_bytes() as u64);
         self.trace.tell(Level::Everything, format_args!("{} on {link:?}: {message:?}", s + 1));
         if let (LinkMessage::Packet(Packet::Ack { zxid }), 0) = (&message, side) {
@@ -356,5 +372,17 @@ impl World {
         let place = server.0 as usize - 1;
         assert!(place < self.servers.len(), "{server:?} is nobody");
         place
+    }
+}
+
+/// Who says so itself, or is told so of the other end, uses Java's protocol and nothing beyond it.
+fn speak_java(message: &mut LinkMessage) {
+    if let LinkMessage::Packet(
+        Packet::FollowerInfo { info: LearnerInfo { protocol, .. }, .. }
+        | Packet::ObserverInfo { info: LearnerInfo { protocol, .. }, .. }
+        | Packet::LeaderInfo { protocol, .. },
+    ) = message
+    {
+        *protocol = PROTOCOL_JAVA;
     }
 }

@@ -7,11 +7,12 @@
 //! | `hosting`, `meeting`, `settling` | its servers' turns; its connections and clients; its second phase |
 //! | [`server`] | one process: the node on its store; [`disk`] and [`clock`] are its machine's |
 //! | [`network`] | connections that break, lines of electors, ways that are cut |
-//! | [`faults`], `strikes` | what can go wrong, how often; what it does |
+//! | [`faults`], `strikes`, `nonsense` | what can go wrong, how often; what it does; what a mad peer says |
 //! | [`event`] | what happens in the world, as the properties hear it |
 //! | [`client`], [`workload`], [`history`] | the clients: what they do, what they want, what they saw |
 //! | [`properties`] | one promise a file, checked after every step |
 //! | [`trace`], [`coverage`] | what is told of a run; which rare branches were taken |
+//! | [`mutations`] | rules broken on purpose, and how soon that is noticed |
 //!
 //! The same seed gives the same run, to the last bit: nothing here reads a clock, makes a thread or draws a number from
 //! anywhere but [`chance`]. `cargo dev sim --seed N` tells a run; `tools`' `simulate` runs thousands. `sim` takes the place of
@@ -27,7 +28,9 @@ pub mod faults;
 pub mod history;
 mod hosting;
 mod meeting;
+pub mod mutations;
 pub mod network;
+mod nonsense;
 pub mod plan;
 pub mod properties;
 pub mod queue;

@@ -37,7 +37,7 @@ pub mod watch_before_data;
 use std::fmt::Debug;
 
 use super::event::{Event, Moment, Settled, Violation};
-use crate::core::ServerId;
+use crate::core::zab::membership::Membership;
 use truth::Truth;
 
 /// One promise.
@@ -62,7 +62,7 @@ pub struct Properties {
 }
 
 impl Properties {
-    pub fn new(voters: &[ServerId]) -> Properties {
+    pub fn new(membership: &Membership) -> Properties {
         let all: Vec<Box<dyn Property>> = vec![
             Box::<integrity::Integrity>::default(),
             Box::<agreement::Agreement>::default(),
@@ -84,7 +84,7 @@ impl Properties {
             Box::<ephemerals::Ephemerals>::default(),
             Box::<sequential_names::SequentialNames>::default(),
         ];
-        Properties { truth: Truth::new(voters), all }
+        Properties { truth: Truth::new(membership), all }
     }
 
     pub fn truth(&self) -> &Truth {
