@@ -66,6 +66,13 @@ impl FaultPlan {
         FaultPlan { means_us: [0; Fault::ALL.len()] }
     }
 
+    /// These, at their most.
+    pub fn often(faults: &[Fault]) -> FaultPlan {
+        let mut plan = FaultPlan::none();
+        faults.iter().for_each(|fault| plan.set(*fault, fault.mean_ms() * 1000 / 4));
+        plan
+    }
+
     /// Some runs are calm, some have a little of everything, some a lot of one thing.
     pub fn draw(chance: &mut Chance) -> FaultPlan {
         let mut plan = FaultPlan::none();

@@ -12,7 +12,7 @@ use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
 use super::world::{Search, Step, World};
-use crate::core::{Input, LinkId, LinkMessage, Output, ServerId};
+use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
 
 impl World {
@@ -37,6 +37,12 @@ impl World {
         match Process::start(&server.setup, &server.disk, now, chance, &mut self.said) {
             Ok(process) => {
                 server.process = Some(process);
+                let is_lost = |event: &Event| matches!(event, Event::Started { standing: Standing::Lost, .. });
+                let may_be_lost = server.impaired || server.may_give_up || !server.has_joined;
+                if !may_be_lost && self.said.events.iter().any(is_lost) {
+                    let why = format!("server {} has a disk that was not damaged, and takes it for a lost one", s + 1);
+                    return Err(Violation { property: "recovery", why });
+                }
                 self.after_turn(s)
             }
             Err(down) => self.did_not_start(s, down, kill.is_some_and(|(_, power)| power)),
@@ -259,6 +265,7 @@ impl World {
     /// Cuts or replaces what is on the disk. Blocks, as a start does.
     pub(super) fn change_disk(&mut self, s: usize) -> Step {
         let server = &mut self.servers[s];
+        server.may_give_up = true;
         let kill = server.kill_after_ops.take();
         server.disk.get_mut().limit_ops(kill.map(|(ops, _)| ops.max(1)));
         let process = server.process.as_mut().expect("it wants its disk changed");
@@ -326,7 +333,7 @@ impl World {
             Output::RoleChanged(role) => {
                 let server = &mut self.servers[s];
                 if is_serving(&role) {
-                    server.impaired = false;
+                    (server.impaired, server.may_give_up) = (false, false);
                 }
                 server.role = Some(role);
             }

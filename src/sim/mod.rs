@@ -12,6 +12,7 @@
 //! | [`client`], [`workload`], [`history`] | the clients: what they do, what they want, what they saw |
 //! | [`properties`] | one promise a file, checked after every step |
 //! | [`trace`], [`coverage`] | what is told of a run; which rare branches were taken |
+//! | [`mutations`] | rules broken on purpose, and how soon that is noticed |
 //!
 //! The same seed gives the same run, to the last bit: nothing here reads a clock, makes a thread or draws a number from
 //! anywhere but [`chance`]. `cargo dev sim --seed N` tells a run; `tools`' `simulate` runs thousands. `sim` takes the place of
@@ -27,6 +28,7 @@ pub mod faults;
 pub mod history;
 mod hosting;
 mod meeting;
+pub mod mutations;
 pub mod network;
 mod nonsense;
 pub mod plan;

@@ -21,6 +21,8 @@ pub struct Wishes {
     /// Length of the first phase.
     pub seconds: Option<u64>,
     pub without: Vec<Fault>,
+    /// If there are any: these strike, as often as they ever do, and no others.
+    pub only: Vec<Fault>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
@@ -122,6 +124,9 @@ impl Plan {
         let mut faults = FaultPlan::draw(&mut chance.fork());
         for (fault, mean_us) in emphasis.faults() {
             faults.set(*fault, *mean_us);
+        }
+        if !wishes.only.is_empty() {
+            faults = FaultPlan::often(&wishes.only);
         }
         for fault in &wishes.without {
             faults.set(*fault, 0);

@@ -52,6 +52,8 @@ pub(super) struct Server {
     pub impaired: bool,
     /// It has joined an epoch, durably: it can tell a server with nothing that there is something.
     pub has_joined: bool,
+    /// What it has may be given up, because its leader wants it cut where there is nothing to cut at.
+    pub may_give_up: bool,
 }
 
 /// A server looks for its master.
@@ -231,6 +233,7 @@ impl World {
             disk_slowness: 1,
             impaired: false,
             has_joined: false,
+            may_give_up: false,
         }
     }
 

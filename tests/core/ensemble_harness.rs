@@ -52,7 +52,9 @@ struct Disk {
     epochs: Epochs,
     base: Option<(SnapshotHeader, Vec<NodeImage>)>,
     log: Vec<(Zxid, Bytes)>,
-    /// Something that was promised is gone, until an epoch is adopted.
+    /// There is a currentEpoch: what is here is a history as a whole.
+    whole: bool,
+    /// Something that was here was given up.
     lost: bool,
 }
 
@@ -71,7 +73,7 @@ enum Arrival {
 
 impl Disk {
     fn new() -> Disk {
-        Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), lost: false }
+        Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), whole: false, lost: false }
     }
 
     fn replayed(&self, settings: &Settings) -> Replay {
@@ -89,7 +91,7 @@ impl Disk {
     }
 
     fn standing(&self) -> Standing {
-        match (self.epochs.current > 0, self.lost || self.base.is_some() || !self.log.is_empty()) {
+        match (self.whole, self.lost || self.base.is_some() || !self.log.is_empty()) {
             (true, _) => Standing::Whole,
             (false, true) => Standing::Lost,
             (false, false) => Standing::Fresh,
@@ -402,7 +404,7 @@ impl Ensemble {
         let disk = &mut self.place(id).disk;
         match kind {
             EpochKind::Accepted => disk.epochs.accepted = epoch,
-            EpochKind::Current => (disk.epochs.current, disk.lost) = (epoch, false),
+            EpochKind::Current => (disk.epochs.current, disk.whole, disk.lost) = (epoch, true, false),
         }
         self.arrive(id, Input::EpochStored { kind, epoch });
     }

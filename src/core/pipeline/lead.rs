@@ -34,6 +34,9 @@ impl Node {
             self.propose_for_learner(now, link, request, out);
         } else {
             probe::mark("leader: a learner's request waits until something may be proposed");
+            if probe::broken("requests that had to wait overtake each other") {
+                return leading.waiting.push_front((link, request));
+            }
             leading.waiting.push_back((link, request));
         }
     }

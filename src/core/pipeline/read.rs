@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use ringkeeper_storage::probe::broken;
+
 use super::reply::BARE_REPLY_BYTES;
 use crate::core::connection::Header;
 use crate::core::node::{Node, Slot};
@@ -224,7 +226,8 @@ impl Node {
     /// request's own answer, unfiltered, with zxid -1 (semantics 10.7).
     fn set_watches(&mut self, slot: Slot, asked: &SetWatches<'_>) {
         let connection = self.connections[slot].id;
-        let since = asked.relative_zxid;
+        let since =
+            if broken("watches set again are not told what they missed") { i64::MAX } else { asked.relative_zxid };
         for path in &asked.data {
             match self.tree.find(path).map(|id| self.tree.raw_stat(id).mzxid) {
                 None => self.catch_up(slot, EventKind::NodeDeleted, path),

@@ -5,6 +5,7 @@
 //! exactly the tree at the moment of [`DataTree::begin_snapshot`], in no particular order, and no second tree is kept:
 //! only the old images not yet taken ([`DataTree::snapshot_backlog_bytes`]).
 
+use ringkeeper_storage::probe::broken;
 use ringkeeper_storage::{AclImage, AclListImage, NodeImage, SnapshotChunk, SnapshotHeader};
 
 use super::DataTree;
@@ -177,7 +178,8 @@ impl DataTree {
 
     /// Called before a node changes or goes.
     pub(super) fn save_for_snapshot(&mut self, id: NodeId) {
-        if !self.walk.as_ref().is_some_and(|walk| walk.is_ahead(id)) {
+        let is_needed = self.walk.as_ref().is_some_and(|walk| walk.is_ahead(id));
+        if !is_needed || broken("a snapshot forgets what changed ahead of its walk") {
             return;
         }
         let image = self.image(id);
@@ -188,7 +190,8 @@ impl DataTree {
 
     /// Called after a node is born, perhaps in a slot that was free when the snapshot began.
     pub(super) fn skip_in_snapshot(&mut self, id: NodeId) {
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.is_ahead(id)) {
+        let walk = self.walk.as_mut().filter(|walk| walk.is_ahead(id));
+        if let Some(walk) = walk.filter(|_| !broken("a snapshot takes in what was born ahead of its walk")) {
             walk.settle(id);
         }
     }

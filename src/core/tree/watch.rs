@@ -18,6 +18,7 @@ use std::hash::{BuildHasher, Hasher};
 use compact_str::CompactString;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use ringkeeper_storage::probe::broken;
 
 use super::path;
 use super::table::{HashIndex, NIL, Paged, Place};
@@ -200,7 +201,9 @@ impl WatchTable {
             // Same round: who heard of the deletion through a data watch does not hear of it again.
             self.fire_at(path, &[StandardChild], &mut tell);
         }
+        let unheard = happened == Happened::Deleted && broken("a deletion is not told to who watches its siblings");
         if happened != Happened::DataChanged
+            && !unheard
             && let Some((parent, _)) = path::split(path)
         {
             self.round += 1;

@@ -321,7 +321,8 @@ impl LogWriter {
     pub fn purge(&mut self, oldest_kept: Zxid, pinned: Option<SegmentId>) {
         // The segment of the last durable batch stays, and all after it: recovery must find where the chain hangs.
         let covers = |span: &Span| {
-            span.begins_after().is_some_and(|zxid| zxid <= oldest_kept) && span.id <= self.durable_segment
+            let is_enough = |zxid| zxid <= oldest_kept || probe::broken("a segment is purged that a start still needs");
+            span.begins_after().is_some_and(is_enough) && span.id <= self.durable_segment
         };
         let first_needed = self.spans.iter().rposition(covers).unwrap_or(0);
         let first_needed = self.spans.partition_point(|span| pinned.is_none_or(|id| span.id < id)).min(first_needed);

@@ -12,6 +12,7 @@ use super::segment::{LogId, SegmentId};
 use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Buffer};
 use crate::error::Damage;
+use crate::probe;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -211,7 +212,8 @@ impl<'a> Batch<'a> {
         BatchHeader::padded_bytes(bytes)?;
         let (header, rest) = BatchHeader::ref_from_prefix(bytes).map_err(|_| Damage::Missing)?;
         let records = rest.get(..header.records_bytes.get() as usize).ok_or(Damage::Length)?;
-        if log.checksum(&bytes[CHECKED_FROM..HEADER_BYTES + records.len()]) != header.checksum.get() {
+        let computed = log.checksum(&bytes[CHECKED_FROM..HEADER_BYTES + records.len()]);
+        if computed != header.checksum.get() && !probe::broken("a torn batch passes for a whole one") {
             return Err(Damage::Checksum);
         }
         let known = matches!(header.kind.get(), KIND_RECORDS | KIND_CUT);

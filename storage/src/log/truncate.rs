@@ -86,10 +86,10 @@ fn find_place(disk: &mut impl Disk, ids: &mut Ids, scan: &Scan, to: Zxid) -> Res
     let mut place = None;
     walk(disk, ids, scan, start, |here, batch: &Batch<'_>| {
         let last = batch.link_after().zxid;
-        known |= last == to;
+        known |= last == to || batch.records().any(|(zxid, _)| zxid == to);
         if last > to && place.is_none() {
-            let records: Vec<_> = batch.records().take_while(|(zxid, _)| *zxid <= to).collect();
-            known |= records.last().is_some_and(|(zxid, _)| *zxid == to);
+            let stays = |zxid| zxid <= to || probe::broken("a cut leaves the rest of its batch");
+            let records: Vec<_> = batch.records().take_while(|(zxid, _)| stays(*zxid)).collect();
             let records = records.into_iter().map(|(zxid, payload)| (zxid, payload.to_vec())).collect();
             place = Some(Place { here, records, durable: batch.durable() });
         }

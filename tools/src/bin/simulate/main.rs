@@ -4,9 +4,11 @@
 //!   simulate --seeds 0..100000 --jobs 8     which of them break a promise
 //!   simulate --time-box 10                  fresh seeds for ten minutes, and which they were
 //!   simulate --seed 7 --shrink              the smallest run that still breaks it
+//!   simulate --mutations                    is each rule that is broken on purpose noticed?
 //!
 //! A broken promise is told with the command line that shows it again.
 
+mod mutations;
 mod run;
 mod shrink;
 mod summary;
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringkeeper::sim::faults::Fault;
+use ringkeeper::sim::mutations::Scene;
 use ringkeeper::sim::plan::Wishes;
 use ringkeeper::sim::trace::Level;
 
@@ -46,6 +49,13 @@ struct Arguments {
     /// Break this rule on purpose: a simulation that does not notice is not worth its time
     #[arg(long = "break", value_name = "RULE")]
     broken: Option<String>,
+    /// Break every rule in the list, one at a time: each must be noticed within its number of seeds. With `--keep-going` in
+    /// how many of them it is
+    #[arg(long, conflicts_with_all = ["seed", "time_box", "shrink"])]
+    mutations: bool,
+    /// Break them all in this scene, not each in its own
+    #[arg(long, requires = "mutations")]
+    scene: Option<Scene>,
     /// Go on after a broken promise
     #[arg(long)]
     keep_going: bool,
@@ -71,6 +81,9 @@ struct Wished {
     /// Faults that do not strike
     #[arg(long, value_delimiter = ',')]
     without: Vec<Fault>,
+    /// These faults strike, as often as they ever do, and no others
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["without", "no_faults"])]
+    only: Vec<Fault>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -78,15 +91,21 @@ struct Wished {
 
 impl Wished {
     fn wishes(self) -> Wishes {
-        let Wished { voters, observers, clients, seconds, without, no_faults } = self;
+        let Wished { voters, observers, clients, seconds, without, only, no_faults } = self;
         let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without }
+        Wishes { voters, observers, clients, seconds, without, only }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     run::quiet_panics();
+    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if arguments.mutations {
+        let Arguments { broken: rule, scene, seeds, keep_going: count, .. } = arguments;
+        let content = mutations::run(&mutations::Batch { jobs, count, rule, scene, seeds });
+        return if content { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let wishes = arguments.wished.wishes();
     // The name of a rule is compared with the ones in the code, which live as long as the program.
     let broken: Option<&'static str> = arguments.broken.map(|name| &*name.leak());
@@ -99,7 +118,7 @@ fn main() -> ExitCode {
     let batch = run::Batch {
         wishes: wishes.clone(),
         broken,
-        jobs: arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        jobs,
         keep_going: arguments.keep_going,
         coverage: arguments.coverage,
     };

@@ -129,6 +129,8 @@ pub fn command_line(seed: u64, wishes: &Wishes, broken: Option<&str>) -> String 
         all if all == Fault::ALL.len() => add("no-faults", Some(String::new())),
         _ => add("without", Some(without.join(","))),
     }
+    let only: Vec<&str> = wishes.only.iter().map(|fault| fault.name()).collect();
+    add("only", (!only.is_empty()).then(|| only.join(",")));
     add("break", broken.map(|name| format!("{name:?}")));
     line
 }

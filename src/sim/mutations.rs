@@ -1,0 +1,176 @@
+//! Rules that can be broken on purpose, each with the scene in which that is noticed: a simulator that does not notice is not
+//! worth its time. `cargo dev sim --mutations` breaks them all, one at a time.
+//!
+//! A rule is broken where it lives, by `probe::broken`. Each has to break a promise within its number of seeds, in runs that
+//! break none when all rules are kept. One that nothing notices points to a blind spot (a promise that is not checked, a
+//! moment that no run comes to) or to a rule that nobody needs. `tests/mutations.rs` compares this list with the sources.
+
+use super::faults::Fault;
+use super::plan::Wishes;
+
+/// Who is there and what goes wrong, so that something comes of it soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scene {
+    /// Nothing but clients that come and go.
+    Clients,
+    /// Processes are killed and machines lose their power, one or all.
+    Crashes,
+    /// The same at single operations of the disk, in recovery too; five voters, and links that part them.
+    Moments,
+    /// Links break and disks are slow.
+    Links,
+    /// Leaders hand over, epochs roll over.
+    Epochs,
+    /// Disks rot and are emptied.
+    Damage,
+    /// Observers beside the voters, and partitions.
+    Observers,
+    /// Whatever the seed draws, but for full disks.
+    Mixed,
+}
+
+impl Scene {
+    pub const ALL: &'static [Scene] = &[
+        Scene::Clients,
+        Scene::Crashes,
+        Scene::Moments,
+        Scene::Links,
+        Scene::Epochs,
+        Scene::Damage,
+        Scene::Observers,
+        Scene::Mixed,
+    ];
+
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scene::Clients => "clients",
+            Scene::Crashes => "crashes",
+            Scene::Moments => "moments",
+            Scene::Links => "links",
+            Scene::Epochs => "epochs",
+            Scene::Damage => "damage",
+            Scene::Observers => "observers",
+            Scene::Mixed => "mixed",
+        }
+    }
+
+    pub fn wishes(self) -> Wishes {
+        use Fault::*;
+        let (voters, observers, seconds, only): (i64, i64, u64, &[Fault]) = match self {
+            Scene::Clients => (3, 0, 6, &[ClientLinkBreaks, ClientCut]),
+            Scene::Crashes => (3, 0, 10, &[Kill, PowerCut, PowerCutEverywhere, ClientLinkBreaks, SlowDisk]),
+            Scene::Moments => (5, 0, 10, &[KillAtDiskOperation, KillInRecovery, Partition, SlowLink]),
+            Scene::Links => (3, 0, 10, &[Partition, OneWayCut, LinkBreaks, SlowDisk, PowerCut, Snapshot]),
+            Scene::Epochs => (3, 0, 8, &[HandOver, Kill, LinkBreaks, SlowDisk]),
+            Scene::Damage => (3, 0, 12, &[Wipe, BitRot, PowerCut, PowerCutEverywhere, Snapshot]),
+            Scene::Observers => (3, 2, 8, &[Partition, Kill, SlowDisk]),
+            Scene::Mixed => (3, 0, 8, &[]),
+        };
+        let without = if only.is_empty() { vec![DiskFull] } else { vec![] };
+        Wishes {
+            voters: Some(voters),
+            observers: Some(observers),
+            clients: Some(3),
+            seconds: Some(seconds),
+            without,
+            only: only.to_vec(),
+        }
+    }
+}
+
+impl std::str::FromStr for Scene {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Scene, String> {
+        let all = || Scene::ALL.iter().map(|scene| scene.name()).collect::<Vec<_>>().join(", ");
+        let found = Scene::ALL.iter().copied().find(|scene| scene.name() == name);
+        found.ok_or_else(|| format!("there is no scene {name:?}; there are: {}", all()))
+    }
+}
+
+/// A rule, and what happens without it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutation {
+    /// As `probe::broken` knows it.
+    pub rule: &'static str,
+    pub scene: Scene,
+    /// One of seeds 0 to this one, exclusive, breaks a promise.
+    pub seeds: u64,
+    /// The promises that break, the most frequent first.
+    pub breaks: &'static [&'static str],
+}
+
+const fn rule(rule: &'static str, scene: Scene, seeds: u64, breaks: &'static [&'static str]) -> Mutation {
+    Mutation { rule, scene, seeds, breaks }
+}
+
+/// Every name given to `probe::broken`, in order.
+pub const MUTATIONS: &[Mutation] = &[
+    rule("a batch is acknowledged before it is flushed", Scene::Mixed, 40, &[]),
+    rule("a closed session leaves one ephemeral behind", Scene::Mixed, 40, &[]),
+    rule("a cut leaves the rest of its batch", Scene::Mixed, 40, &[]),
+    rule("a damaged log votes like any other", Scene::Mixed, 40, &[]),
+    rule("a deletion is not told to who watches its siblings", Scene::Mixed, 40, &[]),
+    rule("a failed multi leaves its traces", Scene::Mixed, 40, &[]),
+    rule("a learner answers a sync at once", Scene::Mixed, 40, &[]),
+    rule("a lost server passes for a whole one", Scene::Mixed, 40, &[]),
+    rule("a new leader does not restart the deadlines of sessions", Scene::Mixed, 40, &[]),
+    rule("a read overtakes its session's write", Scene::Mixed, 40, &[]),
+    rule("a segment is purged that a start still needs", Scene::Mixed, 40, &[]),
+    rule("a sequence counts in the tree alone", Scene::Mixed, 40, &[]),
+    rule("a snapshot forgets what changed ahead of its walk", Scene::Mixed, 40, &[]),
+    rule("a snapshot gets its name before it is flushed", Scene::Mixed, 40, &[]),
+    rule("a snapshot takes in what was born ahead of its walk", Scene::Mixed, 40, &[]),
+    rule("a state that is given up takes the promise with it", Scene::Mixed, 40, &[]),
+    rule("a torn batch passes for a whole one", Scene::Mixed, 40, &[]),
+    rule("accept an old epoch", Scene::Mixed, 40, &[]),
+    rule("ack NEWLEADER before the DIFF is durable", Scene::Mixed, 40, &[]),
+    rule("ack before the flush", Scene::Mixed, 40, &[]),
+    rule("ack on behalf of an old link", Scene::Mixed, 40, &[]),
+    rule("an empty disk votes like any other", Scene::Mixed, 40, &[]),
+    rule("an epoch is told before it has its name", Scene::Mixed, 40, &[]),
+    rule("an installed state leaves the older log", Scene::Mixed, 40, &[]),
+    rule("apply before the commit", Scene::Mixed, 40, &[]),
+    rule("currentEpoch before the history", Scene::Mixed, 40, &[]),
+    rule("forget acceptedEpoch", Scene::Mixed, 40, &[]),
+    rule("forget whose session it is", Scene::Mixed, 40, &[]),
+    rule("leader: DIFF from a log that has a gap", Scene::Mixed, 40, &[]),
+    rule("leader: DIFF leaves out the oldest", Scene::Mixed, 40, &[]),
+    rule("leader: DIFF on top of a divergent history", Scene::Mixed, 40, &[]),
+    rule("leader: DIFF that skips what the window does not have", Scene::Mixed, 40, &[]),
+    rule("leader: LEADERINFO before acceptedEpoch is durable", Scene::Mixed, 40, &[]),
+    rule("leader: NEWLEADER before the SNAP is complete", Scene::Mixed, 40, &[]),
+    rule("leader: TRUNC too little", Scene::Mixed, 40, &[]),
+    rule("leader: TRUNC too much", Scene::Mixed, 40, &[]),
+    rule("leader: an ack counts for the next one too", Scene::Mixed, 40, &[]),
+    rule("leader: begin the next epoch without a quorum's promise", Scene::Mixed, 40, &[]),
+    rule("leader: commit on a minority", Scene::Mixed, 40, &[]),
+    rule("leader: count acks from before a TRUNC", Scene::Mixed, 40, &[]),
+    rule("leader: count those that may have lost something", Scene::Mixed, 40, &[]),
+    rule("leader: forget outstanding proposals when forwarding starts", Scene::Mixed, 40, &[]),
+    rule("leader: go on without a quorum", Scene::Mixed, 40, &[]),
+    rule("leader: lead those that are ahead", Scene::Mixed, 40, &[]),
+    rule("leader: observers count", Scene::Mixed, 40, &[]),
+    rule("leader: propose an epoch that is not new", Scene::Mixed, 40, &[]),
+    rule("leader: propose in the next epoch before a quorum is in it", Scene::Mixed, 40, &[]),
+    rule("leader: serve before a quorum acknowledged NEWLEADER", Scene::Mixed, 40, &[]),
+    rule("leader: the next epoch does not wait for what is in flight", Scene::Mixed, 40, &[]),
+    rule("let in who has seen more", Scene::Mixed, 40, &[]),
+    rule("lose proposals between NEWLEADER and UPTODATE", Scene::Mixed, 40, &[]),
+    rule("one ACK for a whole flush", Scene::Mixed, 40, &[]),
+    rule("promise the next epoch before it is on disk", Scene::Mixed, 40, &[]),
+    rule("requests that had to wait overtake each other", Scene::Mixed, 40, &[]),
+    rule("sessions end at half their time", Scene::Mixed, 40, &[]),
+    rule("skip the SNAP", Scene::Mixed, 40, &[]),
+    rule("skip the TRUNC", Scene::Mixed, 40, &[]),
+    rule("the answer overtakes the events before it", Scene::Mixed, 40, &[]),
+    rule("the longer log wins over the newer epoch", Scene::Mixed, 40, &[]),
+    rule("the window forgets the first transaction of an epoch", Scene::Mixed, 40, &[]),
+    rule("versions are checked against the tree alone", Scene::Mixed, 40, &[]),
+    rule("vote before the tail is durable", Scene::Mixed, 40, &[]),
+    rule("vote without the log's tail in memory", Scene::Mixed, 40, &[]),
+    rule("watches set again are not told what they missed", Scene::Mixed, 40, &[]),
+    rule("what learners hear of sessions is lost", Scene::Mixed, 40, &[]),
+    rule("what was recovered is not flushed", Scene::Mixed, 40, &[]),
+];
