@@ -21,6 +21,8 @@ pub struct Wishes {
     pub without: Vec<Fault>,
     /// If there are any: these strike, as often as they ever do, and no others.
     pub only: Vec<Fault>,
+    /// After so many transactions an epoch gives way to the next.
+    pub rollover_at: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +46,7 @@ pub struct Plan {
     pub disk: DiskPlan,
     pub faults: FaultPlan,
     pub tick_ms: u32,
+    pub rollover_at: Option<u32>,
     chance: Chance,
 }
 
@@ -81,6 +84,7 @@ impl Plan {
             disk,
             faults,
             tick_ms,
+            rollover_at: wishes.rollover_at,
             chance: chance.fork(),
         }
     }
@@ -96,7 +100,7 @@ impl Plan {
     /// For each server the same settings, as operators should have it, but for what is drawn at each.
     pub fn setups(&self) -> Vec<Setup> {
         let mut shared = self.chance.clone();
-        let ensemble = Ensemble {
+        let mut ensemble = Ensemble {
             tick_ms: self.tick_ms,
             init_limit: shared.between(5..12) as u32,
             sync_limit: shared.between(3..8) as u32,
@@ -111,6 +115,7 @@ impl Plan {
             learner_queue_max_bytes: shared.any_size(1 << 14..1 << 22) as usize,
             ..Ensemble::default()
         };
+        ensemble.rollover_at = self.rollover_at.unwrap_or(ensemble.rollover_at);
         let settings = Settings {
             tick_ms: self.tick_ms,
             session_timeout_min_ms: 2 * self.tick_ms as i32,

@@ -285,6 +285,19 @@ pub fn simulate() -> Command {
     command
 }
 
+/// The rules that can be broken on purpose, each counted as a test: it has to be noticed.
+pub fn mutations() -> Verdict {
+    carried_out((|| {
+        let (_, text) = run_and_keep(simulate().arg("--mutations"))?;
+        let last = text.lines().last().unwrap_or_default();
+        let (noticed, all) = (count_before(last, "of"), count_before(last, "broken"));
+        if all == 0 {
+            return Err("the simulation did not get to its end; see above".into());
+        }
+        Ok(Verdict::Ran { passed: noticed, failed: all - noticed, skipped: 0 })
+    })())
+}
+
 /// Fresh seeds for so many minutes, each run counted as a test. Which seeds they were is printed.
 pub fn sim(minutes: f64) -> Verdict {
     carried_out((|| {
