@@ -4,12 +4,14 @@
 //!
 //! * [`wire`]: bytes to messages and back. No sockets.
 //! * [`core`]: all the thinking: sessions, prep, ZAB, commit, tree, watches, replies. Pure: time and chance arrive as
-//!   inputs, effects leave as values.
+//!   inputs, effects leave as values. In an ensemble [`core::peer`] holds the server's part: it looks for a leader
+//!   ([`core::election`]), leads or follows ([`core::zab`]), and settles what a role has left before the next one begins.
 //! * `ringkeeper_storage`: every byte that outlives the process: log, snapshots, epochs.
 //! * [`shell`]: IO and nothing but: glommio executors, sockets, the log ring, signals.
 //! * [`java`]: directories of Java servers, taken in and written.
 //! * [`config`]: zoo.cfg and the other places where a setting can live.
-//! * `sim` (feature `sim`): whole ensembles on one thread from one seed, in place of the shell.
+//! * `sim` (feature `sim`): whole ensembles on one thread from one seed, in place of the shell; `sim/properties` is what this
+//!   server promises, a file each. The shell itself starts standalone servers only, so far.
 //!
 //! Dependencies point one way: `wire <- core <- shell`; `tests/tidy.rs` keeps it so.
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
 //! The layering, enforced: `wire <- core <- shell`, `storage` below, and no clock, thread, socket, file or chance where
-//! the thinking is done. A failure says what to use instead.
+//! the thinking is done. A failure says what to use instead. And documents that name tests and numbers are held to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -214,6 +214,31 @@ fn every_failure_of_the_field_has_its_test() {
         wrong.extend(tests.iter().filter_map(|test| Some(format!("{number}: {test}: {}", missing(number, test)?))));
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Differences from the reference are numbered once, in order, and what sources and documents cite is in the list.
+#[test]
+fn every_difference_has_its_number() {
+    let table = fs::read_to_string(root().join("docs/COMPATIBILITY.md")).unwrap();
+    let listed: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| D-")?.split(' ').next()).collect();
+    assert_eq!(listed, (1..=listed.len()).map(|number| format!("{number:03}")).collect::<Vec<_>>());
+    let mut files: Vec<PathBuf> = ["src", "storage", "bench/src", "tools", "tests"]
+        .iter()
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .collect();
+    let documents = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    files.extend(documents.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    let mut unknown = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, _) in text.match_indices("D-0") {
+            let number = text.get(at + 2..at + 5).unwrap_or_default();
+            if number.parse::<u32>().is_ok() && !listed.contains(&number) {
+                unknown.push(format!("{}: D-{number} is not in docs/COMPATIBILITY.md", file.display()));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "\n{}\n", unknown.join("\n"));
 }
 
 /// What is wrong with `file: test`, or `script.txt`, as a test of this number.

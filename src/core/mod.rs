@@ -1,7 +1,8 @@
 //! The thinking. Pure: no clock, thread, socket, file or random source in here (`tests/tidy.rs` watches).
 //!
 //! [`node::Node`] owns all state of a server and is driven by `step(now, input, &mut outputs)`. A standalone server is an
-//! ensemble of one: the same leader code with a quorum of one.
+//! ensemble of one: the same leader code with a quorum of one. [`peer`] is what a member of a larger one does beside that: its part,
+//! and the way from one part to the next, between the machines of [`election`] and [`zab`].
 
 pub mod connection;
 pub mod election;

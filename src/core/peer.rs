@@ -248,7 +248,7 @@ impl Node {
             EpochKind::Accepted => member.epochs.accepted = epoch,
             EpochKind::Current => {
                 member.epochs.current = epoch;
-                // Only whoever has a leader's whole history adopts its epoch.
+                // Only whoever has a leader's whole history adopts its epoch; a founder's is empty.
                 member.standing = Standing::Whole;
             }
         }
@@ -353,8 +353,10 @@ impl Node {
             return;
         }
         let observer = member.is_observer(id);
-        let standing = if member.election.counts() { Standing::Whole } else { member.standing };
-        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing };
+        let counts = member.election.counts();
+        let standing = if counts { Standing::Whole } else { member.standing };
+        let founds = counts && member.standing == Standing::Fresh && !observer;
+        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
         self.role = Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer }));
         self.tell_following(false, out);

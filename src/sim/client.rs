@@ -73,6 +73,8 @@ pub struct ClientPlan {
 
 /// Requests on their way, at most.
 const OUTSTANDING_MAX: usize = 64;
+/// Before a client tries to connect again, at most.
+const PAUSE_US_MAX: u64 = 400_000;
 
 /// How one client is, for a whole run.
 #[derive(Debug)]
@@ -139,6 +141,8 @@ pub struct Client {
     silent_until_us: u64,
     /// Reads nothing until then.
     deaf_until_us: Option<u64>,
+    /// Connections in a row that came to nothing.
+    misses: u32,
     closing: bool,
     healed: bool,
     finale: Finale,
@@ -173,6 +177,7 @@ impl Client {
             act_us: 0,
             silent_until_us: 0,
             deaf_until_us: None,
+            misses: 0,
             closing: false,
             healed: false,
             finale: Finale::NotYet,
@@ -400,6 +405,7 @@ impl Client {
         self.ticket = Some(Ticket { id: response.session_id, password: response.password });
         self.timeout_us = response.timeout_ms as u64 * 1000;
         self.phase = Phase::Open;
+        self.misses = 0;
         self.act_us = now_us + self.think();
         out.push(ClientOutput::Event(ClientEvent::Welcomed {
             link: self.link,
@@ -484,7 +490,10 @@ impl Client {
     }
 
     fn part(&mut self, now_us: u64) {
-        self.phase = Phase::Apart { until_us: self.silent_until_us.max(now_us + self.think()) };
+        // Who was turned away again and again is in no hurry, as Java's client is not.
+        let pause_us = (self.think() << self.misses.min(8)).min(PAUSE_US_MAX);
+        self.misses += 1;
+        self.phase = Phase::Apart { until_us: self.silent_until_us.max(now_us + pause_us) };
     }
 
     fn forget_session(&mut self, out: &mut Vec<ClientOutput>) {

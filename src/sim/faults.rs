@@ -18,7 +18,7 @@ macro_rules! faults {
                 match self { $(Fault::$fault => $name),* }
             }
 
-            /// The time between two of them in the whole world, where it strikes at a quarter of its most.
+            /// The time between two of them in the whole world, where it strikes at an eighth of its most.
             fn mean_ms(self) -> u64 {
                 match self { $(Fault::$fault => $mean_ms),* }
             }
@@ -51,7 +51,8 @@ faults! {
     ClientLinkBreaks "client-link-breaks" 1_000,
     ClientCut "client-cut" 4_000,
     HandOver "hand-over" 6_000,
-    Snapshot "snapshot" 2_000,
+    Nonsense "nonsense" 4_000,
+    Snapshot "snapshot" 4_000,
 }
 
 /// The mean time between two strikes of each fault, microseconds; 0: never.
@@ -80,7 +81,7 @@ impl FaultPlan {
             let mean_us = fault.mean_ms() * 1000;
             let times = chance.any_size(1..17);
             if chance.below(10) < of_ten {
-                plan.means_us[*fault as usize] = mean_us * times / 4;
+                plan.means_us[*fault as usize] = mean_us * times / 8;
             }
         }
         plan

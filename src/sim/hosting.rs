@@ -13,7 +13,7 @@ use super::settling::is_serving;
 use super::trace::Level;
 use super::world::{Search, Step, World};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
-use crate::wire::quorum::Packet;
+use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
 
 impl World {
     /// What belongs to this life of the server, unless it is stuck: then it waits.
@@ -83,7 +83,11 @@ impl World {
     }
 
     pub(super) fn start_later(&mut self, s: usize) {
-        let delay_us = if self.healed { self.chance.about(100_000) } else { self.chance.any_size(1_000..8_000_000) };
+        let delay_us = if self.healed {
+            self.chance.about(100_000)
+        } else {
+            self.chance.any_size(1_000..30 * self.plan.tick_us())
+        };
         let life = self.servers[s].life;
         self.queue.at(self.now_us + delay_us, Happening::Start { server: s, life });
     }
@@ -343,10 +347,15 @@ impl World {
         &mut self,
         s: usize,
         link: LinkId,
-        message: LinkMessage,
+        mut message: LinkMessage,
         echoes: &mut VecDeque<Input<'static>>,
     ) -> Step {
         let (tcp, side) = tcp_of(link);
+        if let Some(receiver) = self.network.receiver(tcp, side)
+            && (self.plan.speaks_java(s) || self.plan.speaks_java(receiver))
+        {
+            speak_java(&mut message);
+        }
         self.trace.mix(message.cost_bytes() as u64);
         self.trace.tell(Level::Everything, format_args!("{} on {link:?}: {message:?}", s + 1));
         if let (LinkMessage::Packet(Packet::Ack { zxid }), 0) = (&message, side) {
@@ -372,5 +381,17 @@ impl World {
         let place = server.0 as usize - 1;
         assert!(place < self.servers.len(), "{server:?} is nobody");
         place
+    }
+}
+
+/// Who says so itself, or is told so of the other end, uses Java's protocol and nothing beyond it.
+fn speak_java(message: &mut LinkMessage) {
+    if let LinkMessage::Packet(
+        Packet::FollowerInfo { info: LearnerInfo { protocol, .. }, .. }
+        | Packet::ObserverInfo { info: LearnerInfo { protocol, .. }, .. }
+        | Packet::LeaderInfo { protocol, .. },
+    ) = message
+    {
+        *protocol = PROTOCOL_JAVA;
     }
 }

@@ -168,10 +168,13 @@ impl World {
                     }
                 }
                 ClientOutput::WakeAt(us) => {
-                    let place = &mut self.clients[client];
-                    place.alarm += 1;
-                    let alarm = place.alarm;
-                    self.queue.at(us.max(self.now_us), Happening::ClientAlarm { client, alarm });
+                    let (us, place) = (us.max(self.now_us), &mut self.clients[client]);
+                    // One that comes too early sees that it does, and asks for the next.
+                    if place.alarm_us.is_none_or(|decided_us| us < decided_us) {
+                        place.alarm_us = Some(us);
+                        place.alarm += 1;
+                        self.queue.at(us, Happening::ClientAlarm { client, alarm: place.alarm });
+                    }
                 }
                 ClientOutput::Event(event) => self.tell(Event::Client(event))?,
             }

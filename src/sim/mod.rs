@@ -7,7 +7,7 @@
 //! | `hosting`, `meeting`, `settling` | its servers' turns; its connections and clients; its second phase |
 //! | [`server`] | one process: the node on its store; [`disk`] and [`clock`] are its machine's |
 //! | [`network`] | connections that break, lines of electors, ways that are cut |
-//! | [`faults`], `strikes` | what can go wrong, how often; what it does |
+//! | [`faults`], `strikes`, `nonsense` | what can go wrong, how often; what it does; what a mad peer says |
 //! | [`event`] | what happens in the world, as the properties hear it |
 //! | [`client`], [`workload`], [`history`] | the clients: what they do, what they want, what they saw |
 //! | [`properties`] | one promise a file, checked after every step |
@@ -30,6 +30,7 @@ mod hosting;
 mod meeting;
 pub mod mutations;
 pub mod network;
+mod nonsense;
 pub mod plan;
 pub mod properties;
 pub mod queue;

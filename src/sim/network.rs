@@ -204,6 +204,12 @@ impl Network {
         self.tcps.get(&tcp).is_some_and(|tcp| tcp.open[side])
     }
 
+    /// Who would hear what this side says right now: an end that knows of the connection, and holds it.
+    pub fn hearer(&self, id: TcpId, side: usize) -> Option<Party> {
+        let tcp = self.tcps.get(&id).filter(|tcp| tcp.open[1 - side] && (side == 0 || tcp.opened))?;
+        Some(tcp.parties[1 - side])
+    }
+
     /// Sends; says how many bytes the kernel took over, of this and of what waited.
     pub fn send(&mut self, now_us: u64, id: TcpId, side: usize, payload: Payload, queue: &mut Queue) -> usize {
         let Some(tcp) = self.tcps.get_mut(&id).filter(|tcp| tcp.open[side]) else { return 0 };

@@ -1,5 +1,7 @@
 //! What a seed decides before anything happens: who is there, how their network, disks and clocks are, what goes wrong.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ringkeeper_storage::{LogStrategy, StoreConfig};
 
 use super::chance::{Chance, Draw};
@@ -7,7 +9,7 @@ use super::faults::{Fault, FaultPlan};
 use super::network::NetworkPlan;
 use super::server::Setup;
 use crate::core::settings::Ensemble;
-use crate::core::zab::membership::{Configurations, Membership};
+use crate::core::zab::membership::{Configurations, Membership, QuorumKind};
 use crate::core::{ServerId, Settings};
 
 /// What is not left to the seed. A shrinker narrows these.
@@ -37,12 +39,18 @@ pub struct Plan {
     pub seed: u64,
     pub voters: i64,
     pub observers: i64,
+    /// The group and the weight of each voter; none: a majority decides.
+    pub groups: Vec<(i64, u64)>,
+    /// Servers that speak Java's protocol alone.
+    pub java: Vec<bool>,
     pub clients: usize,
     /// Everything may go wrong for so long.
     pub safety_us: u64,
     /// Then everything must be well within this.
     pub liveness_us: u64,
     pub network: NetworkPlan,
+    /// How many times as long as others' messages those of observers take.
+    pub observer_slowness: u64,
     pub disk: DiskPlan,
     pub faults: FaultPlan,
     pub tick_ms: u32,
@@ -54,16 +62,25 @@ impl Plan {
     pub fn draw(seed: u64, wishes: &Wishes) -> Plan {
         let mut chance = Chance(seed);
         // Whatever is wished, the rest is drawn as if it were not: a narrower run resembles the one it came from.
-        let voters = wishes.voters.unwrap_or(*chance.pick(&[3, 3, 3, 5, 5, 1, 2, 4, 7]));
+        let voters = wishes.voters.unwrap_or(*chance.pick(&[3, 3, 3, 3, 5, 5, 5, 1, 2, 4, 6, 7]));
         let observers = wishes.observers.unwrap_or(*chance.pick(&[0, 0, 0, 1, 2]));
         let clients = wishes.clients.unwrap_or(chance.between(1..9) as usize);
-        let seconds = wishes.seconds.unwrap_or(chance.between(4..31));
-        let tick_ms = chance.any_size(50..800) as u32;
+        // Most of what can happen happens soon; a few runs are long.
+        let seconds = chance.between(3..8) * if chance.one_in(16) { 4 } else { 1 };
+        let seconds = wishes.seconds.unwrap_or(seconds);
         let network = NetworkPlan {
             latency_us: chance.any_size(50..4_000),
             buffer_bytes: chance.any_size(1 << 10..1 << 18) as usize,
         };
         let disk = DiskPlan { latency_us: chance.any_size(20..4_000), sector_bytes: *chance.pick(&[512, 512, 4096]) };
+        // Whoever sets an ensemble up gives it time for a few messages and flushes.
+        let tick_ms_min = (network.latency_us + disk.latency_us) / 100;
+        let tick_ms = chance.any_size(40..400).max(tick_ms_min) as u32;
+        let observer_slowness = if chance.one_in(4) { chance.any_size(2..100) } else { 1 };
+        let groups = draw_groups(voters, &mut chance.fork());
+        let mut java = chance.fork();
+        let some_java = java.one_in(5);
+        let java = (0..voters + observers).map(|_| some_java && java.coin()).collect();
         let mut faults = FaultPlan::draw(&mut chance.fork());
         if !wishes.only.is_empty() {
             faults = FaultPlan::often(&wishes.only);
@@ -77,10 +94,13 @@ impl Plan {
             seed,
             voters,
             observers,
+            groups,
+            java,
             clients,
             safety_us,
             liveness_us,
             network,
+            observer_slowness,
             disk,
             faults,
             tick_ms,
@@ -93,6 +113,27 @@ impl Plan {
         (1..=self.voters + self.observers).map(ServerId).collect()
     }
 
+    pub fn tick_us(&self) -> u64 {
+        u64::from(self.tick_ms) * 1_000
+    }
+
+    pub fn speaks_java(&self, place: usize) -> bool {
+        self.java.get(place).is_some_and(|java| *java)
+    }
+
+    pub fn membership(&self) -> Membership {
+        let mut membership = Membership::of(self.voters, self.observers);
+        if !self.groups.is_empty() {
+            let (mut groups, mut weights) = (BTreeMap::<i64, BTreeSet<ServerId>>::new(), BTreeMap::new());
+            for (id, (group, weight)) in (1..).map(ServerId).zip(&self.groups) {
+                groups.entry(*group).or_default().insert(id);
+                weights.insert(id, *weight);
+            }
+            membership.kind = QuorumKind::Hierarchical { groups, weights };
+        }
+        membership
+    }
+
     pub fn is_ensemble(&self) -> bool {
         self.voters + self.observers > 1
     }
@@ -100,7 +141,10 @@ impl Plan {
     /// For each server the same settings, as operators should have it, but for what is drawn at each.
     pub fn setups(&self) -> Vec<Setup> {
         let mut shared = self.chance.clone();
-        let mut ensemble = Ensemble {
+        let drawn = if shared.one_in(3) { shared.any_size(20..2_000) as u32 } else { 0x8000_0000 };
+        let rollover_at = self.rollover_at.unwrap_or(drawn);
+        let left = if shared.coin() { shared.any_size(64..2_000) as u32 } else { u32::MAX };
+        let ensemble = Ensemble {
             tick_ms: self.tick_ms,
             init_limit: shared.between(5..12) as u32,
             sync_limit: shared.between(3..8) as u32,
@@ -109,13 +153,13 @@ impl Plan {
             finalize_wait_ms: (self.tick_ms / 4).max(10),
             commit_log_count: shared.any_size(1..500) as usize,
             snapshot_size_factor: *shared.pick(&[Some(0.33), Some(0.33), Some(10.0), None]),
-            force_snapshot_sync: shared.one_in(10),
+            force_snapshot_sync: shared.one_in(8),
             read_only_mode: shared.one_in(4),
-            rollover_at: if shared.one_in(3) { shared.any_size(20..2_000) as u32 } else { 0x8000_0000 },
-            learner_queue_max_bytes: shared.any_size(1 << 14..1 << 22) as usize,
+            rollover_at,
+            counter_end: rollover_at.saturating_add(left),
+            learner_queue_max_bytes: shared.any_size(1 << 13..1 << 21) as usize,
             ..Ensemble::default()
         };
-        ensemble.rollover_at = self.rollover_at.unwrap_or(ensemble.rollover_at);
         let settings = Settings {
             tick_ms: self.tick_ms,
             session_timeout_min_ms: 2 * self.tick_ms as i32,
@@ -123,16 +167,16 @@ impl Plan {
             container_check_interval_ms: 1_000,
             container_max_never_used_ms: *shared.pick(&[0, 5_000]),
             extended_types: true,
-            snapshot_backlog_max_bytes: shared.any_size(1 << 12..1 << 24) as usize,
+            snapshot_backlog_max_bytes: shared.any_size(1 << 9..1 << 22) as usize,
             ..Settings::default()
         };
         let strategy =
             *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);
-        let configs = self.is_ensemble().then(|| Configurations::settled(Membership::of(self.voters, self.observers)));
+        let configs = self.is_ensemble().then(|| Configurations::settled(self.membership()));
         let setup = |server: &ServerId| {
-            let batch_bytes_max = shared.any_size(1 << 13..1 << 16) as usize;
+            let batch_bytes_max = shared.any_size(1 << 13..1 << 15) as usize;
             let store = StoreConfig {
-                segment_bytes: shared.any_size(1 << 16..1 << 19),
+                segment_bytes: shared.any_size(1 << 15..1 << 18),
                 batches_in_flight: shared.between(1..4) as usize,
                 batch_bytes_max,
                 reserve_bytes: 1 << 14,
@@ -150,9 +194,21 @@ impl Plan {
                 settings: Settings { server: *server, ensemble, ..settings.clone() },
                 store,
                 configs: configs.clone(),
-                snap_count: shared.any_size(10..2_000),
+                snap_count: shared.any_size(20..4_000),
             }
         };
         self.servers().iter().map(setup).collect()
     }
+}
+
+/// Two or three groups with weights, sometimes.
+fn draw_groups(voters: i64, chance: &mut Chance) -> Vec<(i64, u64)> {
+    if voters < 3 || !chance.one_in(8) {
+        return Vec::new();
+    }
+    let groups = chance.between(2..4) as i64;
+    let voter = |voter| (1 + voter % groups, *chance.pick(&[1, 1, 1, 2, 0]));
+    let mut drawn: Vec<(i64, u64)> = (0..voters).map(voter).collect();
+    drawn[0].1 = drawn[0].1.max(1);
+    drawn
 }

@@ -17,6 +17,7 @@ impl World {
         for relief in self.reliefs.keys().copied().collect::<Vec<_>>() {
             self.relieve(relief)?;
         }
+        self.slow_observers_down(1);
         for s in 0..self.servers.len() {
             let server = &mut self.servers[s];
             (server.kill_after_ops, server.kill_start_after_ops) = (None, None);

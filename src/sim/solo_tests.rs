@@ -10,6 +10,7 @@ use super::event::{Event, Moment, Settled, Violation};
 use super::properties::Properties;
 use crate::core::replay::Replay;
 use crate::core::tree::TreeOptions;
+use crate::core::zab::membership::Membership;
 use crate::core::{ConnectionId, Epochs, Input, Node, Now, Output, RoleView, ServerId, Settings, Standing, Zxid};
 
 const SERVER: ServerId = ServerId(1);
@@ -82,7 +83,7 @@ impl Solo {
             queued: 0,
             node,
             clients,
-            properties: Properties::new(&[SERVER]),
+            properties: Properties::new(&Membership::of(1, 0)),
             chance: Chance(seed ^ 0xabcd),
             connections: 0,
             owners: BTreeMap::new(),

@@ -51,7 +51,7 @@ impl World {
         Ok(())
     }
 
-    fn say(&mut self, fault: Fault, what: impl std::fmt::Display) {
+    pub(super) fn say(&mut self, fault: Fault, what: impl std::fmt::Display) {
         self.trace.tell(Level::Story, format_args!("*** {}: {what}", fault.name()));
     }
 
@@ -107,20 +107,21 @@ impl World {
                 disk.memory.capacity_bytes = Some(disk.memory.used_bytes() + room);
                 drop(disk);
                 self.say(fault, format_args!("server {name} has room for {room} bytes"));
-                self.end_later(Relief::DiskHasRoom { server: s }, 5_000_000);
+                self.end_later(Relief::DiskHasRoom { server: s }, 16);
             }
             Fault::SlowDisk if self.servers[s].disk_slowness == 1 => {
                 let times = self.chance.any_size(4..2_000);
                 self.say(fault, format_args!("server {name}, {times} times"));
                 self.servers[s].disk_slowness = times;
-                self.end_later(Relief::FastDisk { server: s }, 2_000_000);
+                self.end_later(Relief::FastDisk { server: s }, 8);
             }
+            Fault::Nonsense => return self.talk_nonsense(fault),
             Fault::BitRot | Fault::MisdirectedWrite => return self.rot(fault, s),
             Fault::Wipe => return self.lose_disk(fault, s),
             Fault::Pause if is_up && !self.servers[s].paused => {
                 self.say(fault, format_args!("server {name}"));
                 self.servers[s].paused = true;
-                self.end_later(Relief::Resume { server: s }, 3_000_000);
+                self.end_later(Relief::Resume { server: s }, 10);
             }
             Fault::ClockJump => {
                 let ms = self.chance.any_size(1..1 << 32) as i64 * if self.chance.coin() { 1 } else { -1 };
@@ -131,7 +132,7 @@ impl World {
                 let ppm = self.chance.any_size(1..100_000) as i64 * if self.chance.coin() { 1 } else { -1 };
                 self.say(fault, format_args!("server {name} by {ppm} ppm"));
                 self.servers[s].clock.set_drift(self.now_us, ppm);
-                self.end_later(Relief::RightDrift { server: s }, 10_000_000);
+                self.end_later(Relief::RightDrift { server: s }, 40);
             }
             Fault::LinkBreaks | Fault::ClientLinkBreaks => {
                 let connections = self.network.connections(fault == Fault::ClientLinkBreaks);
@@ -177,7 +178,7 @@ impl World {
                 for (from, to) in &ways {
                     self.network.set_slowness(*from, *to, times);
                 }
-                self.end_later(Relief::Speed { ways }, 3_000_000);
+                self.end_later(Relief::Speed { ways }, 12);
             }
             _ => return Ok(false),
         }
@@ -190,9 +191,9 @@ impl World {
         if s >= voters {
             return true;
         }
-        let others = self.servers[..voters].iter().enumerate().filter(|(other, _)| *other != s);
-        let impaired = others.clone().filter(|(_, other)| other.impaired).count();
-        impaired < (voters - 1) / 2 && others.filter(|(_, other)| !other.impaired).all(|(_, other)| other.has_joined)
+        let is_whole = |other: &usize| *other != s && !self.servers[*other].impaired;
+        let has_quorum = self.plan.membership().has_quorum(|id| is_whole(&self.place(id)));
+        has_quorum && (0..voters).filter(is_whole).all(|other| self.servers[other].has_joined)
     }
 
     /// Damage is done to a server that is about to start, so that it is found, and everything is whole again when it serves.
@@ -246,13 +247,14 @@ impl World {
         for (from, to) in &ways {
             self.network.cut(*from, *to);
         }
-        self.end_later(Relief::Mend { ways }, 4_000_000);
+        self.end_later(Relief::Mend { ways }, 14);
     }
 
-    fn end_later(&mut self, relief: Relief, mean_us: u64) {
+    /// Ticks are what everybody's patience is measured in.
+    fn end_later(&mut self, relief: Relief, mean_ticks: u64) {
         let number = self.number();
         self.reliefs.insert(number, relief);
-        let us = self.now_us + self.chance.about(mean_us);
+        let us = self.now_us + self.chance.about(mean_ticks * self.plan.tick_us());
         self.queue.at(us, Happening::Relief { relief: number });
     }
 

@@ -20,7 +20,7 @@ use super::queue::{Happening, Queue, TcpId};
 use super::server::{Process, Said, Setup};
 use super::strikes::Relief;
 use super::trace::{Level, Sink, Trace};
-use crate::core::{Input, RoleView, ServerId, Zxid};
+use crate::core::{Input, RoleView, Zxid};
 
 /// One server with its machine, up or down.
 #[derive(Debug)]
@@ -70,7 +70,9 @@ pub(super) struct ClientPlace {
     pub(super) connection: Option<TcpId>,
     /// The knock that is to become the connection.
     pub(super) knock: Option<u32>,
+    /// The next one, and when.
     pub(super) alarm: u32,
+    pub(super) alarm_us: Option<u64>,
 }
 
 /// A connection that is being made.
@@ -134,10 +136,9 @@ impl World {
         let servers = plan.setups();
         let network = Network::new(plan.network.clone(), servers.len(), plan.clients, chance.fork());
         let ids = plan.servers();
-        let voters: Vec<ServerId> = ids[..plan.voters as usize].to_vec();
         let client = |client| {
             let plan = ClientPlan { client, servers: ids.clone(), tick_ms: plan.tick_ms, chance: chance.fork() };
-            ClientPlace { client: Client::new(plan), connection: None, knock: None, alarm: 0 }
+            ClientPlace { client: Client::new(plan), connection: None, knock: None, alarm: 0, alarm_us: None }
         };
         let clients = (0..plan.clients).map(client).collect();
         let mut world = World {
@@ -146,7 +147,7 @@ impl World {
             network,
             servers: Vec::new(),
             clients,
-            properties: Properties::new(&voters),
+            properties: Properties::new(&plan.membership()),
             trace: Trace::new(level, sink),
             disk_chance: chance.fork(),
             knocks: BTreeMap::new(),
@@ -167,6 +168,7 @@ impl World {
             let server = world.new_server(setup);
             world.servers.push(server);
         }
+        world.slow_observers_down(world.plan.observer_slowness);
         world
     }
 
@@ -226,6 +228,16 @@ impl World {
             impaired: false,
             has_joined: false,
             may_give_up: false,
+        }
+    }
+
+    /// Observers are often far away.
+    pub(super) fn slow_observers_down(&mut self, times: u64) {
+        for observer in self.plan.voters as usize..self.servers.len() {
+            for server in 0..self.servers.len() {
+                self.network.set_slowness(observer, server, times);
+                self.network.set_slowness(server, observer, times);
+            }
         }
     }
 
@@ -301,7 +313,10 @@ impl World {
                 }
             }
             Happening::ClientAlarm { client, alarm } => match self.clients[client].alarm == alarm {
-                true => self.client_step(client, ClientInput::Woken),
+                true => {
+                    self.clients[client].alarm_us = None;
+                    self.client_step(client, ClientInput::Woken)
+                }
                 false => Ok(()),
             },
             Happening::Strike { fault } => self.strike(fault),

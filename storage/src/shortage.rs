@@ -12,6 +12,8 @@
 //! Room goes to the snapshot before it goes to the log: a segment more is full in a moment, and then there is no room for the
 //! snapshot that would let many go.
 
+use crate::probe;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
     /// Nothing was done yet about this shortage, or a snapshot went because of it.
@@ -49,6 +51,8 @@ pub enum Remedy {
 pub struct Shortage {
     retain: Option<usize>,
     step: Step,
+    /// The snapshot that is wanted had not begun at the last retry.
+    waited: bool,
 }
 
 impl Shortage {
@@ -69,6 +73,15 @@ impl Shortage {
         }
     }
 
+    /// Room is to be asked for again, and the snapshot that was wanted has not begun. A caller that cannot take one now (a
+    /// member of an ensemble that does not serve) never does so before there is room: nothing waits for it twice.
+    pub fn is_retried(&mut self) {
+        if self.step == Step::SnapshotWanted && std::mem::replace(&mut self.waited, true) {
+            probe::mark("storage: a full disk waits for a snapshot no longer");
+            self.step = Step::SnapshotEnded;
+        }
+    }
+
     pub fn over(&mut self) {
         self.step = Step::Begun;
     }
@@ -84,7 +97,7 @@ impl Shortage {
             Step::Asked if writers_refused && snapshots > 1 => (Step::Begun, Remedy::GiveUpOldest),
             Step::SnapshotWanted | Step::Asked => return None,
         };
-        self.step = step;
+        (self.step, self.waited) = (step, false);
         Some(remedy)
     }
 }
@@ -135,6 +148,19 @@ mod tests {
         let mut shortage = Shortage::default();
         assert_eq!(shortage.remedy(situation), None);
         assert!(!shortage.gives_way_to_snapshot(true));
+    }
+
+    #[test]
+    fn a_snapshot_that_nobody_takes_is_not_waited_for_forever() {
+        let situation = Situation { snapshot_is_new: false, writers_refused: true, snapshots: 1 };
+        let mut shortage = Shortage::default();
+        shortage.may_purge(3);
+        assert_eq!(shortage.remedy(situation), Some(Remedy::Snapshot));
+        shortage.is_retried();
+        assert!(shortage.gives_way_to_snapshot(false), "it may be about to begin");
+        shortage.is_retried();
+        assert!(!shortage.gives_way_to_snapshot(false), "the log asks for itself");
+        assert_eq!(shortage.remedy(situation), Some(Remedy::Purge { keep: 3 }));
     }
 
     #[test]

@@ -695,6 +695,9 @@ impl Store {
 
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
+        if !self.snapshot.is_running() {
+            self.shortage.is_retried();
+        }
         if !self.presses_snapshot() {
             self.log.retry();
         }

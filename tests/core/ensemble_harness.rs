@@ -52,7 +52,10 @@ struct Disk {
     epochs: Epochs,
     base: Option<(SnapshotHeader, Vec<NodeImage>)>,
     log: Vec<(Zxid, Bytes)>,
-    ever_used: bool,
+    /// There is a currentEpoch: what is here is a history as a whole.
+    whole: bool,
+    /// Something that was here was given up.
+    lost: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -70,7 +73,7 @@ enum Arrival {
 
 impl Disk {
     fn new() -> Disk {
-        Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), ever_used: false }
+        Disk { epochs: Epochs { accepted: 0, current: 0 }, base: None, log: Vec::new(), whole: false, lost: false }
     }
 
     fn replayed(&self, settings: &Settings) -> Replay {
@@ -88,7 +91,20 @@ impl Disk {
     }
 
     fn standing(&self) -> Standing {
-        if self.ever_used { Standing::Whole } else { Standing::Fresh }
+        match (self.whole, self.lost || self.base.is_some() || !self.log.is_empty()) {
+            (true, _) => Standing::Whole,
+            (false, true) => Standing::Lost,
+            (false, false) => Standing::Fresh,
+        }
+    }
+
+    /// Cuts the log there. A state that cannot be cut is given up.
+    fn truncate(&mut self, to: Zxid) {
+        self.log.retain(|(zxid, _)| *zxid <= to);
+        let base = self.base.as_ref().map(|(header, _)| Zxid(header.zxid));
+        if self.log.last().map(|(zxid, _)| *zxid).or(base) != Some(to) {
+            *self = Disk { epochs: Epochs { current: 0, ..self.epochs }, lost: true, ..Disk::new() };
+        }
     }
 }
 
@@ -386,10 +402,9 @@ impl Ensemble {
 
     fn store_epoch(&mut self, id: i64, kind: EpochKind, epoch: u32) {
         let disk = &mut self.place(id).disk;
-        disk.ever_used = true;
         match kind {
             EpochKind::Accepted => disk.epochs.accepted = epoch,
-            EpochKind::Current => disk.epochs.current = epoch,
+            EpochKind::Current => (disk.epochs.current, disk.whole, disk.lost) = (epoch, true, false),
         }
         self.arrive(id, Input::EpochStored { kind, epoch });
     }
@@ -448,8 +463,10 @@ impl Ensemble {
             Output::Truncate { to } => {
                 self.place(id).cuts += 1;
                 let server = self.server(id);
-                let kept = server.log[..server.durable].iter().filter(|(zxid, _)| *zxid <= to).cloned().collect();
-                self.place(id).disk.log = kept;
+                let log = server.log[..server.durable].to_vec();
+                let disk = &mut self.place(id).disk;
+                disk.log = log;
+                disk.truncate(to);
                 self.reload(id);
             }
             Output::InstallBegin(header) => self.place(id).installing = Some((*header, Vec::new())),
@@ -461,7 +478,6 @@ impl Ensemble {
                 place.installs += 1;
                 place.disk.base = place.installing.take();
                 place.disk.log = Vec::new();
-                place.disk.ever_used = true;
                 self.reload(id);
             }
             Output::InstallAbandon => self.place(id).installing = None,

@@ -146,6 +146,52 @@ fn case_20_10_the_logs_tail_is_in_memory_before_the_next_role() {
     ensemble.assert_agreed();
 }
 
+/// 20.24: a server that was given a whole state is told to cut below it. It gives that state up, and is given another one.
+#[test]
+fn case_20_24_a_state_that_cannot_be_cut_is_given_up() {
+    let mut ensemble = Ensemble::of(3, 1, quick());
+    ensemble.settle();
+    let (leader, observer) = (ensemble.leader(), 4);
+    let [ahead, behind] = ensemble.followers()[..2] else { panic!("two followers") };
+    let client = ensemble.client(leader);
+    write(&mut ensemble, leader, client, "/kept");
+    ensemble.crash(observer);
+    ensemble.wipe(observer);
+    // Of three voters one has the tail.
+    ensemble.cut_off(behind);
+    ensemble.server(leader).slow_disk = true;
+    ensemble.at(leader, |server| server.send(client, 1, &create("/tail", b"", PERSISTENT)));
+    ensemble.crash(leader);
+    // It is elected, and the observer has all of its state before a quorum has.
+    ensemble.server(behind).slow_disk = true;
+    ensemble.rejoin(behind);
+    ensemble.start(observer);
+    for _ in 0..40 {
+        if ensemble.server(observer).node.tree().find("/tail").is_some() {
+            break;
+        }
+        ensemble.pass_ms(100);
+    }
+    assert!(matches!(ensemble.role(ahead), RoleView::Leading { serving: false, .. }), "{:?}", ensemble.role(ahead));
+    assert_eq!(ensemble.log_reads_and_installs().1, 1);
+    // The others go on without the tail.
+    for id in [ahead, behind] {
+        ensemble.crash(id);
+    }
+    for id in [leader, behind] {
+        ensemble.start(id);
+    }
+    ensemble.settle();
+    ensemble.assert_agreed();
+    let tree = ensemble.server(observer).node.tree();
+    assert!(tree.find("/kept").is_some() && tree.find("/tail").is_none());
+    assert_eq!((ensemble.cuts(), ensemble.log_reads_and_installs().1), (1, 2));
+    ensemble.start(ahead);
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert_eq!((ensemble.cuts(), ensemble.log_reads_and_installs().1), (2, 2), "that one can be cut");
+}
+
 /// ZOOKEEPER-4712 (20.25). What an abandoned role had under way was acknowledged to the next leader.
 #[test]
 fn case_20_25_a_role_begins_when_everything_of_the_one_before_has_ended() {

@@ -177,7 +177,7 @@ impl SyncStage {
         let configs = self.configs.clone().ok_or("the ensemble comes first")?;
         let disk = self.disk(id)?;
         let (epochs, last, standing) = (disk.epochs, disk.last(), disk.standing);
-        let start = LearnerStart { id: ServerId(id), leader, observer, epochs, last, standing };
+        let start = LearnerStart { id: ServerId(id), leader, observer, epochs, last, standing, founds: false };
         let mut out = Vec::new();
         let mut learner = Learner::new(self.now, start, &self.settings, &configs, &mut out);
         let link = LinkId(self.links.get(&id).map_or(id as u64 * 100, |before| before.0 + 1));

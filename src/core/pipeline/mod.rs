@@ -1,6 +1,6 @@
-//! What happens to a request, station by station: [`connect`] and [`admit`], then [`prep`] for writes or [`read`] for
-//! reads, [`commit`], [`reply`]. In an ensemble, [`forward`] is a learner's way to its leader, and [`lead`] what the leader
-//! makes of that; [`read_only`] is what is left without one. Each file adds its methods to [`super::node::Node`].
+//! What happens to a request, station by station: `connect` and `admit`, then `prep` for writes or `read` for
+//! reads, `commit`, `reply`. In an ensemble, `forward` is a learner's way to its leader, and `lead` what the leader
+//! makes of that; `read_only` is what is left without one. Each file adds its methods to `Node`.
 
 mod admit;
 mod commit;

@@ -40,6 +40,8 @@ pub struct LearnerStart {
     pub last: Zxid,
     /// As in this server's votes: unless it is `Whole`, the leader is told that what was here may be lost.
     pub standing: Standing,
+    /// Its disk is empty, and that counts, because nobody has data: it is a founder.
+    pub founds: bool,
 }
 
 /// What the node has to do. In order.
@@ -377,6 +379,12 @@ impl Learner {
             self.agree(Some(self.epochs.current), out);
         } else {
             self.stage = Stage::Promising;
+            if self.start.founds {
+                // Its word that it has nothing makes the leader's history: from now on others who have data do not make it
+                // a server that may have lost some. Or else an ensemble whose first leader died early never begins.
+                mark("learner: a founder");
+                out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: 0 });
+            }
             out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         }
         Ok(())

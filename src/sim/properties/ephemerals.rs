@@ -177,9 +177,8 @@ impl Property for Ephemerals {
                 self.last_leader_us = at.us;
             }
             Event::Role { server, .. } | Event::Crashed { server, .. } => {
-                if self.leading.remove(server).is_some() {
-                    self.to_leaders.retain(|(leader, _), _| leader != server);
-                }
+                self.leading.remove(server);
+                self.to_leaders.retain(|(leader, _), _| leader != server);
             }
             Event::Logged { server, zxid, txn } if self.leading.contains_key(server) => {
                 let is_close = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::CloseSession.number());

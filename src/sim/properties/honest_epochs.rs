@@ -1,12 +1,14 @@
-//! Every durable (currentEpoch, lastZxid) is honest: who has an epoch on disk has on disk everything that was committed before
-//! that epoch, whenever that is found out (quorum-protocol 20.5). It is what votes and elections rest on.
+//! Every durable (currentEpoch, lastZxid) is honest: who has an epoch on disk has on disk everything that an earlier epoch has
+//! committed, and everything that this epoch began with, whenever that is found out (quorum-protocol 20.5). It is what votes and
+//! elections rest on. Not promised: what only a *later* epoch made committed. A leader has its epoch on disk before a quorum has
+//! its history; if it dies then, the next one may begin with more of an epoch before, and nothing was lost by that.
 //!
 //! And the small print: epochs on a disk never go back while the disk lives, currentEpoch is never above acceptedEpoch, nobody
 //! tells a peer of an epoch that it has not promised on disk, adopts one below what it promised, or acknowledges a transaction
 //! of one that its disk has not adopted.
 
 use super::Property;
-use super::truth::{Map, Server, Truth};
+use super::truth::{Committed, Map, Server, Truth};
 use crate::core::{EpochKind, ServerId, Standing, Zxid};
 use crate::sim::event::{Event, Moment};
 
@@ -57,8 +59,10 @@ impl Property for HonestEpochs {
                         let id = id.0;
                         return Err(format!("server {id} adopted epoch {adopted} and has promised {promised}"));
                     }
-                    let earlier = truth.at_or_before(Zxid::new(server.current_epoch, 0));
-                    if let Some(earlier) = earlier.filter(|earlier| is_missing(server, earlier.zxid)) {
+                    let log = &truth.log()[..truth.place_above(Zxid::new(server.current_epoch, 0))];
+                    if let Some(earlier) = log.iter().rfind(|earlier| must_have(server, earlier))
+                        && is_missing(server, earlier.zxid)
+                    {
                         return Err(lie(*id, server, earlier.zxid));
                     }
                 }
@@ -83,7 +87,7 @@ impl Property for HonestEpochs {
             for id in &truth.voters {
                 if let Some(server) = truth.server(*id)
                     && server.standing == Standing::Whole
-                    && server.current_epoch > committed.zxid.epoch()
+                    && must_have(server, committed)
                     && is_missing(server, committed.zxid)
                 {
                     return Err(lie(*id, server, committed.zxid));
@@ -92,6 +96,10 @@ impl Property for HonestEpochs {
         }
         Ok(())
     }
+}
+
+fn must_have(server: &Server, committed: &Committed) -> bool {
+    server.current_epoch > committed.zxid.epoch() && server.current_epoch >= committed.by_epoch
 }
 
 fn is_missing(server: &Server, zxid: Zxid) -> bool {
@@ -107,6 +115,7 @@ fn lie(id: ServerId, server: &Server, zxid: Zxid) -> String {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::core::RoleView;
 
     fn one_committed() -> Story<HonestEpochs> {
         let mut story = Story::begun();
@@ -137,6 +146,28 @@ mod tests {
         story.good(epoch_stored(3, EpochKind::Current, 2));
         let why = story.event_commit(zxid(1, 1), &create(zxid(1, 1), 1, "/a", 1)).expect_err("server 3 lacks it");
         assert!(why.contains("server 3 has currentEpoch 2"), "{why}");
+    }
+
+    #[test]
+    fn what_only_a_later_epoch_commits_may_be_missing() {
+        let mut story = Story::<HonestEpochs>::begun();
+        let first = create(zxid(1, 1), 1, "/a", 1);
+        story.good(logged(1, zxid(1, 1), &first));
+        story.good(durable(1, zxid(1, 1)));
+        story.good(epoch_stored(3, EpochKind::Accepted, 2));
+        story.good(epoch_stored(3, EpochKind::Current, 2));
+        story.good(looking(1));
+        story.good(logged(2, zxid(1, 1), &first));
+        story.good(durable(2, zxid(1, 1)));
+        story.good(applied(1, zxid(1, 1)));
+        for id in [1, 2] {
+            story.good(epoch_stored(id, EpochKind::Accepted, 3));
+            story.good(epoch_stored(id, EpochKind::Current, 3));
+        }
+        story.good(role(1, RoleView::Leading { epoch: 3, serving: true }));
+        assert_eq!(story.truth.last(), zxid(1, 1));
+        story.good(epoch_stored(3, EpochKind::Accepted, 3));
+        story.bad(epoch_stored(3, EpochKind::Current, 3), "server 3 has currentEpoch 3");
     }
 
     #[test]

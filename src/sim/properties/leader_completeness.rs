@@ -29,9 +29,7 @@ impl LeaderCompleteness {
 
     /// A server alone leads without ado.
     fn is_quorum(&self, truth: &Truth, has: impl Fn((u32, u32)) -> bool) -> bool {
-        let voters = truth.voters.iter();
-        let count = voters.filter(|id| self.epochs.get(*id).is_some_and(|epochs| has(*epochs))).count();
-        truth.voters.len() < 2 || count > truth.voters.len() / 2
+        truth.voters.len() < 2 || truth.is_quorum(|id| self.epochs.get(&id).is_some_and(|epochs| has(*epochs)))
     }
 }
 

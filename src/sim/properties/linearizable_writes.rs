@@ -88,10 +88,13 @@ impl LinearizableWrites {
         let own = truth.get(zxid).filter(|committed| (committed.session, committed.cxid) == (*session, *xid));
         let Some(own) = own else {
             let err = answered.err;
-            let waited = self.waiting.remove(&(*session, *xid));
-            let refused = waited.is_some_and(|waited| self.may_refuse(err, *link, waited.sent_us));
+            let waiting = self.waiting.get(&(*session, *xid));
+            let refused = waiting.is_some_and(|waiting| self.may_refuse(err, *link, waiting.sent_us));
             return match refused {
-                true => Ok(()),
+                true => {
+                    self.waiting.remove(&(*session, *xid));
+                    Ok(())
+                }
                 false => {
                     Err(format!("request {xid} of {session:#x} is answered {err} with {zxid}, not its own: {op:?}"))
                 }

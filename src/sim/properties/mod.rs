@@ -37,7 +37,7 @@ pub mod watch_before_data;
 use std::fmt::Debug;
 
 use super::event::{Event, Moment, Settled, Violation};
-use crate::core::ServerId;
+use crate::core::zab::membership::Membership;
 use truth::Truth;
 
 /// One promise.
@@ -56,7 +56,7 @@ pub trait Property: Debug {
 
 /// Of all of them.
 pub fn names() -> Vec<&'static str> {
-    Properties::new(&[]).all.iter().map(|property| property.name()).collect()
+    Properties::new(&Membership::of(1, 0)).all.iter().map(|property| property.name()).collect()
 }
 
 /// All of them, and the truth they share.
@@ -67,7 +67,7 @@ pub struct Properties {
 }
 
 impl Properties {
-    pub fn new(voters: &[ServerId]) -> Properties {
+    pub fn new(membership: &Membership) -> Properties {
         let all: Vec<Box<dyn Property>> = vec![
             Box::<integrity::Integrity>::default(),
             Box::<agreement::Agreement>::default(),
@@ -89,7 +89,7 @@ impl Properties {
             Box::<ephemerals::Ephemerals>::default(),
             Box::<sequential_names::SequentialNames>::default(),
         ];
-        Properties { truth: Truth::new(voters), all }
+        Properties { truth: Truth::new(membership), all }
     }
 
     pub fn truth(&self) -> &Truth {

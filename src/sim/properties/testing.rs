@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Property;
 use super::truth::Truth;
+use crate::core::zab::membership::Membership;
 use crate::core::{EpochKind, Epochs, RoleView, ServerId, Standing, Zxid};
 use crate::sim::event::{Event, Moment};
 use crate::sim::history::{Answered, Asked, ClientEvent, Link, Notified, Op, data_of};
@@ -35,8 +36,7 @@ pub struct Story<P> {
 
 impl<P: Property + Default> Story<P> {
     pub fn new() -> Story<P> {
-        let voters: Vec<ServerId> = (1..=3).map(ServerId).collect();
-        Story { truth: Truth::new(&voters), property: P::default(), now: Moment::default() }
+        Story { truth: Truth::new(&Membership::of(3, 0)), property: P::default(), now: Moment::default() }
     }
 
     /// Three servers on empty disks; the first leads epoch 1.
@@ -144,7 +144,7 @@ pub fn delete(zxid: Zxid, cxid: i32, path: &str) -> Bytes {
 }
 
 pub fn started(id: i64, last: Zxid) -> Event {
-    let digest = Truth::new(&[]).digest_at(Zxid::ZERO).unwrap_or(0);
+    let digest = Truth::new(&Membership::of(0, 0)).digest_at(Zxid::ZERO).unwrap_or(0);
     let epochs = Epochs { accepted: last.epoch(), current: last.epoch() };
     Event::Started { server: ServerId(id), last, digest, epochs, standing: Standing::Whole }
 }

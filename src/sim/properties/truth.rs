@@ -19,6 +19,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::core::tree::{Applied, Change, ChangeKind, ChangeSink, DataTree, ItemOutcome, TreeOptions, path};
+use crate::core::zab::membership::Membership;
 use crate::core::{EpochKind, RoleView, ServerId, Standing, Zxid};
 use crate::sim::event::Event;
 use crate::sim::history::Path;
@@ -45,6 +46,8 @@ pub struct Committed {
     pub digest: u64,
     /// What its leader foresaw.
     pub foreseen: Option<u64>,
+    /// The epoch that made it committed: its own, or a later one whose history had it, and no quorum until then.
+    pub by_epoch: u32,
     pub changes: Vec<NodeChange>,
 }
 
@@ -210,6 +213,7 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Truth {
     pub voters: Vec<ServerId>,
+    membership: Membership,
     tree: DataTree,
     log: Vec<Committed>,
     nodes: Map<Path, Vec<(Zxid, Option<NodeState>)>>,
@@ -221,10 +225,11 @@ pub struct Truth {
 }
 
 impl Truth {
-    pub fn new(voters: &[ServerId]) -> Truth {
+    pub fn new(membership: &Membership) -> Truth {
         let tree = DataTree::new(TreeOptions::default());
         let mut truth = Truth {
-            voters: voters.to_vec(),
+            voters: membership.voters().collect(),
+            membership: membership.clone(),
             log: Vec::new(),
             nodes: Map::default(),
             sessions: Map::default(),
@@ -318,8 +323,7 @@ impl Truth {
     }
 
     pub fn is_quorum(&self, in_favour: impl Fn(ServerId) -> bool) -> bool {
-        let count = self.voters.iter().filter(|voter| in_favour(**voter)).count();
-        count * 2 > self.voters.len()
+        self.membership.has_quorum(in_favour)
     }
 
     /// Takes in what happened. `Err`: a server logged or delivered what nobody can read.
@@ -406,10 +410,11 @@ impl Truth {
         server.delivered = through;
         self.news.delivered = Some(Delivery { server: id, above, through });
         let server = &self.servers[&id];
+        let by_epoch = server.current_epoch;
         let mut fresh = self.behind_base(server, last).to_vec();
         fresh.extend_from_slice(server.between(last, through));
         for Logged { zxid, txn, .. } in fresh {
-            self.commit(zxid, txn)?;
+            self.commit(zxid, txn, by_epoch)?;
         }
         self.news.committed.end = self.log.len();
         Ok(())
@@ -426,7 +431,7 @@ impl Truth {
         }
     }
 
-    fn commit(&mut self, zxid: Zxid, bytes: Bytes) -> Result<(), String> {
+    fn commit(&mut self, zxid: Zxid, bytes: Bytes, by_epoch: u32) -> Result<(), String> {
         let (header, txn, digest) = decode_txn(&bytes).map_err(|why| format!("{zxid} cannot be read: {why}"))?;
         let mut noted = Noted::default();
         let applied = self.tree.apply(&header, &txn, &mut noted);
@@ -451,6 +456,7 @@ impl Truth {
             answer,
             digest: self.tree.digest(),
             foreseen: digest.filter(|digest| digest.version == DIGEST_VERSION).map(|digest| digest.tree_digest as u64),
+            by_epoch: by_epoch.max(zxid.epoch()),
             changes: noted.0,
             txn: bytes.clone(),
         };

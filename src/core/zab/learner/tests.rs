@@ -38,6 +38,7 @@ fn start() -> LearnerStart {
         epochs: Epochs { accepted: 1, current: 1 },
         last: Zxid::new(1, 5),
         standing: Standing::Whole,
+        founds: false,
     }
 }
 
@@ -386,6 +387,21 @@ fn the_epoch_is_promised_on_disk_first_and_never_to_an_older_leader() {
         "
         connected    => send FOLLOWERINFO 4
         LEADERINFO 3 => over: server 3, the leader: it leads epoch 3, and this server has promised to follow none before 4, close
+        ",
+    );
+}
+
+#[test]
+fn a_founder_says_that_it_has_nothing_when_it_can_never_deny_it() {
+    let founder =
+        LearnerStart { founds: true, last: Zxid::ZERO, epochs: Epochs { accepted: 0, current: 0 }, ..start() };
+    dialogue_from(
+        founder,
+        "
+        connected    => send FOLLOWERINFO 0
+        LEADERINFO 1 => store current 0, store accepted 1
+        current 0    =>
+        accepted 1   => send ACKEPOCH 0:0 0
         ",
     );
 }
