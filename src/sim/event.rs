@@ -61,6 +61,16 @@ pub enum Event {
         server: ServerId,
         through: Zxid,
     },
+    /// It told a peer of an epoch that it has promised to follow nobody before, as a leader or to one.
+    Promised {
+        server: ServerId,
+        epoch: u32,
+    },
+    /// It told a learner that its next epoch begins.
+    EpochBegins {
+        server: ServerId,
+        epoch: u32,
+    },
     /// Everything above `to` is being given up; `Reloaded` says what came of it.
     Truncating {
         server: ServerId,

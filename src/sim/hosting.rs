@@ -361,6 +361,15 @@ impl World {
         if let (LinkMessage::Packet(Packet::Ack { zxid }), 0) = (&message, side) {
             self.tell(Event::Acked { server: self.servers[s].setup.server, through: *zxid })?;
         }
+        if let LinkMessage::Packet(
+            Packet::LeaderInfo { epoch, .. } | Packet::NextEpoch { epoch } | Packet::NextEpochAccepted { epoch },
+        ) = &message
+        {
+            self.tell(Event::Promised { server: self.servers[s].setup.server, epoch: *epoch })?;
+        }
+        if let LinkMessage::Packet(Packet::NextEpochBegins { epoch }) = &message {
+            self.tell(Event::EpochBegins { server: self.servers[s].setup.server, epoch: *epoch })?;
+        }
         let bytes = self.network.send(self.now_us, tcp, side, Payload::Link(message), &mut self.queue);
         if bytes > 0 {
             echoes.push_back(Input::LinkSent { link, bytes });

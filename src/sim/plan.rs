@@ -23,6 +23,8 @@ pub struct Wishes {
     pub without: Vec<Fault>,
     /// If there are any: these strike, as often as they ever do, and no others.
     pub only: Vec<Fault>,
+    /// After so many transactions an epoch gives way to the next.
+    pub rollover_at: Option<u32>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
@@ -94,6 +96,7 @@ pub struct Plan {
     pub faults: FaultPlan,
     pub tick_ms: u32,
     pub emphasis: Emphasis,
+    pub rollover_at: Option<u32>,
     chance: Chance,
 }
 
@@ -148,6 +151,7 @@ impl Plan {
             faults,
             tick_ms,
             emphasis,
+            rollover_at: wishes.rollover_at,
             chance: chance.fork(),
         }
     }
@@ -184,7 +188,8 @@ impl Plan {
     /// For each server the same settings, as operators should have it, but for what is drawn at each.
     pub fn setups(&self) -> Vec<Setup> {
         let mut shared = self.chance.clone();
-        let rollover_at = if shared.one_in(3) { shared.any_size(20..2_000) as u32 } else { 0x8000_0000 };
+        let drawn = if shared.one_in(3) { shared.any_size(20..2_000) as u32 } else { 0x8000_0000 };
+        let rollover_at = self.rollover_at.unwrap_or(drawn);
         let left = if shared.coin() { shared.any_size(64..2_000) as u32 } else { u32::MAX };
         let mut ensemble = Ensemble {
             tick_ms: self.tick_ms,

@@ -285,6 +285,19 @@ pub fn simulate() -> Command {
     command
 }
 
+/// The rules that can be broken on purpose, each counted as a test: it has to be noticed.
+pub fn mutations() -> Verdict {
+    carried_out((|| {
+        let (_, text) = run_and_keep(simulate().arg("--mutations"))?;
+        let last = text.lines().last().unwrap_or_default();
+        let (noticed, all) = (count_before(last, "of"), count_before(last, "broken"));
+        if all == 0 {
+            return Err("the simulation did not get to its end; see above".into());
+        }
+        Ok(Verdict::Ran { passed: noticed, failed: all - noticed, skipped: 0 })
+    })())
+}
+
 /// Seeds that passed when they were written down here. About one fresh seed in a thousand still finds something, see
 /// `docs/STATUS.md`: nobody's change is to be blamed for that.
 const KNOWN_SEEDS: &str = "200..900";

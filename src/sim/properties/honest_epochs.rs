@@ -3,8 +3,9 @@
 //! elections rest on. Not promised: what only a *later* epoch made committed. A leader has its epoch on disk before a quorum has
 //! its history; if it dies then, the next one may begin with more of an epoch before, and nothing was lost by that.
 //!
-//! And the small print: epochs on a disk never go back while the disk lives, currentEpoch is never above acceptedEpoch, and
-//! nobody acknowledges a transaction of an epoch that its disk has not adopted.
+//! And the small print: epochs on a disk never go back while the disk lives, currentEpoch is never above acceptedEpoch, nobody
+//! tells a peer of an epoch that it has not promised on disk, adopts one below what it promised, or acknowledges a transaction
+//! of one that its disk has not adopted.
 
 use super::Property;
 use super::truth::{Committed, Map, Server, Truth};
@@ -53,12 +54,24 @@ impl Property for HonestEpochs {
                 let Some(server) = truth.server(*id) else { return Ok(()) };
                 self.never_back(*id, server)?;
                 if *kind == EpochKind::Current {
+                    let (adopted, promised) = (server.current_epoch, server.accepted_epoch);
+                    if adopted < promised {
+                        let id = id.0;
+                        return Err(format!("server {id} adopted epoch {adopted} and has promised {promised}"));
+                    }
                     let log = &truth.log()[..truth.place_above(Zxid::new(server.current_epoch, 0))];
                     if let Some(earlier) = log.iter().rfind(|earlier| must_have(server, earlier))
                         && is_missing(server, earlier.zxid)
                     {
                         return Err(lie(*id, server, earlier.zxid));
                     }
+                }
+            }
+            Event::Promised { server: id, epoch } => {
+                let Some(server) = truth.server(*id) else { return Ok(()) };
+                if *epoch > server.accepted_epoch {
+                    let (id, has) = (id.0, server.accepted_epoch);
+                    return Err(format!("server {id} told of epoch {epoch} with acceptedEpoch {has} on disk"));
                 }
             }
             Event::Acked { server: id, through } => {
@@ -170,5 +183,21 @@ mod tests {
     fn an_ack_in_an_epoch_not_adopted_is_seen() {
         let mut story = one_committed();
         story.bad(Event::Acked { server: server(3), through: zxid(2, 0) }, "currentEpoch 1 on disk");
+    }
+
+    #[test]
+    fn a_promise_that_is_not_on_disk_is_seen() {
+        let mut story = one_committed();
+        story.good(Event::Promised { server: server(3), epoch: 1 });
+        story.bad(Event::Promised { server: server(3), epoch: 2 }, "acceptedEpoch 1 on disk");
+        story.good(epoch_stored(3, EpochKind::Accepted, 2));
+        story.good(Event::Promised { server: server(3), epoch: 2 });
+    }
+
+    #[test]
+    fn an_epoch_adopted_against_a_promise_is_seen() {
+        let mut story = one_committed();
+        story.good(epoch_stored(3, EpochKind::Accepted, 3));
+        story.bad(epoch_stored(3, EpochKind::Current, 2), "adopted epoch 2 and has promised 3");
     }
 }

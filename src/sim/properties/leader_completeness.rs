@@ -1,19 +1,39 @@
-//! Leader completeness: a leader that is established has every transaction committed in earlier epochs, and nobody else leads its
-//! epoch.
+//! Leader completeness: a leader that is established has every transaction committed in earlier epochs, a quorum has adopted its
+//! epoch, and nobody else leads it.
 //!
 //! Not those of later epochs: one whose process stood still may find its quorum's word for its epoch when others have long gone on
 //! to the next. It serves what it has until it notices that nobody follows, as any deposed leader does, and commits nothing.
 
 use super::Property;
 use super::truth::{Map, Truth};
-use crate::core::{RoleView, ServerId, Zxid};
+use crate::core::{EpochKind, RoleView, ServerId, Zxid};
 use crate::sim::event::{Event, Moment};
 
 #[derive(Debug, Default)]
 pub struct LeaderCompleteness {
     leaders: Map<u32, ServerId>,
+    /// The last epochs that each has ever promised and adopted, whatever became of its disk.
+    epochs: Map<ServerId, (u32, u32)>,
     /// The last committed zxid before the latest event.
     committed: Zxid,
+}
+
+impl LeaderCompleteness {
+    fn note(&mut self, event: &Event) {
+        let (id, promised, adopted) = match event {
+            Event::Started { server, epochs, .. } => (*server, epochs.accepted, epochs.current),
+            Event::EpochStored { server, kind: EpochKind::Accepted, epoch } => (*server, *epoch, 0),
+            Event::EpochStored { server, kind: EpochKind::Current, epoch } => (*server, 0, *epoch),
+            _ => return,
+        };
+        let ever = self.epochs.entry(id).or_default();
+        *ever = (ever.0.max(promised), ever.1.max(adopted));
+    }
+
+    /// A server alone leads without ado.
+    fn is_quorum(&self, truth: &Truth, has: impl Fn((u32, u32)) -> bool) -> bool {
+        truth.voters.len() < 2 || truth.is_quorum(|id| self.epochs.get(&id).is_some_and(|epochs| has(*epochs)))
+    }
 }
 
 impl Property for LeaderCompleteness {
@@ -22,6 +42,12 @@ impl Property for LeaderCompleteness {
     }
 
     fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
+        self.note(event);
+        if let Event::EpochBegins { server, epoch } = event
+            && !self.is_quorum(truth, |(promised, _)| promised >= *epoch)
+        {
+            return Err(format!("server {} begins epoch {epoch}, which no quorum has promised", server.0));
+        }
         if let Event::Role { server: id, role: RoleView::Leading { epoch, serving: true } } = event {
             let known = *self.leaders.entry(*epoch).or_insert(*id);
             if known != *id {
@@ -42,6 +68,9 @@ impl Property for LeaderCompleteness {
                 let stored = server.current_epoch;
                 return Err(format!("server {} leads epoch {epoch} and has stored {stored}", id.0));
             }
+            if !self.is_quorum(truth, |(_, adopted)| adopted >= *epoch) {
+                return Err(format!("server {} leads epoch {epoch}, which no quorum has adopted", id.0));
+            }
         }
         self.committed = truth.last();
         Ok(())
@@ -52,7 +81,6 @@ impl Property for LeaderCompleteness {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::core::EpochKind;
 
     fn one_committed() -> Story<LeaderCompleteness> {
         let mut story = Story::begun();
@@ -99,5 +127,19 @@ mod tests {
         let mut story = one_committed();
         story.good(applied(2, zxid(1, 1)));
         story.bad(role(2, RoleView::Leading { epoch: 2, serving: true }), "has stored 1");
+    }
+
+    #[test]
+    fn an_epoch_without_a_quorum_is_seen() {
+        let mut story = one_committed();
+        story.bad(Event::EpochBegins { server: server(1), epoch: 2 }, "no quorum has promised");
+        story.good(epoch_stored(1, EpochKind::Accepted, 2));
+        story.bad(Event::EpochBegins { server: server(1), epoch: 2 }, "no quorum has promised");
+        story.good(epoch_stored(2, EpochKind::Accepted, 2));
+        story.good(Event::EpochBegins { server: server(1), epoch: 2 });
+        story.good(epoch_stored(1, EpochKind::Current, 2));
+        story.bad(role(1, RoleView::Leading { epoch: 2, serving: true }), "no quorum has adopted");
+        story.good(epoch_stored(2, EpochKind::Current, 2));
+        story.good(role(1, RoleView::Leading { epoch: 2, serving: true }));
     }
 }

@@ -54,6 +54,11 @@ pub trait Property: Debug {
     }
 }
 
+/// Of all of them.
+pub fn names() -> Vec<&'static str> {
+    Properties::new(&Membership::of(1, 0)).all.iter().map(|property| property.name()).collect()
+}
+
 /// All of them, and the truth they share.
 #[derive(Debug)]
 pub struct Properties {

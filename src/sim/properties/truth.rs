@@ -385,7 +385,12 @@ impl Truth {
                 self.deliver(*server)?;
             }
             Event::Healed => self.healed = true,
-            Event::Acked { .. } | Event::Truncating { .. } | Event::Room { .. } | Event::Client(_) => {}
+            Event::Acked { .. }
+            | Event::Promised { .. }
+            | Event::EpochBegins { .. }
+            | Event::Truncating { .. }
+            | Event::Room { .. }
+            | Event::Client(_) => {}
         }
         Ok(())
     }

@@ -125,6 +125,7 @@ enum Server {
 enum Suite {
     Unit,
     Sim,
+    Mutations,
     Crash,
     Kazoo,
     Cli,
@@ -181,6 +182,9 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
     }
     if wanted(Suite::Sim) {
         timed(&mut summary, "sim", || suites::sim(minutes));
+    }
+    if wanted(Suite::Mutations) {
+        timed(&mut summary, "mutations", suites::mutations);
     }
     if wanted(Suite::Crash) {
         timed(&mut summary, "crash", || suites::crash(&binary, rounds, place.port_base));

@@ -84,6 +84,9 @@ struct Wished {
     /// These faults strike, as often as they ever do, and no others
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["without", "no_faults"])]
     only: Vec<Fault>,
+    /// After so many transactions an epoch gives way to the next
+    #[arg(long)]
+    rollover_at: Option<u32>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -91,9 +94,9 @@ struct Wished {
 
 impl Wished {
     fn wishes(self) -> Wishes {
-        let Wished { voters, observers, clients, seconds, without, only, no_faults } = self;
+        let Wished { voters, observers, clients, seconds, without, only, rollover_at, no_faults } = self;
         let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without, only }
+        Wishes { voters, observers, clients, seconds, without, only, rollover_at }
     }
 }
 
