@@ -55,7 +55,8 @@ impl Property for HonestEpochs {
                 self.never_back(*id, server)?;
                 if *kind == EpochKind::Current {
                     let (adopted, promised) = (server.current_epoch, server.accepted_epoch);
-                    if adopted < promised {
+                    // Epoch 0 is nobody's: an empty server says that it founds the ensemble.
+                    if adopted < promised && adopted > 0 {
                         let id = id.0;
                         return Err(format!("server {id} adopted epoch {adopted} and has promised {promised}"));
                     }
