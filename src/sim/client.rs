@@ -68,6 +68,8 @@ pub struct ClientPlan {
     pub client: usize,
     pub servers: Vec<ServerId>,
     pub tick_ms: u32,
+    /// Makes ephemerals more than anything else.
+    pub hoards: bool,
     pub chance: Chance,
 }
 
@@ -162,7 +164,7 @@ impl Client {
             moods: chance.below(60),
         };
         Client {
-            workload: Workload::new(plan.client),
+            workload: Workload::new(plan.client, plan.hoards),
             phase: Phase::Apart { until_us: 0 },
             server: 0,
             link: Link { client: plan.client as u32, number: 0 },

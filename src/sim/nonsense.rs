@@ -10,6 +10,7 @@ use super::chance::Draw;
 use super::event::Violation;
 use super::faults::Fault;
 use super::meeting::link_of;
+use super::plan::Emphasis;
 use super::world::World;
 use crate::core::{Input, LinkMessage, ServerId, Zxid};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
@@ -26,7 +27,10 @@ impl World {
         if links.is_empty() {
             return Ok(false);
         }
-        let (tcp, side) = (*self.chance.pick(&links), self.chance.below(2) as usize);
+        let (mut tcp, side) = (*self.chance.pick(&links), self.chance.below(2) as usize);
+        if self.plan.emphasis == Emphasis::Handshakes {
+            tcp = *links.last().expect("there are some");
+        }
         let Some(party) = self.network.hearer(tcp, side) else { return Ok(false) };
         let server = &self.servers[party];
         let Some(process) = server.process.as_ref().filter(|_| !server.paused) else { return Ok(false) };
@@ -47,7 +51,8 @@ impl World {
         match self.chance.below(12) {
             0 => Packet::Ack { zxid: far },
             1 => Packet::Ack { zxid: Zxid::new(epoch + FAR, 0) },
-            2 => Packet::FollowerInfo { accepted_epoch: 0, info: stranger },
+            // The next epoch may be any that is later.
+            2 => Packet::FollowerInfo { accepted_epoch: epoch + 1, info: stranger },
             3 => Packet::ObserverInfo { accepted_epoch: 0, info: stranger },
             4 => Packet::Diff { zxid: last },
             5 => Packet::Trunc { zxid: Zxid::ZERO },

@@ -27,6 +27,47 @@ pub struct Wishes {
     pub rollover_at: Option<u32>,
 }
 
+/// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emphasis {
+    None,
+    /// Sessions own so many ephemerals that their end cannot list them.
+    Ephemerals,
+    /// Learners need snapshots, and get them slowly.
+    Snapshots,
+    /// Nonsense is talked on the youngest links, when everything is still to be said there.
+    Handshakes,
+    /// Leaders come and go, and hardly anything is ever written.
+    Beginnings,
+}
+
+impl Emphasis {
+    /// From a stream of its own: all else is drawn as if there were none.
+    fn draw(seed: u64) -> Emphasis {
+        match Chance(seed ^ 0x9d8a_51c3_7be1_0f42).below(32) {
+            0 => Emphasis::Ephemerals,
+            1 | 2 => Emphasis::Snapshots,
+            3 | 4 => Emphasis::Handshakes,
+            5 | 6 => Emphasis::Beginnings,
+            _ => Emphasis::None,
+        }
+    }
+
+    /// The faults it needs, and the mean time between two of them.
+    fn faults(self) -> &'static [(Fault, u64)] {
+        match self {
+            Emphasis::None | Emphasis::Ephemerals => &[],
+            Emphasis::Snapshots => {
+                &[(Fault::SlowLink, 200_000), (Fault::LinkBreaks, 1_000_000), (Fault::PowerCut, 700_000)]
+            }
+            Emphasis::Handshakes => &[(Fault::Nonsense, 10_000), (Fault::LinkBreaks, 200_000)],
+            Emphasis::Beginnings => {
+                &[(Fault::Kill, 150_000), (Fault::Partition, 400_000), (Fault::LinkBreaks, 150_000)]
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct DiskPlan {
     /// Of most operations.
@@ -55,6 +96,7 @@ pub struct Plan {
     pub faults: FaultPlan,
     pub tick_ms: u32,
     pub rollover_at: Option<u32>,
+    pub emphasis: Emphasis,
     chance: Chance,
 }
 
@@ -81,7 +123,11 @@ impl Plan {
         let mut java = chance.fork();
         let some_java = java.one_in(5);
         let java = (0..voters + observers).map(|_| some_java && java.coin()).collect();
+        let emphasis = Emphasis::draw(seed);
         let mut faults = FaultPlan::draw(&mut chance.fork());
+        for (fault, mean_us) in emphasis.faults() {
+            faults.set(*fault, *mean_us);
+        }
         if !wishes.only.is_empty() {
             faults = FaultPlan::often(&wishes.only);
         }
@@ -105,6 +151,7 @@ impl Plan {
             faults,
             tick_ms,
             rollover_at: wishes.rollover_at,
+            emphasis,
             chance: chance.fork(),
         }
     }
@@ -144,7 +191,7 @@ impl Plan {
         let drawn = if shared.one_in(3) { shared.any_size(20..2_000) as u32 } else { 0x8000_0000 };
         let rollover_at = self.rollover_at.unwrap_or(drawn);
         let left = if shared.coin() { shared.any_size(64..2_000) as u32 } else { u32::MAX };
-        let ensemble = Ensemble {
+        let mut ensemble = Ensemble {
             tick_ms: self.tick_ms,
             init_limit: shared.between(5..12) as u32,
             sync_limit: shared.between(3..8) as u32,
@@ -160,7 +207,7 @@ impl Plan {
             learner_queue_max_bytes: shared.any_size(1 << 13..1 << 21) as usize,
             ..Ensemble::default()
         };
-        let settings = Settings {
+        let mut settings = Settings {
             tick_ms: self.tick_ms,
             session_timeout_min_ms: 2 * self.tick_ms as i32,
             session_timeout_max_ms: 20 * self.tick_ms as i32,
@@ -170,6 +217,14 @@ impl Plan {
             snapshot_backlog_max_bytes: shared.any_size(1 << 9..1 << 22) as usize,
             ..Settings::default()
         };
+        match self.emphasis {
+            Emphasis::None | Emphasis::Handshakes | Emphasis::Beginnings => {}
+            Emphasis::Ephemerals => settings.jute_max_buffer_bytes = 1,
+            Emphasis::Snapshots => {
+                settings.snapshot_backlog_max_bytes = 512;
+                ensemble.force_snapshot_sync = true;
+            }
+        }
         let strategy =
             *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);
         let configs = self.is_ensemble().then(|| Configurations::settled(self.membership()));

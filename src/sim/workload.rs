@@ -20,6 +20,7 @@ const REMEMBERED: usize = 12;
 #[derive(Debug)]
 pub struct Workload {
     client: u64,
+    hoards: bool,
     written: u64,
     /// Last version seen of a path.
     versions: BTreeMap<Path, i32>,
@@ -28,8 +29,9 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub fn new(client: usize) -> Workload {
-        Workload { client: client as u64, written: 0, versions: BTreeMap::new(), made: Vec::new() }
+    /// `hoards`: it makes ephemerals more than anything else.
+    pub fn new(client: usize, hoards: bool) -> Workload {
+        Workload { client: client as u64, hoards, written: 0, versions: BTreeMap::new(), made: Vec::new() }
     }
 
     pub fn next(&mut self, chance: &mut Chance) -> Op {
@@ -123,6 +125,7 @@ impl Workload {
 
     fn create(&mut self, chance: &mut Chance) -> Op {
         let mode = match chance.below(12) {
+            0..8 if self.hoards => Mode::EphemeralSequential,
             0..5 => Mode::Persistent,
             5..8 => Mode::Ephemeral,
             8..10 => Mode::Sequential,

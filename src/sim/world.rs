@@ -14,7 +14,7 @@ use super::disk::SharedDisk;
 use super::event::{Event, Moment, Violation};
 use super::faults::FaultCounts;
 use super::network::{Network, Party};
-use super::plan::{Plan, Wishes};
+use super::plan::{Emphasis, Plan, Wishes};
 use super::properties::Properties;
 use super::queue::{Happening, Queue, TcpId};
 use super::server::{Process, Said, Setup};
@@ -137,7 +137,13 @@ impl World {
         let network = Network::new(plan.network.clone(), servers.len(), plan.clients, chance.fork());
         let ids = plan.servers();
         let client = |client| {
-            let plan = ClientPlan { client, servers: ids.clone(), tick_ms: plan.tick_ms, chance: chance.fork() };
+            let plan = ClientPlan {
+                client,
+                servers: ids.clone(),
+                tick_ms: plan.tick_ms,
+                hoards: plan.emphasis == Emphasis::Ephemerals,
+                chance: chance.fork(),
+            };
             ClientPlace { client: Client::new(plan), connection: None, knock: None, alarm: 0, alarm_us: None }
         };
         let clients = (0..plan.clients).map(client).collect();

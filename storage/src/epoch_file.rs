@@ -1,7 +1,7 @@
 //! The two numbers of ZAB that must survive anything: the epoch a server has promised to join, and the one it last joined.
 //!
-//!   <dataDir>/ringkeeper-1/acceptedEpoch    "5 crc32c 2b1e0d9c"
-//!   <dataDir>/ringkeeper-1/currentEpoch     decimal, as Java's, and a check over it
+//!   <dataDir>/ringkeeper-1/acceptedEpoch    "5 crc32c 7e55186b"
+//!   <dataDir>/ringkeeper-1/currentEpoch     decimal, as Java's, and a check over it and the name
 //!
 //!   .tmp made -> written -> flushed -> renamed -> directory flushed -> `StoreEvent::EpochStored`: now it may be told to others
 //!
@@ -43,15 +43,15 @@ pub struct Epochs {
     pub current: u32,
 }
 
-fn encode(epoch: u32) -> String {
-    let digits = epoch.to_string();
-    format!("{digits} crc32c {:08x}\n", crc32c::crc32c(digits.as_bytes()))
+/// The check is over the name too: a disk that puts one file's bytes into the other is noticed.
+fn encode(name: &str, epoch: u32) -> String {
+    format!("{epoch} crc32c {:08x}\n", crc32c::crc32c(format!("{name} {epoch}").as_bytes()))
 }
 
-fn decode(text: &[u8]) -> Option<u32> {
+fn decode(name: &str, text: &[u8]) -> Option<u32> {
     let (digits, _) = std::str::from_utf8(text).ok()?.split_once(' ')?;
     let epoch = digits.parse().ok()?;
-    (encode(epoch).as_bytes() == text).then_some(epoch)
+    (encode(name, epoch).as_bytes() == text).then_some(epoch)
 }
 
 /// The numbers of this directory. What is missing follows from the log: a server that has never been in an ensemble, or was
@@ -103,7 +103,7 @@ fn read_one(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, name: &str) -
     }
     let mut reader = Reader::open(disk, ids, directory.join(name), bytes, false, GLANCE_WINDOW_BYTES)?;
     let text = reader.get(disk, 0, bytes)?;
-    let content = decode(text).map_or(Content::Damaged, Content::Epoch);
+    let content = decode(name, text).map_or(Content::Damaged, Content::Epoch);
     reader.close(disk, ids);
     Ok(content)
 }
@@ -191,7 +191,7 @@ impl EpochWriter {
         let action = match task.step {
             Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: false },
             Step::Write => {
-                let text = encode(task.epoch);
+                let text = encode(task.kind.file_name(), task.epoch);
                 let mut buffer = Buffer::with_capacity(text.len());
                 buffer.extend_from_slice(text.as_bytes());
                 Action::Write { file, offset: 0, buffer, sync: WriteSync::None }
@@ -210,7 +210,7 @@ impl EpochWriter {
         let task = self.task.as_mut().expect("an answer to a question");
         assert_eq!(task.under_way.take(), Some(event.id), "an answer to this question");
         let (kind, epoch) = (task.kind, task.epoch);
-        let wanted_bytes = if task.step == Step::Write { encode(epoch).len() as u64 } else { 0 };
+        let wanted_bytes = if task.step == Step::Write { encode(kind.file_name(), epoch).len() as u64 } else { 0 };
         let result = match event.result {
             Ok(bytes) if bytes < wanted_bytes => Err(std::io::ErrorKind::WriteZero.into()),
             other => other,
@@ -254,8 +254,10 @@ mod tests {
     #[test]
     fn every_flipped_bit_and_every_cut_of_a_number_is_noticed() {
         for epoch in [0, 5, 4_000_000_000] {
-            let text = encode(epoch);
+            let text = encode("currentEpoch", epoch);
+            let decode = |text: &[u8]| decode("currentEpoch", text);
             assert_eq!(decode(text.as_bytes()), Some(epoch));
+            assert_eq!(super::decode("acceptedEpoch", text.as_bytes()), None, "the other file's");
             for at in 0..text.len() {
                 assert_eq!(decode(&text.as_bytes()[..at]), None);
                 for bit in 0..8 {
@@ -265,6 +267,6 @@ mod tests {
                 }
             }
         }
-        assert!(["", "5", "5\n", "05 crc32c 00000000\n"].iter().all(|text| decode(text.as_bytes()).is_none()));
+        assert!(["", "5", "5\n", "05 crc32c 00000000\n"].iter().all(|text| decode("", text.as_bytes()).is_none()));
     }
 }

@@ -149,3 +149,29 @@ fn an_epoch_that_the_disk_refused_is_told_as_such() {
     rig.drain();
     assert_eq!(epochs(&rig.crash(&mut Chance(0))).unwrap(), Epochs { accepted: 5, current: 3 });
 }
+
+/// What a full disk left of a number does not get the number's name when the power fails: a name that was made is not stable
+/// yet, and one that is given already may be.
+#[test]
+fn the_rest_of_an_epoch_that_was_not_stored_never_becomes_one() {
+    for stop_after in 0..12 {
+        for seed in 0..40 {
+            let mut chance = Chance(seed * 103 + stop_after);
+            let rig = with_log(3);
+            rig.disk.memory.borrow_mut().put(&path("acceptedEpoch.tmp"), b"4".to_vec());
+            let disk = rig.kill(&mut chance);
+            let opened = disk.open(&small_config()).unwrap();
+            let mut rig = Rig::start(&disk, opened).unwrap();
+            rig.store.store_epoch(EpochKind::Accepted, 5);
+            for _ in 0..stop_after {
+                rig.poll();
+                if !rig.held.is_empty() {
+                    rig.complete(0);
+                }
+            }
+            rig.poll();
+            let found = epochs(&rig.crash(&mut chance)).unwrap_or_else(|error| panic!("{stop_after}, {seed}: {error}"));
+            assert!([3, 5].contains(&found.accepted), "after {stop_after}, seed {seed}: {found:?}");
+        }
+    }
+}

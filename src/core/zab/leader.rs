@@ -456,10 +456,14 @@ impl Leader {
     /// This server's own vote: a finished disk write.
     pub fn on_logged(&mut self, through: Zxid, out: &mut Vec<Output>) {
         self.proposals.on_durable(through);
+        if self.phase == Phase::Standalone {
+            return self.proposals.commit_durable();
+        }
         self.commit(out);
     }
 
     /// The next proposal that a quorum has, in order; to be called until there is none.
+    #[inline]
     pub fn pop_committed(&mut self) -> Option<Proposal> {
         let proposal = self.proposals.pop()?;
         self.popped = proposal.zxid;
@@ -485,7 +489,7 @@ impl Leader {
                 }
             }
         }
-        if committed && self.phase != Phase::Standalone {
+        if committed {
             self.drop_overrun(out);
         }
         self.carry_on_transition(out);

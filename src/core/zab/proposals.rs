@@ -139,7 +139,16 @@ impl Proposals {
         Some(&in_flight.proposal)
     }
 
+    /// Where this server alone is the quorum, all at once: what is on its disk is committed.
+    pub fn commit_durable(&mut self) {
+        if let Some(first) = self.queue.front() {
+            self.committed_count = (self.durable.0 + 1).saturating_sub(first.proposal.zxid.0) as usize;
+            self.committed = self.committed.max(self.durable);
+        }
+    }
+
     /// The next committed one, to be applied.
+    #[inline]
     pub fn pop(&mut self) -> Option<Proposal> {
         self.committed_count = self.committed_count.checked_sub(1)?;
         let InFlight { proposal, .. } = self.queue.pop_front().expect("what is committed is in the queue");
@@ -216,6 +225,22 @@ mod tests {
         }
         proposals.on_durable(Zxid::new(1, 2));
         assert!(commit(&mut proposals).is_empty());
+    }
+
+    #[test]
+    fn who_is_alone_commits_what_is_on_its_disk() {
+        let (mut proposals, _) = proposals(1);
+        proposals.commit_durable();
+        assert!(proposals.pop().is_none());
+        propose(&mut proposals, 3);
+        for (durable, expected) in [(0, vec![]), (2, vec![1, 2]), (2, vec![]), (3, vec![3])] {
+            proposals.on_durable(Zxid::new(1, durable));
+            proposals.commit_durable();
+            assert_eq!(proposals.committed(), Zxid::new(1, durable));
+            let popped: Vec<u32> = std::iter::from_fn(|| proposals.pop().map(|popped| popped.zxid.counter())).collect();
+            assert_eq!(popped, expected);
+        }
+        assert!(proposals.is_drained());
     }
 
     /// ZOOKEEPER-4712 (20.25).

@@ -1,5 +1,8 @@
-//! Leader completeness: a leader that is established has every committed transaction, a quorum has adopted its epoch, and nobody
-//! else leads it.
+//! Leader completeness: a leader that is established has every transaction committed in earlier epochs, and nobody else leads its
+//! epoch, which a quorum has adopted.
+//!
+//! Not those of later epochs: one whose process stood still may find its quorum's word for its epoch when others have long gone on
+//! to the next. It serves what it has until it notices that nobody follows, as any deposed leader does, and commits nothing.
 
 use super::Property;
 use super::truth::{Map, Truth};
@@ -51,8 +54,12 @@ impl Property for LeaderCompleteness {
                 return Err(format!("servers {} and {} both lead epoch {epoch}", known.0, id.0));
             }
             let Some(server) = truth.server(*id) else { return Ok(()) };
-            if server.applied < self.committed {
-                let (id, has, committed) = (id.0, server.applied, self.committed);
+            let due = match self.committed.epoch() < *epoch {
+                true => self.committed,
+                false => truth.at_or_before(Zxid::new(*epoch, 0)).map_or(Zxid::ZERO, |earlier| earlier.zxid),
+            };
+            if server.applied < due {
+                let (id, has, committed) = (id.0, server.applied, due);
                 return Err(format!(
                     "server {id} leads epoch {epoch} with {has} applied, and {committed} is committed"
                 ));
@@ -93,6 +100,19 @@ mod tests {
         let mut story = one_committed();
         story.good(epoch_stored(3, EpochKind::Current, 2));
         story.bad(role(3, RoleView::Leading { epoch: 2, serving: true }), "0x100000001 is committed");
+    }
+
+    #[test]
+    fn one_who_learns_late_that_it_leads_owes_nothing_of_later_epochs() {
+        let mut story = one_committed();
+        story.leads(1, 3);
+        story.commit(zxid(3, 1), &create(zxid(3, 1), 2, "/b", 1));
+        story.good(epoch_stored(2, EpochKind::Current, 2));
+        let leads = role(2, RoleView::Leading { epoch: 2, serving: true });
+        story.bad(leads.clone(), "0x100000001 is committed");
+        story.good(looking(2));
+        story.good(applied(2, zxid(1, 1)));
+        story.good(leads);
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub struct Found {
 pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, checked_bytes: u64) -> Result<Found, StoreError> {
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
     let names = disk.list(directory).map_err(io)?;
-    let ours = |name: &str| ["snapshot-", "install-", "state-"].iter().any(|kind| name.starts_with(kind));
+    let kinds = ["snapshot-", "install-", "state-", "acceptedEpoch", "currentEpoch"];
+    let ours = |name: &str| kinds.iter().any(|kind| name.starts_with(kind));
     let leftover = |name: &str| ours(name) && name.ends_with(".tmp");
     let unfinished = names.iter().filter(|(name, _)| leftover(name)).map(|(name, _)| directory.join(name)).collect();
     let name_of = |name: &str| {
