@@ -322,6 +322,8 @@ fn read_to_close(client: &mut TcpStream) -> Vec<u8> {
             Ok(0) => return all,
             Ok(bytes) => all.extend_from_slice(&chunk[..bytes]),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return all,
+            // A read with a time limit is not taken up again by the kernel after a signal.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => panic!("the server neither answered nor closed: {error}"),
         }
     }

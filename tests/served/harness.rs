@@ -314,6 +314,8 @@ pub fn read_to_close(socket: &mut TcpStream) -> Vec<u8> {
         match socket.read(&mut chunk) {
             Ok(0) => return all,
             Ok(bytes) => all.extend_from_slice(&chunk[..bytes]),
+            // A read with a time limit is not taken up again by the kernel after a signal.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if is_gone(&error) => return all,
             Err(error) => panic!("neither answered nor closed: {error}"),
         }
