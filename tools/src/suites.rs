@@ -298,7 +298,7 @@ pub fn mutations() -> Verdict {
     })())
 }
 
-/// Seeds that passed when they were written down here. About one fresh seed in a thousand still finds something, see
+/// Seeds that passed when they were written down here. Of a thousand fresh seeds three still find something, see
 /// `docs/STATUS.md`: nobody's change is to be blamed for that.
 const KNOWN_SEEDS: &str = "200..900";
 
