@@ -1,9 +1,7 @@
 //! Whole ensembles in the simulator, from a few fixed seeds: a promise that breaks here breaks for everybody. `cargo dev sim`
 //! runs as many as there is time for.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod sources;
 
 use ringkeeper::sim::coverage;
 use ringkeeper::sim::faults::Fault;
@@ -66,34 +64,8 @@ fn ensembles_keep_their_promises() {
 /// Every marked branch of the sources is in the list, so that a report can say which of them no run has reached.
 #[test]
 fn the_list_of_marks_is_that_of_the_sources() {
-    let mut found = BTreeSet::new();
-    for folder in ["src/core", "src/wire", "storage/src"] {
-        for file in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
-            let text = fs::read_to_string(&file).unwrap();
-            let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-            let text = code.join("\n");
-            for (at, _) in text.match_indices("mark(") {
-                let rest = text[at + "mark(".len()..].trim_start();
-                if let Some(name) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
-                    found.insert(name.to_owned());
-                }
-            }
-        }
-    }
+    let found = sources::names_given_to("mark(");
     let listed: Vec<&str> = coverage::MARKS.to_vec();
-    let sources: Vec<&str> = found.iter().map(String::as_str).collect();
-    assert_eq!(listed, sources, "put the names of the sources into src/sim/coverage.rs, in order");
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
+    let names: Vec<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(listed, names, "put the names of the sources into src/sim/coverage.rs, in order");
 }

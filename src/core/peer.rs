@@ -221,7 +221,7 @@ impl Node {
                 with_leader!(self, |leader, view| leader.on_log_read(link, predecessor, records, view, out));
             }
             Input::LogReadEnded { link, complete } => {
-                with_leader!(self, |leader, view| leader.on_log_read_ended(link, complete, view, out));
+                with_leader!(self, |leader, view| leader.on_log_read_ended(link, complete, out));
             }
             Input::HandOver => self.hand_over(now, out),
             other => unreachable!("{other:?} is not only for members"),
@@ -294,7 +294,7 @@ impl Node {
         if let Role::Following(following) = &mut self.role {
             following.learner.on_tick(now, out);
         }
-        with_leader!(self, |leader, view| leader.on_tick(now, view, out));
+        with_leader!(self, |leader, view| leader.on_tick(now, out));
         self.tick_read_only(now, out);
     }
 

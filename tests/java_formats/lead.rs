@@ -62,7 +62,7 @@ fn told(store: &mut Store, epochs: Epochs, has: Zxid) -> Vec<String> {
                 Output::ReadLog { link, after, through } => {
                     let refused = store.read_range(after, through).expect_err("a log that is no history");
                     assert!(matches!(refused, LogError::NotCovered { .. }), "{refused}");
-                    leader.on_log_read_ended(link, false, view, &mut out);
+                    leader.on_log_read_ended(link, false, &mut out);
                 }
                 Output::AcceptLearners(true) | Output::StoreEpoch { .. } => {}
                 other => panic!("{has}: {other:?}"),

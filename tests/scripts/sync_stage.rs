@@ -212,8 +212,8 @@ impl SyncStage {
         for _ in 0..seconds * 2 {
             self.now.mono_us += 500_000;
             let mut out = Vec::new();
-            if let Some((_, leader, window)) = &mut self.leader {
-                leader.on_tick(self.now, view(window), &mut out);
+            if let Some((_, leader, _)) = &mut self.leader {
+                leader.on_tick(self.now, &mut out);
             }
             self.carry_out_leader(out);
             for id in self.learners.keys().copied().collect::<Vec<_>>() {
@@ -447,7 +447,7 @@ impl SyncStage {
                         let records = log.iter().filter(|zxid| **zxid > after && **zxid <= through);
                         let records: Vec<_> = records.map(|zxid| (*zxid, Bytes::new())).collect();
                         leader.on_log_read(link, predecessor, records, view(window), &mut more);
-                        leader.on_log_read_ended(link, true, view(window), &mut more);
+                        leader.on_log_read_ended(link, true, &mut more);
                     }
                     _ => {}
                 }

@@ -341,8 +341,7 @@ impl Leader {
         }
     }
 
-    pub fn on_tick(&mut self, now: Now, view: SyncView<'_>, out: &mut Vec<Output>) {
-        let _ = view;
+    pub fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
         self.now_us = now.mono_us;
         if matches!(self.phase, Phase::Standalone | Phase::Over) {
             return;

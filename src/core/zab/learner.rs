@@ -122,8 +122,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Learner {
     start: LearnerStart,
-    config_version: u64,
-    voters: Configurations,
+    configs: Configurations,
     /// How long a leader may be silent: before it has brought us up to date, and then.
     init_limit_us: u64,
     sync_limit_us: u64,
@@ -163,8 +162,7 @@ impl Learner {
         let connect_limit = if settings.connect_limit > 0 { settings.connect_limit } else { settings.init_limit };
         let mut learner = Learner {
             start,
-            config_version: configs.committed.version,
-            voters: configs.clone(),
+            configs: configs.clone(),
             init_limit_us: tick_ms * u64::from(settings.init_limit) * 1000,
             sync_limit_us: tick_ms * u64::from(settings.sync_limit) * 1000,
             waiting_max_bytes: settings.learner_queue_max_bytes,
@@ -203,8 +201,11 @@ impl Learner {
         self.heard_us = now.mono_us;
         self.stage = Stage::Registered;
         let accepted_epoch = self.epochs.accepted;
-        let info =
-            LearnerInfo { server: self.start.id.0, protocol: PROTOCOL_RINGKEEPER, config_version: self.config_version };
+        let info = LearnerInfo {
+            server: self.start.id.0,
+            protocol: PROTOCOL_RINGKEEPER,
+            config_version: self.configs.committed.version,
+        };
         let hello = match self.start.observer {
             false => Packet::FollowerInfo { accepted_epoch, info },
             true => Packet::ObserverInfo { accepted_epoch, info },

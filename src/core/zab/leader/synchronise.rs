@@ -120,8 +120,7 @@ impl Leader {
         handler.stage = Stage::ReadingLog(range);
     }
 
-    pub fn on_log_read_ended(&mut self, link: LinkId, complete: bool, view: SyncView<'_>, out: &mut Vec<Output>) {
-        let _ = view;
+    pub fn on_log_read_ended(&mut self, link: LinkId, complete: bool, out: &mut Vec<Output>) {
         let Some((handler, mut range)) = reading(&mut self.handlers, link) else {
             return;
         };

@@ -118,7 +118,7 @@ impl Learner {
     }
 
     pub(super) fn on_hand_over(&mut self, leader: ServerId, out: &mut Vec<Output>) -> Result<(), Refusal> {
-        if !self.leader_is_ringkeeper || !self.voters.committed.is_voter(leader) || leader == self.start.leader {
+        if !self.leader_is_ringkeeper || !self.configs.committed.is_voter(leader) || leader == self.start.leader {
             return Err(format!("it hands over to server {}, who cannot lead", leader.0));
         }
         mark("learner: the leader hands over");

@@ -205,8 +205,7 @@ impl Scene {
     }
 
     pub fn log_read_ended(&mut self, link: i64, complete: bool) -> Vec<String> {
-        let view = SyncView { window: &self.window, applied: self.applied, snapshot_bytes: self.snapshot_bytes };
-        self.leader.on_log_read_ended(LinkId(link as u64), complete, view, &mut self.out);
+        self.leader.on_log_read_ended(LinkId(link as u64), complete, &mut self.out);
         self.settle();
         self.take()
     }
@@ -257,8 +256,7 @@ impl Scene {
     pub fn passes(&mut self, ticks: f64) -> Vec<String> {
         for _ in 0..(ticks * 2.0) as u64 {
             self.now.mono_us += TICK_US / 2;
-            let view = SyncView { window: &self.window, applied: self.applied, snapshot_bytes: self.snapshot_bytes };
-            self.leader.on_tick(self.now, view, &mut self.out);
+            self.leader.on_tick(self.now, &mut self.out);
             self.settle();
         }
         self.take()

@@ -306,7 +306,7 @@ impl Storm {
             }
             2 => {
                 self.now.mono_us += self.chance.below(TICK_US / 4);
-                self.leader.on_tick(self.now, view, &mut out);
+                self.leader.on_tick(self.now, &mut out);
             }
             3 | 4 if !self.stored.is_empty() => {
                 let (kind, epoch) = self.stored.remove(0);
@@ -389,7 +389,7 @@ impl Storm {
         let view = SyncView { window: &self.window, applied: self.applied, snapshot_bytes: 0 };
         let (lost, next) = (self.chance.below(10) == 0, Zxid(last.0 + 1));
         if lost || next > through || next.epoch() != through.epoch() {
-            return self.leader.on_log_read_ended(link, !lost, view, out);
+            return self.leader.on_log_read_ended(link, !lost, out);
         }
         self.reading.insert(link, (after, next, through));
         self.leader.on_log_read(link, last, vec![(next, txn(next))], view, out);
