@@ -167,12 +167,19 @@ impl LoadMeter {
 
     pub fn busy_permille(&mut self) -> u32 {
         let now = Instant::now();
-        let elapsed_us = now.duration_since(self.asked).as_micros().max(1);
+        let elapsed = now.duration_since(self.asked);
         self.asked = now;
-        // Tasks and polling, without spinning and sleeping; reset by being read.
-        let busy_us = glommio::executor().executor_stats().total_runtime().as_micros();
-        (busy_us * 1000 / elapsed_us).min(1000) as u32
+        permille(Self::busy(), elapsed)
     }
+
+    /// Tasks and polling, without spinning and sleeping; reset by being read.
+    fn busy() -> Duration {
+        glommio::executor().executor_stats().total_runtime()
+    }
+}
+
+fn permille(part: Duration, whole: Duration) -> u32 {
+    (part.as_micros() * 1000 / whole.as_micros().max(1)).min(1000) as u32
 }
 
 #[cfg(test)]
@@ -219,20 +226,31 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_executor_reads_busy_each_time_and_an_idle_one_does_not() {
+    fn a_part_of_the_time_never_reads_as_more_than_the_whole() {
+        let ms = Duration::from_millis;
+        assert_eq!([permille(ms(0), ms(8)), permille(ms(2), ms(8)), permille(ms(8), ms(8))], [0, 250, 1000]);
+        assert_eq!(permille(ms(9), ms(8)), 1000, "a look that came between two accounts");
+        assert_eq!(permille(ms(0), ms(0)), 0);
+    }
+
+    /// However much else the machine does: an executor worked at least as long as its task did, and not longer than it lived.
+    #[test]
+    fn work_is_accounted_once() {
         glommio::LocalExecutor::default().run(async {
-            let mut meter = LoadMeter::start();
+            let start = Instant::now();
+            let mut accounted = Duration::ZERO;
             for _ in 0..3 {
-                let start = Instant::now();
-                while start.elapsed() < Duration::from_millis(20) {
+                let work = Instant::now();
+                while work.elapsed() < Duration::from_millis(20) {
                     std::hint::spin_loop();
                 }
                 glommio::timer::sleep(Duration::from_micros(100)).await; // time is accounted when the executor polls
-                let busy_permille = meter.busy_permille();
-                assert!((500..=1000).contains(&busy_permille), "{busy_permille}");
+                let busy = LoadMeter::busy();
+                assert!(busy >= Duration::from_millis(20), "{busy:?}");
+                accounted += busy;
             }
-            glommio::timer::sleep(Duration::from_millis(50)).await;
-            assert!(meter.busy_permille() < 500);
+            let lived = start.elapsed();
+            assert!(accounted <= lived + Duration::from_millis(1), "{accounted:?} of {lived:?}");
         });
     }
 
