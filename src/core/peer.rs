@@ -346,7 +346,8 @@ impl Node {
         let last = self.progress.logged;
         assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
         if leader == id {
-            let start = LeaderStart { id, epochs: member.epochs, last };
+            let founds = member.standing == Standing::Fresh;
+            let start = LeaderStart { id, epochs: member.epochs, last, founds };
             let leader = Leader::elected(now, start, &self.settings.ensemble, &member.configs, out);
             self.role = Role::Leading(Leading::new(leader));
             out.push(Output::RoleChanged(RoleView::Leading { epoch: member.epochs.current, serving: false }));

@@ -19,6 +19,7 @@ pub const MARKS: &[&str] = &[
     "leader: SNAP where there is no transaction to cut at",
     "leader: TRUNC chosen",
     "leader: a closeSession does not list its ephemerals",
+    "leader: a founder",
     "leader: a learner has accepted a later epoch",
     "leader: a learner is ahead",
     "leader: a learner is back on another link",

@@ -162,7 +162,7 @@ impl SyncStage {
         };
         let mut window = Window::new(window_entries, Zxid::ZERO);
         log.iter().for_each(|zxid| window.push(*zxid, Bytes::new()));
-        let start = LeaderStart { id: ServerId(id), epochs, last: window.last() };
+        let start = LeaderStart { id: ServerId(id), epochs, last: window.last(), founds: false };
         let configs = self.configs.clone().ok_or("the ensemble comes first")?;
         let mut out = Vec::new();
         let leader = Leader::elected(self.now, start, &self.settings, &configs, &mut out);
