@@ -381,7 +381,8 @@ impl Process {
                 self.change = Some(Change::Truncate(to));
             }
             Output::InstallBegin(header) => {
-                said.events.push(Event::Installing { server, zxid: Zxid(header.zxid) });
+                let (zxid, digest) = (Zxid(header.zxid), header.tree_digest);
+                said.events.push(Event::Installing { server, zxid, digest });
                 self.installs.running += 1;
                 self.installs.finished = false;
                 self.store().begin_install(*header);
