@@ -35,6 +35,7 @@ pub const MARKS: &[&str] = &[
     "leader: an ack of what was never proposed",
     "leader: an epoch drains",
     "leader: an epoch rolled over",
+    "leader: gives way to a later epoch",
     "leader: hands over",
     "leader: no quorum within initLimit",
     "leader: quorum lost",

@@ -344,12 +344,12 @@ impl SyncStage {
                     disk.log.clear();
                     self.told.push(format!("  {id} does not have {}: everything is given up", text_of(to)));
                 }
-                learner.on_reloaded(now, disk.last(), disk.standing, &mut out);
+                learner.on_reloaded(now, disk.last(), disk.standing, None, &mut out);
             }
             Write::Install(zxid) => {
                 (disk.base, disk.log) = (zxid, Vec::new());
                 self.told.push(format!("  {id} has nothing but the snapshot of {}", text_of(zxid)));
-                learner.on_reloaded(now, zxid, disk.standing, &mut out);
+                learner.on_reloaded(now, zxid, disk.standing, None, &mut out);
             }
         }
         self.carry_out_learner(id, out)

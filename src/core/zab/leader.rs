@@ -39,6 +39,7 @@ use crate::wire::quorum::{ForwardedRequest, Packet};
 #[derive(Clone, Copy, Debug)]
 pub struct LeaderStart {
     pub id: ServerId,
+    /// `accepted`: by this server, or by anybody it heard of when it led before.
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
     pub last: Zxid,
@@ -416,6 +417,11 @@ impl Leader {
 
     pub fn committed(&self) -> Zxid {
         self.proposals.committed()
+    }
+
+    /// The highest epoch that anybody heard of has accepted: what this server leads next is above it.
+    pub fn accepted_epoch(&self) -> u32 {
+        self.choice.accepted()
     }
 
     /// Proposals not applied yet.
