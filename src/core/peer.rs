@@ -16,7 +16,7 @@ use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Forwarded, PendingView};
+use super::pipeline::{Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -30,7 +30,7 @@ use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
 use super::zab::membership::{Configurations, MemberRole};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
-use crate::wire::quorum::{ForwardedRequest, Packet};
+use crate::wire::quorum::Packet;
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub(super) struct Looking {
 pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
-    pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    pub waiting: WaitingRequests,
     /// It hands over: nothing new is begun.
     handing_over: bool,
 }
@@ -117,7 +117,7 @@ pub(super) enum Service {
 
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: VecDeque::new(), handing_over: false }
+        Leading { leader, waiting: WaitingRequests::default(), handing_over: false }
     }
 }
 
