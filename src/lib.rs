@@ -25,4 +25,5 @@ pub mod shell;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot_stream;
+pub mod store_host;
 pub mod wire;

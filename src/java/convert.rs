@@ -20,11 +20,11 @@ pub fn build_node(builder: &mut TreeBuilder, node: &JavaNode<'_>) -> Result<(), 
     builder.add(&decode_utf8(node.path), node.data, node.acl, &raw_stat(&node.stat))
 }
 
-fn acl(acl: &JavaAcl) -> Acl<'_> {
+pub fn acl(acl: &JavaAcl) -> Acl<'_> {
     Acl { perms: acl.perms, scheme: Some(decode_utf8(&acl.scheme)), id: Some(decode_utf8(&acl.id)) }
 }
 
-fn raw_stat(stat: &JavaStat) -> RawStat {
+pub fn raw_stat(stat: &JavaStat) -> RawStat {
     let JavaStat { czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner, pzxid } = *stat;
     RawStat { czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, ephemeral_owner }
 }
