@@ -524,6 +524,8 @@ impl Pipeline {
             | Output::Notify { .. }
             | Output::AcceptLearners(_)
             | Output::ConnectToMaster { .. }
+            | Output::AcceptObservers(_)
+            | Output::ConnectToObserverMaster { .. }
             | Output::ForgetMaster
             | Output::LinkSend { .. }
             | Output::LinkClose { .. }

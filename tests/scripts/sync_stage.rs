@@ -177,7 +177,8 @@ impl SyncStage {
         let configs = self.configs.clone().ok_or("the ensemble comes first")?;
         let disk = self.disk(id)?;
         let (epochs, last, standing) = (disk.epochs, disk.last(), disk.standing);
-        let start = LearnerStart { id: ServerId(id), leader, observer, epochs, last, standing, founds: false };
+        let start =
+            LearnerStart { id: ServerId(id), leader, via: None, observer, epochs, last, standing, founds: false };
         let mut out = Vec::new();
         let mut learner = Learner::new(self.now, start, &self.settings, &configs, &mut out);
         let link = LinkId(self.links.get(&id).map_or(id as u64 * 100, |before| before.0 + 1));
@@ -396,7 +397,10 @@ impl SyncStage {
                 Output::InstallBegin(header) => disk.installing = Zxid(header.zxid),
                 Output::InstallFinish => disk.under_way.push_back(Write::Install(disk.installing)),
                 Output::InstallAbandon => self.told.push(format!("  {id} drops what it has of the snapshot")),
-                Output::ConnectToMaster { .. } | Output::ForgetMaster | Output::InstallChunk(_) => {}
+                Output::ConnectToMaster { .. }
+                | Output::ConnectToObserverMaster { .. }
+                | Output::ForgetMaster
+                | Output::InstallChunk(_) => {}
                 other => return Err(format!("a learner wants {other:?}")),
             }
         }
