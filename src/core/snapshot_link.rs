@@ -50,7 +50,7 @@ impl Node {
         let Some(link) = self.snapshot_links.waiting.pop_front() else {
             return;
         };
-        let mut header = self.tree.begin_snapshot();
+        let mut header = self.tree.begin_snapshot_parents_first();
         header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
         leader.snapshot_begins(link, Zxid(header.zxid), out);
