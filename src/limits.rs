@@ -38,6 +38,9 @@ pub const LEARNER_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 /// `sync`s of learners' clients that wait for what is under way. At the bound the learner that asks is dropped, and comes back.
 pub const LEARNER_SYNCS: usize = 1 << 18;
 
+/// `observerMaster.sizeLimit` unless it says otherwise: the same on a follower, of an observer.
+pub const OBSERVER_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
 /// A snapshot, or what is read from the log, goes to a learner as long as it has less than this still to take, bytes.
 pub const LEARNER_STREAM_BYTES: usize = 4 * 1024 * 1024;
 
