@@ -46,6 +46,10 @@ pub const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 /// Learners, and strangers that may become one, connected to a leader. At the bound newer ones are closed.
 pub const LEARNERS: usize = 1024;
 
+/// Clients back with sessions that the leader does not know, which wait until it is sure that it still leads. At the bound the
+/// first of them are not answered, and try elsewhere.
+pub const SESSIONS_DOUBTED: usize = 65_536;
+
 /// A leader that has given out so many zxids in an epoch moves on to the next epoch. Early: at a million writes a second it
 /// has another half hour for it.
 pub const EPOCH_ROLLOVER_AT: u32 = 0x8000_0000;

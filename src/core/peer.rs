@@ -16,7 +16,7 @@ use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Forwarded, PendingView};
+use super::pipeline::{Doubted, Forwarded, PendingView};
 use super::progress::Progress;
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -88,6 +88,8 @@ pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
     pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    /// Clients that are back with sessions that nobody here knows.
+    pub doubted: VecDeque<Doubted>,
     /// It hands over: nothing new is begun.
     handing_over: bool,
 }
@@ -133,7 +135,7 @@ impl Role {
 
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: VecDeque::new(), handing_over: false }
+        Leading { leader, waiting: VecDeque::new(), doubted: VecDeque::new(), handing_over: false }
     }
 }
 
@@ -435,6 +437,7 @@ impl Node {
             LeaderEvent::Revalidate { link, session, timeout_ms } => {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
+            LeaderEvent::Confirmed { round } => self.refuse_doubted(round, out),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);

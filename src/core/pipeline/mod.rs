@@ -18,4 +18,5 @@ mod reply;
 pub(super) use commit::Outstanding;
 pub(super) use connect::ConnectThrottle;
 pub(super) use forward::Forwarded;
+pub(super) use lead::Doubted;
 pub(super) use pending_view::PendingView;
