@@ -10,11 +10,13 @@
 //! Not here, on purpose: requests of learners' clients (`pipeline/lead.rs`), requests to the leader (`pipeline/forward.rs`).
 //! Java: `QuorumPeer`. Spec: quorum-protocol 4.5, 8, 13, 14, 20; semantics 18.
 
+use std::collections::VecDeque;
+
 use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Forwarded, PendingView, WaitingRequests};
+use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -86,6 +88,8 @@ pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
     pub waiting: WaitingRequests,
+    /// Clients that are back with sessions that nobody here knows.
+    pub doubted: VecDeque<Doubted>,
     /// It hands over: nothing new is begun.
     handing_over: bool,
 }
@@ -131,7 +135,7 @@ impl Role {
 
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: WaitingRequests::default(), handing_over: false }
+        Leading { leader, waiting: WaitingRequests::default(), doubted: VecDeque::new(), handing_over: false }
     }
 }
 
@@ -433,6 +437,7 @@ impl Node {
             LeaderEvent::Revalidate { link, session, timeout_ms } => {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
+            LeaderEvent::Confirmed { round } => self.refuse_doubted(round, out),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);

@@ -2,7 +2,7 @@
 
 use ringkeeper::core::types::{LogRoom, RoleView};
 use ringkeeper::core::{Input, Settings};
-use ringkeeper::wire::client::Request;
+use ringkeeper::wire::client::{ConnectResponse, Request};
 
 use super::ensemble::{ask, sync};
 use super::ensemble_harness::{Ensemble, quick};
@@ -98,6 +98,36 @@ fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
     assert_eq!(ensemble.leader(), leader);
     let back = ensemble.resume(leader, &back).expect("it is known everywhere");
     assert_eq!(ask(&mut ensemble, leader, back, &create("/lost/again", b"", PERSISTENT)), 0);
+}
+
+/// The sessions that were made since are unknown to it.
+#[test]
+fn a_deposed_leader_does_not_say_that_a_session_is_over() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let ended = ensemble.client(follower);
+    ensemble.at(follower, |server| server.send(ended, 1, &Request::CloseSession));
+    let come_back = |ensemble: &mut Ensemble, id: i64| {
+        let frame = Server::connect_frame(ended.session, &ended.password, ended.timeout_ms, 0);
+        ensemble.at(id, |server| {
+            let connection = server.accept();
+            server.bytes(connection, &frame);
+            connection
+        })
+    };
+    for id in [leader, follower] {
+        let connection = come_back(&mut ensemble, id);
+        let frames = ensemble.server(id).frames(connection);
+        assert_eq!(ConnectResponse::decode(&frames[0]).unwrap().session_id, 0, "{id}: it is over");
+        assert!(ensemble.server(id).closed.contains(&connection));
+    }
+    ensemble.cut_off_silently(leader);
+    let connection = come_back(&mut ensemble, leader);
+    assert!(!ensemble.server(leader).closed.contains(&connection));
+    (0..60).for_each(|_| ensemble.pass_ms(200));
+    assert_ne!(ensemble.leader(), leader);
+    assert!(ensemble.server(leader).closed.contains(&connection));
+    assert!(ensemble.server(leader).frames(connection).is_empty(), "the client asks somebody else");
 }
 
 /// ZOOKEEPER-2845 (20.10).

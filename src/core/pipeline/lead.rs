@@ -12,15 +12,33 @@ use ringkeeper_storage::probe;
 use super::admit::is_write;
 use super::commit::{Asked, Origin};
 use super::prep::Wanted;
+use crate::core::connection::State;
 use crate::core::node::Node;
 use crate::core::peer::{Leading, Role};
 use crate::core::session::Owner;
 use crate::core::tree::Identity;
-use crate::core::types::{LinkId, LogRoom, Now, Output, SessionId};
+use crate::core::types::{ConnectionId, LinkId, LogRoom, Now, Output, SessionId};
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::{OpCode, Request};
 use crate::wire::jute::decode_utf8;
 use crate::wire::quorum::{ForwardedRequest, PeerIdentity};
+
+/// A client that is back with a session that this leader does not know.
+#[derive(Debug)]
+pub(in crate::core) struct Doubted {
+    /// See `Leader::confirm`.
+    round: u64,
+    session: SessionId,
+    client: Returned,
+}
+
+/// Where it is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Returned {
+    Here(ConnectionId),
+    To(LinkId),
+}
 
 /// Requests of learners' clients that wait for their turn, oldest first.
 #[derive(Debug, Default)]
@@ -167,17 +185,52 @@ impl Node {
     ) {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader is asked") };
         let id = SessionId(session);
-        let valid = self.sessions.resume(id, timeout_ms, now.mono_us);
-        if valid && let Some(known) = self.sessions.get_mut(id) {
+        if !self.sessions.resume(id, timeout_ms, now.mono_us) {
+            return self.refuse_when_sure(id, Returned::To(link), out);
+        }
+        if let Some(known) = self.sessions.get_mut(id) {
             known.owner = Some(Owner::Link(link));
         }
-        leading.leader.revalidated(link, session, valid, out);
+        leading.leader.revalidated(link, session, true, out);
+    }
+
+    /// Who leads knows every session; who was deposed, and has not noticed, knows none of those made since. So a client hears
+    /// that its session is over when a quorum has followed after it asked.
+    pub(super) fn refuse_when_sure(&mut self, session: SessionId, client: Returned, out: &mut Vec<Output>) {
+        let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader knows") };
+        probe::mark("leader: a quorum is asked before a session is refused");
+        let round = leading.leader.confirm(out);
+        leading.doubted.push_back(Doubted { round, session, client });
+        if leading.doubted.len() > limits::SESSIONS_DOUBTED {
+            leading.doubted.pop_front();
+        }
+    }
+
+    /// A quorum followed in this round: whoever asked before is told.
+    pub(in crate::core) fn refuse_doubted(&mut self, round: u64, out: &mut Vec<Output>) {
+        while let Role::Leading(leading) = &mut self.role
+            && let Some(Doubted { session, client, .. }) =
+                leading.doubted.pop_front_if(|doubted| doubted.round <= round)
+        {
+            match client {
+                Returned::To(link) => leading.leader.revalidated(link, session.0, false, out),
+                Returned::Here(connection) => {
+                    // It may have given up meanwhile.
+                    if let Some(slot) = self.slot(connection)
+                        && self.connections[slot].state == State::Connecting
+                    {
+                        self.refuse_session(slot);
+                    }
+                }
+            }
+        }
     }
 
     /// What it asked and nobody proposed is nobody's any more; its sessions belong to whoever asks first.
     pub(in crate::core) fn on_learner_gone(&mut self, link: LinkId) {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader has learners") };
         leading.waiting.forget(link);
+        leading.doubted.retain(|doubted| doubted.client != Returned::To(link));
         self.sessions.forget_owner(Owner::Link(link));
     }
 }

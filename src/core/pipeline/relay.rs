@@ -56,6 +56,7 @@ impl Node {
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => self.snapshot_link_gone(link, out),
             LeaderEvent::Established { .. }
+            | LeaderEvent::Confirmed { .. }
             | LeaderEvent::NextEpoch { .. }
             | LeaderEvent::HandedOver { .. }
             | LeaderEvent::Over { .. } => unreachable!("it is no leader"),

@@ -5,14 +5,15 @@
 //!
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
-//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
-//! `relay.rs` serves observers for another leader;
+//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs`
+//! changes the epoch or hands over, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader;
 //! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
 //!
 //! A standalone server is an ensemble of one: the same proposals, the same counting, without learners, epochs and elections.
 
+mod confirm;
 mod discovery;
 mod relay;
 mod synchronise;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use ringkeeper_storage::probe::{broken, mark};
 
+use self::confirm::Rounds;
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
 use super::epoch::EpochChoice;
@@ -72,6 +74,10 @@ pub enum LeaderEvent {
         link: LinkId,
         session: i64,
         timeout_ms: i32,
+    },
+    /// A quorum followed when this was asked (`Leader::confirm`), and at every round before.
+    Confirmed {
+        round: u64,
     },
     /// Send this learner a snapshot of the present state with `Leader::snapshot_*`.
     SnapshotWanted {
@@ -151,6 +157,7 @@ pub struct Leader {
     /// Forwarded `sync`s, and what has to be committed first.
     syncs: VecDeque<(Zxid, LinkId)>,
     transition: Transition,
+    rounds: Rounds,
     events: VecDeque<LeaderEvent>,
     now_us: u64,
     next_ping_us: u64,
@@ -208,6 +215,7 @@ impl Leader {
             handlers: BTreeMap::new(),
             syncs: VecDeque::new(),
             transition: Transition::None,
+            rounds: Rounds::default(),
             events: VecDeque::new(),
             now_us,
             next_ping_us: now_us + tick_us / 2,
@@ -256,8 +264,10 @@ impl Leader {
             (Stage::InStep, Packet::NextEpochAccepted { epoch } | Packet::NextEpochAdopted { epoch })
                 if self.phase == Phase::Relaying && epoch <= self.epoch => {}
             (Stage::InStep, Packet::Ping { zxid: _, touched }) => {
+                handler.answered();
                 let touched = touched.into_iter().flatten();
                 self.events.extend(touched.map(|(session, timeout_ms)| LeaderEvent::Touched { session, timeout_ms }));
+                self.end_round(out);
             }
             (Stage::InStep, Packet::Request(request)) => self.events.push_back(LeaderEvent::Request { link, request }),
             (Stage::InStep, Packet::Revalidate { session, timeout_ms }) => {
@@ -552,7 +562,7 @@ impl Leader {
             if handler.is_lagging(self.now_us, proposed, &self.allowance) {
                 lagging.push(handler.link);
             } else {
-                handler.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+                handler.ping(proposed, out);
             }
         }
         for link in lagging {

@@ -198,16 +198,16 @@ impl Learner {
         self.start.leader
     }
 
-    pub fn leader_is_ringkeeper(&self) -> bool {
-        self.leader_is_ringkeeper
-    }
-
     /// Whom it follows, for sentences.
     fn master_name(&self) -> String {
         match self.start.via {
             None => format!("server {}, the leader", self.start.leader.0),
             Some(master) => format!("server {}, the observer master", master.0),
         }
+    }
+
+    pub fn leader_is_ringkeeper(&self) -> bool {
+        self.leader_is_ringkeeper
     }
 
     pub fn on_connected(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
