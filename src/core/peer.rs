@@ -16,7 +16,7 @@ use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Doubted, Forwarded, PendingView};
+use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -31,7 +31,7 @@ use super::zab::masters::Masters;
 use super::zab::membership::{Configurations, MemberRole};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
-use crate::wire::quorum::{ForwardedRequest, Packet};
+use crate::wire::quorum::Packet;
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub(super) struct Looking {
 pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
-    pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    pub waiting: WaitingRequests,
     /// Clients that are back with sessions that nobody here knows.
     pub doubted: VecDeque<Doubted>,
     /// It hands over: nothing new is begun.
@@ -135,7 +135,7 @@ impl Role {
 
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: VecDeque::new(), doubted: VecDeque::new(), handing_over: false }
+        Leading { leader, waiting: WaitingRequests::default(), doubted: VecDeque::new(), handing_over: false }
     }
 }
 

@@ -89,8 +89,7 @@ impl Node {
         };
         mark("leader: a learner takes its snapshot too slowly");
         let why = "it takes its snapshot too slowly: what changes meanwhile fills the memory set aside for it";
-        out.push(Output::LinkClose { link, why: why.into() });
-        leader.on_closed(now, link, out);
+        leader.drop_learner(now, link, why, out);
         self.snapshot_link_gone(link, out);
     }
 

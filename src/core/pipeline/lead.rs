@@ -4,6 +4,8 @@
 //! come another way are refused, SESSIONMOVED. After a change of leaders nobody knows, and the first to ask owns it.
 //! Spec: quorum-protocol 11, 12; semantics 11.4. Java: `LearnerHandler`, `SessionTrackerImpl.checkSession`.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use bytes::Bytes;
 use ringkeeper_storage::probe;
 
@@ -38,8 +40,51 @@ pub(in crate::core) enum Returned {
     To(LinkId),
 }
 
+/// Requests of learners' clients that wait for their turn, oldest first.
+#[derive(Debug, Default)]
+pub(in crate::core) struct WaitingRequests {
+    requests: VecDeque<(LinkId, ForwardedRequest)>,
+    /// What they take, all together.
+    bytes: usize,
+}
+
+impl WaitingRequests {
+    fn push(&mut self, link: LinkId, request: ForwardedRequest) {
+        self.bytes += cost_bytes(&request);
+        if probe::broken("requests that had to wait overtake each other") {
+            return self.requests.push_front((link, request));
+        }
+        self.requests.push_back((link, request));
+    }
+
+    fn pop(&mut self) -> Option<(LinkId, ForwardedRequest)> {
+        let (link, request) = self.requests.pop_front()?;
+        self.bytes -= cost_bytes(&request);
+        Some((link, request))
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        self.requests.retain(|(from, _)| *from != link);
+        self.bytes = self.requests.iter().map(|(_, request)| cost_bytes(request)).sum();
+    }
+
+    /// Whose take the most.
+    fn greediest(&self) -> LinkId {
+        let mut bytes = BTreeMap::<LinkId, usize>::new();
+        for (link, request) in &self.requests {
+            *bytes.entry(*link).or_default() += cost_bytes(request);
+        }
+        bytes.into_iter().max_by_key(|(_, bytes)| *bytes).expect("somebody waits").0
+    }
+}
+
+fn cost_bytes(request: &ForwardedRequest) -> usize {
+    size_of::<(LinkId, ForwardedRequest)>() + request.bytes()
+}
+
 impl Node {
-    /// What a learner's client wants. Waits in its turn while nothing may be proposed.
+    /// What a learner's client wants. Waits in its turn while nothing may be proposed, or too much is under way. The learner
+    /// for whose clients too much waits is dropped, and comes back.
     pub(in crate::core) fn on_learner_request(
         &mut self,
         now: Now,
@@ -47,25 +92,28 @@ impl Node {
         request: ForwardedRequest,
         out: &mut Vec<Output>,
     ) {
-        let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader is asked") };
-        if leading.leader.may_propose() && leading.waiting.is_empty() {
-            self.propose_for_learner(now, link, request, out);
-        } else {
-            probe::mark("leader: a learner's request waits until something may be proposed");
-            if probe::broken("requests that had to wait overtake each other") {
-                return leading.waiting.push_front((link, request));
-            }
-            leading.waiting.push_back((link, request));
+        let must_wait = self.writes_wait();
+        let Role::Leading(Leading { leader, waiting, .. }) = &mut self.role else {
+            unreachable!("only a leader is asked")
+        };
+        if !must_wait && waiting.requests.is_empty() {
+            return self.propose_for_learner(now, link, request, out);
+        }
+        probe::mark("leader: a learner's request waits until something may be proposed");
+        waiting.push(link, request);
+        if waiting.bytes > self.settings.ensemble.learner_queue_max_bytes {
+            let why = "its clients ask for more than can wait until something may be proposed";
+            leader.drop_learner(now, waiting.greediest(), why, out);
         }
     }
 
     /// Proposes what had to wait, of learners and of own clients. Says whether there was any.
     pub(in crate::core) fn carry_on_waiting(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
-        let Role::Leading(Leading { leader, waiting, .. }) = &mut self.role else { return false };
-        if !leader.may_propose() {
+        if self.writes_wait() {
             return false;
         }
-        if let Some((link, request)) = waiting.pop_front() {
+        let Role::Leading(Leading { waiting, .. }) = &mut self.role else { return false };
+        if let Some((link, request)) = waiting.pop() {
             self.propose_for_learner(now, link, request, out);
             return true;
         }
@@ -181,7 +229,7 @@ impl Node {
     /// What it asked and nobody proposed is nobody's any more; its sessions belong to whoever asks first.
     pub(in crate::core) fn on_learner_gone(&mut self, link: LinkId) {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader has learners") };
-        leading.waiting.retain(|(from, _)| *from != link);
+        leading.waiting.forget(link);
         leading.doubted.retain(|doubted| doubted.client != Returned::To(link));
         self.sessions.forget_owner(Owner::Link(link));
     }

@@ -37,6 +37,7 @@ use super::proposals::Proposals;
 use super::window::Window;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
+use crate::limits;
 use crate::wire::quorum::{ForwardedRequest, Packet};
 
 /// What this server has when it begins to lead.
@@ -300,6 +301,12 @@ impl Leader {
         self.forget(link, out);
     }
 
+    /// Ends a learner's link, for a reason that is the node's.
+    pub fn drop_learner(&mut self, now: Now, link: LinkId, why: &str, out: &mut Vec<Output>) {
+        self.now_us = now.mono_us;
+        self.close(link, why, out);
+    }
+
     pub fn on_epoch_stored(
         &mut self,
         now: Now,
@@ -346,6 +353,8 @@ impl Leader {
         };
         if self.proposals.is_drained() {
             handler.forward(Packet::Sync, out);
+        } else if self.syncs.len() == limits::LEARNER_SYNCS {
+            self.close(link, "too many of its clients' syncs wait already", out);
         } else {
             self.syncs.push_back((self.proposals.proposed(), link));
         }

@@ -2,6 +2,8 @@
 
 use super::scene::{Scene, settings, z};
 use crate::core::settings::Ensemble;
+use crate::core::types::LinkId;
+use crate::limits;
 use crate::wire::quorum::Packet;
 
 fn pings(told: &[String]) -> usize {
@@ -149,6 +151,17 @@ fn what_is_held_back_behind_a_snapshot_has_the_same_bound() {
         scene.drains(2);
     }
     assert!(told.contains(&"! 3 is gone".to_owned()), "{told:?}");
+}
+
+#[test]
+fn syncs_that_wait_are_bounded() {
+    let mut scene = Scene::leading();
+    scene.proposes();
+    for _ in 0..limits::LEARNER_SYNCS {
+        scene.leader.sync_asked(LinkId(2), &mut Vec::new());
+    }
+    let told = scene.asks_sync(2);
+    assert_eq!(told, ["2x too many of its clients' syncs wait already", "! 2 is gone"]);
 }
 
 #[test]
