@@ -52,6 +52,8 @@ pub(super) struct Member {
     pub election: Election,
     /// As stored.
     pub epochs: Epochs,
+    /// The highest epoch accepted by anybody this server heard of while it led.
+    heard_accepted: u32,
     pub standing: Standing,
     pub window: Window,
     /// Of an observer: whom it tries.
@@ -110,6 +112,7 @@ pub(super) struct Following {
     pub observer: bool,
     /// Its observers, while it serves.
     pub relay: Option<Box<Leader>>,
+    began_us: u64,
 }
 
 /// A role has ended; what it wrote is not on the disk yet.
@@ -117,7 +120,7 @@ pub(super) struct Following {
 pub(super) struct Settling {
     /// Who leads next, if that is known without an election.
     next: Option<ServerId>,
-    /// Observers pause before they look again.
+    /// Observers pause before they look again, and so does a follower that never came to serve.
     until_us: u64,
 }
 
@@ -181,6 +184,7 @@ impl Node {
             masters: Masters::new(ensemble.observer_master_order),
             configs,
             epochs,
+            heard_accepted: 0,
             standing,
             epoch_start: Zxid::ZERO,
             served_to: None,
@@ -295,7 +299,7 @@ impl Node {
 
     /// Whatever was in memory is void; this is what the disk has.
     fn on_reloaded(&mut self, now: Now, reloaded: Reloaded, out: &mut Vec<Output>) {
-        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing } = reloaded;
+        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing, failure } = reloaded;
         let last = tree.last_processed();
         let member = self.member.as_mut().expect("only a member's disk is replaced");
         assert!(member.reloading, "reloaded without having been asked to");
@@ -318,7 +322,7 @@ impl Node {
         // It is another log, and says so itself when it is short of room.
         self.room = LogRoom::Ample;
         if let Role::Following(following) = &mut self.role {
-            following.learner.on_reloaded(now, last, standing, out);
+            following.learner.on_reloaded(now, last, standing, failure, out);
         }
     }
 
@@ -382,7 +386,9 @@ impl Node {
         let last = self.progress.logged;
         assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
         if leader == id {
-            let start = LeaderStart { id, epochs: member.epochs, last };
+            let founds = member.standing == Standing::Fresh;
+            let epochs = Epochs { accepted: member.epochs.accepted.max(member.heard_accepted), ..member.epochs };
+            let start = LeaderStart { id, epochs, last, founds };
             let leader = Leader::elected(now, start, &self.settings.ensemble, &member.configs, out);
             self.role = Role::Leading(Leading::new(leader));
             out.push(Output::RoleChanged(RoleView::Leading { epoch: member.epochs.current, serving: false }));
@@ -396,8 +402,13 @@ impl Node {
         let founds = counts && member.standing == Standing::Fresh && !observer;
         let start = LearnerStart { id, leader, via, observer, epochs: member.epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
-        let forwarded = Forwarded::default();
-        self.role = Role::Following(Box::new(Following { learner, forwarded, observer, relay: None }));
+        self.role = Role::Following(Box::new(Following {
+            learner,
+            forwarded: Forwarded::default(),
+            observer,
+            relay: None,
+            began_us: now.mono_us,
+        }));
         self.tell_following(false, out);
     }
 
@@ -557,6 +568,7 @@ impl Node {
         let settling = Role::Settling(Settling { next, until_us: 0 });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
+                self.member.as_mut().expect("a role in an ensemble").heard_accepted = leading.leader.accepted_epoch();
                 leading.leader.end(out);
                 self.tail = leading.leader.take_in_flight();
                 self.tail_bytes = self.tail.iter().map(|proposal| proposal.txn.len()).sum();
@@ -566,13 +578,17 @@ impl Node {
                 if let Some(relay) = &mut following.relay {
                     relay.end(out);
                 }
-                if following.observer
-                    && let Role::Settling(settling) = &mut self.role
-                {
-                    let ensemble = &self.settings.ensemble;
-                    let all_tried = self.member.as_ref().is_some_and(|member| member.masters.is_round_over());
-                    let waits_ms = if all_tried { ensemble.observer_reconnect_ms } else { 0 };
-                    settling.until_us = now.mono_us + u64::from(ensemble.observer_delay_ms + waits_ms) * 1000;
+                let us = |ms: u32| u64::from(ms) * 1000;
+                let ensemble = &self.settings.ensemble;
+                if let Role::Settling(settling) = &mut self.role {
+                    if following.observer {
+                        let all_tried = self.member.as_ref().is_some_and(|member| member.masters.is_round_over());
+                        let round_ms = if all_tried { ensemble.observer_reconnect_ms } else { 0 };
+                        settling.until_us = now.mono_us + us(ensemble.observer_delay_ms) + us(round_ms);
+                    } else if self.service != Service::Everybody {
+                        // What came to nothing at once comes to nothing again: a disk is full, a leader says no.
+                        settling.until_us = following.began_us + us(ensemble.tick_ms);
+                    }
                 }
             }
             Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),

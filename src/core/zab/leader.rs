@@ -41,9 +41,12 @@ use crate::wire::quorum::{ForwardedRequest, Packet};
 #[derive(Clone, Copy, Debug)]
 pub struct LeaderStart {
     pub id: ServerId,
+    /// `accepted`: by this server, or by anybody it heard of when it led before.
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
     pub last: Zxid,
+    /// Its disk is empty, and it was elected, because nobody has data: it is a founder.
+    pub founds: bool,
 }
 
 /// What the node has to do. In order.
@@ -123,6 +126,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Leader {
     id: ServerId,
+    founds: bool,
     settings: Ensemble,
     allowance: Allowance,
     /// Of the configuration in force, and what NEWLEADER says.
@@ -156,7 +160,7 @@ impl Leader {
     /// An ensemble of one that goes on after `last`, the newest transaction of its log. It has no election, hence no new
     /// epoch: a standalone Java server counts on in the same way.
     pub fn standalone(id: ServerId, last: Zxid) -> Self {
-        let start = LeaderStart { id, epochs: Epochs { accepted: 0, current: 0 }, last };
+        let start = LeaderStart { id, epochs: Epochs { accepted: 0, current: 0 }, last, founds: false };
         Leader::new(0, start, &Ensemble::default(), Ballot::alone(id), Phase::Standalone)
     }
 
@@ -182,6 +186,7 @@ impl Leader {
         let own_vote = ballot.vote_of(start.id);
         Leader {
             id: start.id,
+            founds: start.founds,
             settings: settings.clone(),
             allowance: Allowance {
                 init_us: tick_us * u64::from(settings.init_limit),
@@ -423,6 +428,11 @@ impl Leader {
 
     pub fn committed(&self) -> Zxid {
         self.proposals.committed()
+    }
+
+    /// The highest epoch that anybody heard of has accepted: what this server leads next is above it.
+    pub fn accepted_epoch(&self) -> u32 {
+        self.choice.accepted()
     }
 
     /// Proposals not applied yet.
