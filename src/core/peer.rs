@@ -309,7 +309,6 @@ impl Node {
         self.metrics.digest_mismatches_count += mismatches.len() as u64;
         self.sessions = SessionTable::new(self.settings.tick_ms);
         for (id, timeout_ms) in sessions {
-            self.local.remove(id);
             self.sessions.create(id, timeout_ms, now.mono_us);
         }
         self.pending = PendingView::new(tree.digest());
@@ -510,7 +509,7 @@ impl Node {
     fn serve(&mut self, now: Now, epoch: u32, out: &mut Vec<Output>) {
         self.enter_epoch(epoch);
         self.service = Service::Everybody;
-        self.local.table().restart(now.mono_us);
+        self.local.begin_service(&self.sessions, now.mono_us);
         self.go_on_with_snapshots(out);
     }
 

@@ -15,7 +15,7 @@ use super::prep::{Asker, Prep, Wanted};
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::metrics::Metrics;
 use crate::core::node::{Node, Slot};
-use crate::core::peer::{Creating, Leading, Role};
+use crate::core::peer::{Creating, Leading, Role, Service};
 use crate::core::session::Owner;
 use crate::core::tree::watch::{Happened, WatchTable};
 use crate::core::tree::{Change, ChangeKind, ChangeSink, Identity, acl};
@@ -394,7 +394,8 @@ impl Node {
             Role::Leading(leading) => leading.creating.remove(&id),
             _ => None,
         };
-        let stays = probe::broken("an upgraded session stays with its server");
+        // Before this server serves, what it applies may be taken back.
+        let stays = self.service != Service::Everybody || probe::broken("an upgraded session stays with its server");
         let upgraded = if stays { None } else { self.local.remove(id) };
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.owner = creating.as_ref().map(|creating| creating.owner);

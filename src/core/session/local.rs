@@ -55,6 +55,14 @@ impl LocalSessions {
         self.table.remove(id)
     }
 
+    /// A role begins to serve: those that are everybody's by now are not here any more, the others have their whole timeout.
+    pub fn begin_service(&mut self, global: &SessionTable, now_us: u64) {
+        let upgraded: Vec<SessionId> =
+            self.table.iter().map(|(id, _)| id).filter(|id| global.get(*id).is_some()).collect();
+        upgraded.into_iter().for_each(|id| drop(self.remove(id)));
+        self.table.restart(now_us);
+    }
+
     /// What was on its way to a leader may not arrive any more: asking again does no harm.
     pub fn role_over(&mut self) {
         self.upgrading.clear();
