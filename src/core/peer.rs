@@ -18,7 +18,7 @@ use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Forwarded, PendingView};
+use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
 use super::replay::Recovered;
 use super::session::{Owner, SessionTable};
@@ -34,7 +34,7 @@ use super::zab::masters::Masters;
 use super::zab::membership::{Configurations, MemberRole};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
-use crate::wire::quorum::{ForwardedRequest, Packet};
+use crate::wire::quorum::Packet;
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -90,7 +90,9 @@ pub(super) struct Looking {
 pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
-    pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    pub waiting: WaitingRequests,
+    /// Clients that are back with sessions that nobody here knows.
+    pub doubted: VecDeque<Doubted>,
     /// Sessions whose `createSession` is in flight: their clients may ask for more behind it.
     pub creating: HashMap<SessionId, Creating, FixedState>,
     /// It hands over: nothing new is begun.
@@ -110,9 +112,9 @@ pub(super) struct Following {
     pub learner: Learner,
     pub forwarded: Forwarded,
     pub observer: bool,
+    began_us: u64,
     /// Its observers, while it serves.
     pub relay: Option<Box<Leader>>,
-    began_us: u64,
 }
 
 /// A role has ended; what it wrote is not on the disk yet.
@@ -145,7 +147,8 @@ impl Role {
 
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: VecDeque::new(), creating: HashMap::default(), handing_over: false }
+        let (waiting, doubted) = (WaitingRequests::default(), VecDeque::new());
+        Leading { leader, waiting, doubted, creating: HashMap::default(), handing_over: false }
     }
 }
 
@@ -447,6 +450,7 @@ impl Node {
             LeaderEvent::Revalidate { link, session, timeout_ms } => {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
+            LeaderEvent::Confirmed { round } => self.refuse_doubted(round, out),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);
@@ -578,12 +582,12 @@ impl Node {
                     relay.end(out);
                 }
                 let us = |ms: u32| u64::from(ms) * 1000;
-                let ensemble = &self.settings.ensemble;
                 if let Role::Settling(settling) = &mut self.role {
+                    let ensemble = &self.settings.ensemble;
                     if following.observer {
                         let all_tried = self.member.as_ref().is_some_and(|member| member.masters.is_round_over());
-                        let round_ms = if all_tried { ensemble.observer_reconnect_ms } else { 0 };
-                        settling.until_us = now.mono_us + us(ensemble.observer_delay_ms) + us(round_ms);
+                        let waits_ms = if all_tried { ensemble.observer_reconnect_ms } else { 0 };
+                        settling.until_us = now.mono_us + us(ensemble.observer_delay_ms + waits_ms);
                     } else if self.service != Service::Everybody {
                         // What came to nothing at once comes to nothing again: a disk is full, a leader says no.
                         settling.until_us = following.began_us + us(ensemble.tick_ms);

@@ -50,7 +50,7 @@ impl Node {
         let Some(link) = self.snapshot_links.waiting.pop_front() else {
             return;
         };
-        let mut header = self.tree.begin_snapshot();
+        let mut header = self.tree.begin_snapshot_parents_first();
         header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
         leader.snapshot_begins(link, Zxid(header.zxid), out);
@@ -89,8 +89,7 @@ impl Node {
         };
         mark("leader: a learner takes its snapshot too slowly");
         let why = "it takes its snapshot too slowly: what changes meanwhile fills the memory set aside for it";
-        out.push(Output::LinkClose { link, why: why.into() });
-        leader.on_closed(now, link, out);
+        leader.drop_learner(now, link, why, out);
         self.snapshot_link_gone(link, out);
     }
 

@@ -160,6 +160,10 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         notification_min_ms: ensemble.notification_min_ms,
         notification_max_ms: ensemble.notification_max_ms,
         observer_delay_ms: chance_up_to(ensemble.observer_delay_ms),
+        observer_masters: ensemble.observer_master_port.is_some(),
+        observer_master_order: u64::from(chance_up_to(u32::MAX)),
+        observer_reconnect_ms: chance_up_to(ensemble.observer_reconnect_ms),
+        observer_queue_max_bytes: ensemble.observer_queue_max_bytes as usize,
         read_only_mode: config.read_only_mode,
         ..core::settings::Ensemble::default()
     }

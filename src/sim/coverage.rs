@@ -29,6 +29,7 @@ pub const MARKS: &[&str] = &[
     "leader: a learner takes less than is proposed",
     "leader: a learner's request waits until something may be proposed",
     "leader: a packet out of place",
+    "leader: a quorum is asked before a session is refused",
     "leader: a session has moved",
     "leader: a snapshot for the disk gives way to a learner",
     "leader: a transition takes too long",

@@ -202,11 +202,11 @@ impl Node {
         if closes && self.local.is_local(self.connections[slot].session) {
             return self.admit_local_close(now, slot, header);
         }
-        let refused = match self.room {
-            LogRoom::Ample => false,
-            // A learner logs what its leader proposes, whoever asked for it.
-            LogRoom::Low => !closes && matches!(self.role, Role::Leading(_)),
-            LogRoom::None => true,
+        let refused = match (self.room, &self.role) {
+            (LogRoom::None, _) => true,
+            // A learner logs what its leader proposes, whoever asked for it; what counts is whether the leader has room.
+            (_, Role::Following(following)) => !closes && following.forwarded.refuses_writes(now),
+            (room, _) => !closes && room == LogRoom::Low,
         };
         if refused {
             self.metrics.writes_refused_disk_full += 1;

@@ -20,4 +20,5 @@ mod reply;
 pub(super) use commit::Outstanding;
 pub(super) use connect::ConnectThrottle;
 pub(super) use forward::Forwarded;
+pub(super) use lead::{Doubted, WaitingRequests};
 pub(super) use pending_view::PendingView;

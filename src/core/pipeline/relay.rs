@@ -20,12 +20,8 @@ impl Node {
     pub(in crate::core) fn begin_relay(&mut self, now: Now, out: &mut Vec<Output>) {
         let (Role::Following(following), Some(member)) = (&mut self.role, &self.member) else { return };
         if self.settings.ensemble.observer_masters && !following.observer {
-            let start = LeaderStart {
-                id: self.settings.server,
-                epochs: member.epochs,
-                last: member.window.last(),
-                founds: false,
-            };
+            let (epochs, last) = (member.epochs, member.window.last());
+            let start = LeaderStart { id: self.settings.server, epochs, last, founds: false };
             let relay = Leader::relaying(now, start, &self.settings.ensemble, &member.configs, out);
             following.relay = Some(Box::new(relay));
         }
@@ -60,6 +56,7 @@ impl Node {
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => self.snapshot_link_gone(link, out),
             LeaderEvent::Established { .. }
+            | LeaderEvent::Confirmed { .. }
             | LeaderEvent::NextEpoch { .. }
             | LeaderEvent::HandedOver { .. }
             | LeaderEvent::Over { .. } => unreachable!("it is no leader"),

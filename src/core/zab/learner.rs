@@ -206,6 +206,10 @@ impl Learner {
         }
     }
 
+    pub fn leader_is_ringkeeper(&self) -> bool {
+        self.leader_is_ringkeeper
+    }
+
     pub fn on_connected(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
         if !matches!(self.stage, Stage::Connecting) {
             return out.push(Output::LinkClose { link, why: "nobody waits for this connection any more".into() });
