@@ -16,7 +16,7 @@ use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Forwarded, PendingView};
+use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -27,10 +27,11 @@ use super::types::{
 use super::zab::Leader;
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
 use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
+use super::zab::masters::Masters;
 use super::zab::membership::{Configurations, MemberRole};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
-use crate::wire::quorum::{ForwardedRequest, Packet};
+use crate::wire::quorum::Packet;
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -48,8 +49,12 @@ pub(super) struct Member {
     pub election: Election,
     /// As stored.
     pub epochs: Epochs,
+    /// The highest epoch accepted by anybody this server heard of while it led.
+    heard_accepted: u32,
     pub standing: Standing,
     pub window: Window,
+    /// Of an observer: whom it tries.
+    pub masters: Masters,
     /// (epoch, 0) while serving in an epoch. No transaction has this zxid.
     pub epoch_start: Zxid,
     /// Where service ended last: the newest state that clients were shown, and its digest. What is applied above it when a role
@@ -82,7 +87,9 @@ pub(super) struct Looking {
 pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
-    pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    pub waiting: WaitingRequests,
+    /// Clients that are back with sessions that nobody here knows.
+    pub doubted: VecDeque<Doubted>,
     /// It hands over: nothing new is begun.
     handing_over: bool,
 }
@@ -93,6 +100,9 @@ pub(super) struct Following {
     pub learner: Learner,
     pub forwarded: Forwarded,
     pub observer: bool,
+    began_us: u64,
+    /// Its observers, while it serves.
+    pub relay: Option<Box<Leader>>,
 }
 
 /// A role has ended; what it wrote is not on the disk yet.
@@ -100,7 +110,7 @@ pub(super) struct Following {
 pub(super) struct Settling {
     /// Who leads next, if that is known without an election.
     next: Option<ServerId>,
-    /// Observers pause before they look again.
+    /// Observers pause before they look again, and so does a follower that never came to serve.
     until_us: u64,
 }
 
@@ -112,9 +122,20 @@ pub(super) enum Service {
     Everybody,
 }
 
+impl Role {
+    /// Whoever has learners, on this server.
+    pub fn master(&mut self) -> Option<&mut Leader> {
+        match self {
+            Role::Leading(leading) => Some(&mut leading.leader),
+            Role::Following(following) => following.relay.as_deref_mut(),
+            Role::Looking(_) | Role::Settling(_) => None,
+        }
+    }
+}
+
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: VecDeque::new(), handing_over: false }
+        Leading { leader, waiting: WaitingRequests::default(), doubted: VecDeque::new(), handing_over: false }
     }
 }
 
@@ -129,10 +150,10 @@ impl Member {
     }
 }
 
-/// Gives the leader its inputs, each with a view of the state it leads.
+/// Gives the leader, or a follower's part as an observer master, its inputs, each with a view of the state it has.
 macro_rules! with_leader {
     ($node:ident, |$leader:ident, $view:ident| $body:expr) => {
-        if let (Role::Leading(Leading { leader: $leader, .. }), Some(member)) = (&mut $node.role, &$node.member) {
+        if let (Some($leader), Some(member)) = ($node.role.master(), &$node.member) {
             #[allow(unused_variables)]
             let $view = member.sync_view($node.progress.applied, $node.tree.approximate_data_size());
             $body
@@ -150,8 +171,10 @@ impl Node {
         node.member = Some(Box::new(Member {
             election: Election::new(node.settings.server, ensemble, candidate, &configs),
             window: Window::new(ensemble.commit_log_count, node.progress.applied),
+            masters: Masters::new(ensemble.observer_master_order),
             configs,
             epochs,
+            heard_accepted: 0,
             standing,
             epoch_start: Zxid::ZERO,
             served_to: None,
@@ -178,7 +201,10 @@ impl Node {
                 member.election.wake_us().into_iter().chain(read_only_us).min()
             }
             Role::Leading(leading) => leading.leader.wake_us(),
-            Role::Following(following) => following.learner.wake_us(),
+            Role::Following(following) => {
+                let relay_us = following.relay.as_ref().and_then(|relay| relay.wake_us());
+                following.learner.wake_us().into_iter().chain(relay_us).min()
+            }
             Role::Settling(settling) => (settling.until_us > 0).then_some(settling.until_us),
         }
     }
@@ -194,9 +220,9 @@ impl Node {
             }
             Input::EpochStored { kind, epoch } => self.on_epoch_stored(now, kind, epoch, out),
             Input::Reloaded(reloaded) => self.on_reloaded(now, *reloaded, out),
-            Input::LearnerConnected { link } => match &mut self.role {
-                Role::Leading(leading) => leading.leader.on_learner_connected(now, link),
-                _ => out.push(Output::LinkClose { link, why: "this server does not lead any more".into() }),
+            Input::LearnerConnected { link } => match self.role.master() {
+                Some(leader) => leader.on_learner_connected(now, link),
+                None => out.push(Output::LinkClose { link, why: "this server has no learners any more".into() }),
             },
             Input::MasterConnected { link } => match &mut self.role {
                 Role::Following(following) => following.learner.on_connected(now, link, out),
@@ -212,11 +238,12 @@ impl Node {
                 with_leader!(self, |leader, view| leader.on_sent(link, bytes, out));
                 self.on_link_room(link, out);
             }
-            Input::LinkClosed { link } => match &mut self.role {
-                Role::Leading(leading) => leading.leader.on_closed(now, link, out),
-                Role::Following(following) => following.learner.on_closed(link, out),
-                Role::Looking(_) | Role::Settling(_) => {}
-            },
+            Input::LinkClosed { link } => {
+                if let Role::Following(following) = &mut self.role {
+                    following.learner.on_closed(link, out);
+                }
+                with_leader!(self, |leader, view| leader.on_closed(now, link, out));
+            }
             Input::LogRead { link, predecessor, records } => {
                 with_leader!(self, |leader, view| leader.on_log_read(link, predecessor, records, view, out));
             }
@@ -229,7 +256,9 @@ impl Node {
     }
 
     fn on_link_received(&mut self, now: Now, link: LinkId, message: LinkMessage, out: &mut Vec<Output>) {
-        if let Role::Following(_) = &self.role {
+        if let Role::Following(following) = &self.role
+            && !following.relay.as_ref().is_some_and(|relay| relay.has_link(link))
+        {
             // What is about to be cut or replaced makes no snapshot.
             if matches!(message, LinkMessage::Packet(Packet::Trunc { .. } | Packet::Snap { .. })) {
                 self.abandon_snapshot("the leader has another history than this server", out);
@@ -260,7 +289,7 @@ impl Node {
 
     /// Whatever was in memory is void; this is what the disk has.
     fn on_reloaded(&mut self, now: Now, reloaded: Reloaded, out: &mut Vec<Output>) {
-        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing } = reloaded;
+        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing, failure } = reloaded;
         let last = tree.last_processed();
         let member = self.member.as_mut().expect("only a member's disk is replaced");
         assert!(member.reloading, "reloaded without having been asked to");
@@ -282,7 +311,7 @@ impl Node {
         // It is another log, and says so itself when it is short of room.
         self.room = LogRoom::Ample;
         if let Role::Following(following) = &mut self.role {
-            following.learner.on_reloaded(now, last, standing, out);
+            following.learner.on_reloaded(now, last, standing, failure, out);
         }
     }
 
@@ -346,7 +375,9 @@ impl Node {
         let last = self.progress.logged;
         assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
         if leader == id {
-            let start = LeaderStart { id, epochs: member.epochs, last };
+            let founds = member.standing == Standing::Fresh;
+            let epochs = Epochs { accepted: member.epochs.accepted.max(member.heard_accepted), ..member.epochs };
+            let start = LeaderStart { id, epochs, last, founds };
             let leader = Leader::elected(now, start, &self.settings.ensemble, &member.configs, out);
             self.role = Role::Leading(Leading::new(leader));
             out.push(Output::RoleChanged(RoleView::Leading { epoch: member.epochs.current, serving: false }));
@@ -355,10 +386,18 @@ impl Node {
         let observer = member.is_observer(id);
         let counts = member.election.counts();
         let standing = if counts { Standing::Whole } else { member.standing };
+        let relayed = observer && self.settings.ensemble.observer_masters;
+        let via = if relayed { member.masters.next(&member.configs, leader) } else { None };
         let founds = counts && member.standing == Standing::Fresh && !observer;
-        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing, founds };
+        let start = LearnerStart { id, leader, via, observer, epochs: member.epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
-        self.role = Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer }));
+        self.role = Role::Following(Box::new(Following {
+            learner,
+            forwarded: Forwarded::default(),
+            observer,
+            began_us: now.mono_us,
+            relay: None,
+        }));
         self.tell_following(false, out);
     }
 
@@ -398,6 +437,7 @@ impl Node {
             LeaderEvent::Revalidate { link, session, timeout_ms } => {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
+            LeaderEvent::Confirmed { round } => self.refuse_doubted(round, out),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);
@@ -420,16 +460,23 @@ impl Node {
             return false;
         };
         let Some(event) = following.learner.next_event() else {
+            if self.carry_on_relay(out) {
+                return true;
+            }
             self.let_stalled_go_on(now, out);
             return false;
         };
         match event {
             LearnerEvent::Log { zxid, txn } => self.log_proposal(now, zxid, txn, out),
-            LearnerEvent::Commit { through } => self.apply_through(now, through, out),
+            LearnerEvent::Commit { through } => {
+                self.apply_through(now, through, out);
+                with_leader!(self, |relay, view| relay.caught_up(view, out));
+            }
             LearnerEvent::Reloading => self.member.as_mut().expect("a learner is a member").reloading = true,
             LearnerEvent::Serving { epoch } => {
                 self.serve(epoch, out);
                 self.tell_following(true, out);
+                self.begin_relay(now, out);
             }
             LearnerEvent::Ping { zxid } => {
                 let touched = following.forwarded.take_touched();
@@ -437,7 +484,10 @@ impl Node {
             }
             LearnerEvent::Revalidated { session, valid } => self.on_revalidated(now, session, valid, out),
             LearnerEvent::Synced => self.on_synced(now, out),
-            LearnerEvent::NextEpoch { epoch } => self.enter_epoch(epoch),
+            LearnerEvent::NextEpoch { epoch } => {
+                self.enter_epoch(epoch);
+                with_leader!(self, |relay, view| relay.relay_epoch(epoch, out));
+            }
             LearnerEvent::HandedOver { leader } => {
                 self.end_role(now, format!("the leader handed over to {}", leader.0), Some(leader), out);
             }
@@ -507,17 +557,27 @@ impl Node {
         let settling = Role::Settling(Settling { next, until_us: 0 });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
+                self.member.as_mut().expect("a role in an ensemble").heard_accepted = leading.leader.accepted_epoch();
                 leading.leader.end(out);
                 self.tail = leading.leader.take_in_flight();
                 self.tail_bytes = self.tail.iter().map(|proposal| proposal.txn.len()).sum();
             }
             Role::Following(mut following) => {
                 following.learner.end(out);
-                if following.observer
-                    && let Role::Settling(settling) = &mut self.role
-                {
-                    let pause_us = u64::from(self.settings.ensemble.observer_delay_ms) * 1000;
-                    settling.until_us = now.mono_us + pause_us;
+                if let Some(relay) = &mut following.relay {
+                    relay.end(out);
+                }
+                let us = |ms: u32| u64::from(ms) * 1000;
+                if let Role::Settling(settling) = &mut self.role {
+                    let ensemble = &self.settings.ensemble;
+                    if following.observer {
+                        let all_tried = self.member.as_ref().is_some_and(|member| member.masters.is_round_over());
+                        let waits_ms = if all_tried { ensemble.observer_reconnect_ms } else { 0 };
+                        settling.until_us = now.mono_us + us(ensemble.observer_delay_ms + waits_ms);
+                    } else if self.service != Service::Everybody {
+                        // What came to nothing at once comes to nothing again: a disk is full, a leader says no.
+                        settling.until_us = following.began_us + us(ensemble.tick_ms);
+                    }
                 }
             }
             Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),

@@ -47,7 +47,7 @@ impl LinkMessage {
         FRAME_BYTES
             + match self {
                 LinkMessage::Packet(Packet::Proposal { txn, .. } | Packet::Inform { txn, .. }) => txn.len(),
-                LinkMessage::Packet(Packet::Request(request)) => request.body.len(),
+                LinkMessage::Packet(Packet::Request(request)) => request.bytes(),
                 LinkMessage::SnapshotChunk(chunk) => {
                     let node = |node: &NodeImage| NODE_BYTES + node.name.len() + node.data.as_ref().map_or(0, Vec::len);
                     chunk.nodes.iter().map(node).sum()
@@ -129,11 +129,11 @@ pub enum Input<'a> {
         from: ServerId,
         notification: Notification,
     },
-    /// A learner connected to this server, which accepts some (`Output::AcceptLearners`).
+    /// A learner connected to this server, which accepts some (`Output::AcceptLearners`, `Output::AcceptObservers`).
     LearnerConnected {
         link: LinkId,
     },
-    /// `Output::ConnectToMaster` succeeded.
+    /// `Output::ConnectToMaster` or `Output::ConnectToObserverMaster` succeeded.
     MasterConnected {
         link: LinkId,
     },
@@ -233,9 +233,16 @@ pub enum Output {
     },
     /// Let learners connect, or no longer: those that are connected are closed by the core.
     AcceptLearners(bool),
+    /// The same of observers at `observerMasterPort`, on a follower.
+    AcceptObservers(bool),
     /// Connect to this server's learner port, again and again until `Input::MasterConnected` or, after
     /// `limit_ms`, `Input::MasterUnreachable`. A newer one, or `ForgetMaster`, takes its place.
     ConnectToMaster {
+        master: ServerId,
+        limit_ms: u64,
+    },
+    /// The same with this voter's `observerMasterPort`.
+    ConnectToObserverMaster {
         master: ServerId,
         limit_ms: u64,
     },
@@ -272,6 +279,8 @@ pub enum Output {
 pub struct Reloaded {
     pub recovered: Recovered,
     pub standing: Standing,
+    /// Why it could not be cut or replaced, for people.
+    pub failure: Option<String>,
 }
 
 /// This server's part in its ensemble, as operators see it.

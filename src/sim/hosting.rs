@@ -11,7 +11,7 @@ use super::queue::{Happening, TcpId};
 use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
-use super::world::{Search, Step, World};
+use super::world::{Step, World};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
 
@@ -99,7 +99,8 @@ impl World {
         self.steps += process.steps;
         server.life += 1;
         server.disk.get_mut().end_process(process.into_ops(), power, &mut self.disk_chance);
-        (server.paused, server.accepts, server.role) = (false, false, None);
+        (server.paused, server.role) = (false, None);
+        (server.accepts, server.accepts_observers) = (false, false);
         (server.search, server.wake_us, server.kill_after_ops) = (None, None, None);
         (server.submit_decided, server.spare_decided) = (false, false);
         server.owed.clear();
@@ -268,6 +269,7 @@ impl World {
         server.may_give_up = true;
         let kill = server.kill_after_ops.take();
         server.disk.get_mut().limit_ops(kill.map(|(ops, _)| ops.max(1)));
+        let failures = server.disk.get().failures;
         let process = server.process.as_mut().expect("it wants its disk changed");
         let now = server.clock.now(self.now_us);
         match process.change_disk(&server.setup, &server.disk, now, &mut self.said) {
@@ -275,9 +277,12 @@ impl World {
             Err(down) => {
                 self.said.events.clear();
                 self.said.outputs.clear();
-                let is_full = self.servers[s].disk.get().memory.capacity_bytes.is_some();
+                let disk = self.servers[s].disk.get();
+                // Then it ends, and the next start goes on where it was.
+                let is_hindered = disk.memory.capacity_bytes.is_some() || disk.failures > failures;
+                drop(disk);
                 if let Down::Refused(why) = down
-                    && !is_full
+                    && !is_hindered
                 {
                     let why = format!("server {}: its disk could not be changed: {why}", s + 1);
                     return Err(Violation { property: "recovery", why });
@@ -317,12 +322,9 @@ impl World {
                 self.network.notify(now_us, s, to, notification, &mut self.queue);
             }
             Output::AcceptLearners(accepts) => self.servers[s].accepts = accepts,
-            Output::ConnectToMaster { master, limit_ms } => {
-                let (master, attempt) = (self.place(master), self.number());
-                let until_us = now_us + limit_ms * 1000;
-                self.servers[s].search = Some(Search { master, until_us, attempt });
-                self.look_for_master(s, attempt)?;
-            }
+            Output::AcceptObservers(accepts) => self.servers[s].accepts_observers = accepts,
+            Output::ConnectToMaster { master, limit_ms } => self.search(s, master, false, limit_ms)?,
+            Output::ConnectToObserverMaster { master, limit_ms } => self.search(s, master, true, limit_ms)?,
             Output::ForgetMaster => self.servers[s].search = None,
             Output::LinkSend { link, message } => self.link_send(s, link, message, echoes)?,
             Output::LinkClose { link, why } => {

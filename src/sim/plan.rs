@@ -26,6 +26,7 @@ pub struct Wishes {
     /// After so many transactions an epoch gives way to the next.
     pub rollover_at: Option<u32>,
     pub emphasis: Option<Emphasis>,
+    pub observer_masters: Option<bool>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
@@ -130,6 +131,8 @@ pub struct Plan {
     pub tick_ms: u32,
     pub emphasis: Emphasis,
     pub rollover_at: Option<u32>,
+    /// Followers serve observers.
+    pub observer_masters: bool,
     chance: Chance,
 }
 
@@ -167,6 +170,9 @@ impl Plan {
         for fault in &wishes.without {
             faults.set(*fault, 0);
         }
+        // From a stream of its own: runs without them are as they were.
+        let observer_masters = Chance(seed ^ 0x1f83_d9ab_fb41_bd6b).one_in(4);
+        let observer_masters = wishes.observer_masters.unwrap_or(observer_masters) && observers > 0;
         let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
         let safety_us = seconds * 1_000_000;
         Plan {
@@ -185,6 +191,7 @@ impl Plan {
             tick_ms,
             emphasis,
             rollover_at: wishes.rollover_at,
+            observer_masters,
             chance: chance.fork(),
         }
     }
@@ -282,6 +289,7 @@ impl Plan {
             };
             let mut ensemble = ensemble.clone();
             ensemble.observer_delay_ms = shared.below(u64::from(self.tick_ms)) as u32;
+            self.observe_masters(*server, &mut ensemble);
             Setup {
                 server: *server,
                 settings: Settings { server: *server, ensemble, ..settings.clone() },
@@ -291,6 +299,16 @@ impl Plan {
             }
         };
         self.servers().iter().map(setup).collect()
+    }
+
+    fn observe_masters(&self, server: ServerId, ensemble: &mut Ensemble) {
+        if self.observer_masters {
+            let mut chance = Chance(self.seed ^ 0x5be0_cd19_137e_2179);
+            ensemble.observer_masters = true;
+            ensemble.observer_queue_max_bytes = chance.any_size(1 << 12..1 << 20) as usize;
+            ensemble.observer_reconnect_ms = chance.below(2 * u64::from(self.tick_ms)) as u32;
+            ensemble.observer_master_order = chance.fork().0.wrapping_add(server.0 as u64);
+        }
     }
 }
 

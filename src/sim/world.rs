@@ -20,7 +20,7 @@ use super::queue::{Happening, Queue, TcpId};
 use super::server::{Process, Said, Setup};
 use super::strikes::Relief;
 use super::trace::{Level, Sink, Trace};
-use crate::core::{Input, RoleView, Zxid};
+use crate::core::{EpochKind, Input, RoleView, Standing, Zxid};
 
 /// One server with its machine, up or down.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) struct Server {
     pub(super) owed: VecDeque<Input<'static>>,
     /// Learners may connect.
     pub(super) accepts: bool,
+    /// Observers may connect, at a door of their own.
+    pub(super) accepts_observers: bool,
     pub(super) search: Option<Search>,
     pub(super) wake_us: Option<u64>,
     pub(super) submit_decided: bool,
@@ -60,6 +62,8 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) master: usize,
+    /// At which door.
+    pub(super) observes: bool,
     pub(super) until_us: u64,
     pub(super) attempt: u32,
 }
@@ -224,6 +228,7 @@ impl World {
             backlog: VecDeque::new(),
             owed: VecDeque::new(),
             accepts: false,
+            accepts_observers: false,
             search: None,
             wake_us: None,
             submit_decided: false,
@@ -342,11 +347,13 @@ impl World {
                 self.trace.mix(zxid.0);
                 self.trace.mix(*digest);
             }
-            Event::Started { server, epochs, .. } => {
-                self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0
+            // Where no currentEpoch is stored, the epoch of the newest transaction stands in for it.
+            Event::Started { server, epochs, standing: Standing::Whole, .. } => {
+                self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0;
             }
-            Event::EpochStored { server, kind: crate::core::EpochKind::Current, .. } => {
-                self.servers[server.0 as usize - 1].has_joined = true;
+            // Epoch 0 is nobody's: who founds the ensemble has nothing to tell of yet.
+            Event::EpochStored { server, kind: EpochKind::Current, epoch } => {
+                self.servers[server.0 as usize - 1].has_joined |= *epoch > 0;
             }
             _ => {}
         }

@@ -34,8 +34,12 @@ struct Place {
     server: Option<Server>,
     disk: Disk,
     accepting: bool,
-    connecting: Option<i64>,
+    /// Observers, at a door of their own.
+    accepting_observers: bool,
+    connecting: Option<Search>,
     cut_off: bool,
+    /// Its disk has no room for a state from a leader.
+    full: bool,
     role: Option<RoleView>,
     told: Vec<String>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
@@ -45,6 +49,14 @@ struct Place {
     installs: usize,
     /// How often this server had to cut its log.
     cuts: usize,
+}
+
+/// Who is knocked at, and at which door.
+#[derive(Clone, Copy)]
+struct Search {
+    master: i64,
+    observes: bool,
+    until_us: u64,
 }
 
 #[derive(Clone)]
@@ -130,8 +142,10 @@ impl Ensemble {
                     server: None,
                     disk: Disk::new(),
                     accepting: false,
+                    accepting_observers: false,
                     connecting: None,
                     cut_off: false,
+                    full: false,
                     role: None,
                     told: Vec::new(),
                     installing: None,
@@ -184,7 +198,8 @@ impl Ensemble {
         let place = self.servers.get_mut(&id).unwrap();
         let server = place.server.take().expect("it runs");
         place.disk.log = server.log[..server.durable].to_vec();
-        (place.accepting, place.connecting, place.role) = (false, None, None);
+        (place.accepting, place.accepting_observers) = (false, false);
+        (place.connecting, place.role) = (None, None);
         place.installing = None;
         self.queue.retain(|(to, _)| *to != id);
         self.break_links(id);
@@ -212,6 +227,11 @@ impl Ensemble {
     /// A new disk takes the place of the one of a server that is down.
     pub fn wipe(&mut self, id: i64) {
         self.place(id).disk = Disk::new();
+    }
+
+    /// Whether its disk has room for a state from a leader.
+    pub fn set_full(&mut self, id: i64, full: bool) {
+        self.place(id).full = full;
     }
 
     /// From now on nothing sent to this one is taken off its sender's hands.
@@ -267,6 +287,11 @@ impl Ensemble {
         (places().map(|place| place.log_reads).sum(), places().map(|place| place.installs).sum())
     }
 
+    /// How often this one was given a whole state.
+    pub fn installs(&mut self, id: i64) -> usize {
+        self.place(id).installs
+    }
+
     /// How often anybody had to cut off what it had.
     pub fn cuts(&self) -> usize {
         self.servers.values().map(|place| place.cuts).sum()
@@ -278,6 +303,13 @@ impl Ensemble {
         let leaders: Vec<i64> = self.servers.iter().filter(|(_, place)| leads(place)).map(|(id, _)| *id).collect();
         assert_eq!(leaders.len(), 1, "{leaders:?} lead");
         leaders[0]
+    }
+
+    /// Who serves this one: the other end of its link.
+    pub fn master_of(&self, id: i64) -> i64 {
+        let links: Vec<&End> = self.links.values().filter(|end| end.owner == id).collect();
+        assert_eq!(links.len(), 1, "{id} has one link");
+        self.links[&links[0].other].owner
     }
 
     pub fn followers(&self) -> Vec<i64> {
@@ -381,9 +413,14 @@ impl Ensemble {
     fn try_to_connect(&mut self) {
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
             let place = &self.servers[&id];
-            let Some(master) = place.connecting.filter(|_| !place.cut_off) else { continue };
+            let Some(Search { master, observes, until_us }) = place.connecting else { continue };
             let far = &self.servers[&master];
-            if far.server.is_none() || far.cut_off || !far.accepting {
+            let open = if observes { far.accepting_observers } else { far.accepting };
+            if place.cut_off || far.server.is_none() || far.cut_off || !open {
+                if self.now.mono_us >= until_us {
+                    self.place(id).connecting = None;
+                    self.arrive(id, Input::MasterUnreachable);
+                }
                 continue;
             }
             self.place(id).connecting = None;
@@ -410,10 +447,10 @@ impl Ensemble {
     }
 
     /// The state that is on the disk now takes the place of what the node has.
-    fn reload(&mut self, id: i64) {
+    fn reload(&mut self, id: i64, failure: Option<String>) {
         let settings = self.settings.clone();
         let disk = &self.place(id).disk;
-        let reloaded = Reloaded { recovered: disk.replayed(&settings).finish(), standing: disk.standing() };
+        let reloaded = Reloaded { recovered: disk.replayed(&settings).finish(), standing: disk.standing(), failure };
         let log = disk.log.clone();
         let server = self.server(id);
         server.durable = log.len();
@@ -431,7 +468,14 @@ impl Ensemble {
                 }
             }
             Output::AcceptLearners(accepting) => self.place(id).accepting = accepting,
-            Output::ConnectToMaster { master, .. } => self.place(id).connecting = Some(master.0),
+            Output::AcceptObservers(accepting) => self.place(id).accepting_observers = accepting,
+            Output::ConnectToMaster { master, .. } => {
+                self.place(id).connecting = Some(Search { master: master.0, observes: false, until_us: u64::MAX });
+            }
+            Output::ConnectToObserverMaster { master, limit_ms } => {
+                let until_us = self.now.mono_us + limit_ms * 1000;
+                self.place(id).connecting = Some(Search { master: master.0, observes: true, until_us });
+            }
             Output::ForgetMaster => self.place(id).connecting = None,
             Output::LinkSend { link, message } => {
                 let bytes = message.cost_bytes();
@@ -467,7 +511,7 @@ impl Ensemble {
                 let disk = &mut self.place(id).disk;
                 disk.log = log;
                 disk.truncate(to);
-                self.reload(id);
+                self.reload(id, None);
             }
             Output::InstallBegin(header) => self.place(id).installing = Some((*header, Vec::new())),
             Output::InstallChunk(chunk) => {
@@ -476,9 +520,15 @@ impl Ensemble {
             Output::InstallFinish => {
                 let place = self.place(id);
                 place.installs += 1;
-                place.disk.base = place.installing.take();
+                let installed = place.installing.take();
+                if place.full {
+                    let server = place.server.as_ref().expect("it runs");
+                    place.disk.log = server.log[..server.durable].to_vec();
+                    return self.reload(id, Some("no space left on device".into()));
+                }
+                place.disk.base = installed;
                 place.disk.log = Vec::new();
-                self.reload(id);
+                self.reload(id, None);
             }
             Output::InstallAbandon => self.place(id).installing = None,
             Output::RoleChanged(role) => self.place(id).role = Some(role),

@@ -196,11 +196,11 @@ impl Node {
             }
         };
         let closes = header.opcode == OpCode::CloseSession;
-        let refused = match self.room {
-            LogRoom::Ample => false,
-            // A learner logs what its leader proposes, whoever asked for it.
-            LogRoom::Low => !closes && matches!(self.role, Role::Leading(_)),
-            LogRoom::None => true,
+        let refused = match (self.room, &self.role) {
+            (LogRoom::None, _) => true,
+            // A learner logs what its leader proposes, whoever asked for it; what counts is whether the leader has room.
+            (_, Role::Following(following)) => !closes && following.forwarded.refuses_writes(now),
+            (room, _) => !closes && room == LogRoom::Low,
         };
         if refused {
             self.metrics.writes_refused_disk_full += 1;

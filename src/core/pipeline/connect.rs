@@ -4,6 +4,7 @@
 use ringkeeper_storage::probe;
 
 use super::commit::{Asked, Origin};
+use super::lead::Returned;
 use super::prep::Wanted;
 use crate::core::connection::State;
 use crate::core::node::{Node, Slot};
@@ -119,8 +120,17 @@ impl Node {
             return self.ask_to_revalidate(slot, session, timeout_ms, out);
         }
         if !self.served_sessions().resume(session, timeout_ms, now.mono_us) {
-            // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over.
-            return if self.service == Service::ReadOnly { self.close(slot) } else { self.refuse_session(slot) };
+            return match self.service {
+                // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over.
+                Service::ReadOnly => self.close(slot),
+                _ if self.member.is_none() => self.refuse_session(slot),
+                _ => {
+                    let connection = &mut self.connections[slot];
+                    (connection.state, connection.session) = (State::Connecting, session);
+                    let client = Returned::Here(connection.id);
+                    self.refuse_when_sure(session, client, out);
+                }
+            };
         }
         self.take_over(slot, session);
         if let Some(session) = self.sessions.get_mut(session) {

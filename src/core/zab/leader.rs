@@ -5,14 +5,17 @@
 //!
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
-//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
+//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs`
+//! changes the epoch or hands over, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader;
 //! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
 //!
 //! A standalone server is an ensemble of one: the same proposals, the same counting, without learners, epochs and elections.
 
+mod confirm;
 mod discovery;
+mod relay;
 mod synchronise;
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use ringkeeper_storage::probe::{broken, mark};
 
+use self::confirm::Rounds;
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
 use super::epoch::EpochChoice;
@@ -33,15 +37,19 @@ use super::proposals::Proposals;
 use super::window::Window;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
+use crate::limits;
 use crate::wire::quorum::{ForwardedRequest, Packet};
 
 /// What this server has when it begins to lead.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaderStart {
     pub id: ServerId,
+    /// `accepted`: by this server, or by anybody it heard of when it led before.
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
     pub last: Zxid,
+    /// Its disk is empty, and it was elected, because nobody has data: it is a founder.
+    pub founds: bool,
 }
 
 /// What the node has to do. In order.
@@ -66,6 +74,10 @@ pub enum LeaderEvent {
         link: LinkId,
         session: i64,
         timeout_ms: i32,
+    },
+    /// A quorum followed when this was asked (`Leader::confirm`), and at every round before.
+    Confirmed {
+        round: u64,
     },
     /// Send this learner a snapshot of the present state with `Leader::snapshot_*`.
     SnapshotWanted {
@@ -113,12 +125,15 @@ enum Phase {
     Synchronising,
     /// L4
     Broadcasting,
+    /// On a follower, for its observers.
+    Relaying,
     Over,
 }
 
 #[derive(Debug)]
 pub struct Leader {
     id: ServerId,
+    founds: bool,
     settings: Ensemble,
     allowance: Allowance,
     /// Of the configuration in force, and what NEWLEADER says.
@@ -142,6 +157,7 @@ pub struct Leader {
     /// Forwarded `sync`s, and what has to be committed first.
     syncs: VecDeque<(Zxid, LinkId)>,
     transition: Transition,
+    rounds: Rounds,
     events: VecDeque<LeaderEvent>,
     now_us: u64,
     next_ping_us: u64,
@@ -152,7 +168,7 @@ impl Leader {
     /// An ensemble of one that goes on after `last`, the newest transaction of its log. It has no election, hence no new
     /// epoch: a standalone Java server counts on in the same way.
     pub fn standalone(id: ServerId, last: Zxid) -> Self {
-        let start = LeaderStart { id, epochs: Epochs { accepted: 0, current: 0 }, last };
+        let start = LeaderStart { id, epochs: Epochs { accepted: 0, current: 0 }, last, founds: false };
         Leader::new(0, start, &Ensemble::default(), Ballot::alone(id), Phase::Standalone)
     }
 
@@ -178,6 +194,7 @@ impl Leader {
         let own_vote = ballot.vote_of(start.id);
         Leader {
             id: start.id,
+            founds: start.founds,
             settings: settings.clone(),
             allowance: Allowance {
                 init_us: tick_us * u64::from(settings.init_limit),
@@ -198,6 +215,7 @@ impl Leader {
             handlers: BTreeMap::new(),
             syncs: VecDeque::new(),
             transition: Transition::None,
+            rounds: Rounds::default(),
             events: VecDeque::new(),
             now_us,
             next_ping_us: now_us + tick_us / 2,
@@ -242,9 +260,14 @@ impl Leader {
             }
             (Stage::Synchronising, Packet::Ack { zxid }) => self.on_new_leader_ack(link, zxid, out),
             (Stage::InStep, Packet::Ack { zxid }) => self.on_ack(link, zxid, out),
+            // It was told, and nobody counts.
+            (Stage::InStep, Packet::NextEpochAccepted { epoch } | Packet::NextEpochAdopted { epoch })
+                if self.phase == Phase::Relaying && epoch <= self.epoch => {}
             (Stage::InStep, Packet::Ping { zxid: _, touched }) => {
+                handler.answered();
                 let touched = touched.into_iter().flatten();
                 self.events.extend(touched.map(|(session, timeout_ms)| LeaderEvent::Touched { session, timeout_ms }));
+                self.end_round(out);
             }
             (Stage::InStep, Packet::Request(request)) => self.events.push_back(LeaderEvent::Request { link, request }),
             (Stage::InStep, Packet::Revalidate { session, timeout_ms }) => {
@@ -276,6 +299,12 @@ impl Leader {
     pub fn on_closed(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
         self.now_us = now.mono_us;
         self.forget(link, out);
+    }
+
+    /// Ends a learner's link, for a reason that is the node's.
+    pub fn drop_learner(&mut self, now: Now, link: LinkId, why: &str, out: &mut Vec<Output>) {
+        self.now_us = now.mono_us;
+        self.close(link, why, out);
     }
 
     pub fn on_epoch_stored(
@@ -324,6 +353,8 @@ impl Leader {
         };
         if self.proposals.is_drained() {
             handler.forward(Packet::Sync, out);
+        } else if self.syncs.len() == limits::LEARNER_SYNCS {
+            self.close(link, "too many of its clients' syncs wait already", out);
         } else {
             self.syncs.push_back((self.proposals.proposed(), link));
         }
@@ -346,7 +377,7 @@ impl Leader {
         if matches!(self.phase, Phase::Standalone | Phase::Over) {
             return;
         }
-        if self.phase != Phase::Broadcasting && now.mono_us >= self.phase_until_us {
+        if !matches!(self.phase, Phase::Broadcasting | Phase::Relaying) && now.mono_us >= self.phase_until_us {
             mark("leader: no quorum within initLimit");
             let why = format!("no quorum while {:?} within {} ticks", self.phase, self.settings.init_limit);
             return self.over(why, out);
@@ -389,15 +420,19 @@ impl Leader {
         if matches!(self.phase, Phase::Standalone | Phase::Over) {
             return;
         }
-        self.phase = Phase::Over;
+        let relayed = std::mem::replace(&mut self.phase, Phase::Over) == Phase::Relaying;
         self.events.clear();
         self.syncs.clear();
-        out.push(Output::AcceptLearners(false));
+        let (doors, why) = match relayed {
+            true => (Output::AcceptObservers(false), "this server follows no longer"),
+            false => (Output::AcceptLearners(false), "this server leads no longer"),
+        };
+        out.push(doors);
         for (link, handler) in std::mem::take(&mut self.handlers) {
             if matches!(handler.stage, Stage::ReadingLog(_)) {
                 out.push(Output::EndReadLog { link });
             }
-            out.push(Output::LinkClose { link, why: format!("{}: this server leads no longer", handler.name()) });
+            out.push(Output::LinkClose { link, why: format!("{}: {why}", handler.name()) });
         }
     }
 
@@ -412,6 +447,11 @@ impl Leader {
 
     pub fn committed(&self) -> Zxid {
         self.proposals.committed()
+    }
+
+    /// The highest epoch that anybody heard of has accepted: what this server leads next is above it.
+    pub fn accepted_epoch(&self) -> u32 {
+        self.choice.accepted()
     }
 
     /// Proposals not applied yet.
@@ -501,6 +541,9 @@ impl Leader {
         if zxid.counter() == 0 {
             return;
         }
+        if self.phase == Phase::Relaying {
+            return self.close(link, "it observes, and acknowledges a transaction", out);
+        }
         if zxid > self.proposals.proposed() {
             mark("leader: an ack of what was never proposed");
             let why = format!("it acknowledged {zxid}, never proposed; the newest is {}", self.proposals.proposed());
@@ -519,7 +562,7 @@ impl Leader {
             if handler.is_lagging(self.now_us, proposed, &self.allowance) {
                 lagging.push(handler.link);
             } else {
-                handler.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+                handler.ping(proposed, out);
             }
         }
         for link in lagging {

@@ -34,6 +34,8 @@ use crate::wire::quorum::{ForwardedRequest, LearnerInfo, PROTOCOL_RINGKEEPER, Pa
 pub struct LearnerStart {
     pub id: ServerId,
     pub leader: ServerId,
+    /// An observer that has its master in this voter, which follows the leader as well.
+    pub via: Option<ServerId>,
     pub observer: bool,
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
@@ -180,7 +182,10 @@ impl Learner {
             events: VecDeque::new(),
         };
         let limit_ms = tick_ms * u64::from(connect_limit);
-        if configs.committed.members.contains_key(&start.leader) {
+        if let Some(master) = start.via {
+            // One that serves nobody is passed over soon: there are others.
+            out.push(Output::ConnectToObserverMaster { master, limit_ms: limit_ms.min(tick_ms) });
+        } else if configs.committed.members.contains_key(&start.leader) {
             out.push(Output::ConnectToMaster { master: start.leader, limit_ms });
         } else {
             let why = format!("server {} was elected, and is not in this server's configuration", start.leader.0);
@@ -191,6 +196,18 @@ impl Learner {
 
     pub fn leader(&self) -> ServerId {
         self.start.leader
+    }
+
+    /// Whom it follows, for sentences.
+    fn master_name(&self) -> String {
+        match self.start.via {
+            None => format!("server {}, the leader", self.start.leader.0),
+            Some(master) => format!("server {}, the observer master", master.0),
+        }
+    }
+
+    pub fn leader_is_ringkeeper(&self) -> bool {
+        self.leader_is_ringkeeper
     }
 
     pub fn on_connected(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
@@ -215,7 +232,7 @@ impl Learner {
 
     pub fn on_unreachable(&mut self) {
         if matches!(self.stage, Stage::Connecting) {
-            let why = format!("server {}, the leader, could not be reached", self.start.leader.0);
+            let why = format!("{}, could not be reached", self.master_name());
             self.fail(why, &mut Vec::new());
         }
     }
@@ -223,7 +240,7 @@ impl Learner {
     pub fn on_closed(&mut self, link: LinkId, out: &mut Vec<Output>) {
         if self.link == Some(link) {
             self.link = None;
-            self.fail(format!("the connection to server {}, the leader, ended", self.start.leader.0), out);
+            self.fail(format!("the connection to {}, ended", self.master_name()), out);
         }
     }
 
@@ -280,7 +297,14 @@ impl Learner {
     }
 
     /// The disk was cut or replaced, and ends with `last` now.
-    pub fn on_reloaded(&mut self, now: Now, last: Zxid, standing: Standing, out: &mut Vec<Output>) {
+    pub fn on_reloaded(
+        &mut self,
+        now: Now,
+        last: Zxid,
+        standing: Standing,
+        failure: Option<String>,
+        out: &mut Vec<Output>,
+    ) {
         let Stage::Reloading { last: wanted, over } = &mut self.stage else { return };
         let (wanted, over) = (*wanted, over.take());
         self.stage = Stage::Synchronising;
@@ -289,7 +313,8 @@ impl Learner {
         }
         if last != wanted {
             mark("learner: the disk could not be cut or replaced");
-            return self.fail(format!("the state at {wanted} could not be stored: the disk ends with {last}"), out);
+            let cause = failure.unwrap_or_else(|| format!("the disk ends with {last}"));
+            return self.fail(format!("the state at {wanted} could not be stored: {cause}"), out);
         }
         self.standing = standing;
         let durable = if broken("ack on behalf of an old link") { self.history.durable() } else { last };
@@ -302,7 +327,7 @@ impl Learner {
     pub fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.wake_us().is_some_and(|wake_us| now.mono_us >= wake_us) {
             mark("learner: the leader fell silent");
-            self.fail(format!("server {}, the leader, fell silent", self.start.leader.0), out);
+            self.fail(format!("{}, fell silent", self.master_name()), out);
         }
     }
 
@@ -476,7 +501,7 @@ impl Learner {
     fn end_if_refused(&mut self, taken: Result<(), Refusal>, out: &mut Vec<Output>) {
         if let Err(why) = taken {
             mark("learner: the leader made no sense");
-            self.fail(format!("server {}, the leader: {why}", self.start.leader.0), out);
+            self.fail(format!("{}: {why}", self.master_name()), out);
         }
     }
 

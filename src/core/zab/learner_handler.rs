@@ -96,6 +96,8 @@ pub struct Handler {
     unsent_bytes: usize,
     /// Of these, what synchronising it cost: it may owe that much more.
     granted_bytes: usize,
+    /// Of these, everything up to NEWLEADER: to take that is progress. (A kernel takes pings for a learner that is no more.)
+    sync_bytes: usize,
     /// Must be heard of, or seen to take something, until then. None: it is not its turn.
     due_us: Option<u64>,
     /// It counts as alive until then (Java: `tickOfNextAckDeadline`).
@@ -104,6 +106,11 @@ pub struct Handler {
     pub adopts: bool,
     /// This proposal was on its way to it at that moment, and has to be acknowledged in time (Java: `SyncLimitCheck`).
     awaited: Option<(Zxid, u64)>,
+    /// PINGs since it is in step (no learner answers those before), and its answers.
+    pings: u64,
+    answers: u64,
+    /// A round asks for the answer with this number (`leader/confirm.rs`).
+    asked: Option<u64>,
 }
 
 impl Handler {
@@ -121,10 +128,14 @@ impl Handler {
             held_bytes: 0,
             unsent_bytes: 0,
             granted_bytes: 0,
+            sync_bytes: 0,
             due_us: Some(now_us + allowance.init_us),
             alive_until_us: now_us + allowance.init_us + allowance.sync_us,
             adopts: false,
             awaited: None,
+            pings: 0,
+            answers: 0,
+            asked: None,
         }
     }
 
@@ -175,6 +186,9 @@ impl Handler {
     /// Right onto the link.
     pub fn send(&mut self, message: LinkMessage, out: &mut Vec<Output>) {
         self.unsent_bytes += message.cost_bytes();
+        if !self.is_pinged() {
+            self.sync_bytes = self.unsent_bytes;
+        }
         out.push(Output::LinkSend { link: self.link, message });
     }
 
@@ -194,6 +208,28 @@ impl Handler {
                 }
             }
         }
+    }
+
+    pub fn ping(&mut self, proposed: Zxid, out: &mut Vec<Output>) {
+        self.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+        if self.is_in_step() {
+            self.pings += 1;
+            self.asked.get_or_insert(self.pings);
+        }
+    }
+
+    /// It answered the oldest PING it had not answered.
+    pub fn answered(&mut self) {
+        self.answers = self.pings.min(self.answers + 1);
+    }
+
+    /// The next PING asks, and its answer counts.
+    pub fn begin_round(&mut self) {
+        self.asked = None;
+    }
+
+    pub fn has_answered(&self) -> bool {
+        self.asked.is_some_and(|asked| self.answers >= asked)
     }
 
     /// A stream begins: what is forwarded from now on follows it.
@@ -236,7 +272,8 @@ impl Handler {
 
     pub fn sent(&mut self, now_us: u64, bytes: usize, allowance: &Allowance) {
         self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
-        if self.is_on_its_way() {
+        if self.sync_bytes > 0 {
+            self.sync_bytes = self.sync_bytes.saturating_sub(bytes);
             self.progressed(now_us, allowance);
         }
     }

@@ -1,10 +1,12 @@
 //! Ephemerals live exactly as long as their session: they are made while it is open, go with it, and never before it unless a
-//! client deletes them. And the session lives as long as its client gives signs of life.
+//! client deletes them. And the session lives as long as its client gives signs of life: nobody is told that it is over before
+//! the leader of the latest epoch has at least proposed its end.
 //!
 //! What a leader must know of: requests that its own clients sent while it led, and that it has answered; every session, from the
 //! moment it begins to lead. (For a while two servers may believe that they lead: what one of them hears, the other cannot know, and
-//! what the deposed one ends is never committed.) What followers heard reaches it now and then, and in a broken world not at all: it is asked for in the
-//! world after `Healed` only, with patience. Clocks run a little fast or slow; that much earlier or later is right.
+//! what the deposed one ends is never committed.) What followers heard reaches it now and then, and in a broken world not at all: it
+//! is asked for in the world after `Healed` only, with patience, and of the leader of the latest epoch: those who follow that one
+//! tell nobody else. Clocks run a little fast or slow; that much earlier or later is right.
 
 use std::collections::VecDeque;
 
@@ -24,6 +26,8 @@ const FASTER_PERCENT: u64 = 20;
 struct Connection {
     server: ServerId,
     session: i64,
+    /// The latest epoch when it was asked for.
+    epoch: u32,
     /// When each request on its way was sent, the handshake first.
     sent_us: VecDeque<u64>,
 }
@@ -43,10 +47,12 @@ pub struct Ephemerals {
     to_leaders: Map<(ServerId, i64), u64>,
     /// Since when a server leads.
     leading: Map<ServerId, u64>,
+    /// The latest epoch that anybody has led.
+    latest_epoch: u32,
     last_leader_us: u64,
     healed_us: Option<u64>,
-    /// Sessions whose end some leader has proposed.
-    ending: Map<i64, ()>,
+    /// Sessions whose end some leader has proposed, and where it did last.
+    ending: Map<i64, Zxid>,
     given_up: Vec<i64>,
 }
 
@@ -98,7 +104,8 @@ impl Ephemerals {
         }
         // Followers' tables take a while; half of the timeout is plenty once nothing is broken.
         let calm = self.healed_us.is_some_and(|healed_us| now > healed_us + 2 * sign.timeout_us);
-        if calm && now < sign.us.max(*since) + least / 2 {
+        let deposed = zxid.epoch() < self.latest_epoch;
+        if calm && !deposed && now < sign.us.max(*since) + least / 2 {
             let (silent, timeout) = ((now - sign.us) / 1000, sign.timeout_us / 1000);
             return Err(format!("{zxid} ends session {session:#x}, whose client spoke {silent} of {timeout} ms ago"));
         }
@@ -122,7 +129,8 @@ impl Ephemerals {
             ClientEvent::Connecting { link, server, resumes, .. } => {
                 let sent_us = VecDeque::from([now]);
                 let session = resumes.unwrap_or(0);
-                self.links.insert(*link, Connection { server: *server, session, sent_us });
+                let epoch = self.latest_epoch;
+                self.links.insert(*link, Connection { server: *server, session, epoch, sent_us });
             }
             ClientEvent::Welcomed { link, session, timeout_ms } => {
                 let timeout_us = *timeout_ms as u64 * 1000;
@@ -136,9 +144,10 @@ impl Ephemerals {
                 }
                 self.note_sign(*link, *session);
             }
-            ClientEvent::Refused { session, .. } => {
+            ClientEvent::Refused { link, session } => {
                 let closed = truth.session(*session).is_some_and(|life| life.closed.is_some());
-                if !closed && !self.ending.contains_key(session) {
+                let epoch = self.links.get(link).map_or(0, |connection| connection.epoch);
+                if !closed && self.ending.get(session).is_none_or(|end| end.epoch() < epoch) {
                     return Err(format!("session {session:#x} is refused as expired, and nobody ever ended it"));
                 }
             }
@@ -172,8 +181,9 @@ impl Property for Ephemerals {
             self.on_committed(committed, truth)?;
         }
         match event {
-            Event::Role { server, role: RoleView::Leading { serving: true, .. } } => {
+            Event::Role { server, role: RoleView::Leading { epoch, serving: true } } => {
                 self.leading.entry(*server).or_insert(at.us);
+                self.latest_epoch = self.latest_epoch.max(*epoch);
                 self.last_leader_us = at.us;
             }
             Event::Role { server, .. } | Event::Crashed { server, .. } => {
@@ -183,7 +193,8 @@ impl Property for Ephemerals {
             Event::Logged { server, zxid, txn } if self.leading.contains_key(server) => {
                 let is_close = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::CloseSession.number());
                 if is_close && let Ok((header, _, _)) = decode_txn(txn) {
-                    self.ending.insert(header.client_id, ());
+                    let last = self.ending.entry(header.client_id).or_default();
+                    *last = (*last).max(*zxid);
                     if header.cxid == 0 {
                         return self.on_expired(at.us, *server, header.client_id, *zxid);
                     }
@@ -314,6 +325,9 @@ mod tests {
         story.good(super::super::testing::answered(&std::rc::Rc::new(answered), zxid(1, 2), 0, b""));
         story.pass(500);
         story.bad(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 0, &["/e"])), "whose client spoke");
+        // To whom nobody passes anything on any more.
+        story.leads(3, 2);
+        story.good(logged(1, zxid(1, 4), &close(zxid(1, 4), SESSION, 0, &["/e"])));
     }
 
     #[test]
@@ -322,6 +336,17 @@ mod tests {
         story.bad(client(ClientEvent::Refused { link: LINK, session: SESSION }), "nobody ever ended it");
         story.good(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"])));
         story.good(client(ClientEvent::Refused { link: LINK, session: SESSION }));
+    }
+
+    #[test]
+    fn a_refusal_because_of_what_a_deposed_leader_wants_is_seen() {
+        let mut story = with_ephemeral();
+        story.leads(2, 2);
+        story.good(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"])));
+        story.good(connecting(LINK_2, Some(SESSION), 0));
+        story.bad(client(ClientEvent::Refused { link: LINK_2, session: SESSION }), "nobody ever ended it");
+        story.good(logged(2, zxid(2, 1), &close(zxid(2, 1), SESSION, 2, &["/e"])));
+        story.good(client(ClientEvent::Refused { link: LINK_2, session: SESSION }));
     }
 
     #[test]

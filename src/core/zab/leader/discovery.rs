@@ -24,6 +24,10 @@ impl Leader {
         out: &mut Vec<Output>,
     ) {
         let id = ServerId(info.server);
+        if self.phase == Phase::Relaying && !observer {
+            let why = format!("server {} wants to follow, and only observers are served here", id.0);
+            return self.close(link, &why, out);
+        }
         if info.protocol < PROTOCOL_JAVA {
             let why = format!("server {} speaks protocol {:#x}, older than {PROTOCOL_JAVA:#x}", id.0, info.protocol);
             return self.close(link, &why, out);
@@ -81,6 +85,11 @@ impl Leader {
         }
         self.epoch = epoch;
         self.phase = Phase::Promising;
+        if self.founds {
+            // As a learner that founds: it counts on its own word that it has nothing, and has to stand by it.
+            mark("leader: a founder");
+            out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: 0 });
+        }
         out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         if broken("leader: LEADERINFO before acceptedEpoch is durable") {
             self.tell_epoch(out);
@@ -126,6 +135,11 @@ impl Leader {
                 self.on_epoch_accepted(out);
             }
             Phase::Adopting => {}
+            Phase::Relaying if self.is_behind(last) => {
+                mark("observer master: an observer is ahead");
+                let handler = self.handlers.get_mut(&link).expect("it has just said so");
+                handler.expect(self.now_us, self.allowance.init_us);
+            }
             _ => self.synchronise(link, view, out),
         }
     }
@@ -150,7 +164,7 @@ impl Leader {
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
         handler.synchronised(self.now_us, &self.allowance);
         self.synchronised.add(handler.vote);
-        if self.phase == Phase::Broadcasting {
+        if matches!(self.phase, Phase::Broadcasting | Phase::Relaying) {
             self.up_to_date(out);
             self.consider_transition(out);
         } else {

@@ -90,6 +90,9 @@ struct Wished {
     /// What the run is about
     #[arg(long)]
     emphasis: Option<Emphasis>,
+    /// Whether followers serve the observers
+    #[arg(long)]
+    observer_masters: Option<bool>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -97,9 +100,10 @@ struct Wished {
 
 impl Wished {
     fn wishes(self) -> Wishes {
-        let Wished { voters, observers, clients, seconds, without, only, rollover_at, emphasis, no_faults } = self;
+        let Wished { voters, observers, clients, seconds, without, only, rollover_at, .. } = self;
+        let Wished { emphasis, observer_masters, no_faults, .. } = self;
         let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without, only, rollover_at, emphasis }
+        Wishes { voters, observers, clients, seconds, without, only, rollover_at, emphasis, observer_masters }
     }
 }
 

@@ -46,8 +46,12 @@ impl Scene {
     }
 
     pub fn with(settings: Ensemble, configs: Configurations, accepted: u32, current: u32, last: Zxid) -> Scene {
-        let now = Now { mono_us: 1_000_000, wall_ms: 0 };
-        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last };
+        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last, founds: false };
+        Scene::starting(settings, configs, start)
+    }
+
+    pub fn starting(settings: Ensemble, configs: Configurations, start: LeaderStart) -> Scene {
+        let (now, last) = (Now { mono_us: 1_000_000, wall_ms: 0 }, start.last);
         let mut out = Vec::new();
         let leader = Leader::elected(now, start, &settings, &configs, &mut out);
         let window = Window::new(settings.commit_log_count, last);
@@ -275,6 +279,13 @@ impl Scene {
         told
     }
 
+    /// The round it waits for, and what it says.
+    pub fn makes_sure(&mut self) -> (u64, Vec<String>) {
+        let round = self.leader.confirm(&mut self.out);
+        self.settle();
+        (round, self.take())
+    }
+
     pub fn hands_over(&mut self) -> Vec<String> {
         self.leader.hand_over(self.now, &mut self.out);
         self.settle();
@@ -346,6 +357,7 @@ fn show_event(event: LeaderEvent) -> String {
         LeaderEvent::Revalidate { link, session, timeout_ms } => {
             format!("! revalidate {session} {timeout_ms} for {}", link.0)
         }
+        LeaderEvent::Confirmed { round } => format!("! confirmed {round}"),
         LeaderEvent::SnapshotWanted { link } => format!("! snapshot for {}", link.0),
         LeaderEvent::LinkGone { link } => format!("! {} is gone", link.0),
         LeaderEvent::NextEpoch { epoch } => format!("! next epoch {epoch}"),
