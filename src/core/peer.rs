@@ -489,6 +489,7 @@ impl Node {
             LearnerEvent::Serving { epoch } => {
                 self.serve(now, epoch, out);
                 self.tell_following(true, out);
+                self.snapshot_when_caught_up(out);
                 self.begin_relay(now, out);
             }
             LearnerEvent::Ping { zxid } => {

@@ -365,13 +365,15 @@ impl Node {
         if let Some(slot) = closed.and_then(|connection| self.slot(connection)) {
             self.close(slot);
         }
+        self.snapshot_when_caught_up(out);
         answered
     }
 
     /// A leader foresaw the tree itself; a learner was told, by a server that may be another one's work.
     fn check_digest(&mut self, zxid: Zxid, txn: &Txn<'_>, foreseen: i64, out: &mut Vec<Output>) {
         let found = self.tree.digest() as i64;
-        if found == foreseen {
+        if found == foreseen || matches!(&self.role, Role::Following(following) if following.learner.is_ahead_of(zxid))
+        {
             return;
         }
         assert!(!matches!(self.role, Role::Leading(_)), "the tree after {zxid} is not the one prep foresaw: {txn:?}");
@@ -382,6 +384,15 @@ impl Node {
         out.push(Output::Told(format!(
             "the tree after {zxid} is not the one the leader foresaw (digest {found:#x}, not {foreseen:#x}): compare the servers' `hash`, and let the odd one out start on an empty data directory"
         )));
+    }
+
+    /// A state between two transactions, from a Java leader, is one no longer: from here on a start compares every digest.
+    pub(in crate::core) fn snapshot_when_caught_up(&mut self, out: &mut Vec<Output>) {
+        if let Role::Following(following) = &mut self.role
+            && following.learner.has_caught_up(self.progress.applied)
+        {
+            self.begin_snapshot(out);
+        }
     }
 
     /// A session begins: whose it is, and where its client is if it was let in before this server heard of the session.
