@@ -50,6 +50,8 @@ pub struct Settings {
     pub container_max_never_used_ms: i64,
     /// Not a key: `limits::SNAPSHOT_BACKLOG_BYTES`, and less in tests.
     pub snapshot_backlog_max_bytes: usize,
+    /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
+    pub snapshot_chunk_bytes: usize,
     pub ensemble: Ensemble,
 }
 
@@ -148,6 +150,7 @@ impl Default for Settings {
             container_max_per_minute: 10_000,
             container_max_never_used_ms: 0,
             snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
+            snapshot_chunk_bytes: limits::SNAPSHOT_CHUNK_BYTES,
             ensemble: Ensemble::default(),
         }
     }

@@ -5,7 +5,7 @@
 //! break none when all rules are kept. One that nothing notices points to a blind spot (a promise that is not checked, a
 //! moment that no run comes to) or to a rule that nobody needs. `tests/mutations.rs` compares this list with the sources.
 
-use super::faults::Fault;
+use super::faults::{Fault, by_name};
 use super::plan::Wishes;
 
 /// Who is there and what goes wrong, so that something comes of it soon.
@@ -86,6 +86,7 @@ impl Scene {
             without,
             only: only.to_vec(),
             rollover_at: (self == Scene::Epochs).then_some(30),
+            emphasis: None,
             observer_masters: Some(self == Scene::ObserverMasters),
             local_sessions: Some(self == Scene::LocalSessions),
         }
@@ -96,9 +97,7 @@ impl std::str::FromStr for Scene {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Scene, String> {
-        let all = || Scene::ALL.iter().map(|scene| scene.name()).collect::<Vec<_>>().join(", ");
-        let found = Scene::ALL.iter().copied().find(|scene| scene.name() == name);
-        found.ok_or_else(|| format!("there is no scene {name:?}; there are: {}", all()))
+        by_name("scene", name, Scene::ALL, Scene::name)
     }
 }
 

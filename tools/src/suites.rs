@@ -288,6 +288,8 @@ pub fn simulate() -> Command {
     let mut command = Command::new("cargo");
     command.args(["run", "--quiet", "--profile", "sim", "--package", "ringkeeper-tools", "--features", "sim"]);
     command.args(["--bin", "simulate", "--"]).current_dir(root());
+    // Worlds come and go: what one leaves is the next one's, and clearing pages for each would cost a fifth of the time.
+    command.env("MIMALLOC_PURGE_DELAY", "-1");
     command
 }
 

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ringkeeper::sim::faults::Fault;
 use ringkeeper::sim::mutations::Scene;
-use ringkeeper::sim::plan::Wishes;
+use ringkeeper::sim::plan::{Emphasis, Wishes};
 use ringkeeper::sim::trace::Level;
 
 /// A world is made of small pieces of memory that come and go.
@@ -87,6 +87,9 @@ struct Wished {
     /// After so many transactions an epoch gives way to the next
     #[arg(long)]
     rollover_at: Option<u32>,
+    /// What the run is about
+    #[arg(long)]
+    emphasis: Option<Emphasis>,
     /// Whether followers serve the observers
     #[arg(long)]
     observer_masters: Option<bool>,
@@ -100,7 +103,10 @@ struct Wished {
 
 impl Wished {
     fn wishes(self) -> Wishes {
-        let Wished {
+        let Wished { voters, observers, clients, seconds, without, only, rollover_at, .. } = self;
+        let Wished { emphasis, observer_masters, local_sessions, no_faults, .. } = self;
+        let without = if no_faults { Fault::ALL.to_vec() } else { without };
+        Wishes {
             voters,
             observers,
             clients,
@@ -108,12 +114,10 @@ impl Wished {
             without,
             only,
             rollover_at,
+            emphasis,
             observer_masters,
             local_sessions,
-            no_faults,
-        } = self;
-        let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without, only, rollover_at, observer_masters, local_sessions }
+        }
     }
 }
 
