@@ -106,7 +106,8 @@ impl Watched {
 
     fn on_answered(&mut self, answered: &Answered, truth: &Truth) -> Result<(), String> {
         // A refusal that nobody looked at the tree for.
-        if answered.zxid < 0 || (answered.zxid == 0 && answered.err != 0) {
+        let is_looked_at = [0, ErrorCode::NoNode.number()].contains(&answered.err);
+        if answered.zxid < 0 || (answered.zxid == 0 && !is_looked_at) {
             return Ok(());
         }
         let zxid = Zxid(answered.zxid as u64);
