@@ -105,9 +105,7 @@ impl Watched {
     }
 
     fn on_answered(&mut self, answered: &Answered, truth: &Truth) -> Result<(), String> {
-        // A refusal that nobody looked at the tree for.
-        let is_looked_at = [0, ErrorCode::NoNode.number()].contains(&answered.err);
-        if answered.zxid < 0 || (answered.zxid == 0 && !is_looked_at) {
+        if answered.zxid < 0 {
             return Ok(());
         }
         let zxid = Zxid(answered.zxid as u64);
