@@ -152,3 +152,20 @@ fn local_sessions_outlive_an_election() {
     ensemble.settle();
     ensemble.assert_agreed();
 }
+
+#[test]
+fn what_becomes_everybodys_may_be_the_last_of_an_epoch() {
+    for rollover_at in 9..12 {
+        let mut settings = local(true);
+        settings.ensemble.rollover_at = rollover_at;
+        let mut ensemble = Ensemble::of(3, 0, settings);
+        ensemble.settle();
+        let leader = ensemble.leader();
+        for number in 0..12 {
+            let client = ensemble.client(leader);
+            let path = format!("/{number}");
+            assert_eq!(ask(&mut ensemble, leader, client, &create(&path, b"", EPHEMERAL)), 0, "{rollover_at} {number}");
+        }
+        ensemble.assert_agreed();
+    }
+}

@@ -100,12 +100,13 @@ impl Node {
             }
             let waiting = frames.rest();
             let Some(payload) = frames.next() else { break };
-            let is_new = connection.state == State::New;
-            if self.must_wait_to_write(connection.state) && (is_new || is_write_frame(payload)) {
+            let (state, is_new) = (connection.state, connection.state == State::New);
+            self.upgrade_ahead(now, slot, payload, out);
+            if self.must_wait_to_write(state) && (is_new || is_write_frame(payload)) {
                 self.outstanding.await_log(&mut self.connections[slot]);
                 return bytes.len() - waiting.len();
             }
-            match connection.state {
+            match state {
                 State::New => self.on_connect(now, slot, payload, out),
                 State::Open => self.on_request(now, slot, payload, out),
                 State::Connecting | State::Closing => unreachable!("looked at above"),

@@ -10,9 +10,10 @@ use crate::core::connection::{Header, Pending, Wait};
 use crate::core::node::{Node, Slot};
 use crate::core::peer::{Role, Service};
 use crate::core::session::SessionTable;
-use crate::core::types::{Now, Output, SessionId};
+use crate::core::types::{LogRoom, Now, Output, SessionId};
 use crate::wire::ErrorCode;
-use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request};
+use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request, RequestHeader};
+use crate::wire::jute::Reader;
 use crate::wire::quorum::ForwardedRequest;
 
 impl Node {
@@ -60,6 +61,22 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// The same before the frame is taken: what a session needs first may be the last that its leader proposes for a while.
+    pub(super) fn upgrade_ahead(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
+        let session = self.connections[slot].session;
+        let leads = matches!(self.role, Role::Leading(_)) && self.leads();
+        if !self.local.is_local(session) || !leads || self.room != LogRoom::Ample || self.writes_wait() {
+            return;
+        }
+        let mut reader = Reader::new(payload, &self.limits);
+        if let Ok(header) = RequestHeader::decode(&mut reader)
+            && let Ok(request) = Request::decode(header.opcode, reader.rest(), &self.limits.clone())
+        {
+            // Why not, if not, is said when the frame is taken.
+            let _ = self.upgrade_for(now, slot, &request, out);
+        }
     }
 
     /// The end of a session that nobody else knows of, in its turn. Not a transaction.
