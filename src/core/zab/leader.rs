@@ -483,7 +483,7 @@ impl Leader {
         }
         assert!(self.may_propose(), "nothing is proposed {:?} with {:?}", self.phase, self.transition);
         for handler in self.handlers.values_mut().filter(|handler| handler.forwarding && !handler.observer) {
-            handler.forward(Packet::Proposal { zxid, txn: txn.clone() }, out);
+            handler.propose(zxid, txn.clone(), out);
         }
         self.proposals.push(zxid, txn);
         self.drop_overrun(out);
