@@ -37,6 +37,9 @@ pub struct Settings {
     pub close_session_txn: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types: bool,
+    /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`.
+    pub local_sessions: bool,
+    pub local_sessions_upgrading: bool,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
     /// `enforce.auth.enabled` with `enforce.auth.schemes`; empty = off.
@@ -139,6 +142,8 @@ impl Default for Settings {
             digest_enabled: true,
             close_session_txn: true,
             extended_types: false,
+            local_sessions: false,
+            local_sessions_upgrading: false,
             reconfig_enabled: false,
             enforce_auth_schemes: Vec::new(),
             container_check_interval_ms: 60_000,

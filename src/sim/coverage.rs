@@ -4,6 +4,7 @@
 /// Every name given to `probe::mark`, in order.
 pub const MARKS: &[&str] = &[
     "a client has seen more than this server has",
+    "a local session becomes everybody's",
     "election: a better vote came during the finalize wait",
     "election: a server without a vote was answered",
     "election: a vote was taken back",

@@ -35,6 +35,8 @@ pub enum Scene {
     Observers,
     /// The same behind followers that serve them.
     ObserverMasters,
+    /// Sessions of one server.
+    LocalSessions,
     /// Whatever the seed draws, but for full disks.
     Mixed,
 }
@@ -53,6 +55,7 @@ impl Scene {
         Scene::Damage,
         Scene::Observers,
         Scene::ObserverMasters,
+        Scene::LocalSessions,
         Scene::Mixed,
     ];
 
@@ -71,6 +74,7 @@ impl Scene {
             Scene::Damage => "damage",
             Scene::Observers => "observers",
             Scene::ObserverMasters => "observer-masters",
+            Scene::LocalSessions => "local-sessions",
             Scene::Mixed => "mixed",
         }
     }
@@ -90,6 +94,7 @@ impl Scene {
             Scene::Damage => (3, 0, 12, &[Wipe, BitRot, PowerCut, PowerCutEverywhere, Snapshot]),
             Scene::Observers => (3, 2, 8, &[Partition, Kill, SlowDisk]),
             Scene::ObserverMasters => (3, 2, 8, &[Partition, Kill, SlowDisk, SlowLink, LinkBreaks, ClientLinkBreaks]),
+            Scene::LocalSessions => (3, 0, 8, &[Partition, Kill, SlowDisk, ClientLinkBreaks, ClientCut]),
             Scene::Mixed => (3, 0, 8, &[]),
         };
         let without = if only.is_empty() { vec![DiskFull] } else { vec![] };
@@ -103,6 +108,7 @@ impl Scene {
             rollover_at: (self == Scene::Epochs).then_some(30),
             emphasis: (self == Scene::Walks).then_some(Emphasis::Snapshots),
             observer_masters: Some(self == Scene::ObserverMasters),
+            local_sessions: Some(self == Scene::LocalSessions),
         }
     }
 }
@@ -139,6 +145,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("a deletion is not told to who watches its siblings", Scene::Links, 40, &["watch_before_data"]),
     rule("a failed multi leaves its traces", Scene::Crashes, 40, &["assertions"]),
     rule("a learner answers a sync at once", Scene::Moments, 200, &["sync_sees_acknowledged"]),
+    rule("a local session owns ephemerals", Scene::LocalSessions, 40, &["ephemerals"]),
     rule("a lost server passes for a whole one", Scene::Damage, 40, &["honest_epochs"]),
     rule("a new leader does not restart the deadlines of sessions", Scene::Moments, 40, &["ephemerals"]),
     rule("a read overtakes its session's write", Scene::Crashes, 40, &["session_fifo"]),
@@ -153,6 +160,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("ack on behalf of an old link", Scene::Moments, 120, &["acked_is_durable"]),
     rule("an empty disk votes like any other", Scene::Damage, 80, &["honest_epochs"]),
     rule("an epoch is told before it has its name", Scene::Crashes, 40, &["recovery"]),
+    rule("an upgraded session stays with its server", Scene::LocalSessions, 80, &["ephemerals"]),
     rule("apply before the commit", Scene::Crashes, 40, &["acked_is_durable"]),
     rule("currentEpoch before the history", Scene::Links, 80, &["honest_epochs"]),
     rule("forget acceptedEpoch", Scene::Crashes, 40, &["honest_epochs"]),

@@ -12,6 +12,9 @@ use crate::core::settings::Ensemble;
 use crate::core::zab::membership::{Configurations, Membership, QuorumKind};
 use crate::core::{ServerId, Settings};
 
+/// No server's tick is as long as that.
+pub const TICK_MS_END: u64 = 400;
+
 /// What is not left to the seed. A shrinker narrows these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -27,6 +30,7 @@ pub struct Wishes {
     pub rollover_at: Option<u32>,
     pub emphasis: Option<Emphasis>,
     pub observer_masters: Option<bool>,
+    pub local_sessions: Option<bool>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
@@ -133,6 +137,8 @@ pub struct Plan {
     pub rollover_at: Option<u32>,
     /// Followers serve observers.
     pub observer_masters: bool,
+    /// Sessions begin as those of one server; whether they can become everybody's.
+    pub local_sessions: Option<bool>,
     chance: Chance,
 }
 
@@ -153,7 +159,7 @@ impl Plan {
         let disk = DiskPlan { latency_us: chance.any_size(20..4_000), sector_bytes: *chance.pick(&[512, 512, 4096]) };
         // Whoever sets an ensemble up gives it time for a few messages and flushes.
         let tick_ms_min = (network.latency_us + disk.latency_us) / 100;
-        let tick_ms = chance.any_size(40..400).max(tick_ms_min) as u32;
+        let tick_ms = chance.any_size(40..TICK_MS_END).max(tick_ms_min) as u32;
         let observer_slowness = if chance.one_in(4) { chance.any_size(2..100) } else { 1 };
         let groups = draw_groups(voters, &mut chance.fork());
         let mut java = chance.fork();
@@ -173,6 +179,9 @@ impl Plan {
         // From a stream of its own: runs without them are as they were.
         let observer_masters = Chance(seed ^ 0x1f83_d9ab_fb41_bd6b).one_in(4);
         let observer_masters = wishes.observer_masters.unwrap_or(observer_masters) && observers > 0;
+        let mut local = Chance(seed ^ 0x3c6e_f372_fe94_f82b);
+        let (local_sessions, upgrading) = (local.one_in(10), !local.one_in(4));
+        let local_sessions = wishes.local_sessions.unwrap_or(local_sessions).then_some(upgrading);
         let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
         let safety_us = seconds * 1_000_000;
         Plan {
@@ -192,6 +201,7 @@ impl Plan {
             emphasis,
             rollover_at: wishes.rollover_at,
             observer_masters,
+            local_sessions,
             chance: chance.fork(),
         }
     }
@@ -254,6 +264,8 @@ impl Plan {
             container_check_interval_ms: 1_000,
             container_max_never_used_ms: *shared.pick(&[0, 5_000]),
             extended_types: true,
+            local_sessions: self.local_sessions.is_some(),
+            local_sessions_upgrading: self.local_sessions == Some(true),
             snapshot_backlog_max_bytes: shared.any_size(1 << 9..1 << 22) as usize,
             ..Settings::default()
         };

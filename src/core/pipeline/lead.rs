@@ -11,6 +11,7 @@ use ringkeeper_storage::probe;
 
 use super::admit::is_write;
 use super::commit::{Asked, Origin};
+use super::local::makes_ephemerals;
 use super::prep::Wanted;
 use crate::core::connection::State;
 use crate::core::node::Node;
@@ -144,7 +145,8 @@ impl Node {
             Ok(opcode) if is_write(opcode) => {
                 let decoded = Request::decode(opcode.number(), &request.body, &limits);
                 let decoded = decoded.map_err(|_| ErrorCode::MarshallingError);
-                Wanted::of(decoded, self.check_session(session, Owner::Link(link), opcode))
+                let ephemeral = decoded.as_ref().is_ok_and(makes_ephemerals);
+                Wanted::of(decoded, self.check_session(session, Owner::Link(link), opcode, ephemeral))
             }
             _ => Wanted::Refused(ErrorCode::Unimplemented),
         };
@@ -154,17 +156,47 @@ impl Node {
     }
 
     /// Whether a session may ask for this through this door (semantics 11.4). A `closeSession` may come through any.
-    pub(super) fn check_session(&mut self, id: SessionId, owner: Owner, opcode: OpCode) -> Result<(), ErrorCode> {
-        let session = self.sessions.get_mut(id).filter(|session| !session.closing).ok_or(ErrorCode::SessionExpired)?;
+    /// `ephemeral`: it asks for what only a session may have that everybody knows.
+    pub(super) fn check_session(
+        &mut self,
+        id: SessionId,
+        owner: Owner,
+        opcode: OpCode,
+        ephemeral: bool,
+    ) -> Result<(), ErrorCode> {
+        let ephemeral = ephemeral && !probe::broken("a local session owns ephemerals");
+        let may_be_local = !ephemeral && self.may_be_local(id, owner);
+        let creating = match &mut self.role {
+            Role::Leading(leading) => leading.creating.get_mut(&id),
+            _ => None,
+        };
+        let (closing, owned) = match (self.sessions.get_mut(id), creating) {
+            (Some(session), _) => (&mut session.closing, session.owner.get_or_insert(owner)),
+            (None, Some(session)) => (&mut session.closing, &mut session.owner),
+            (None, None) if may_be_local => return Ok(()),
+            (None, None) => return Err(ErrorCode::SessionExpired),
+        };
+        if *closing {
+            return Err(ErrorCode::SessionExpired);
+        }
         if opcode == OpCode::CloseSession {
-            session.closing = true;
+            *closing = true;
             return Ok(());
         }
-        if *session.owner.get_or_insert(owner) != owner && !probe::broken("forget whose session it is") {
+        if *owned != owner && !probe::broken("forget whose session it is") {
             probe::mark("leader: a session has moved");
             return Err(ErrorCode::SessionMoved);
         }
         Ok(())
+    }
+
+    /// A session that nobody knows of may be one that the server it comes from keeps for itself.
+    fn may_be_local(&self, id: SessionId, owner: Owner) -> bool {
+        match owner {
+            Owner::Here => self.local.has(id),
+            // Its number begins with that of its server.
+            Owner::Link(_) => self.settings.local_sessions && (id.0 >> 56) as u8 != self.settings.server.0 as u8,
+        }
     }
 
     /// A learner has heard of this session.

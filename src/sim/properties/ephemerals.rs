@@ -26,6 +26,8 @@ const FASTER_PERCENT: u64 = 20;
 struct Connection {
     server: ServerId,
     session: i64,
+    /// Its session was one of one server alone when it was asked for.
+    resumes_local: bool,
     /// The latest epoch when it was asked for.
     epoch: u32,
     /// When each request on its way was sent, the handshake first.
@@ -54,6 +56,9 @@ pub struct Ephemerals {
     /// Sessions whose end some leader has proposed, and where it did last.
     ending: Map<i64, Zxid>,
     given_up: Vec<i64>,
+    /// Whether there may be sessions of one server alone, and which there were: where, and whether it may have forgotten them.
+    local_sessions: bool,
+    local: Map<i64, (ServerId, bool)>,
 }
 
 impl Ephemerals {
@@ -124,13 +129,25 @@ impl Ephemerals {
         }
     }
 
+    /// A session that one server had for itself: others do not know it, and its own ends it when nobody was heard of.
+    fn may_be_refused(&self, now: u64, link: Link, session: i64) -> bool {
+        let Some((server, forgotten)) = self.local.get(&session) else { return false };
+        // What becomes everybody's while its client asks elsewhere may be too late for it.
+        let was_local = self.links.get(&link).is_some_and(|connection| connection.resumes_local);
+        let is_elsewhere = self.links.get(&link).is_none_or(|connection| connection.server != *server);
+        let sign = self.signs.get(&session).copied().unwrap_or_default();
+        let is_silent = now >= sign.us + sign.timeout_us * 100 / (100 + FASTER_PERCENT);
+        was_local && (is_elsewhere || is_silent || *forgotten)
+    }
+
     fn on_client(&mut self, now: u64, event: &ClientEvent, truth: &Truth) -> Result<(), String> {
         match event {
             ClientEvent::Connecting { link, server, resumes, .. } => {
                 let sent_us = VecDeque::from([now]);
                 let session = resumes.unwrap_or(0);
                 let epoch = self.latest_epoch;
-                self.links.insert(*link, Connection { server: *server, session, epoch, sent_us });
+                let resumes_local = self.local.contains_key(&session) && truth.session(session).is_none();
+                self.links.insert(*link, Connection { server: *server, session, resumes_local, epoch, sent_us });
             }
             ClientEvent::Welcomed { link, session, timeout_ms } => {
                 let timeout_us = *timeout_ms as u64 * 1000;
@@ -139,11 +156,16 @@ impl Ephemerals {
                 if let Some(connection) = self.links.get_mut(link) {
                     connection.session = *session;
                 }
-                if truth.session(*session).is_none() {
+                let at = self.links.get(link).map(|connection| connection.server);
+                let is_own = at.is_some_and(|server| (session >> 56) as u8 == server.0 as u8);
+                if truth.session(*session).is_none() && self.local_sessions && is_own {
+                    self.local.entry(*session).or_insert((at.expect("it is its own"), false));
+                } else if truth.session(*session).is_none() {
                     return Err(format!("session {session:#x} is given to a client, and nobody has committed it"));
                 }
                 self.note_sign(*link, *session);
             }
+            ClientEvent::Refused { link, session } if self.may_be_refused(now, *link, *session) => {}
             ClientEvent::Refused { link, session } => {
                 let closed = truth.session(*session).is_some_and(|life| life.closed.is_some());
                 let epoch = self.links.get(link).map_or(0, |connection| connection.epoch);
@@ -180,7 +202,11 @@ impl Property for Ephemerals {
         for committed in truth.committed_now() {
             self.on_committed(committed, truth)?;
         }
+        if let Event::Crashed { server, .. } = event {
+            self.local.values_mut().filter(|(at, _)| at == server).for_each(|(_, forgotten)| *forgotten = true);
+        }
         match event {
+            Event::LocalSessions { .. } => self.local_sessions = true,
             Event::Role { server, role: RoleView::Leading { epoch, serving: true } } => {
                 self.leading.entry(*server).or_insert(at.us);
                 self.latest_epoch = self.latest_epoch.max(*epoch);

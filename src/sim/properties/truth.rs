@@ -413,6 +413,7 @@ impl Truth {
             Event::Acked { .. }
             | Event::Promised { .. }
             | Event::EpochBegins { .. }
+            | Event::LocalSessions { .. }
             | Event::Truncating { .. }
             | Event::Room { .. }
             | Event::Client(_) => {}

@@ -105,7 +105,8 @@ impl Watched {
     }
 
     fn on_answered(&mut self, answered: &Answered, truth: &Truth) -> Result<(), String> {
-        if answered.zxid <= 0 {
+        // A refusal that nobody looked at the tree for.
+        if answered.zxid < 0 || (answered.zxid == 0 && answered.err != 0) {
             return Ok(());
         }
         let zxid = Zxid(answered.zxid as u64);

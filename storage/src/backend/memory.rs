@@ -56,9 +56,19 @@ pub enum NameOrder {
 
 #[derive(Clone, Debug)]
 enum NameChange {
-    Link { path: PathBuf, content: usize },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
+    Link {
+        path: PathBuf,
+        content: usize,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    /// What moves is the file: of an older one whose name was `from` on the disk nothing is left.
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        content: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -245,7 +255,10 @@ impl MemoryDisk {
                 Ok(0)
             }
             Action::Read { .. } => unreachable!("answered in `run`"),
-            Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
+            Action::Rename { from, to } => {
+                let content = *self.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+                self.change_name(NameChange::Rename { from: from.clone(), to: to.clone(), content })
+            }
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
                 for change in self.unflushed_names.extract_if(.., |change| change.directory() == Some(path)) {
@@ -349,8 +362,10 @@ impl NameChange {
                 true
             }
             NameChange::Unlink { path } => names.remove(path).is_some(),
-            NameChange::Rename { from, to } => {
-                names.remove(from).map(|content| names.insert(to.clone(), content)).is_some()
+            NameChange::Rename { from, to, content } => {
+                names.remove(from);
+                names.insert(to.clone(), *content);
+                true
             }
         }
     }
@@ -468,5 +483,18 @@ mod tests {
         assert_eq!(bench.disk.decisions(), [2, 2]);
         bench.disk.name_order = NameOrder::Prefix;
         assert_eq!(bench.disk.decisions(), [3]);
+    }
+
+    #[test]
+    fn a_rename_moves_the_file_and_not_whatever_has_its_name_on_the_disk() {
+        let mut bench = Bench::new();
+        let stale = bench.create("a.tmp");
+        bench.write(stale, 0, 1, WriteSync::Dsync);
+        bench.run(Action::SyncDirectory { path: PathBuf::from("/d") });
+        let file = bench.create("a.tmp");
+        bench.write(file, 0, 2, WriteSync::Dsync);
+        bench.run(Action::Rename { from: path("a.tmp"), to: path("a") });
+        assert_eq!(bench.outcomes("a"), [None, Some(vec![2])]);
+        assert_eq!(bench.outcomes("a.tmp"), [None, Some(vec![1]), Some(vec![2])]);
     }
 }

@@ -93,6 +93,9 @@ struct Wished {
     /// Whether followers serve the observers
     #[arg(long)]
     observer_masters: Option<bool>,
+    /// Whether sessions begin as those of one server
+    #[arg(long)]
+    local_sessions: Option<bool>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -101,9 +104,20 @@ struct Wished {
 impl Wished {
     fn wishes(self) -> Wishes {
         let Wished { voters, observers, clients, seconds, without, only, rollover_at, .. } = self;
-        let Wished { emphasis, observer_masters, no_faults, .. } = self;
+        let Wished { emphasis, observer_masters, local_sessions, no_faults, .. } = self;
         let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without, only, rollover_at, emphasis, observer_masters }
+        Wishes {
+            voters,
+            observers,
+            clients,
+            seconds,
+            without,
+            only,
+            rollover_at,
+            emphasis,
+            observer_masters,
+            local_sessions,
+        }
     }
 }
 
