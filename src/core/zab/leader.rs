@@ -487,7 +487,7 @@ impl Leader {
         let (phase, transition) = (self.phase, &self.transition);
         assert!(self.may_propose() || may_follow, "nothing is proposed {phase:?} with {transition:?}");
         for handler in self.handlers.values_mut().filter(|handler| handler.forwarding && !handler.observer) {
-            handler.forward(Packet::Proposal { zxid, txn: txn.clone() }, out);
+            handler.propose(zxid, txn.clone(), out);
         }
         self.proposals.push(zxid, txn);
         self.drop_overrun(out);
