@@ -43,6 +43,9 @@ pub const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 /// Learners, and strangers that may become one, connected to a leader. At the bound newer ones are closed.
 pub const LEARNERS: usize = 1024;
 
+/// The text of a configuration: an elector takes frames of half a megabyte at most.
+pub const CONFIGURATION_BYTES: usize = 256 << 10;
+
 /// A leader that has given out so many zxids in an epoch moves on to the next epoch. Early: at a million writes a second it
 /// has another half hour for it.
 pub const EPOCH_ROLLOVER_AT: u32 = 0x8000_0000;

@@ -527,6 +527,10 @@ impl Pipeline {
             | Output::ForgetMaster
             | Output::LinkSend { .. }
             | Output::LinkClose { .. }
+            | Output::ConfigSeen(_)
+            | Output::ConfigActivated(_)
+            | Output::ConfigForgotten
+            | Output::ClientAddressChanged { .. }
             | Output::RoleChanged(_)
             | Output::Told(_) => unreachable!("a standalone server has no peers"),
             Output::Drained => {

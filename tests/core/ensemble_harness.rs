@@ -17,8 +17,6 @@ use super::harness::{Client, Server, options};
 
 pub struct Ensemble {
     servers: BTreeMap<i64, Place>,
-    voters: i64,
-    observers: i64,
     settings: Settings,
     queue: VecDeque<(i64, Arrival)>,
     links: BTreeMap<LinkId, End>,
@@ -39,6 +37,10 @@ struct Place {
     role: Option<RoleView>,
     told: Vec<String>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
+    /// Its files of configurations, which are beside the data.
+    configs: Configurations,
+    /// Where it was told to listen for clients.
+    client_address: Option<(String, u16)>,
     /// How often a learner was brought up to date from this server's log on disk.
     log_reads: usize,
     /// How often this server was given a whole state.
@@ -111,10 +113,13 @@ impl Disk {
 impl Ensemble {
     /// Everybody up, and nothing said yet.
     pub fn of(voters: i64, observers: i64, settings: Settings) -> Ensemble {
+        Ensemble::with_spares(voters, observers, 0, settings)
+    }
+
+    /// Beside them servers that are in nobody's configuration, and know that of the others.
+    pub fn with_spares(voters: i64, observers: i64, spares: i64, settings: Settings) -> Ensemble {
         let mut ensemble = Ensemble {
             servers: BTreeMap::new(),
-            voters,
-            observers,
             settings,
             queue: VecDeque::new(),
             links: BTreeMap::new(),
@@ -123,7 +128,7 @@ impl Ensemble {
             unsent: Vec::new(),
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
-        for id in 1..=voters + observers {
+        for id in 1..=voters + observers + spares {
             ensemble.servers.insert(
                 id,
                 Place {
@@ -135,13 +140,15 @@ impl Ensemble {
                     role: None,
                     told: Vec::new(),
                     installing: None,
+                    configs: Configurations::settled(Membership::of(voters, observers)),
+                    client_address: None,
                     log_reads: 0,
                     installs: 0,
                     cuts: 0,
                 },
             );
         }
-        (1..=voters + observers).for_each(|id| ensemble.start(id));
+        (1..=voters + observers + spares).for_each(|id| ensemble.start(id));
         ensemble
     }
 
@@ -173,7 +180,7 @@ impl Ensemble {
             recovered: place.disk.replayed(&settings).finish(),
             epochs: place.disk.epochs,
             standing: place.disk.standing(),
-            configs: Configurations::settled(Membership::of(self.voters, self.observers)),
+            configs: place.configs.clone(),
         };
         place.server = Some(Server::member(settings, start, place.disk.log.clone(), self.now));
         self.pump();
@@ -212,6 +219,16 @@ impl Ensemble {
     /// A new disk takes the place of the one of a server that is down.
     pub fn wipe(&mut self, id: i64) {
         self.place(id).disk = Disk::new();
+    }
+
+    /// Version and voters of what is in force here, as its files have it.
+    pub fn in_force(&mut self, id: i64) -> (u64, Vec<i64>) {
+        let committed = &self.place(id).configs.committed;
+        (committed.version, committed.voters().map(|id| id.0).collect())
+    }
+
+    pub fn client_address(&mut self, id: i64) -> Option<(String, u16)> {
+        self.place(id).client_address.clone()
     }
 
     /// From now on nothing sent to this one is taken off its sender's hands.
@@ -483,6 +500,21 @@ impl Ensemble {
             Output::InstallAbandon => self.place(id).installing = None,
             Output::RoleChanged(role) => self.place(id).role = Some(role),
             Output::Told(words) => self.place(id).told.push(words),
+            Output::ConfigSeen(config) => {
+                let configs = &mut self.place(id).configs;
+                configs.last_seen = Membership::parse(config.next_file().as_bytes()).unwrap();
+            }
+            Output::ConfigActivated(config) => {
+                let mut committed = Membership::parse(config.dynamic_file().as_bytes()).unwrap();
+                committed.version = config.version;
+                let configs = &mut self.place(id).configs;
+                if configs.last_seen.version <= committed.version {
+                    configs.last_seen = committed.clone();
+                }
+                configs.committed = committed;
+            }
+            Output::ConfigForgotten => self.place(id).configs.forget_seen(),
+            Output::ClientAddressChanged { host, port } => self.place(id).client_address = Some((host, port)),
             other => panic!("{other:?}"),
         }
     }

@@ -8,6 +8,7 @@ mod harness;
 mod interleavings;
 mod learner_snapshots;
 mod ordering;
+mod reconfiguration;
 mod recovery;
 mod role_changes;
 mod sessions;

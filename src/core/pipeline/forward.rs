@@ -182,6 +182,11 @@ impl Node {
                 return self.leave_leader(now, why, out);
             }
         };
+        if let Ok((_, Txn::Reconfig { path, data, .. }, _)) = decode_txn(&txn)
+            && let Err(why) = self.note_logged_configuration(now, &path, data, out)
+        {
+            return self.leave_leader(now, why, out);
+        }
         assert!(zxid > self.progress.logged, "{zxid} is proposed after {}", self.progress.logged);
         self.progress.logged = zxid;
         self.outstanding.propose(zxid, asked);

@@ -47,7 +47,7 @@ impl Scene {
 
     pub fn with(settings: Ensemble, configs: Configurations, accepted: u32, current: u32, last: Zxid) -> Scene {
         let now = Now { mono_us: 1_000_000, wall_ms: 0 };
-        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last };
+        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last, reconfigures: false };
         let mut out = Vec::new();
         let leader = Leader::elected(now, start, &settings, &configs, &mut out);
         let window = Window::new(settings.commit_log_count, last);
@@ -350,6 +350,8 @@ fn show_event(event: LeaderEvent) -> String {
         LeaderEvent::LinkGone { link } => format!("! {} is gone", link.0),
         LeaderEvent::NextEpoch { epoch } => format!("! next epoch {epoch}"),
         LeaderEvent::HandedOver { leader } => format!("! handed over to {}", leader.0),
+        LeaderEvent::ConfigSeen { config } => format!("! sees configuration {:x}", config.version),
+        LeaderEvent::ConfigActivated { config } => format!("! activates configuration {:x}", config.version),
         LeaderEvent::Over { why } => format!("! over: {why}"),
     }
 }
