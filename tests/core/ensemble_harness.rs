@@ -32,7 +32,8 @@ struct Place {
     server: Option<Server>,
     disk: Disk,
     accepting: bool,
-    connecting: Option<i64>,
+    /// Whom it wants to reach, and until when.
+    connecting: Option<(i64, u64)>,
     cut_off: bool,
     role: Option<RoleView>,
     told: Vec<String>,
@@ -266,6 +267,15 @@ impl Ensemble {
         }
     }
 
+    /// This end is closed: the other one hears everything that was sent before, and then of that.
+    fn close_link(&mut self, link: LinkId) {
+        if let Some(End { other, .. }) = self.links.remove(&link)
+            && let Some(far) = self.links.get(&other)
+        {
+            self.queue.push_back((far.owner, Arrival::Closed(other)));
+        }
+    }
+
     pub fn server(&mut self, id: i64) -> &mut Server {
         self.place(id).server.as_mut().expect("it runs")
     }
@@ -389,7 +399,10 @@ impl Ensemble {
                     self.step(to, Input::LinkReceived { link, message });
                 }
                 Arrival::Link(..) => {}
-                Arrival::Closed(link) => self.step(to, Input::LinkClosed { link }),
+                Arrival::Closed(link) => {
+                    self.links.remove(&link);
+                    self.step(to, Input::LinkClosed { link });
+                }
             }
         }
         panic!("they talk for ever");
@@ -398,7 +411,15 @@ impl Ensemble {
     fn try_to_connect(&mut self) {
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
             let place = &self.servers[&id];
-            let Some(master) = place.connecting.filter(|_| !place.cut_off) else { continue };
+            let Some((master, until_us)) = place.connecting else { continue };
+            if self.now.mono_us >= until_us {
+                self.place(id).connecting = None;
+                self.arrive(id, Input::MasterUnreachable);
+                continue;
+            }
+            if place.cut_off {
+                continue;
+            }
             let far = &self.servers[&master];
             if far.server.is_none() || far.cut_off || !far.accepting {
                 continue;
@@ -448,12 +469,15 @@ impl Ensemble {
                 }
             }
             Output::AcceptLearners(accepting) => self.place(id).accepting = accepting,
-            Output::ConnectToMaster { master, .. } => self.place(id).connecting = Some(master.0),
+            Output::ConnectToMaster { master, limit_ms } => {
+                let until_us = self.now.mono_us + limit_ms * 1000;
+                self.place(id).connecting = Some((master.0, until_us));
+            }
             Output::ForgetMaster => self.place(id).connecting = None,
             Output::LinkSend { link, message } => {
                 let bytes = message.cost_bytes();
-                if let Some(End { other, .. }) = self.links.get(&link).copied() {
-                    let to = self.links[&other].owner;
+                let end = self.links.get(&link).copied();
+                if let Some((other, to)) = end.and_then(|end| Some((end.other, self.links.get(&end.other)?.owner))) {
                     if !self.place(id).cut_off && !self.place(to).cut_off {
                         self.queue.push_back((to, Arrival::Link(other, message)));
                     }
@@ -466,7 +490,7 @@ impl Ensemble {
             }
             Output::LinkClose { link, why } => {
                 self.place(id).told.push(format!("{link:?} closed: {why}"));
-                self.unlink(link);
+                self.close_link(link);
             }
             Output::ReadLog { link, after, through } => {
                 self.place(id).log_reads += 1;

@@ -450,7 +450,8 @@ fn a_configuration_comes_with_an_epoch_or_with_a_commit() {
          durable 2:1 => send ACK 2:1
          ACTIVATE 2:1 => commit 2:1, activate 2:1, led by 3",
     );
-    assert!(serving("").hear("ACTIVATE 2:1").contains("commit 2:1, and nothing is next"));
+    let refused = serving("").hear("ACTIVATE 2:1");
+    assert!(refused.contains("commit 0x200000001, and nothing is next"), "{refused}");
     // Before UPTODATE too: another one is in force than when it began to follow.
     synchronising("P 2:1 => log 2:1\n ACTIVATE 2:1 => commit 2:1, activate 2:1, led by 3");
     synchronising("INFORMACTIVATE 2:1 => log 2:1, commit 2:1, activate 2:1, led by 3");
