@@ -25,6 +25,8 @@ pub enum Scene {
     Damage,
     /// Observers beside the voters, and partitions.
     Observers,
+    /// The membership changes, and processes are killed.
+    Members,
     /// Whatever the seed draws, but for full disks.
     Mixed,
 }
@@ -38,6 +40,7 @@ impl Scene {
         Scene::Epochs,
         Scene::Damage,
         Scene::Observers,
+        Scene::Members,
         Scene::Mixed,
     ];
 
@@ -51,6 +54,7 @@ impl Scene {
             Scene::Epochs => "epochs",
             Scene::Damage => "damage",
             Scene::Observers => "observers",
+            Scene::Members => "members",
             Scene::Mixed => "mixed",
         }
     }
@@ -65,6 +69,7 @@ impl Scene {
             Scene::Epochs => (3, 0, 8, &[HandOver, Kill, LinkBreaks, SlowDisk]),
             Scene::Damage => (3, 0, 12, &[Wipe, BitRot, PowerCut, PowerCutEverywhere, Snapshot]),
             Scene::Observers => (3, 2, 8, &[Partition, Kill, SlowDisk]),
+            Scene::Members => (3, 1, 10, &[Kill, PowerCut, Partition, LinkBreaks, KillAtDiskOperation]),
             Scene::Mixed => (3, 0, 8, &[]),
         };
         let without = if only.is_empty() { vec![DiskFull] } else { vec![] };
@@ -76,6 +81,7 @@ impl Scene {
             without,
             only: only.to_vec(),
             rollover_at: (self == Scene::Epochs).then_some(30),
+            reconfigure: Some(self == Scene::Members),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Wishes {
     pub only: Vec<Fault>,
     /// After so many transactions an epoch gives way to the next.
     pub rollover_at: Option<u32>,
+    /// Whether the membership changes.
+    pub reconfigure: Option<bool>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
@@ -97,7 +99,25 @@ pub struct Plan {
     pub tick_ms: u32,
     pub emphasis: Emphasis,
     pub rollover_at: Option<u32>,
+    /// The membership changes: servers that are in no configuration at first, and whether one voter alone may be left.
+    pub reconfigures: Option<Spares>,
     chance: Chance,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Spares {
+    pub count: i64,
+    pub one_is_enough: bool,
+}
+
+impl Spares {
+    /// From a stream of its own, as `Emphasis`.
+    fn draw(seed: u64, wish: Option<bool>) -> Option<Spares> {
+        let mut chance = Chance(seed ^ 0x52c0_94d1_6be3_7a19);
+        let drawn = chance.one_in(12);
+        let spares = Spares { count: *chance.pick(&[0, 1, 2, 3]), one_is_enough: chance.one_in(3) };
+        wish.unwrap_or(drawn).then_some(spares)
+    }
 }
 
 impl Plan {
@@ -134,6 +154,8 @@ impl Plan {
         for fault in &wishes.without {
             faults.set(*fault, 0);
         }
+        let is_plain_ensemble = groups.is_empty() && voters + observers > 1;
+        let reconfigures = Spares::draw(seed, wishes.reconfigure).filter(|_| is_plain_ensemble);
         let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
         let safety_us = seconds * 1_000_000;
         Plan {
@@ -152,12 +174,19 @@ impl Plan {
             tick_ms,
             emphasis,
             rollover_at: wishes.rollover_at,
+            reconfigures,
             chance: chance.fork(),
         }
     }
 
     pub fn servers(&self) -> Vec<ServerId> {
-        (1..=self.voters + self.observers).map(ServerId).collect()
+        let spares = self.reconfigures.map_or(0, |spares| spares.count);
+        (1..=self.voters + self.observers + spares).map(ServerId).collect()
+    }
+
+    /// Clients, and who administers the ensemble behind them.
+    pub fn all_clients(&self) -> usize {
+        self.clients + usize::from(self.reconfigures.is_some())
     }
 
     pub fn tick_us(&self) -> u64 {
@@ -224,6 +253,10 @@ impl Plan {
                 settings.snapshot_backlog_max_bytes = 512;
                 ensemble.force_snapshot_sync = true;
             }
+        }
+        if let Some(spares) = self.reconfigures {
+            (settings.reconfig_enabled, settings.skip_acl) = (true, true);
+            settings.standalone_enabled = !spares.one_is_enough;
         }
         let strategy =
             *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);

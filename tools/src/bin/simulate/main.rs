@@ -87,6 +87,9 @@ struct Wished {
     /// After so many transactions an epoch gives way to the next
     #[arg(long)]
     rollover_at: Option<u32>,
+    /// Whether servers join, leave and change their part
+    #[arg(long)]
+    reconfigure: Option<bool>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -94,9 +97,9 @@ struct Wished {
 
 impl Wished {
     fn wishes(self) -> Wishes {
-        let Wished { voters, observers, clients, seconds, without, only, rollover_at, no_faults } = self;
+        let Wished { voters, observers, clients, seconds, without, only, rollover_at, reconfigure, no_faults } = self;
         let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without, only, rollover_at }
+        Wishes { voters, observers, clients, seconds, without, only, rollover_at, reconfigure }
     }
 }
 
