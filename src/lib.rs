@@ -9,6 +9,7 @@
 //! * `ringkeeper_storage`: every byte that outlives the process: log, snapshots, epochs.
 //! * [`shell`]: IO and nothing but: glommio executors, sockets, the log ring, signals.
 //! * [`java`]: directories of Java servers, taken in and written.
+//! * [`snapshot_stream`]: a whole state on its way to a learner, in Java's bytes and in ours.
 //! * [`config`]: zoo.cfg and the other places where a setting can live.
 //! * `sim` (feature `sim`): whole ensembles on one thread from one seed, in place of the shell; `sim/properties` is what this
 //!   server promises, a file each. The shell itself starts standalone servers only, so far.
@@ -23,4 +24,6 @@ pub mod limits;
 pub mod shell;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod snapshot_stream;
+pub mod store_host;
 pub mod wire;

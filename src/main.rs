@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ringkeeper::config::{self, Config, ConfigError, LogLevel, Mode, Notice, Source};
 use ringkeeper::shell::settings::{ServeError, Settings};
-use ringkeeper::shell::{logging, signals, standalone, start};
+use ringkeeper::shell::{logging, node_host, signals, start};
 use tracing::{error, info, warn};
 
 /// A drop-in server for the ZooKeeper protocol.
@@ -117,5 +117,5 @@ fn start_server(config: &Config) -> Result<(), ServeError> {
     let settings = Settings::from_config(config)?;
     let stop = signals::StopRequest::default();
     signals::listen(stop.clone()).map_err(ServeError::Signals)?;
-    start::serve(settings, standalone::load(config), stop, |_| {})
+    start::serve(settings, node_host::load(config), stop, |_| {})
 }

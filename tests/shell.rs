@@ -16,7 +16,7 @@ use ringkeeper::shell::bridge::AskedWord;
 use ringkeeper::shell::client_listener::ListenerSettings;
 use ringkeeper::shell::pipeline::Core;
 use ringkeeper::shell::placement::Plan;
-use ringkeeper::shell::settings::{CoreLoader, ServeError, Settings};
+use ringkeeper::shell::settings::{CoreLoader, CoreLoaders, ServeError, Settings};
 use ringkeeper::shell::signals::{self, StopRequest};
 use ringkeeper::shell::start::serve;
 use ringkeeper::wire::frame::{FourLetterWord, Frames};
@@ -81,6 +81,10 @@ impl Echo {
 impl Core for Echo {
     fn is_moving(&self) -> bool {
         false
+    }
+
+    fn wake_us(&self) -> Option<u64> {
+        None
     }
 
     fn snapshot_is_pressing(&self) -> bool {
@@ -203,14 +207,14 @@ impl Server {
                 assert_eq!((zxid.0, record[0]), (last_zxid + 1, LOG), "the log has what was logged, in order");
                 last_zxid = zxid.0;
             })?;
-            Ok(Box::new(move |now: Now| {
+            Ok(Box::new(move |now: Now, _: &mut Vec<Output>| {
                 assert!(now.mono_us >= READING.as_micros() as u64, "sessions do not age while the disk is read");
                 Box::new(Echo { last_zxid, events: Some(event_sender), ..Echo::default() }) as Box<dyn Core>
             }))
         });
         let thread = std::thread::spawn({
             let stop = stop.clone();
-            move || serve(settings, load, stop, move |address| ready_sender.send(address).unwrap())
+            move || serve(settings, alone(load), stop, move |address| ready_sender.send(address).unwrap())
         });
         let address = match ready.recv_timeout(PATIENCE) {
             Ok(address) => address.unwrap(),
@@ -291,7 +295,13 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
         purge: None,
         slow_flush_ms: 1000,
         disk_driver: ringkeeper_storage::DriverKind::RingInline,
+        ensemble: None,
     }
+}
+
+/// Nobody has this server read its disk again.
+fn alone(first: CoreLoader) -> CoreLoaders {
+    CoreLoaders { first, again: None }
 }
 
 fn frame(payload: &[u8]) -> Vec<u8> {
@@ -670,7 +680,8 @@ fn a_panic_in_the_core_ends_the_process() {
 fn a_panic_while_loading_ends_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let load = Box::new(|_: &mut _| panic!("a damaged snapshot"));
-    let refused = serve(settings(1, directory.path()), load, StopRequest::default(), |_| panic!("must not be ready"));
+    let refused =
+        serve(settings(1, directory.path()), alone(load), StopRequest::default(), |_| panic!("must not be ready"));
     let refused = refused.unwrap_err();
     assert!(matches!(refused, ServeError::ExecutorLost(0)), "{refused}");
     assert_eq!(refused.exit_code(), 1);
@@ -682,8 +693,8 @@ fn a_port_in_use_ends_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings(1, directory.path());
     settings.listener.as_mut().unwrap().port = server.address.port();
-    let load: CoreLoader = Box::new(|_| Ok(Box::new(|_| Box::new(Echo::default()))));
-    let refused = serve(settings, load, StopRequest::default(), |_| panic!("must not be ready")).unwrap_err();
+    let load: CoreLoader = Box::new(|_| Ok(Box::new(|_, _| Box::new(Echo::default()))));
+    let refused = serve(settings, alone(load), StopRequest::default(), |_| panic!("must not be ready")).unwrap_err();
     assert_eq!(refused.exit_code(), 1);
     assert!(refused.to_string().contains("in use"), "{refused}");
 }

@@ -17,8 +17,15 @@ struct Rule {
 }
 
 /// The simulator is no part of the thinking, but a seed that does not give the same run again is worth nothing.
-const PURE: &[&str] =
-    &["src/core", "src/wire", "src/sim", "storage/src/log", "storage/src/snapshot", "storage/src/java"];
+const PURE: &[&str] = &[
+    "src/core",
+    "src/wire",
+    "src/snapshot_stream",
+    "src/sim",
+    "storage/src/log",
+    "storage/src/snapshot",
+    "storage/src/java",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -104,6 +111,12 @@ const RULES: &[Rule] = &[
         except: &[],
         forbidden: &["crate::shell", "crate::config"],
         instead: "`java` joins `core` with `storage`; the shell and the tools call it",
+    },
+    Rule {
+        folders: &["src/snapshot_stream"],
+        except: &[],
+        forbidden: &["crate::shell", "crate::config"],
+        instead: "`snapshot_stream` joins the core's messages with bytes; the shell has the links they travel on",
     },
     Rule {
         folders: &["src/config"],

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use ringkeeper::config::{Config, Source};
 use ringkeeper::shell::settings::Settings;
-use ringkeeper::shell::{logging, signals, standalone, start};
+use ringkeeper::shell::{logging, node_host, signals, start};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_ringkeeper-bench");
 const CONFIG: &str = "RINGKEEPER_TEST_CONFIG";
@@ -22,7 +22,7 @@ fn be_the_server() {
     let _log = logging::start(Some("info"), 0).unwrap();
     let stop = signals::StopRequest::default();
     signals::listen(stop.clone()).unwrap();
-    start::serve(Settings::from_config(&config).unwrap(), standalone::load(&config), stop, |_| {}).unwrap();
+    start::serve(Settings::from_config(&config).unwrap(), node_host::load(&config), stop, |_| {}).unwrap();
 }
 
 fn server() -> String {

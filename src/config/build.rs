@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, Judgement, Kind};
-use super::members::{self, Member, Mode};
+use super::members::{self, Member, Mode, Role};
 use super::sources::{Setting, Settings};
 use super::values::{self, Value};
 use super::*;
@@ -69,7 +69,7 @@ impl Builder {
             }
             let asks_for_nothing = key.asks_for_nothing(value);
             match key.judgement {
-                Judgement::Implemented | Judgement::Ensemble => {}
+                Judgement::Implemented | Judgement::Ensemble | Judgement::EnsembleNotYet(_) => {}
                 Judgement::NoEffect(why) | Judgement::NotYet(why) => {
                     let concern = match key.judgement {
                         Judgement::NotYet(_) => Concern::NotYet,
@@ -106,6 +106,10 @@ impl Builder {
         let client = self.client(membership.as_ref().and_then(own_member));
         self.check_authentication_providers();
         let (members, mode) = membership?;
+        let ensemble = match mode {
+            Mode::Standalone { .. } => None,
+            Mode::Ensemble { .. } => self.ensemble(my_id),
+        };
         let auth = self.auth();
         let log = self.log();
         let snapshots = self.snapshots();
@@ -131,6 +135,7 @@ impl Builder {
             mode,
             my_id,
             members,
+            ensemble,
             directories: directories?,
             client,
             sessions: sessions?,
@@ -489,10 +494,7 @@ impl Builder {
                 }
                 Some((members, mode))
             }
-            Ok(Mode::Ensemble { participants }) => {
-                self.check_ensemble(&place, participants);
-                None
-            }
+            Ok(mode @ Mode::Ensemble { .. }) => Some((members, mode)),
             Err(why) => {
                 self.problems.push(format!("{place}: {why}"));
                 None
@@ -500,18 +502,77 @@ impl Builder {
         }
     }
 
-    /// What an ensemble would still lack, and that there is none to be had yet.
-    fn check_ensemble(&mut self, place: &str, participants: usize) {
+    fn ensemble(&mut self, my_id: Option<i64>) -> Option<EnsembleConfig> {
         for key in ["initLimit", "syncLimit"] {
             if self.int(key) == 0 {
-                self.problems
-                    .push(format!("{}: {key}: is not set; write a number of ticks, like {key}=10", self.source));
+                let source = &self.source;
+                self.problems.push(format!("{source}: {key}: is not set; write a number of ticks, like {key}=10"));
             }
         }
-        self.problems.push(format!(
-            "{place}: refused: an ensemble of {participants} participants is not supported yet, and going alone would split it; \
-             remove the server.N lines for a standalone server"
-        ));
+        let multi_address = self.bool("multiAddress.enabled");
+        let settings = std::mem::take(&mut self.settings);
+        for Setting { key, name, value, origin } in settings.values() {
+            if let Judgement::EnsembleNotYet(why) = key.judgement
+                && !key.asks_for_nothing(value)
+            {
+                let text = format!("{origin}: {name}: has no effect: {why}");
+                self.notices.push(Notice::warn(Concern::NotYet, text));
+            }
+        }
+        let lines = settings.values().filter(|setting| ["server.", "group", "weight"].contains(&setting.key.name));
+        let lines = lines.map(|setting| (&*setting.name, &*setting.value));
+        let membership = Membership::from_lines(lines, multi_address);
+        let membership = match membership {
+            Ok(membership) => Some(membership),
+            Err(error) => {
+                let place = settings.get(&error.key).map_or(self.source.clone(), |setting| setting.origin.to_string());
+                self.problems.push(format!("{place}: {error}"));
+                None
+            }
+        };
+        self.settings = settings;
+        let membership = membership?;
+        let path = my_id_path(&self.settings).unwrap_or_default();
+        let Some(server) = my_id.map(ServerId) else {
+            let why = "is missing; write the N of this server's server.N line into it";
+            self.problems.push(format!("{}: {why}", path.display()));
+            return None;
+        };
+        let Some(own) = membership.members.get(&server) else {
+            let why = "is not in the peer list; add its server line, or correct this file";
+            self.problems.push(format!("{}:1: My id {} {why}", path.display(), server.0));
+            return None;
+        };
+        let is_observer = own.role == Role::Observer;
+        if (self.text("peerType").as_deref() == Some("observer")) != is_observer
+            && self.settings.contains_key("peerType")
+        {
+            let role = if is_observer { "observer" } else { "participant" };
+            let why = format!("the server line says {role}, and that counts; write peerType={role}, or remove it");
+            self.warn("peerType", Concern::Other, &why);
+        }
+        let sync_limit = self.u32("syncLimit");
+        let introduction_ms = self.int("quorumCnxnTimeoutMs");
+        Some(EnsembleConfig {
+            server,
+            membership,
+            init_limit: self.u32("initLimit"),
+            sync_limit,
+            connect_limit: self.u32("connectToLearnerMasterLimit"),
+            notification_min_ms: self.u32("fastleader.minNotificationInterval"),
+            notification_max_ms: self.u32("fastleader.maxNotificationInterval"),
+            observer_delay_ms: self.u32("observer.election.DelayMs"),
+            connect_timeout_ms: self.u32("cnxTimeout").max(1),
+            introduction_timeout_ms: match u32::try_from(introduction_ms) {
+                Ok(ms) if ms > 0 => ms,
+                _ => self.u32("tickTime").saturating_mul(sync_limit).max(1),
+            },
+            connect_retry_ms: self.u32("leaderConnectDelayDuringRetryMs"),
+            bind_retries: self.u32("electionPortBindRetry"),
+            listen_everywhere: self.bool("quorumListenOnAllIPs"),
+            multi_address,
+            tcp_keep_alive: self.bool("tcpKeepAlive"),
+        })
     }
 
     // Reading values. A value that cannot be read has been refused by `judge`; the default stands in for it.

@@ -62,6 +62,8 @@ pub enum Judgement {
     Implemented,
     /// Matters in an ensemble only; a standalone server of any make leaves it alone without a word.
     Ensemble,
+    /// The same, and what is missing there; a member says so.
+    EnsembleNotYet(&'static str),
     /// Accepted, and will never do anything here; the text says why.
     NoEffect(&'static str),
     /// Accepted although the feature is not there yet; the text says what is missing.
@@ -147,6 +149,7 @@ const NOT_NEGATIVE: Kind = Int { min: 0, max: i32::MAX as i64 };
 const PORT: Kind = Int { min: 0, max: 65535 };
 
 const TLS: &str = "TLS is not served yet, and a port an operator believes encrypted must not be open in clear";
+const LOCAL: &str = "every session is a global one";
 const SASL: &str = "SASL is not served yet, so nobody could satisfy it";
 const JVM_THREADS: &str = "it shapes Java's threads and buffers; this server has one executor per core instead";
 const QUORUM_SASL: &str = "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
@@ -195,19 +198,19 @@ pub const KEYS: &[Key] = &[
     s("connectToLearnerMasterLimit", INT, "0", Ensemble),
     s("peerType", OneOf(&["participant", "observer"]), "participant", Ensemble),
     d("readonlymode.enabled", PropertyBool, "false", Implemented),
-    s("observerMasterPort", PORT, "0", Ensemble),
-    s("syncEnabled", StrictBool, "true", Ensemble),
-    p("observer.syncEnabled", PropertyBool, "true", Ensemble),
-    p("leaderServes", Word("yes"), "yes", Ensemble),
-    s("localSessionsEnabled", StrictBool, "false", Ensemble),
-    s("localSessionsUpgradingEnabled", StrictBool, "false", Ensemble),
+    s("observerMasterPort", PORT, "0", EnsembleNotYet("observers follow the leader itself")),
+    s("syncEnabled", StrictBool, "true", EnsembleNotYet("an observer always keeps a log: it restarts from its own disk")),
+    p("observer.syncEnabled", PropertyBool, "true", EnsembleNotYet("an observer always keeps a log: it restarts from its own disk")),
+    p("leaderServes", Word("yes"), "yes", EnsembleNotYet("a leader serves clients too")),
+    s("localSessionsEnabled", StrictBool, "false", EnsembleNotYet(LOCAL)),
+    s("localSessionsUpgradingEnabled", StrictBool, "false", EnsembleNotYet(LOCAL)),
     s("quorumListenOnAllIPs", StrictBool, "false", Ensemble),
     s("standaloneEnabled", StrictBool, "true", Implemented),
-    s("reconfigEnabled", StrictBool, "false", Ensemble),
+    s("reconfigEnabled", StrictBool, "false", EnsembleNotYet("members change by a rolling restart with new server lines")),
     s("dynamicConfigFile", Path, "", Implemented),
     p("multiAddress.enabled", StrictBool, "false", Implemented), // Java's server lines read the property only, its parser the file only
-    s("multiAddress.reachabilityCheckEnabled", StrictBool, "true", Ensemble),
-    s("multiAddress.reachabilityCheckTimeoutMs", INT, "1000", Ensemble),
+    s("multiAddress.reachabilityCheckEnabled", StrictBool, "true", EnsembleNotYet("all addresses of a member are called at once, and the first that answers is taken")),
+    s("multiAddress.reachabilityCheckTimeoutMs", INT, "1000", EnsembleNotYet("all addresses of a member are called at once, and the first that answers is taken")),
     p("ipReachableTimeout", Text, "", NoEffect("no release since 3.6 reads it; multiAddress.reachabilityCheckTimeoutMs took its place")),
     s("oraclePath", Path, "", Refused("a referee for two servers is not supported, and ignoring it would change who may lead")),
     p("cnxTimeout", INT, "5000", Ensemble),
@@ -217,9 +220,9 @@ pub const KEYS: &[Key] = &[
     p("electionPortBindRetry", INT, "3", Ensemble),
     p("fastleader.minNotificationInterval", INT, "200", Ensemble),
     p("fastleader.maxNotificationInterval", INT, "60000", Ensemble),
-    p("leader.maxTimeToWaitForEpoch", INT, "-1", Ensemble).alias(&["maxTimeToWaitForEpoch"]),
+    p("leader.maxTimeToWaitForEpoch", INT, "-1", EnsembleNotYet("a leader waits for initLimit ticks")).alias(&["maxTimeToWaitForEpoch"]),
     p("leaderConnectDelayDuringRetryMs", INT, "100", Ensemble),
-    p("observer.reconnectDelayMs", INT, "0", Ensemble),
+    p("observer.reconnectDelayMs", INT, "0", EnsembleNotYet("observers follow the leader itself")),
     p("observer.election.DelayMs", INT, "200", Ensemble),
     p("observerMaster.sizeLimit", INT, "33554432", NoEffect("packets for observers are shared with the log, not kept twice")),
     d("leader.nodelay", PropertyBool, "true", NoEffect("TCP_NODELAY is always on")),
@@ -227,8 +230,8 @@ pub const KEYS: &[Key] = &[
     bare("leader.closeSocketAsync", PropertyBool, "false", NoEffect("closing a socket never blocks here")),
     bare("learner.closeSocketAsync", PropertyBool, "false", NoEffect("closing a socket never blocks here")),
     bare("learner.asyncSending", PropertyBool, "false", NoEffect("sending never blocks here")),
-    p("leader.maxConcurrentSnapSyncs", INT, "10", Ensemble).alias(&["maxConcurrentSnapSyncs"]),
-    p("leader.maxConcurrentDiffSyncs", INT, "100", Ensemble).alias(&["maxConcurrentDiffSyncs"]),
+    p("leader.maxConcurrentSnapSyncs", INT, "10", EnsembleNotYet("one learner after the other is sent a snapshot")).alias(&["maxConcurrentSnapSyncs"]),
+    p("leader.maxConcurrentDiffSyncs", INT, "100", EnsembleNotYet("learners are sent what they miss at their own pace, in bounded memory")).alias(&["maxConcurrentDiffSyncs"]),
     p("forceSnapshotSync", PropertyBool, "false", NoEffect("it is for testing; how a learner is synced is decided by what it lacks")),
     p("leader.ackLoggingFrequency", INT, "1000", NoEffect("every ack is measured")).alias(&["ackLoggingFrequency"]),
     s("quorum.cnxn.threads.size", INT, "20", NoEffect(JVM_THREADS)),
@@ -254,7 +257,7 @@ pub const KEYS: &[Key] = &[
 
     // 1.7 directories
     p("datadir.autocreate", PropertyBool, "true", Implemented),
-    p("db.autocreate", PropertyBool, "true", Ensemble),
+    p("db.autocreate", PropertyBool, "true", EnsembleNotYet("a server whose disk is empty takes part, and does not count once it hears of data elsewhere")),
 
     // 1.8 log, snapshots, purge
     p("preAllocSize", LONG, "65536", Implemented),
@@ -378,8 +381,8 @@ pub const KEYS: &[Key] = &[
     s("quorum.auth.enableSasl", StrictBool, "false", Refused(QUORUM_SASL)),
     s("quorum.auth.learnerRequireSasl", StrictBool, "false", Refused(QUORUM_SASL)),
     s("quorum.auth.serverRequireSasl", StrictBool, "false", Refused(QUORUM_SASL)),
-    s("quorum.auth.server.saslLoginContext", Text, "QuorumServer", Ensemble),
-    s("quorum.auth.learner.saslLoginContext", Text, "QuorumLearner", Ensemble),
+    s("quorum.auth.server.saslLoginContext", Text, "QuorumServer", EnsembleNotYet(QUORUM_SASL)),
+    s("quorum.auth.learner.saslLoginContext", Text, "QuorumLearner", EnsembleNotYet(QUORUM_SASL)),
     s("quorum.auth.kerberos.servicePrincipal", Text, "zkquorum/localhost", NoEffect(KERBEROS)),
     p("audit.enable", PropertyBool, "false", Refused("the audit log is not written yet, and it must never be silently missing")),
     p("audit.impl.class", Text, "org.apache.zookeeper.audit.Slf4jAuditLogger", Refused("audit classes cannot be loaded here; remove it to use the built-in one")).harmless(&["org.apache.zookeeper.audit.Log4jAuditLogger"]),

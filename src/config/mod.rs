@@ -29,6 +29,8 @@ pub use ringkeeper_storage::LogStrategy;
 
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
+use crate::core::ServerId;
+use crate::core::zab::membership::Membership;
 use crate::wire::java_properties as properties;
 
 /// What a server runs on when it is given no configuration at all.
@@ -47,6 +49,8 @@ pub struct Config {
     /// The number in `myid`, if there is such a file. A standalone server shows 0 whatever it says.
     pub my_id: Option<i64>,
     pub members: Vec<Member>,
+    /// None: a standalone server.
+    pub ensemble: Option<EnsembleConfig>,
     pub directories: Directories,
     pub client: ClientListener,
     pub sessions: SessionTimeouts,
@@ -64,6 +68,38 @@ pub struct Config {
     pub reported_version: Option<String>,
     /// Every setting that somebody wrote, effective, by name. Defaults are in [`keys::KEYS`].
     pub settings: Settings,
+}
+
+/// What a member of an ensemble needs beside what every server does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnsembleConfig {
+    /// `myid`: one of the members.
+    pub server: ServerId,
+    /// `server.N`, `group.N` and `weight.N`.
+    pub membership: Membership,
+    /// `initLimit`, `syncLimit`, `connectToLearnerMasterLimit` (0: initLimit), ticks.
+    pub init_limit: u32,
+    pub sync_limit: u32,
+    pub connect_limit: u32,
+    /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
+    pub notification_min_ms: u32,
+    pub notification_max_ms: u32,
+    /// `observer.election.DelayMs`: at most; each observer draws its own.
+    pub observer_delay_ms: u32,
+    /// `cnxTimeout`: for a connection to an election port.
+    pub connect_timeout_ms: u32,
+    /// `quorumCnxnTimeoutMs`, or syncLimit ticks: for a caller to say who it is.
+    pub introduction_timeout_ms: u32,
+    /// `leaderConnectDelayDuringRetryMs`: between two attempts to reach the leader.
+    pub connect_retry_ms: u32,
+    /// `electionPortBindRetry`; 0 is without end.
+    pub bind_retries: u32,
+    /// `quorumListenOnAllIPs`.
+    pub listen_everywhere: bool,
+    /// `multiAddress.enabled`.
+    pub multi_address: bool,
+    /// `tcpKeepAlive`.
+    pub tcp_keep_alive: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

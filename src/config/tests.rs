@@ -162,10 +162,7 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
         ("dataDir=/d\nringkeeper.log.batchesInFlight=9", "zoo.cfg:2: ringkeeper.log.batchesInFlight: "),
         ("dataDir=\\u12", "zoo.cfg:1: malformed \\uXXXX;"),
         ("dataDir=", "zoo.cfg:1: dataDir: is empty;"),
-        (
-            &format!("dataDir=/d\n{members}"),
-            "zoo.cfg:4: server.1: refused: an ensemble of 3 participants is not supported yet",
-        ),
+        (&format!("dataDir=/d\n{members}"), "/d/myid: is missing; write the N of this server's server.N line into it"),
         (
             "dataDir=/d\nstandaloneEnabled=false",
             "zoo.cfg:2: standaloneEnabled: no participant while standaloneEnabled=false;",
@@ -181,10 +178,38 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
 #[test]
 fn all_problems_are_reported_at_once_and_an_ensemble_says_what_it_lacks() {
     let problems = refusals("clientPort=x\ntickTime=0\nserver.1=a:1:2\nserver.2=b:1:2");
-    assert_eq!(problems.len(), 6, "{problems:?}"); // no dataDir, port, tick, both limits, ensemble
+    assert_eq!(problems.len(), 6, "{problems:?}"); // no dataDir, port, tick, both limits, myid
     let error = ConfigError { problems, exit_code: 2 };
     assert!(error.to_string().lines().all(|line| line.starts_with("ringkeeper: ")));
     assert_eq!(error.to_string().lines().count(), 6);
+}
+
+#[test]
+fn a_member_knows_its_ensemble() {
+    let home = Home::new();
+    home.write("myid", "3\n");
+    let text = "dataDir=DIR\ntickTime=500\ninitLimit=10\nsyncLimit=4\nserver.1=a:1:2\nserver.2=b:1:2:participant;2181\n\
+                server.3=c:1:2:observer\nadmin.enableServer=false\n";
+    let (config, notices) = home.load_with(text, &[], &[]).unwrap();
+    let ensemble = config.ensemble.unwrap();
+    assert_eq!((ensemble.server, ensemble.membership.members.len()), (ServerId(3), 3));
+    assert_eq!((ensemble.init_limit, ensemble.sync_limit, ensemble.introduction_timeout_ms), (10, 4, 2000));
+    assert!(notices.iter().all(|notice| notice.level == Level::Info), "{notices:?}");
+
+    let said = |more: &str| {
+        let (_, notices) = home.load_with(&format!("{text}{more}"), &[], &[]).unwrap();
+        notices.into_iter().filter(|notice| notice.level == Level::Warn).map(|notice| notice.text).collect::<String>()
+    };
+    assert!(said("peerType=participant\n").contains("the server line says observer"));
+    assert!(said("leaderServes=no\n").contains("leaderServes: has no effect: a leader serves clients too"));
+    assert_eq!(said("leaderServes=yes\npeerType=observer\n"), "");
+
+    home.write("myid", "4\n");
+    let error = home.load_with(text, &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("myid:1: My id 4 is not in the peer list;"), "{error}");
+    home.write("myid", "1\n");
+    let error = home.load_with(&format!("{text}group.1=1\n"), &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("group.1") || error.problems[0].contains("group"), "{error}");
 }
 
 #[test]
@@ -253,7 +278,7 @@ fn a_dynamic_file_is_read_and_guarded() {
     home.write("members", "server.1=a:1:2\nserver.2=b:1:2");
     let static_part = "dataDir=/d\ninitLimit=5\nsyncLimit=2\ndynamicConfigFile=DIR/members\n";
     let error = home.load_with(static_part, &[], &[]).unwrap_err();
-    assert!(error.problems[0].contains("members:1: server.1: refused: an ensemble of 2"), "{error}");
+    assert!(error.problems[0].starts_with("/d/myid: is missing"), "{error}");
     let error = home.load_with(&format!("{static_part}server.3=c:1:2"), &[], &[]).unwrap_err();
     assert!(error.problems[0].contains("although dynamicConfigFile is set"), "{error}");
     home.write("members", "tickTime=1");

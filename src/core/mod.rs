@@ -17,7 +17,7 @@ pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
-mod snapshot_check;
+pub(crate) mod snapshot_check;
 mod snapshot_link;
 pub mod tree;
 pub mod types;

@@ -48,6 +48,8 @@ pub(super) struct Member {
     pub election: Election,
     /// As stored.
     pub epochs: Epochs,
+    /// The highest epoch accepted by anybody this server heard of while it led.
+    heard_accepted: u32,
     pub standing: Standing,
     pub window: Window,
     /// (epoch, 0) while serving in an epoch. No transaction has this zxid.
@@ -95,6 +97,7 @@ pub(super) struct Following {
     pub observer: bool,
     /// What NEWLEADER said: in force with UPTODATE.
     pub config: Option<Membership>,
+    began_us: u64,
 }
 
 /// A role has ended; what it wrote is not on the disk yet.
@@ -102,7 +105,7 @@ pub(super) struct Following {
 pub(super) struct Settling {
     /// Who leads next, if that is known without an election.
     next: Option<ServerId>,
-    /// Observers pause before they look again.
+    /// Observers pause before they look again, and so does a follower that never came to serve.
     until_us: u64,
 }
 
@@ -154,6 +157,7 @@ impl Node {
             window: Window::new(ensemble.commit_log_count, node.progress.applied),
             configs,
             epochs,
+            heard_accepted: 0,
             standing,
             epoch_start: Zxid::ZERO,
             served_to: None,
@@ -263,7 +267,7 @@ impl Node {
 
     /// Whatever was in memory is void; this is what the disk has.
     fn on_reloaded(&mut self, now: Now, reloaded: Reloaded, out: &mut Vec<Output>) {
-        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing } = reloaded;
+        let Reloaded { recovered: Recovered { tree, sessions, mismatches }, standing, failure } = reloaded;
         let last = tree.last_processed();
         let member = self.member.as_mut().expect("only a member's disk is replaced");
         assert!(member.reloading, "reloaded without having been asked to");
@@ -286,7 +290,7 @@ impl Node {
         self.room = LogRoom::Ample;
         self.recover_configuration(now, out);
         if let Role::Following(following) = &mut self.role {
-            following.learner.on_reloaded(now, last, standing, out);
+            following.learner.on_reloaded(now, last, standing, failure, out);
         }
     }
 
@@ -351,7 +355,9 @@ impl Node {
         assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
         if leader == id {
             let reconfigures = self.settings.reconfig_enabled;
-            let start = LeaderStart { id, epochs: member.epochs, last, reconfigures };
+            let founds = member.standing == Standing::Fresh;
+            let epochs = Epochs { accepted: member.epochs.accepted.max(member.heard_accepted), ..member.epochs };
+            let start = LeaderStart { id, epochs, last, founds, reconfigures };
             let leader = Leader::elected(now, start, &self.settings.ensemble, &member.configs, out);
             self.role = Role::Leading(Leading::new(leader));
             out.push(Output::RoleChanged(RoleView::Leading { epoch: member.epochs.current, serving: false }));
@@ -363,8 +369,13 @@ impl Node {
         let founds = counts && member.standing == Standing::Fresh && !observer;
         let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
-        self.role =
-            Role::Following(Box::new(Following { learner, forwarded: Forwarded::default(), observer, config: None }));
+        self.role = Role::Following(Box::new(Following {
+            learner,
+            forwarded: Forwarded::default(),
+            observer,
+            config: None,
+            began_us: now.mono_us,
+        }));
         self.tell_following(false, out);
     }
 
@@ -518,17 +529,21 @@ impl Node {
         let settling = Role::Settling(Settling { next, until_us: 0 });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
+                self.member.as_mut().expect("a role in an ensemble").heard_accepted = leading.leader.accepted_epoch();
                 leading.leader.end(out);
                 self.tail = leading.leader.take_in_flight();
                 self.tail_bytes = self.tail.iter().map(|proposal| proposal.txn.len()).sum();
             }
             Role::Following(mut following) => {
                 following.learner.end(out);
-                if following.observer
-                    && let Role::Settling(settling) = &mut self.role
-                {
-                    let pause_us = u64::from(self.settings.ensemble.observer_delay_ms) * 1000;
-                    settling.until_us = now.mono_us + pause_us;
+                let us = |ms: u32| u64::from(ms) * 1000;
+                if let Role::Settling(settling) = &mut self.role {
+                    if following.observer {
+                        settling.until_us = now.mono_us + us(self.settings.ensemble.observer_delay_ms);
+                    } else if self.service != Service::Everybody {
+                        // What came to nothing at once comes to nothing again: a disk is full, a leader says no.
+                        settling.until_us = following.began_us + us(self.settings.ensemble.tick_ms);
+                    }
                 }
             }
             Role::Looking(_) | Role::Settling(_) => unreachable!("these end by themselves"),

@@ -287,6 +287,8 @@ pub enum Output {
 pub struct Reloaded {
     pub recovered: Recovered,
     pub standing: Standing,
+    /// Why it could not be cut or replaced, for people.
+    pub failure: Option<String>,
 }
 
 /// This server's part in its ensemble, as operators see it.

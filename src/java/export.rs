@@ -16,17 +16,18 @@ use std::time::{Duration, Instant};
 
 use ringkeeper_storage::backend::blocking::BlockingDisk;
 use ringkeeper_storage::java::{
-    Epochs, Export, ExportError as TargetError, ExportTarget, JavaAcl, JavaDirectory, JavaNode, JavaStat, Sections,
-    SnapHead, SnapTail, SnapWriter, TreeDigest,
+    Epochs, Export, ExportError as TargetError, ExportTarget, JavaAcl, JavaDirectory, JavaNode, Sections, SnapHead,
+    SnapTail, SnapWriter, TreeDigest,
 };
 use ringkeeper_storage::{DIRECTORY, Opened, StoreError, Zxid};
 
+use super::convert::{java_ref, java_stat};
 use super::dirs::JavaDirs;
 use super::load::{self, LoadOptions};
 use super::ours::{self, OursError};
 use super::seen::{self, Seen};
 use crate::core::replay::{Recovered, Replay};
-use crate::core::tree::{AclRef, DataTree, NodeId};
+use crate::core::tree::{DataTree, NodeId};
 use crate::core::types::SessionId;
 use crate::wire::client::Acl;
 use crate::wire::txn::DIGEST_VERSION;
@@ -227,22 +228,11 @@ fn write_nodes(
         if id != NodeId::ROOT {
             tree.write_path(id, &mut path);
         }
-        let stat = tree.raw_stat(id);
         writer.node(&JavaNode {
             path: path.as_bytes(),
             data: tree.data(id),
             acl: java_ref(tree.acl_ref(id)),
-            stat: JavaStat {
-                czxid: stat.czxid,
-                mzxid: stat.mzxid,
-                ctime: stat.ctime,
-                mtime: stat.mtime,
-                version: stat.version,
-                cversion: stat.cversion,
-                aversion: stat.aversion,
-                ephemeral_owner: stat.ephemeral_owner,
-                pzxid: stat.pzxid,
-            },
+            stat: java_stat(&tree.raw_stat(id)),
         })?;
         done += 1;
         if done % 4096 == 0 || done == of {
@@ -250,11 +240,6 @@ fn write_nodes(
         }
     }
     Ok(())
-}
-
-/// Java counts its lists from 1; -1 is the open one.
-fn java_ref(acl: AclRef) -> i64 {
-    if acl == AclRef::OPEN { -1 } else { i64::from(acl.0) + 1 }
 }
 
 fn java_acl(acl: &Acl<'_>) -> JavaAcl {

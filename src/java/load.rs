@@ -13,12 +13,10 @@ use ringkeeper_storage::java::{
     Epochs, JavaDirectory, JavaError, SnapHead, SnapReader, SnapTail, Strictness, TreeDigest,
 };
 
-use super::convert::{OPTIONS, acl, raw_stat};
+use super::convert::{OPTIONS, build_acl, build_node};
 use crate::core::SessionId;
 use crate::core::replay::{DigestCheck, Recovered, Replay};
 use crate::core::tree::{DataTree, TreeBuilder};
-use crate::wire::client::Acl;
-use crate::wire::jute::decode_utf8;
 use crate::wire::txn::DIGEST_VERSION;
 
 /// A session that owns nodes and has no entry in the table: Java kills it at once, here it gets this long.
@@ -181,12 +179,11 @@ fn build(
         |why: crate::core::tree::BuildError| JavaError::Snapshot { file: file.path.clone(), why: why.to_string() };
     let mut builder = TreeBuilder::new(OPTIONS);
     for (number, list) in &head.acls {
-        let list: Vec<Acl<'_>> = list.iter().map(acl).collect();
-        builder.acl(*number, &list).map_err(refused)?;
+        build_acl(&mut builder, *number, list).map_err(refused)?;
     }
     let mut nodes = 0u64;
     while let Some(node) = reader.next_node()? {
-        builder.add(&decode_utf8(node.path), node.data, node.acl, &raw_stat(&node.stat)).map_err(refused)?;
+        build_node(&mut builder, &node).map_err(refused)?;
         nodes += 1;
         if nodes.is_multiple_of(4096) {
             progress(Progress::Snapshot { read_bytes: reader.bytes_read(), file_bytes: file.bytes });

@@ -9,20 +9,18 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::{error, info, warn};
 
 use crate::core::ConnectionId;
 use crate::shell::logging::Throttle;
+use crate::shell::mailbox::Mailbox;
 
 /// Accepted sockets waiting for one executor. At the bound the accept thread waits and the kernel's backlog fills.
-const HANDOVER_SOCKETS: usize = 1024;
+pub const HANDOVER_SOCKETS: usize = 1024;
 
 /// Executors a connection id can name: the id carries its executor in the low byte.
 pub const EXECUTORS_MAX: usize = 256;
@@ -234,61 +232,6 @@ impl Chooser {
     }
 }
 
-// --- handing over ---------------------------------------------------------------------------------------------------
-
-/// The accept thread's end of the way to one executor.
-#[derive(Debug)]
-pub struct Mailbox {
-    /// There until it is dropped.
-    sockets: Option<SyncSender<AcceptedSocket>>,
-    waker: Arc<AtomicWaker>,
-}
-
-/// The executor's end.
-#[derive(Debug)]
-pub struct Arrivals {
-    sockets: Receiver<AcceptedSocket>,
-    waker: Arc<AtomicWaker>,
-}
-
-pub fn mailbox() -> (Mailbox, Arrivals) {
-    let (sender, receiver) = sync_channel(HANDOVER_SOCKETS);
-    let waker = Arc::new(AtomicWaker::new());
-    (Mailbox { sockets: Some(sender), waker: waker.clone() }, Arrivals { sockets: receiver, waker })
-}
-
-impl Mailbox {
-    /// Waits while the executor has too many sockets to take already; `false` when the executor is gone.
-    fn deliver(&self, socket: AcceptedSocket) -> bool {
-        let delivered = self.sockets.as_ref().is_some_and(|sockets| sockets.send(socket).is_ok());
-        self.waker.wake();
-        delivered
-    }
-}
-
-impl Drop for Mailbox {
-    fn drop(&mut self) {
-        // First the end, then the word of it.
-        self.sockets = None;
-        self.waker.wake();
-    }
-}
-
-impl Arrivals {
-    /// The next socket; `None` when the accept threads have ended.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<AcceptedSocket>> {
-        for registered in [false, true] {
-            match self.sockets.try_recv() {
-                Ok(socket) => return Poll::Ready(Some(socket)),
-                Err(TryRecvError::Disconnected) => return Poll::Ready(None),
-                Err(TryRecvError::Empty) if registered => {}
-                Err(TryRecvError::Empty) => self.waker.register(cx.waker()),
-            }
-        }
-        Poll::Pending
-    }
-}
-
 // --- the listener ---------------------------------------------------------------------------------------------------
 
 #[derive(Debug, thiserror::Error)]
@@ -348,7 +291,11 @@ impl BoundListener {
     }
 
     /// Listens and starts the accept thread; `mailboxes` and `loads` have one entry per executor, the pipeline's first.
-    pub fn start(self, mailboxes: Vec<Mailbox>, loads: Vec<Arc<ExecutorLoad>>) -> Result<ClientListener, ListenError> {
+    pub fn start(
+        self,
+        mailboxes: Vec<Mailbox<AcceptedSocket>>,
+        loads: Vec<Arc<ExecutorLoad>>,
+    ) -> Result<ClientListener, ListenError> {
         assert_eq!(mailboxes.len(), loads.len());
         assert!(mailboxes.len() <= EXECUTORS_MAX);
         let address = self.address;
@@ -378,7 +325,8 @@ impl BoundListener {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+/// Every address of both families where the address is IPv6's unspecified one.
+pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
@@ -427,7 +375,7 @@ struct Acceptor {
     admission: Arc<Admission>,
     keep_alive: bool,
     chooser: Chooser,
-    mailboxes: Vec<Mailbox>,
+    mailboxes: Vec<Mailbox<AcceptedSocket>>,
     refusals: Throttle,
     failures: Throttle,
 }
@@ -501,6 +449,7 @@ fn ended_before_accept(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::mailbox::mailbox;
 
     fn address(last: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
@@ -592,7 +541,7 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_said_with_its_cure_and_never_shared() {
-        let (mailbox, _arrivals) = mailbox();
+        let (mailbox, _arrivals) = mailbox(HANDOVER_SOCKETS);
         let running = BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
         let refused = BoundListener::bind(on_loopback(running.address.port())).unwrap_err();
         assert!(matches!(refused, ListenError::InUse { address } if address == running.address));
@@ -602,7 +551,7 @@ mod tests {
     #[test]
     fn excess_connections_are_closed_at_once_and_a_stop_ends_the_thread() {
         use std::io::Read;
-        let (mailbox, mut arrivals) = mailbox();
+        let (mailbox, mut arrivals) = mailbox(HANDOVER_SOCKETS);
         let listener = BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
         let connect = || TcpStream::connect(listener.address).unwrap();
         let clients: Vec<TcpStream> = (0..4).map(|_| connect()).collect();

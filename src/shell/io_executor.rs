@@ -17,9 +17,10 @@ use crate::limits::BRIDGE_OUTBOX_BYTES;
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Receiver, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::STOP_FLUSH_PATIENCE;
 use crate::shell::client_connection::{self, Connections, Upstream};
-use crate::shell::client_listener::{Arrivals, ExecutorLoad};
+use crate::shell::client_listener::{AcceptedSocket, ExecutorLoad};
 use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
+use crate::shell::mailbox::Arrivals;
 use crate::shell::placement::LoadMeter;
 use crate::shell::turn::Share;
 use crate::wire::jute::Limits;
@@ -94,7 +95,7 @@ impl Uplink {
 pub struct IoExecutor {
     pub up: Sender<UpBatch>,
     pub down: Receiver<DownBatch>,
-    pub arrivals: Arrivals,
+    pub arrivals: Arrivals<AcceptedSocket>,
     pub load: Arc<ExecutorLoad>,
     pub limits: Limits,
     pub sessionless_timeout_ms: u64,
@@ -125,7 +126,7 @@ impl IoExecutor {
 }
 
 /// Turns arriving sockets into connection tasks until the accept thread ends.
-pub async fn take_arrivals(mut arrivals: Arrivals, connections: Rc<Connections>, upstream: Upstream) {
+pub async fn take_arrivals(mut arrivals: Arrivals<AcceptedSocket>, connections: Rc<Connections>, upstream: Upstream) {
     let mut share = Share::of(ARRIVALS_A_TURN);
     while let Some(socket) = poll_fn(|cx| arrivals.poll_next(cx)).await {
         glommio::spawn_local(client_connection::serve(socket, connections.clone(), upstream.clone())).detach();

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use ringkeeper_storage::DiskDriver;
+use ringkeeper_storage::{DiskDriver, DriverUnavailable};
 
 use crate::shell::pipeline::PipelineHandle;
 use crate::shell::turn::Share;
@@ -24,8 +24,23 @@ enum Woken {
     Completion,
 }
 
-/// Runs until the executor ends, or a thread of the disk.
-pub async fn run(pipeline: PipelineHandle, mut disk: DiskDriver) {
+/// Runs until the executor ends, or a thread of the disk. A driver knows the files of one opening of the store: `make` gives
+/// the next one its own.
+pub async fn run(
+    pipeline: PipelineHandle,
+    mut disk: DiskDriver,
+    make: impl Fn() -> Result<DiskDriver, DriverUnavailable>,
+) {
+    while drive(&pipeline, disk).await {
+        match make() {
+            Ok(next) => disk = next,
+            Err(error) => return pipeline.borrow_mut().disk_lost(&error),
+        }
+    }
+}
+
+/// True: what is stored was changed as a whole, and this driver is of no use any more.
+async fn drive(pipeline: &PipelineHandle, mut disk: DiskDriver) -> bool {
     let work = pipeline.borrow().disk_work();
     let readiness = disk.readiness();
     let mut ops = Vec::new();
@@ -52,7 +67,13 @@ pub async fn run(pipeline: PipelineHandle, mut disk: DiskDriver) {
             match disk.completions(&mut events) {
                 Ok(0) => {}
                 Ok(_) => pipeline.borrow_mut().take_disk_events(&mut events),
-                Err(ended) => return pipeline.borrow_mut().disk_lost(&ended),
+                Err(ended) => {
+                    pipeline.borrow_mut().disk_lost(&ended);
+                    return false;
+                }
+            }
+            if pipeline.borrow_mut().change_disk() {
+                return true;
             }
             pipeline.borrow_mut().poll_disk(&mut ops);
             disk.submit(&mut ops);

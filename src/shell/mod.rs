@@ -8,14 +8,15 @@
 //!                             executors 1..n: connections              (io_executor.rs)
 //! ```
 //!
-//! * [`standalone`]: the core of a standalone server. * [`settings`]: what the shell has to know. * [`start`]: from settings
+//! * [`node_host`]: the core, made from configuration and disk. * [`settings`]: what the shell has to know. * [`start`]: from settings
 //!   to a serving process; [`run`]: executor 0 from its first task to its last. * [`turn`]: the reactor gets its turn.
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
 //!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due; [`snapshot_pace`], [`snapshot_task`]: how fast it is written.
 //! * [`stall`]: a disk that hangs.
+//! * [`ensemble`]: the other servers: election port, quorum port, links.
 //! * [`client_listener`]: the accept thread, limits per address, which executor. * [`client_connection`]: one client's socket.
 //! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
-//! * [`bridge`]: bounded queues between executors. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
+//! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
 //!   [`logging`].
 //!
 //! Only this folder names glommio, and its rules follow that runtime's known faults (version 0.9.0): no task collects
@@ -27,6 +28,7 @@ pub mod bridge;
 pub mod client_connection;
 pub mod client_listener;
 pub mod clock;
+pub mod ensemble;
 pub mod flag;
 pub mod four_letter;
 pub mod host;
@@ -34,6 +36,8 @@ pub mod io_executor;
 pub mod java_data;
 pub mod log_task;
 pub mod logging;
+pub mod mailbox;
+pub mod node_host;
 pub mod pipeline;
 pub mod placement;
 pub mod run;
@@ -43,6 +47,5 @@ pub mod snapshot_pace;
 pub mod snapshot_task;
 pub mod snapshot_trigger;
 pub mod stall;
-pub mod standalone;
 pub mod start;
 pub mod turn;

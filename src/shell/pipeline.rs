@@ -15,20 +15,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringkeeper_storage::disk::{DiskEvent, DiskOp};
-use ringkeeper_storage::{DiskThreadEnded, SnapshotDone, SnapshotError, Store, StoreEvent};
+use ringkeeper_storage::{Opened, SnapshotDone, SnapshotError, Store, StoreConfig, StoreEvent};
 use tracing::{error, info, warn};
 
 use crate::core::metrics::Metrics;
 use crate::core::tree::Moved;
-use crate::core::{ConnectionId, Input, LogRoom, Now, Output};
+use crate::core::{ConnectionId, Input, LinkId, LinkMessage, Now, Output, Reloaded, RoleView, ServerId};
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
 use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
+use crate::shell::ensemble::Ensemble;
 use crate::shell::flag::Flag;
+use crate::shell::settings::ServeError;
 use crate::shell::snapshot_pace::SnapshotPace;
 use crate::shell::snapshot_trigger::SnapshotTrigger;
 use crate::shell::stall::{Stall, StallWatch};
+use crate::store_host::{self, CarriedOut, Change, StoreHost, Told};
+use crate::wire::election::Notification;
 
 pub type PipelineHandle = Rc<RefCell<Pipeline>>;
 
@@ -46,6 +50,9 @@ pub trait Core {
     /// The whole answer to a four-letter word; empty closes without one.
     fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
 
+    /// When the next tick is due at the latest.
+    fn wake_us(&self) -> Option<u64>;
+
     /// The running snapshot has to go on without rest, or it will be given up.
     fn snapshot_is_pressing(&self) -> bool;
 
@@ -60,10 +67,18 @@ pub enum Fatal {
     LogFailed(String),
     /// An io executor ended although nobody told it to.
     ExecutorLost(usize),
+    /// What a leader wanted done with everything that is stored could not be done.
+    Reload(Box<ServeError>),
 }
+
+/// Reads what is stored after a leader had it cut or replaced.
+pub type Reloader = Box<dyn Fn(&mut Opened) -> Result<Reloaded, ServeError> + Send>;
 
 /// A log that has not been written to for so long is at rest.
 const LOG_AT_REST_US: u64 = 1_000_000;
+
+/// Chunks of a leader's state that wait for the disk before no more of it are read.
+const INSTALL_CHUNKS: usize = 16;
 
 /// The way to one io executor.
 struct Downlink {
@@ -83,8 +98,20 @@ pub struct Pipeline {
     connections: Rc<Connections>,
     /// Executor 1 first.
     downlinks: Vec<Downlink>,
-    store: Store,
+    disk: StoreHost,
     store_events: Vec<StoreEvent>,
+    /// To open it anew.
+    store_config: StoreConfig,
+    reloader: Option<Reloader>,
+    /// Raised when a state from a leader may have come further.
+    install_room: Rc<Flag>,
+    /// None: a standalone server.
+    ensemble: Option<Ensemble>,
+    /// What links took, to be told in the same turn.
+    links_sent: Vec<(LinkId, usize)>,
+    /// Raised when the next tick is due earlier than it was.
+    wake_changed: Rc<Flag>,
+    wake_us: Option<u64>,
     /// Raised when the store has something to do.
     disk_work: Rc<Flag>,
     snapshots: SnapshotTrigger,
@@ -113,7 +140,12 @@ pub struct PipelineParts {
     pub clock: Clock,
     pub connections: Rc<Connections>,
     pub downlinks: Vec<Sender<DownBatch>>,
+    /// What the core said when it was made.
+    pub outputs: Vec<Output>,
     pub store: Store,
+    pub store_config: StoreConfig,
+    pub reloader: Option<Reloader>,
+    pub ensemble: Option<Ensemble>,
     pub snapshots: SnapshotTrigger,
     pub snapshot_directory: PathBuf,
     pub snapshot_bytes_per_second: Option<u64>,
@@ -129,12 +161,19 @@ impl Pipeline {
         Rc::new(RefCell::new(Pipeline {
             core: parts.core,
             clock: parts.clock,
-            outputs: Vec::new(),
+            outputs: parts.outputs,
             sent: Vec::new(),
             connections: parts.connections,
             downlinks: downlinks.map(|sender| Downlink { sender, pending: Vec::new(), full: Rc::default() }).collect(),
-            store: parts.store,
+            disk: StoreHost::new(parts.store),
             store_events: Vec::new(),
+            store_config: parts.store_config,
+            reloader: parts.reloader,
+            install_room: Rc::default(),
+            ensemble: parts.ensemble,
+            links_sent: Vec::new(),
+            wake_changed: Rc::default(),
+            wake_us: None,
             disk_work: Rc::default(),
             snapshots: parts.snapshots,
             snapshot_pace: SnapshotPace::new(parts.snapshot_bytes_per_second),
@@ -175,6 +214,59 @@ impl Pipeline {
         let now = self.clock.now();
         self.answer_word(now, asked);
         self.end_turn(now);
+    }
+
+    // --- what other servers say ---
+
+    /// What the core said when it was made.
+    pub fn begin(&mut self) {
+        self.end_turn(self.clock.now());
+    }
+
+    pub fn ensemble(&self) -> Option<&Ensemble> {
+        self.ensemble.as_ref()
+    }
+
+    pub fn notified(&mut self, from: ServerId, notification: Notification) {
+        self.turn(Input::Notified { from, notification });
+    }
+
+    pub fn learner_connected(&mut self, link: LinkId) {
+        self.turn(Input::LearnerConnected { link });
+    }
+
+    pub fn master_connected(&mut self, link: LinkId) {
+        self.turn(Input::MasterConnected { link });
+    }
+
+    pub fn master_unreachable(&mut self) {
+        self.turn(Input::MasterUnreachable);
+    }
+
+    /// Everything a link has brought, as one turn.
+    pub fn link_received(&mut self, link: LinkId, messages: &mut Vec<LinkMessage>) {
+        let now = self.clock.now();
+        for message in messages.drain(..) {
+            self.step(now, Input::LinkReceived { link, message });
+        }
+        self.end_turn(now);
+    }
+
+    pub fn link_sent(&mut self, link: LinkId, bytes: usize) {
+        self.turn(Input::LinkSent { link, bytes });
+    }
+
+    pub fn link_closed(&mut self, link: LinkId) {
+        self.turn(Input::LinkClosed { link });
+    }
+
+    /// Whether the disk has enough of a leader's state to write for now; `install_room` is raised when that may be over.
+    pub fn is_install_behind(&self) -> bool {
+        self.disk.store().install_backlog() > INSTALL_CHUNKS
+    }
+
+    pub fn install_room(&self) -> Rc<Flag> {
+        self.install_room.clone()
     }
 
     // --- what other executors say ---
@@ -237,22 +329,60 @@ impl Pipeline {
 
     /// What is to be started on the disk now.
     pub fn poll_disk(&mut self, ops: &mut Vec<DiskOp>) {
-        self.store.poll_ops(ops);
+        self.disk.poll_ops(ops);
     }
 
     /// Takes completions in; what they mean for the core follows with `tell_core_of_disk`, after new operations are on
     /// their way, so that the disk is never idle while replies are written.
     pub fn take_disk_events(&mut self, events: &mut Vec<DiskEvent>) {
         for event in events.drain(..) {
-            self.store.on_event(event, &mut self.store_events);
+            self.disk.on_event(event, &mut self.store_events);
         }
-        if self.store.snapshot_waits_for_turn() {
-            let hurry = self.core.snapshot_is_pressing() || self.store.presses_snapshot();
+        self.install_room.raise();
+        let store = self.disk.store();
+        if store.snapshot_waits_for_turn() {
+            let hurry = self.core.snapshot_is_pressing() || store.presses_snapshot();
             let now_us = self.clock.mono_us();
-            if self.snapshot_pace.turn_over(now_us, self.store.snapshot_bytes(), hurry) {
+            if self.snapshot_pace.turn_over(now_us, store.snapshot_bytes(), hurry) {
                 self.snapshot_due.raise();
             }
         }
+    }
+
+    /// A leader has what is stored here cut or replaced, and nothing is under way any more. True: the files are others from
+    /// now on, and who performs operations has to begin anew.
+    pub fn change_disk(&mut self) -> bool {
+        if !self.disk.may_change() {
+            return false;
+        }
+        let change = self.disk.close();
+        match self.reload(change) {
+            Ok((reloaded, store)) => {
+                self.disk.opened_anew(store);
+                self.store_events.clear();
+                self.snapshot_began_us = None;
+                self.logged = (0, self.clock.mono_us());
+                self.turn(Input::Reloaded(Box::new(reloaded)));
+            }
+            Err(error) => self.end_with(Fatal::Reload(Box::new(error))),
+        }
+        true
+    }
+
+    /// Blocks, as a start does.
+    fn reload(&self, change: Change) -> Result<(Reloaded, Store), ServeError> {
+        let reloader = self.reloader.as_ref().expect("only a member of an ensemble has a leader");
+        let opened = ringkeeper_storage::open(self.store_config.clone())?;
+        let mut opened = store_host::change(opened, change)?;
+        for note in &opened.report().notes {
+            warn!("{note}");
+        }
+        let reloaded = reloader(&mut opened)?;
+        info!(
+            "what is stored was changed as the leader wanted: {} is the newest transaction",
+            opened.report().last_zxid
+        );
+        Ok((reloaded, opened.into_store()?))
     }
 
     pub fn snapshot_due(&self) -> Rc<Flag> {
@@ -265,7 +395,7 @@ impl Pipeline {
 
     pub fn give_snapshot_turn(&mut self) {
         self.snapshot_pace.turn_given(self.clock.mono_us());
-        self.store.give_snapshot_turn(&mut self.store_events);
+        self.disk.store_mut().give_snapshot_turn(&mut self.store_events);
         self.tell_core_of_disk();
         self.disk_work.raise();
     }
@@ -278,26 +408,19 @@ impl Pipeline {
         let now = self.clock.now();
         let mut durable = None;
         for event in events.drain(..) {
-            match event {
+            match self.disk.tell(event) {
                 // Durability is a prefix: the last one says it all.
-                StoreEvent::Durable(through) => durable = Some(through),
-                StoreEvent::Flushed { elapsed_us, records, .. } => self.note_flush(elapsed_us, records),
-                StoreEvent::Room(room) => {
-                    let room = core_room(room);
-                    self.step(now, Input::LogRoom(room));
-                }
-                StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
-                StoreEvent::SnapshotEnded(ended) => {
+                Some(Told::Input(Input::LogDurable { through })) => durable = Some(through),
+                Some(Told::Input(input)) => self.step(now, input),
+                Some(Told::Flushed { elapsed_us, records }) => self.note_flush(elapsed_us, records),
+                Some(Told::SnapshotEnded(ended)) => {
                     self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
-                StoreEvent::SnapshotWanted => self.step(now, Input::SnapshotWanted),
-                StoreEvent::RangeRead { .. } | StoreEvent::RangeEnded { .. } => unreachable!("nobody reads ranges yet"),
-                StoreEvent::EpochStored { .. } => unreachable!("a standalone server has no epochs"),
-                StoreEvent::InstallEnded(_) => unreachable!("a standalone server has no leader"),
-                StoreEvent::Trouble(trouble) => warn!("{trouble}"),
+                Some(Told::Trouble(trouble)) => warn!("{trouble}"),
                 // Told by whoever ends the process.
-                StoreEvent::Failed(error) => self.end_with(Fatal::LogFailed(error.to_string())),
+                Some(Told::Failed(why)) => self.end_with(Fatal::LogFailed(why)),
+                None => {}
             }
         }
         self.store_events = events;
@@ -308,7 +431,7 @@ impl Pipeline {
     }
 
     /// The disk will not answer any more.
-    pub fn disk_lost(&mut self, ended: &DiskThreadEnded) {
+    pub fn disk_lost(&mut self, ended: &dyn std::error::Error) {
         self.end_with(Fatal::LogFailed(ended.to_string()));
     }
 
@@ -327,14 +450,14 @@ impl Pipeline {
 
     /// True when everything is on the disk, and the log says so itself. Only when nothing more will be logged.
     pub fn end_log(&mut self) -> bool {
-        self.store.end();
+        self.disk.store_mut().end();
         self.disk_work.raise();
-        self.store.is_idle()
+        self.disk.store().is_idle()
     }
 
     /// Keeps the newest `retain` snapshots.
     pub fn purge(&mut self, retain: usize) {
-        self.store.purge(retain);
+        self.disk.store_mut().purge(retain);
         self.disk_work.raise();
     }
 
@@ -358,15 +481,29 @@ impl Pipeline {
 
     // --- time, beginning and end ---
 
+    /// When the core wants a tick, and a flag that is raised when that changes.
+    pub fn wake(&self) -> (Option<u64>, Rc<Flag>) {
+        (self.wake_us, self.wake_changed.clone())
+    }
+
+    /// The moment has come.
+    pub fn woken(&mut self) {
+        self.turn(Input::Tick);
+    }
+
     pub fn tick(&mut self) {
-        self.store.retry();
-        let (records, now_us) = (self.store.stats().records, self.clock.mono_us());
+        let (store, now_us) = (self.disk.store_mut(), self.clock.mono_us());
+        store.retry();
+        let records = store.stats().records;
         if records != self.logged.0 {
             self.logged = (records, now_us);
         } else if now_us.saturating_sub(self.logged.1) >= LOG_AT_REST_US {
-            self.store.at_rest();
+            store.at_rest();
         }
         self.disk_work.raise();
+        if let Some(ensemble) = &self.ensemble {
+            ensemble.tick();
+        }
         self.turn(Input::Tick);
     }
 
@@ -378,8 +515,8 @@ impl Pipeline {
              disk at rest {}, {:?}",
             self.connections.count(),
             self.snapshot_began_us.is_some(),
-            self.store.is_idle(),
-            self.store.stats()
+            self.disk.store().is_idle(),
+            self.disk.store().stats()
         );
     }
 
@@ -400,6 +537,13 @@ impl Pipeline {
     /// that outlived the stop's patience still holds the pipeline, so that end would not come by itself.
     pub fn let_executors_go(&mut self) {
         self.downlinks.clear();
+    }
+
+    /// The connections with other servers end; what was said on them has left.
+    pub fn hang_up(&mut self) {
+        if let Some(ensemble) = &self.ensemble {
+            ensemble.hang_up();
+        }
     }
 
     pub fn is_drained(&self) -> bool {
@@ -442,20 +586,33 @@ impl Pipeline {
             }
             let mut outputs = std::mem::take(&mut self.outputs);
             for output in outputs.drain(..) {
-                self.carry_out(output);
+                self.carry_out(now, output);
             }
-            self.outputs = outputs;
+            if self.outputs.is_empty() {
+                self.outputs = outputs; // its memory
+            }
             for (connection, bytes) in std::mem::take(&mut self.sent) {
                 self.core.step(now, Input::Sent { connection, bytes }, &mut self.outputs);
+            }
+            if let Some(ensemble) = &self.ensemble {
+                ensemble.flush(&mut self.links_sent);
+                for (link, bytes) in self.links_sent.drain(..) {
+                    self.core.step(now, Input::LinkSent { link, bytes }, &mut self.outputs);
+                }
             }
             if self.snapshots.take_due() {
                 self.want_snapshot(now);
             }
         }
         self.push_downlinks();
+        let wake_us = self.core.wake_us();
+        if wake_us != self.wake_us {
+            self.wake_us = wake_us;
+            self.wake_changed.raise();
+        }
     }
 
-    fn carry_out(&mut self, output: Output) {
+    fn carry_out(&mut self, now: Now, output: Output) {
         match output {
             Output::Send { connection, bytes } => match executor_of(connection) {
                 0 => {
@@ -478,30 +635,8 @@ impl Pipeline {
                 0 => self.connections.resume_reading(connection),
                 executor => self.tell_executor(executor, DownEvent::ResumeReading { connection }),
             },
-            Output::Log { zxid, txn } => {
-                self.store.append(zxid, &txn);
-                self.snapshots.logged(txn.len() as u64);
-                self.disk_work.raise();
-            }
-            Output::SnapshotBegin(header) => {
-                info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
-                self.snapshot_began_us = Some(self.clock.mono_us());
-                self.snapshot_pace.begin(self.clock.mono_us());
-                self.store.begin_snapshot(*header);
-                self.disk_work.raise();
-            }
-            Output::SnapshotChunk(chunk) => {
-                self.store.snapshot_chunk(chunk);
-                self.disk_work.raise();
-            }
-            Output::SnapshotFinish => {
-                self.store.finish_snapshot();
-                self.disk_work.raise();
-            }
-            Output::SnapshotAbandon { why } => {
-                self.store.abandon_snapshot(why);
-                self.disk_work.raise();
-            }
+            Output::RoleChanged(role) => self.note_role(&role),
+            Output::Told(what) => info!("{what}"),
             Output::Moved(Moved { zxid, nodes, contradiction }) => {
                 let elapsed_ms = self.clock.mono_us() / 1000;
                 info!("{nodes} nodes of snapshot {zxid} are in memory, {elapsed_ms} ms after the start");
@@ -512,31 +647,48 @@ impl Pipeline {
                     );
                 }
             }
-            Output::StoreEpoch { .. }
-            | Output::ReadLog { .. }
-            | Output::ReadLogOn { .. }
-            | Output::EndReadLog { .. }
-            | Output::Truncate { .. }
-            | Output::InstallBegin(_)
-            | Output::InstallChunk(_)
-            | Output::InstallFinish
-            | Output::InstallAbandon
-            | Output::Notify { .. }
-            | Output::AcceptLearners(_)
-            | Output::ConnectToMaster { .. }
-            | Output::ForgetMaster
-            | Output::LinkSend { .. }
-            | Output::LinkClose { .. }
-            | Output::ConfigSeen(_)
-            | Output::ConfigActivated(_)
-            | Output::ConfigForgotten
-            | Output::ClientAddressChanged { .. }
-            | Output::RoleChanged(_)
-            | Output::Told(_) => unreachable!("a standalone server has no peers"),
             Output::Drained => {
                 self.drained = true;
                 self.changed.raise();
             }
+            output => self.ask_peers_or_disk(now, output),
+        }
+    }
+
+    fn ask_peers_or_disk(&mut self, now: Now, output: Output) {
+        let output = match &self.ensemble {
+            Some(ensemble) => match ensemble.carry_out(output) {
+                Some(output) => output,
+                None => return,
+            },
+            None => output,
+        };
+        match &output {
+            Output::Log { txn, .. } => self.snapshots.logged(txn.len() as u64),
+            Output::SnapshotBegin(header) => {
+                info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
+                self.snapshot_began_us = Some(self.clock.mono_us());
+                self.snapshot_pace.begin(self.clock.mono_us());
+            }
+            _ => {}
+        }
+        match self.disk.carry_out(output) {
+            CarriedOut::Asked => self.disk_work.raise(),
+            CarriedOut::Answered(input) => self.step(now, input),
+            CarriedOut::NotMine(output) => unreachable!("a standalone server has no peers: {output:?}"),
+        }
+    }
+
+    /// In the words of Java's log, which operators search for.
+    fn note_role(&self, role: &RoleView) {
+        match role {
+            RoleView::Looking { why } => info!("LOOKING: {why}"),
+            RoleView::Following { leader, serving: false } => info!("FOLLOWING server {}", leader.0),
+            RoleView::Observing { leader, serving: false } => info!("OBSERVING server {}", leader.0),
+            RoleView::Leading { serving: false, .. } => info!("LEADING"),
+            RoleView::Following { leader, serving: true } => info!("serving as a follower of server {}", leader.0),
+            RoleView::Observing { leader, serving: true } => info!("serving as an observer, server {} leads", leader.0),
+            RoleView::Leading { epoch, serving: true } => info!("serving as the leader of epoch {epoch}"),
         }
     }
 
@@ -551,7 +703,7 @@ impl Pipeline {
     fn answer_word(&mut self, now: Now, asked: AskedWord) {
         let _end_on_panic = EndProcessOnPanic;
         let connection = asked.connection;
-        let bytes = self.core.word(now, asked, &self.store);
+        let bytes = self.core.word(now, asked, self.disk.store());
         if !bytes.is_empty() {
             self.outputs.push(Output::Send { connection, bytes });
         }
@@ -604,17 +756,9 @@ impl Pipeline {
                  {} bytes. See the ZooKeeper troubleshooting guide",
                 self.log_thread.unwrap_or("rk-pipeline"),
                 elapsed_us / 1000,
-                self.store.stats().log_bytes
+                self.disk.store().stats().log_bytes
             );
         }
-    }
-}
-
-fn core_room(room: ringkeeper_storage::LogRoom) -> LogRoom {
-    match room {
-        ringkeeper_storage::LogRoom::Ample => LogRoom::Ample,
-        ringkeeper_storage::LogRoom::Low => LogRoom::Low,
-        ringkeeper_storage::LogRoom::None => LogRoom::None,
     }
 }
 

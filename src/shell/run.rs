@@ -16,14 +16,18 @@ use tracing::{info, trace, warn};
 use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
 use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream};
-use crate::shell::client_listener::{self, Admission, BoundListener, ClientListener, ExecutorLoad, Mailbox};
+use crate::shell::client_listener::{
+    AcceptedSocket, Admission, BoundListener, ClientListener, ExecutorLoad, HANDOVER_SOCKETS,
+};
 use crate::shell::clock::Clock;
+use crate::shell::ensemble::{BoundEnsemble, Ensemble};
 use crate::shell::io_executor::{self, IoExecutor};
 use crate::shell::java_data;
 use crate::shell::log_task;
+use crate::shell::mailbox::{Mailbox, mailbox};
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
-use crate::shell::settings::{CoreLoader, ServeError, Settings, banner};
+use crate::shell::settings::{CoreLoaders, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_task;
 use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
@@ -41,6 +45,12 @@ const STOP_LOOK: Duration = Duration::from_millis(2);
 /// Without autopurge, more snapshots than this are worth a word at start.
 const SNAPSHOTS_UNPURGED: usize = 10;
 
+/// Bound before anything else, and not listening.
+pub struct Ports {
+    pub clients: Option<BoundListener>,
+    pub ensemble: Option<BoundEnsemble>,
+}
+
 /// What is left when the pipeline has ended.
 pub struct Served {
     pub ending: Result<(), ServeError>,
@@ -50,20 +60,20 @@ pub struct Served {
 
 pub async fn run(
     settings: Settings,
-    listener: Option<BoundListener>,
-    load: CoreLoader,
+    ports: Ports,
+    load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>),
 ) -> Served {
     let mut io_executors = Vec::new();
-    let ending = serve(settings, listener, load, stop, ready, &mut io_executors).await;
+    let ending = serve(settings, ports, load, stop, ready, &mut io_executors).await;
     Served { ending, io_executors }
 }
 
 async fn serve(
     settings: Settings,
-    listener: Option<BoundListener>,
-    load: CoreLoader,
+    ports: Ports,
+    load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>),
     io_executors: &mut Vec<ExecutorJoinHandle<()>>,
@@ -75,12 +85,13 @@ async fn serve(
         warn!("{note}");
     }
     let mut opened = java_data::take_over(opened, &settings.store)?;
-    let begin = load(&mut opened)?;
+    let begin = (load.first)(&mut opened)?;
     let RecoveryReport { last_zxid, records, .. } = *opened.report();
     let elapsed_ms = clock.mono_us() / 1000;
     info!("recovered to {last_zxid} with {records} transactions from the log in {elapsed_ms} ms");
     let store = opened.into_store()?;
-    let mut core = begin(clock.now());
+    let mut outputs = Vec::new();
+    let mut core = begin(clock.now(), &mut outputs);
     core.metrics().dbinittime.record(elapsed_ms);
     core.metrics().force_sync_disabled = u64::from(!settings.store.strategy.is_durable());
     core.metrics().startup_txns_loaded.record(records);
@@ -90,19 +101,21 @@ async fn serve(
             store.stats().snapshots
         );
     }
-    let disk = DiskDriver::new(settings.disk_driver, &settings.plan.disk_cpus())?;
+    let (driver, disk_cpus) = (settings.disk_driver, settings.plan.disk_cpus());
+    let make_driver = move || DiskDriver::new(driver, &disk_cpus);
+    let disk = make_driver()?;
 
     let tick = tick_period(settings.tick_ms);
     let connections = Connections::new(settings.limits, settings.sessionless_timeout_ms, clock);
-    let (mailbox, arrivals) = client_listener::mailbox();
-    let mut mailboxes = vec![mailbox];
+    let (own, arrivals) = mailbox(HANDOVER_SOCKETS);
+    let mut mailboxes = vec![own];
     let mut loads = vec![Arc::<ExecutorLoad>::default()];
     let mut uplinks = Vec::new();
     let mut downlinks = Vec::new();
     for index in 1..settings.plan.executors() {
         let (up, from_executor) = bridge::channel(BRIDGE_BATCHES_UP);
         let (to_executor, down) = bridge::channel(BRIDGE_BATCHES_DOWN);
-        let (mailbox, arrivals) = client_listener::mailbox();
+        let (its, arrivals) = mailbox(HANDOVER_SOCKETS);
         let load = Arc::<ExecutorLoad>::default();
         let executor = IoExecutor {
             up,
@@ -117,7 +130,7 @@ async fn serve(
         let started = settings.plan.builder(index).spawn(move || executor.run());
         let started = started.map_err(|error| ServeError::Executor { executor: index, why: error.to_string() })?;
         io_executors.push(started);
-        mailboxes.push(mailbox);
+        mailboxes.push(its);
         loads.push(load);
         uplinks.push(from_executor);
         downlinks.push(to_executor);
@@ -129,7 +142,11 @@ async fn serve(
         clock,
         connections: connections.clone(),
         downlinks,
+        outputs,
         store,
+        store_config: settings.store.clone(),
+        reloader: load.again,
+        ensemble: settings.ensemble.as_ref().map(Ensemble::new),
         snapshots: SnapshotTrigger::new(settings.snap_count, settings.snap_size_limit_bytes),
         snapshot_directory: settings.store.data_dir.join(ringkeeper_storage::DIRECTORY),
         snapshot_bytes_per_second: settings.snapshot_bytes_per_second,
@@ -138,7 +155,7 @@ async fn serve(
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
-        glommio::spawn_local(log_task::run(pipeline.clone(), disk)),
+        glommio::spawn_local(log_task::run(pipeline.clone(), disk, make_driver)),
         glommio::spawn_local(snapshot_task::run(pipeline.clone())),
         glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
@@ -151,8 +168,18 @@ async fn serve(
         tasks.push(glommio::spawn_local(run_purge(pipeline.clone(), purge)));
     }
 
+    let mut peer_ports = None;
+    if let Some(bound) = ports.ensemble {
+        let running = pipeline.borrow().ensemble().map(|ensemble| ensemble.begin(bound, &pipeline));
+        let running = running.expect("ports are bound for an ensemble").map_err(ServeError::PeerPorts)?;
+        tasks.extend(running.tasks);
+        peer_ports = Some(running.ports);
+        tasks.push(glommio::spawn_local(wake_core(pipeline.clone(), clock)));
+    }
+    pipeline.borrow_mut().begin();
+
     let ending = async {
-        let listener = listen(listener, mailboxes, loads)?;
+        let listener = listen(ports.clients, mailboxes, loads)?;
         let admission = listener.as_ref().map(|listener| listener.admission.clone());
         let _ticking = glommio::spawn_local(run_tick(
             pipeline.clone(),
@@ -168,6 +195,7 @@ async fn serve(
         stop_serving(&pipeline, &connections, listener).await
     };
     let ending = ending.await;
+    drop(peer_ports);
     pipeline.borrow_mut().stop_executors();
     if ending.is_ok() {
         // The runtime would leak them, and with them the store and its lock on the directory. After a failure the process
@@ -176,6 +204,7 @@ async fn serve(
             task.cancel().await;
         }
         pipeline.borrow_mut().let_executors_go();
+        pipeline.borrow_mut().hang_up();
     }
     ending
 }
@@ -187,7 +216,7 @@ fn tick_period(tick_ms: u32) -> Duration {
 
 fn listen(
     listener: Option<BoundListener>,
-    mailboxes: Vec<Mailbox>,
+    mailboxes: Vec<Mailbox<AcceptedSocket>>,
     loads: Vec<Arc<ExecutorLoad>>,
 ) -> Result<Option<ClientListener>, ServeError> {
     match listener {
@@ -254,6 +283,29 @@ async fn stop_serving(
     futures_lite::future::or(closed, out_of_patience).await;
     info!("stopped");
     Ok(())
+}
+
+/// Members have deadlines much shorter than a tick.
+async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
+    loop {
+        let (wake_us, changed) = pipeline.borrow().wake();
+        let moment = async {
+            match wake_us {
+                Some(wake_us) => {
+                    glommio::timer::sleep(Duration::from_micros(wake_us.saturating_sub(clock.mono_us()).max(1))).await;
+                }
+                None => std::future::pending().await,
+            }
+            true
+        };
+        let earlier = async {
+            changed.lowered().await;
+            false
+        };
+        if futures_lite::future::or(moment, earlier).await {
+            pipeline.borrow_mut().woken();
+        }
+    }
 }
 
 async fn run_tick(

@@ -10,13 +10,17 @@ use ringkeeper_storage::{
 };
 use tracing::{info, warn};
 
-use crate::config::{Config, Directories};
-use crate::core::Now;
+use crate::config::{Config, Directories, EnsembleConfig};
+use crate::core::{Now, Output};
 use crate::java::import::ImportError;
 use crate::java::ours::OursError;
 use crate::java::seen::SeenError;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
-use crate::shell::pipeline::{Core, Fatal};
+use crate::shell::ensemble::EnsembleSettings;
+use crate::shell::ensemble::election_port::ElectionSettings;
+use crate::shell::ensemble::learner_port::LearnerSettings;
+use crate::shell::ensemble::listener::PeerListenError;
+use crate::shell::pipeline::{Core, Fatal, Reloader};
 use crate::shell::placement::{CpuNotAllowed, Plan};
 use crate::shell::snapshot_trigger::PurgeSettings;
 use crate::wire::jute::Limits;
@@ -38,19 +42,33 @@ pub struct Settings {
     pub snapshot_bytes_per_second: Option<u64>,
     pub purge: Option<PurgeSettings>,
     pub slow_flush_ms: u64,
+    /// None: a standalone server.
+    pub ensemble: Option<EnsembleSettings>,
 }
 
 /// Reads what the disk has. Runs on the pipeline's own thread.
 pub type CoreLoader = Box<dyn FnOnce(&mut Opened) -> Result<CoreBegin, ServeError> + Send>;
 
-/// Makes the core of it. The time of sessions begins here: what was spent on reading is not taken from their timeouts.
-pub type CoreBegin = Box<dyn FnOnce(Now) -> Box<dyn Core>>;
+/// How a core comes out of what is stored: at the start, and when a leader has replaced that (None: nobody leads a standalone
+/// server).
+pub struct CoreLoaders {
+    pub first: CoreLoader,
+    pub again: Option<Reloader>,
+}
+
+/// Makes the core of it, and what it wants done first. The time of sessions begins here: what was spent on reading is not
+/// taken from their timeouts.
+pub type CoreBegin = Box<dyn FnOnce(Now, &mut Vec<Output>) -> Box<dyn Core>>;
 
 /// Why the server did not start, or stopped serving by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    PeerListen(#[from] PeerListenError),
+    #[error("the ports for other servers: {0}")]
+    PeerPorts(std::io::Error),
     #[error("clientPortAddress: {address}: {why}; write an address of this machine, or a name that has one")]
     UnknownAddress { address: String, why: String },
     #[error("{path}: the directory is missing and datadir.autocreate is off; create it, or take the switch away")]
@@ -100,6 +118,7 @@ impl ServeError {
         match self {
             ServeError::DirectoryMissing { .. } => 3,
             ServeError::Cpu(_) | ServeError::UnknownAddress { .. } => 2,
+            ServeError::PeerListen(_) => 14,
             _ => 1,
         }
     }
@@ -110,6 +129,7 @@ impl From<Fatal> for ServeError {
         match fatal {
             Fatal::LogFailed(why) => ServeError::LogFailed(why),
             Fatal::ExecutorLost(executor) => ServeError::ExecutorLost(executor),
+            Fatal::Reload(error) => *error,
         }
     }
 }
@@ -141,6 +161,7 @@ impl Settings {
         store.segment_bytes = config.log.segment_bytes;
         store.batches_in_flight = config.log.batches_in_flight as usize;
         store.snapshots_kept = config.snapshots.retain_count as usize;
+        store.has_peers = config.ensemble.is_some();
         let purge_interval = config.snapshots.purge_interval_ms.map(Duration::from_millis);
         Ok(Settings {
             plan,
@@ -155,7 +176,29 @@ impl Settings {
             snapshot_bytes_per_second: config.snapshots.bytes_per_second,
             purge: purge_interval.map(|every| PurgeSettings { retain: config.snapshots.retain_count as usize, every }),
             slow_flush_ms: config.log.flush_warning_ms,
+            ensemble: config.ensemble.as_ref().map(|ensemble| ensemble_settings(config, ensemble)),
         })
+    }
+}
+
+fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSettings {
+    let ms = |ms: u32| Duration::from_millis(ms.into());
+    EnsembleSettings {
+        membership: ensemble.membership.clone(),
+        election: ElectionSettings {
+            server: ensemble.server,
+            connect_limit: ms(ensemble.connect_timeout_ms),
+            introduction_limit: ms(ensemble.introduction_timeout_ms),
+            keep_alive: ensemble.tcp_keep_alive,
+            multi_address: ensemble.multi_address,
+        },
+        learner: LearnerSettings {
+            limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
+            keep_alive: ensemble.tcp_keep_alive,
+            retry_pause: ms(ensemble.connect_retry_ms),
+        },
+        listen_everywhere: ensemble.listen_everywhere,
+        bind_retries: ensemble.bind_retries,
     }
 }
 

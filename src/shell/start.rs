@@ -11,24 +11,28 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::shell::client_listener::BoundListener;
-use crate::shell::run;
-use crate::shell::settings::{CoreLoader, ServeError, Settings};
+use crate::shell::ensemble::BoundEnsemble;
+use crate::shell::run::{self, Ports};
+use crate::shell::settings::{CoreLoaders, ServeError, Settings};
 use crate::shell::signals::StopRequest;
 
 /// Serves until asked to stop. `ready` hears the address clients can connect to, once they can.
 pub fn serve(
     settings: Settings,
-    load: CoreLoader,
+    load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>) + Send + 'static,
 ) -> Result<(), ServeError> {
     raise_open_files();
     check_memlock()?;
     drop(Ring::new()?);
-    let listener = settings.listener.clone().map(BoundListener::bind).transpose()?;
+    let ports = Ports {
+        clients: settings.listener.clone().map(BoundListener::bind).transpose()?,
+        ensemble: settings.ensemble.as_ref().map(BoundEnsemble::bind).transpose()?,
+    };
     let builder = settings.plan.builder(0);
     let pipeline = builder
-        .spawn(move || run::run(settings, listener, load, stop, ready))
+        .spawn(move || run::run(settings, ports, load, stop, ready))
         .map_err(|error| ServeError::Executor { executor: 0, why: error.to_string() })?;
     // A panic; its own line has said why.
     let served = pipeline.join().map_err(|_| ServeError::ExecutorLost(0))?;

@@ -38,6 +38,8 @@ pub struct Machine {
     /// The next write, or flush, fails.
     pub fail_write: Option<Failure>,
     pub fail_flush: bool,
+    /// Operations that failed because that was decided.
+    pub failures: u64,
     /// Names are compared with every write: as bytes, which is much cheaper than as paths.
     names: BTreeMap<FileId, OsString>,
     /// What was written to each segment, oldest first.
@@ -58,6 +60,7 @@ impl SharedDisk {
             ops: 0,
             fail_write: None,
             fail_flush: false,
+            failures: 0,
             names: BTreeMap::new(),
             written: BTreeMap::new(),
         })))
@@ -121,6 +124,7 @@ impl Machine {
     }
 
     fn fail(&mut self, op: DiskOp, failure: Failure) -> DiskEvent {
+        self.failures += 1;
         if failure == Failure::Lied {
             self.memory.leave_unflushed(&op);
         }

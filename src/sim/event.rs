@@ -80,6 +80,7 @@ pub enum Event {
     Installing {
         server: ServerId,
         zxid: Zxid,
+        digest: u64,
     },
     Reloaded {
         server: ServerId,

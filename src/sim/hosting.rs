@@ -280,6 +280,7 @@ impl World {
         server.may_give_up = true;
         let kill = server.kill_after_ops.take();
         server.disk.get_mut().limit_ops(kill.map(|(ops, _)| ops.max(1)));
+        let failures = server.disk.get().failures;
         let process = server.process.as_mut().expect("it wants its disk changed");
         let now = server.clock.now(self.now_us);
         match process.change_disk(&server.setup, &server.disk, now, &mut self.said) {
@@ -287,9 +288,12 @@ impl World {
             Err(down) => {
                 self.said.events.clear();
                 self.said.outputs.clear();
-                let is_full = self.servers[s].disk.get().memory.capacity_bytes.is_some();
+                let disk = self.servers[s].disk.get();
+                // Then it ends, and the next start goes on where it was.
+                let is_hindered = disk.memory.capacity_bytes.is_some() || disk.failures > failures;
+                drop(disk);
                 if let Down::Refused(why) = down
-                    && !is_full
+                    && !is_hindered
                 {
                     let why = format!("server {}: its disk could not be changed: {why}", s + 1);
                     return Err(Violation { property: "recovery", why });

@@ -99,6 +99,8 @@ struct Installs {
     running: usize,
     /// The last one is complete: the disk changes when it has ended.
     finished: bool,
+    /// What the one that ended last failed of.
+    failure: Option<String>,
 }
 
 /// A process that ends by itself.
@@ -287,7 +289,7 @@ impl Process {
                 other => other.map_err(killed_or)?,
             }
         }
-        let standing = opened.standing();
+        let (standing, failure) = (opened.standing(), self.installs.failure.take());
         let recovered = recover(&mut opened, &setup.settings).map_err(|down| match disk.get().is_out_of_ops() {
             true => Down::Killed,
             false => down,
@@ -301,7 +303,7 @@ impl Process {
         self.store_events.clear();
         self.snapshot_running = false;
         self.installs = Installs::default();
-        self.step(now, Input::Reloaded(Box::new(Reloaded { recovered, standing })));
+        self.step(now, Input::Reloaded(Box::new(Reloaded { recovered, standing, failure })));
         self.carry_out_all(setup, now, said);
         Ok(())
     }
@@ -383,7 +385,8 @@ impl Process {
                 self.change = Some(Change::Truncate(to));
             }
             Output::InstallBegin(header) => {
-                said.events.push(Event::Installing { server, zxid: Zxid(header.zxid) });
+                let (zxid, digest) = (Zxid(header.zxid), header.tree_digest);
+                said.events.push(Event::Installing { server, zxid, digest });
                 self.installs.running += 1;
                 self.installs.finished = false;
                 self.store().begin_install(*header);
@@ -470,8 +473,9 @@ impl Process {
                     }
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
-                StoreEvent::InstallEnded(_) => {
+                StoreEvent::InstallEnded(ended) => {
                     self.installs.running -= 1;
+                    self.installs.failure = ended.err().map(|error| error.to_string());
                     self.look_at_installs();
                 }
                 StoreEvent::RangeRead { range, window } => self.range_read(now, range, window),

@@ -21,7 +21,7 @@ use super::server::{Process, Said, Setup};
 use super::strikes::Relief;
 use super::trace::{Level, Sink, Trace};
 use crate::core::zab::membership::Membership;
-use crate::core::{Input, RoleView, Zxid};
+use crate::core::{EpochKind, Input, RoleView, Standing, Zxid};
 use crate::wire::txn::{Txn, decode_txn};
 
 /// One server with its machine, up or down.
@@ -371,11 +371,13 @@ impl World {
                 self.trace.mix(zxid.0);
                 self.trace.mix(*digest);
             }
-            Event::Started { server, epochs, .. } => {
-                self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0
+            // Where no currentEpoch is stored, the epoch of the newest transaction stands in for it.
+            Event::Started { server, epochs, standing: Standing::Whole, .. } => {
+                self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0;
             }
-            Event::EpochStored { server, kind: crate::core::EpochKind::Current, .. } => {
-                self.servers[server.0 as usize - 1].has_joined = true;
+            // Epoch 0 is nobody's: who founds the ensemble has nothing to tell of yet.
+            Event::EpochStored { server, kind: EpochKind::Current, epoch } => {
+                self.servers[server.0 as usize - 1].has_joined |= *epoch > 0;
             }
             _ => {}
         }

@@ -156,21 +156,25 @@ struct Task {
     failure: Option<std::io::Error>,
 }
 
-/// Stores epochs in service, in the order in which they were asked for, one at a time.
+/// Stores epochs in service, in the order in which they were asked for, one at a time. Each may rest on those before it: once
+/// one could not be stored, none is any more.
 #[derive(Debug)]
 pub struct EpochWriter {
     directory: PathBuf,
     wanted: VecDeque<(EpochKind, u32)>,
     task: Option<Task>,
+    failed: bool,
 }
 
 impl EpochWriter {
     pub fn new(directory: PathBuf) -> EpochWriter {
-        EpochWriter { directory, wanted: VecDeque::new(), task: None }
+        EpochWriter { directory, wanted: VecDeque::new(), task: None, failed: false }
     }
 
     pub fn store(&mut self, kind: EpochKind, epoch: u32) {
-        self.wanted.push_back((kind, epoch));
+        if !self.failed {
+            self.wanted.push_back((kind, epoch));
+        }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -226,7 +230,8 @@ impl EpochWriter {
             (_, result) => result.err(),
         };
         if let Some(source) = failure {
-            self.task = None;
+            (self.task, self.failed) = (None, true);
+            self.wanted.clear();
             return out.push(StoreEvent::EpochStored { kind, epoch, result: Err(source) });
         }
         task.step = match task.step {
@@ -268,5 +273,32 @@ mod tests {
             }
         }
         assert!(["", "5", "5\n", "05 crc32c 00000000\n"].iter().all(|text| decode("", text.as_bytes()).is_none()));
+    }
+
+    /// A server that founds an ensemble stores that it has nothing, and then its promise. With the promise alone it would
+    /// vote once more, and never again.
+    #[test]
+    fn what_rests_on_an_epoch_that_was_not_stored_is_not_stored() {
+        let steps = [Step::Open, Step::Write, Step::Sync, Step::Rename, Step::SyncDirectory];
+        for failing in steps {
+            let (mut writer, mut ids) = (EpochWriter::new(PathBuf::from("/data")), Ids::default());
+            writer.store(EpochKind::Current, 0);
+            writer.store(EpochKind::Accepted, 1);
+            let (mut ops, mut events) = (Vec::new(), Vec::new());
+            while !writer.is_idle() {
+                writer.poll(&mut ids, &mut ops);
+                let step = writer.task.as_ref().expect("it is not idle").step;
+                for DiskOp { id, action } in ops.drain(..) {
+                    let bytes = if let Action::Write { buffer, .. } = action { buffer.len() as u64 } else { 0 };
+                    let result = if step == failing { Err(std::io::ErrorKind::Other.into()) } else { Ok(bytes) };
+                    writer.on_event(DiskEvent { id, result, buffer: None, elapsed_us: 0 }, &mut events);
+                }
+            }
+            let one_that_failed =
+                matches!(events[..], [StoreEvent::EpochStored { kind: EpochKind::Current, epoch: 0, result: Err(_) }]);
+            assert!(one_that_failed, "{failing:?}: {events:?}");
+            writer.store(EpochKind::Accepted, 2);
+            assert!(writer.is_idle(), "it takes nothing more");
+        }
     }
 }

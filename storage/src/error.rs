@@ -192,7 +192,7 @@ pub enum SnapshotError {
     NoneUsable { newest: Box<SnapshotError> },
     #[error("{file}: given up: {why}")]
     Abandoned { file: String, why: &'static str },
-    #[error("{file}: {operation} failed: {source}")]
+    #[error("{file}: {operation} failed: {source}{}", if is_want_of_room(source) { "; make room on that disk" } else { "" })]
     Io {
         file: String,
         operation: &'static str,

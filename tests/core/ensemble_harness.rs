@@ -35,6 +35,8 @@ struct Place {
     /// Whom it wants to reach, and until when.
     connecting: Option<(i64, u64)>,
     cut_off: bool,
+    /// Its disk has no room for a state from a leader.
+    full: bool,
     role: Option<RoleView>,
     told: Vec<String>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
@@ -138,6 +140,7 @@ impl Ensemble {
                     accepting: false,
                     connecting: None,
                     cut_off: false,
+                    full: false,
                     role: None,
                     told: Vec::new(),
                     installing: None,
@@ -232,6 +235,11 @@ impl Ensemble {
         self.place(id).client_address.clone()
     }
 
+    /// Whether its disk has room for a state from a leader.
+    pub fn set_full(&mut self, id: i64, full: bool) {
+        self.place(id).full = full;
+    }
+
     /// From now on nothing sent to this one is taken off its sender's hands.
     pub fn clog(&mut self, id: i64) {
         self.clogged = Some(id);
@@ -292,6 +300,11 @@ impl Ensemble {
     pub fn log_reads_and_installs(&self) -> (usize, usize) {
         let places = || self.servers.values();
         (places().map(|place| place.log_reads).sum(), places().map(|place| place.installs).sum())
+    }
+
+    /// How often this one was given a whole state.
+    pub fn installs(&mut self, id: i64) -> usize {
+        self.place(id).installs
     }
 
     /// How often anybody had to cut off what it had.
@@ -448,10 +461,10 @@ impl Ensemble {
     }
 
     /// The state that is on the disk now takes the place of what the node has.
-    fn reload(&mut self, id: i64) {
+    fn reload(&mut self, id: i64, failure: Option<String>) {
         let settings = self.settings.clone();
         let disk = &self.place(id).disk;
-        let reloaded = Reloaded { recovered: disk.replayed(&settings).finish(), standing: disk.standing() };
+        let reloaded = Reloaded { recovered: disk.replayed(&settings).finish(), standing: disk.standing(), failure };
         let log = disk.log.clone();
         let server = self.server(id);
         server.durable = log.len();
@@ -508,7 +521,7 @@ impl Ensemble {
                 let disk = &mut self.place(id).disk;
                 disk.log = log;
                 disk.truncate(to);
-                self.reload(id);
+                self.reload(id, None);
             }
             Output::InstallBegin(header) => self.place(id).installing = Some((*header, Vec::new())),
             Output::InstallChunk(chunk) => {
@@ -517,9 +530,15 @@ impl Ensemble {
             Output::InstallFinish => {
                 let place = self.place(id);
                 place.installs += 1;
-                place.disk.base = place.installing.take();
+                let installed = place.installing.take();
+                if place.full {
+                    let server = place.server.as_ref().expect("it runs");
+                    place.disk.log = server.log[..server.durable].to_vec();
+                    return self.reload(id, Some("no space left on device".into()));
+                }
+                place.disk.base = installed;
                 place.disk.log = Vec::new();
-                self.reload(id);
+                self.reload(id, None);
             }
             Output::InstallAbandon => self.place(id).installing = None,
             Output::RoleChanged(role) => self.place(id).role = Some(role),

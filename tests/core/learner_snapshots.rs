@@ -1,5 +1,6 @@
 //! Snapshots for learners and for the disk share one walk over the tree: who waits for whom, and what a slow learner costs.
 
+use ringkeeper::core::types::RoleView;
 use ringkeeper::core::{Input, Output, Settings};
 
 use super::ensemble_harness::{Ensemble, quick};
@@ -78,6 +79,27 @@ fn a_learner_that_takes_its_snapshot_too_slowly_is_dropped_and_comes_back() {
     }
     assert!(ensemble.told(leader).contains("it takes its snapshot too slowly"), "{}", ensemble.told(leader));
     ensemble.unclog();
+    ensemble.settle();
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn a_learner_without_room_for_its_snapshot_says_why_and_tries_once_a_tick() {
+    let settings = small_queues();
+    let tick_ms = u64::from(settings.ensemble.tick_ms);
+    let (mut ensemble, _, _, wiped) = two_wiped(settings);
+    ensemble.start(wiped[1]);
+    ensemble.set_full(wiped[0], true);
+    ensemble.start(wiped[0]);
+    let ticks = 10;
+    for _ in 0..ticks * tick_ms / 50 {
+        ensemble.pass_ms(50);
+    }
+    let installs = ensemble.installs(wiped[0]);
+    assert!((2..=ticks as usize + 1).contains(&installs), "{installs} attempts in {ticks} ticks");
+    let RoleView::Looking { why } = ensemble.role(wiped[0]) else { panic!("it waits") };
+    assert!(why.contains("could not be stored: no space left on device"), "{why}");
+    ensemble.set_full(wiped[0], false);
     ensemble.settle();
     ensemble.assert_agreed();
 }

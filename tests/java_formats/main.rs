@@ -8,3 +8,4 @@ mod lead;
 mod load;
 mod replay;
 mod sample;
+mod stream;

@@ -162,7 +162,7 @@ impl SyncStage {
         };
         let mut window = Window::new(window_entries, Zxid::ZERO);
         log.iter().for_each(|zxid| window.push(*zxid, Bytes::new()));
-        let start = LeaderStart { id: ServerId(id), epochs, last: window.last(), reconfigures: false };
+        let start = LeaderStart { id: ServerId(id), epochs, last: window.last(), founds: false, reconfigures: false };
         let configs = self.configs.clone().ok_or("the ensemble comes first")?;
         let mut out = Vec::new();
         let leader = Leader::elected(self.now, start, &self.settings, &configs, &mut out);
@@ -344,12 +344,12 @@ impl SyncStage {
                     disk.log.clear();
                     self.told.push(format!("  {id} does not have {}: everything is given up", text_of(to)));
                 }
-                learner.on_reloaded(now, disk.last(), disk.standing, &mut out);
+                learner.on_reloaded(now, disk.last(), disk.standing, None, &mut out);
             }
             Write::Install(zxid) => {
                 (disk.base, disk.log) = (zxid, Vec::new());
                 self.told.push(format!("  {id} has nothing but the snapshot of {}", text_of(zxid)));
-                learner.on_reloaded(now, zxid, disk.standing, &mut out);
+                learner.on_reloaded(now, zxid, disk.standing, None, &mut out);
             }
         }
         self.carry_out_learner(id, out)

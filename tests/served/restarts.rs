@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringkeeper::config::{Config, Source};
 use ringkeeper::shell::settings::Settings;
 use ringkeeper::shell::signals::StopRequest;
-use ringkeeper::shell::{standalone, start};
+use ringkeeper::shell::{node_host, start};
 use ringkeeper::wire::client::{Acl, CreateRequest, MultiOp, Request, perms};
 
 use crate::harness::*;
@@ -98,7 +98,7 @@ fn unchecked_start_child() {
     let (config, _) = Config::load(&Source::File(file.into()), &|_| None, &[]).unwrap();
     let mut settings = Settings::from_config(&config).unwrap();
     settings.store.snapshot_checked_bytes = 0;
-    let ended = start::serve(settings, standalone::load(&config), StopRequest::default(), |_| {});
+    let ended = start::serve(settings, node_host::load(&config), StopRequest::default(), |_| {});
     std::process::exit(ended.map_or_else(|failure| failure.exit_code().into(), |()| 0));
 }
 

@@ -2,6 +2,7 @@
 //! (`bin/rk`) does not: it reads bytes with the code that wrote them.
 //!
 //!   `server`     one server under test, ringkeeper or the Java reference: start, kill, stop
+//!   `ensemble`   several servers that belong together, of either make
 //!   `reference`  where the Java reference comes from
 //!   `clients`    the real clients of the proof suites and how they get onto this machine
 //!   `dialogue`   a scripted session with a command-line client, its answers kept in the file
@@ -16,6 +17,7 @@
 pub mod clients;
 pub mod dialogue;
 pub mod differential;
+pub mod ensemble;
 pub mod mask;
 pub mod migration;
 pub mod process;

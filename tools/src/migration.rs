@@ -53,6 +53,7 @@ fn there_and_back(options: &Options, is_java_first: bool, port: u16) -> Result<u
         directory: directory.clone(),
         port,
         tick_ms: 2000,
+        my_id: None,
         // So few transactions a snapshot that logs and snapshots of several ages lie there.
         extra: vec!["snapCount=2500".into()],
     };

@@ -41,6 +41,8 @@ pub struct Setup {
     pub directory: PathBuf,
     pub port: u16,
     pub tick_ms: u32,
+    /// The number in `myid`, of a member of an ensemble.
+    pub my_id: Option<i64>,
     /// Further lines of the configuration file.
     pub extra: Vec<String>,
 }
@@ -76,6 +78,9 @@ impl Setup {
     /// Starts the server and does not wait: for those who want to kill it while it comes up.
     pub fn launch(&self) -> Result<Running> {
         fs::create_dir_all(self.data())?;
+        if let Some(my_id) = self.my_id {
+            fs::write(self.data().join("myid"), format!("{my_id}\n"))?;
+        }
         let config = self.directory.join("zoo.cfg");
         fs::write(&config, self.config())?;
         self.await_free_port()?;
@@ -126,7 +131,8 @@ impl Setup {
         };
         command.args(properties);
         if let Kind::Java { .. } = self.kind {
-            command.arg("org.apache.zookeeper.server.ZooKeeperServerMain");
+            let main = if self.my_id.is_some() { "quorum.QuorumPeerMain" } else { "ZooKeeperServerMain" };
+            command.arg(format!("org.apache.zookeeper.server.{main}"));
         }
         command.arg(config);
         command

@@ -31,8 +31,14 @@ impl Context {
     /// A server with an empty directory of its own.
     fn fresh(&self, name: &str) -> Result<Setup> {
         let directory = target().join("clients/servers").join(format!("{}-{name}", self.kind.name()));
-        let setup =
-            Setup { kind: self.kind.clone(), directory, port: self.port_base, tick_ms: TICK_MS, extra: Vec::new() };
+        let setup = Setup {
+            kind: self.kind.clone(),
+            directory,
+            port: self.port_base,
+            tick_ms: TICK_MS,
+            my_id: None,
+            extra: Vec::new(),
+        };
         setup.wipe()?;
         Ok(setup)
     }

@@ -40,11 +40,14 @@ use crate::wire::quorum::{ForwardedRequest, Packet};
 #[derive(Clone, Copy, Debug)]
 pub struct LeaderStart {
     pub id: ServerId,
+    /// `accepted`: by this server, or by anybody it heard of when it led before.
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
     pub last: Zxid,
     /// `reconfigEnabled`: a configuration without a version gets one with the epoch.
     pub reconfigures: bool,
+    /// Its disk is empty, and it was elected, because nobody has data: it is a founder.
+    pub founds: bool,
 }
 
 /// What the node has to do. In order.
@@ -130,6 +133,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Leader {
     id: ServerId,
+    founds: bool,
     settings: Ensemble,
     allowance: Allowance,
     /// The node's, as far as its events have told it.
@@ -164,7 +168,7 @@ impl Leader {
     /// epoch: a standalone Java server counts on in the same way.
     pub fn standalone(id: ServerId, last: Zxid) -> Self {
         let epochs = Epochs { accepted: 0, current: 0 };
-        let start = LeaderStart { id, epochs, last, reconfigures: false };
+        let start = LeaderStart { id, epochs, last, founds: false, reconfigures: false };
         let nobody = Configurations::settled(Membership::of(0, 0));
         Leader::new(0, start, &Ensemble::default(), (nobody, Ballot::alone(id)), Phase::Standalone)
     }
@@ -196,6 +200,7 @@ impl Leader {
         let own_vote = ballot.vote_of(start.id);
         Leader {
             id: start.id,
+            founds: start.founds,
             settings: settings.clone(),
             allowance: Allowance {
                 init_us: tick_us * u64::from(settings.init_limit),
@@ -434,6 +439,11 @@ impl Leader {
 
     pub fn committed(&self) -> Zxid {
         self.proposals.committed()
+    }
+
+    /// The highest epoch that anybody heard of has accepted: what this server leads next is above it.
+    pub fn accepted_epoch(&self) -> u32 {
+        self.choice.accepted()
     }
 
     /// Proposals not applied yet.

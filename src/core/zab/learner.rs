@@ -299,7 +299,14 @@ impl Learner {
     }
 
     /// The disk was cut or replaced, and ends with `last` now.
-    pub fn on_reloaded(&mut self, now: Now, last: Zxid, standing: Standing, out: &mut Vec<Output>) {
+    pub fn on_reloaded(
+        &mut self,
+        now: Now,
+        last: Zxid,
+        standing: Standing,
+        failure: Option<String>,
+        out: &mut Vec<Output>,
+    ) {
         let Stage::Reloading { last: wanted, over } = &mut self.stage else { return };
         let (wanted, over) = (*wanted, over.take());
         self.stage = Stage::Synchronising;
@@ -308,7 +315,8 @@ impl Learner {
         }
         if last != wanted {
             mark("learner: the disk could not be cut or replaced");
-            return self.fail(format!("the state at {wanted} could not be stored: the disk ends with {last}"), out);
+            let cause = failure.unwrap_or_else(|| format!("the disk ends with {last}"));
+            return self.fail(format!("the state at {wanted} could not be stored: {cause}"), out);
         }
         self.standing = standing;
         let durable = if broken("ack on behalf of an old link") { self.history.durable() } else { last };

@@ -96,6 +96,8 @@ pub struct Handler {
     unsent_bytes: usize,
     /// Of these, what synchronising it cost: it may owe that much more.
     granted_bytes: usize,
+    /// Of these, everything up to NEWLEADER: to take that is progress. (A kernel takes pings for a learner that is no more.)
+    sync_bytes: usize,
     /// Must be heard of, or seen to take something, until then. None: it is not its turn.
     due_us: Option<u64>,
     /// It counts as alive until then (Java: `tickOfNextAckDeadline`).
@@ -121,6 +123,7 @@ impl Handler {
             held_bytes: 0,
             unsent_bytes: 0,
             granted_bytes: 0,
+            sync_bytes: 0,
             due_us: Some(now_us + allowance.init_us),
             alive_until_us: now_us + allowance.init_us + allowance.sync_us,
             adopts: false,
@@ -175,6 +178,9 @@ impl Handler {
     /// Right onto the link.
     pub fn send(&mut self, message: LinkMessage, out: &mut Vec<Output>) {
         self.unsent_bytes += message.cost_bytes();
+        if !self.is_pinged() {
+            self.sync_bytes = self.unsent_bytes;
+        }
         out.push(Output::LinkSend { link: self.link, message });
     }
 
@@ -236,7 +242,8 @@ impl Handler {
 
     pub fn sent(&mut self, now_us: u64, bytes: usize, allowance: &Allowance) {
         self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
-        if self.is_on_its_way() {
+        if self.sync_bytes > 0 {
+            self.sync_bytes = self.sync_bytes.saturating_sub(bytes);
             self.progressed(now_us, allowance);
         }
     }

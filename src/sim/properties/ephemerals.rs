@@ -3,8 +3,9 @@
 //!
 //! What a leader must know of: requests that its own clients sent while it led, and that it has answered; every session, from the
 //! moment it begins to lead. (For a while two servers may believe that they lead: what one of them hears, the other cannot know, and
-//! what the deposed one ends is never committed.) What followers heard reaches it now and then, and in a broken world not at all: it is asked for in the
-//! world after `Healed` only, with patience. Clocks run a little fast or slow; that much earlier or later is right.
+//! what the deposed one ends is never committed.) What followers heard reaches it now and then, and in a broken world not at all: it
+//! is asked for in the world after `Healed` only, with patience, and of the leader of the latest epoch: those who follow that one
+//! tell nobody else. Clocks run a little fast or slow; that much earlier or later is right.
 
 use std::collections::VecDeque;
 
@@ -43,6 +44,8 @@ pub struct Ephemerals {
     to_leaders: Map<(ServerId, i64), u64>,
     /// Since when a server leads.
     leading: Map<ServerId, u64>,
+    /// The latest epoch that anybody has led.
+    latest_epoch: u32,
     last_leader_us: u64,
     healed_us: Option<u64>,
     /// Sessions whose end some leader has proposed.
@@ -98,7 +101,8 @@ impl Ephemerals {
         }
         // Followers' tables take a while; half of the timeout is plenty once nothing is broken.
         let calm = self.healed_us.is_some_and(|healed_us| now > healed_us + 2 * sign.timeout_us);
-        if calm && now < sign.us.max(*since) + least / 2 {
+        let deposed = zxid.epoch() < self.latest_epoch;
+        if calm && !deposed && now < sign.us.max(*since) + least / 2 {
             let (silent, timeout) = ((now - sign.us) / 1000, sign.timeout_us / 1000);
             return Err(format!("{zxid} ends session {session:#x}, whose client spoke {silent} of {timeout} ms ago"));
         }
@@ -172,8 +176,9 @@ impl Property for Ephemerals {
             self.on_committed(committed, truth)?;
         }
         match event {
-            Event::Role { server, role: RoleView::Leading { serving: true, .. } } => {
+            Event::Role { server, role: RoleView::Leading { epoch, serving: true } } => {
                 self.leading.entry(*server).or_insert(at.us);
+                self.latest_epoch = self.latest_epoch.max(*epoch);
                 self.last_leader_us = at.us;
             }
             Event::Role { server, .. } | Event::Crashed { server, .. } => {
@@ -314,6 +319,9 @@ mod tests {
         story.good(super::super::testing::answered(&std::rc::Rc::new(answered), zxid(1, 2), 0, b""));
         story.pass(500);
         story.bad(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 0, &["/e"])), "whose client spoke");
+        // To whom nobody passes anything on any more.
+        story.leads(3, 2);
+        story.good(logged(1, zxid(1, 4), &close(zxid(1, 4), SESSION, 0, &["/e"])));
     }
 
     #[test]

@@ -134,7 +134,8 @@ mod tests {
         let mut story = Story::<EqualDigest>::begun();
         story.good(logged(1, zxid(1, 1), &with_digest(zxid(1, 1), true_digest())));
         story.good(looking(1));
-        story.good(Event::Installing { server: server(2), zxid: zxid(1, 1) });
+        story.good(Event::Installing { server: server(2), zxid: zxid(1, 1), digest: true_digest() });
+        story.good(Event::Wiped { server: server(1) });
         story.good(back(zxid(1, 1), true_digest()));
         story.leads(2, 2);
         assert_eq!(story.truth.digest_at(zxid(1, 1)), Some(true_digest()));

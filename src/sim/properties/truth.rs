@@ -102,6 +102,9 @@ pub struct Server {
     /// Where its log begins, and the tree's digest there.
     pub base: Zxid,
     pub base_digest: u64,
+    /// What its base consists of beyond what was committed when it came: its leader may never serve, and be gone by the time
+    /// that somebody does.
+    behind_base: Vec<Logged>,
     pub log: Vec<Logged>,
     pub durable: Zxid,
     pub applied: Zxid,
@@ -110,8 +113,15 @@ pub struct Server {
     pub current_epoch: u32,
     /// Everything up to here was delivered by it and compared.
     pub delivered: Zxid,
-    /// A snapshot of its leader's at this zxid is on its way to its disk.
-    pub installing: Option<Zxid>,
+    /// A snapshot of its leader's is on its way to its disk.
+    installing: Option<Installing>,
+}
+
+#[derive(Debug)]
+struct Installing {
+    zxid: Zxid,
+    /// As [`Server::behind_base`].
+    behind: Vec<Logged>,
 }
 
 impl Server {
@@ -122,6 +132,7 @@ impl Server {
             standing: Standing::Fresh,
             base: Zxid::ZERO,
             base_digest: fresh_digest,
+            behind_base: Vec::new(),
             log: Vec::new(),
             durable: Zxid::ZERO,
             applied: Zxid::ZERO,
@@ -179,15 +190,26 @@ impl Server {
         count_from_the_end(&self.log, |logged| logged.zxid <= zxid)
     }
 
+    /// What its state at `through` consists of above `committed`, the end of the committed log, as far as that is known.
+    fn history(&self, committed: Zxid, through: Zxid) -> impl Iterator<Item = &Logged> {
+        let behind = self.behind_base.iter().filter(move |logged| logged.zxid > committed);
+        behind.chain(self.between(committed, through))
+    }
+
+    fn knows_history(&self, committed: Zxid) -> bool {
+        self.base <= committed || !self.behind_base.is_empty()
+    }
+
     /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew.
     fn restart_at(&mut self, last: Zxid, digest: u64) {
-        if self.digest_at(last) == Some(digest) || (self.digest_at(last).is_some() && self.installing != Some(last)) {
+        let installed = self.installing.take().filter(|installing| installing.zxid == last);
+        if self.digest_at(last) == Some(digest) || (self.digest_at(last).is_some() && installed.is_none()) {
             self.log.truncate(self.count_through(last));
         } else {
             self.log.clear();
             (self.base, self.base_digest) = (last, digest);
+            self.behind_base = installed.map(|installed| installed.behind).unwrap_or_default();
         }
-        self.installing = None;
         self.delivered = self.delivered.min(last);
         self.durable = last;
         (self.applied, self.applied_digest) = (last, digest);
@@ -383,7 +405,10 @@ impl Truth {
                 let this = self.server_mut(*server);
                 this.durable = this.durable.max(*through);
             }
-            Event::Installing { server, zxid } => self.server_mut(*server).installing = Some(*zxid),
+            Event::Installing { server, zxid, digest } => {
+                let behind = self.behind(*zxid, *digest);
+                self.server_mut(*server).installing = Some(Installing { zxid: *zxid, behind });
+            }
             Event::Reloaded { server, last, digest, standing } => {
                 let this = self.server_mut(*server);
                 this.restart_at(*last, *digest);
@@ -421,8 +446,7 @@ impl Truth {
         self.news.delivered = Some(Delivery { server: id, above, through });
         let server = &self.servers[&id];
         let by_epoch = server.current_epoch;
-        let mut fresh = self.behind_base(server, last).to_vec();
-        fresh.extend_from_slice(server.between(last, through));
+        let fresh: Vec<Logged> = server.history(last, through).cloned().collect();
         for Logged { zxid, txn, .. } in fresh {
             self.commit(zxid, txn, by_epoch)?;
         }
@@ -432,13 +456,11 @@ impl Truth {
 
     /// A server may be the first to serve what it was given as a snapshot, by a leader that logged it and never served. Who
     /// has the same state knows what it consists of.
-    fn behind_base(&self, server: &Server, last: Zxid) -> &[Logged] {
-        let (base, digest) = (server.base, server.base_digest);
-        let knows = |other: &&Server| other.base <= last && other.get(base).is_some_and(|at| at.digest == digest);
-        match base > last {
-            true => self.servers.values().find(knows).map_or(&[], |other| other.between(last, base)),
-            false => &[],
-        }
+    fn behind(&self, zxid: Zxid, digest: u64) -> Vec<Logged> {
+        let last = self.last();
+        let knows = |other: &&Server| other.digest_at(zxid) == Some(digest) && other.knows_history(last);
+        let known = self.servers.values().filter(|_| zxid > last).find(knows);
+        known.map_or_else(Vec::new, |other| other.history(last, zxid).cloned().collect())
     }
 
     fn commit(&mut self, zxid: Zxid, bytes: Bytes, by_epoch: u32) -> Result<(), String> {

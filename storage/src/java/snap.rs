@@ -22,7 +22,7 @@ use crate::Zxid;
 
 pub const MAGIC: [u8; 4] = *b"ZKSN";
 /// The root's own path is the empty string; this one ends the nodes.
-pub(super) const END_OF_NODES: &[u8] = b"/";
+pub const END_OF_NODES: &[u8] = b"/";
 /// Nothing a server ever wrote is longer: `jute.maxbuffer` is far below.
 const ITEM_BYTES_MAX: usize = 1 << 30;
 
@@ -57,7 +57,25 @@ pub struct JavaStat {
     pub pzxid: i64,
 }
 
-pub(super) const STAT_BYTES: usize = 60;
+pub const STAT_BYTES: usize = 60;
+
+impl From<&[u8; STAT_BYTES]> for JavaStat {
+    fn from(bytes: &[u8; STAT_BYTES]) -> JavaStat {
+        let long = |at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let int = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        JavaStat {
+            czxid: long(0),
+            mzxid: long(8),
+            ctime: long(16),
+            mtime: long(24),
+            version: int(32),
+            cversion: int(36),
+            aversion: int(40),
+            ephemeral_owner: long(44),
+            pzxid: long(52),
+        }
+    }
+}
 
 /// A node, parents first. The path of the root is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +166,7 @@ impl<'d> SnapReader<'d> {
         }
         let has_data = self.input.buffer(&mut self.data)?;
         let acl = self.input.i64()?;
-        let stat = read_stat(&self.input.array::<STAT_BYTES>()?);
+        let stat = JavaStat::from(&self.input.array::<STAT_BYTES>()?);
         Ok(Some((has_data, acl, stat)))
     }
 
@@ -210,22 +228,6 @@ fn read_head(input: &mut Sealed<'_>) -> io::Result<SnapHead> {
         head.acls.push((reference, list));
     }
     Ok(head)
-}
-
-fn read_stat(bytes: &[u8; STAT_BYTES]) -> JavaStat {
-    let long = |at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    let int = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-    JavaStat {
-        czxid: long(0),
-        mzxid: long(8),
-        ctime: long(16),
-        mtime: long(24),
-        version: int(32),
-        cversion: int(36),
-        aversion: int(40),
-        ephemeral_owner: long(44),
-        pzxid: long(52),
-    }
 }
 
 impl Sealed<'_> {

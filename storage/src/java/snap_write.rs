@@ -31,46 +31,20 @@ impl<W: Write> SnapWriter<W> {
         bytes.extend(MAGIC);
         bytes.extend(2i32.to_be_bytes());
         bytes.extend((-1i64).to_be_bytes());
-        put_count(bytes, head.sessions.len())?;
-        for (id, timeout_ms) in &head.sessions {
-            bytes.extend(id.to_be_bytes());
-            bytes.extend(timeout_ms.to_be_bytes());
-        }
-        put_count(bytes, head.acls.len())?;
-        for (reference, list) in &head.acls {
-            bytes.extend(reference.to_be_bytes());
-            put_count(bytes, list.len())?;
-            for acl in list {
-                bytes.extend(acl.perms.to_be_bytes());
-                put_buffer(bytes, Some(&acl.scheme))?;
-                put_buffer(bytes, Some(&acl.id))?;
-            }
-        }
+        put_head(bytes, head)?;
         writer.send()?;
         Ok(writer)
     }
 
     /// Parents first; the root, whose path is empty, before all.
     pub fn node(&mut self, node: &JavaNode<'_>) -> io::Result<()> {
-        let bytes = &mut self.scratch;
-        put_buffer(bytes, Some(node.path))?;
-        put_buffer(bytes, node.data)?;
-        bytes.extend(node.acl.to_be_bytes());
-        let stat = &node.stat;
-        for long in [stat.czxid, stat.mzxid, stat.ctime, stat.mtime] {
-            bytes.extend(long.to_be_bytes());
-        }
-        for int in [stat.version, stat.cversion, stat.aversion] {
-            bytes.extend(int.to_be_bytes());
-        }
-        bytes.extend(stat.ephemeral_owner.to_be_bytes());
-        bytes.extend(stat.pzxid.to_be_bytes());
+        put_node(&mut self.scratch, node)?;
         self.send()
     }
 
     /// What the tail does not have is not written; a last zxid only behind a digest.
     pub fn finish(mut self, tail: &SnapTail) -> io::Result<W> {
-        put_buffer(&mut self.scratch, Some(END_OF_NODES))?;
+        put_end_of_nodes(&mut self.scratch)?;
         self.send()?;
         self.seal()?;
         if let Some(digest) = &tail.digest {
@@ -100,6 +74,46 @@ impl<W: Write> SnapWriter<W> {
         self.scratch.clear();
         Ok(())
     }
+}
+
+/// What comes before the nodes. This and the nodes are also what a leader sends to a learner.
+pub fn put_head(bytes: &mut Vec<u8>, head: &SnapHead) -> io::Result<()> {
+    put_count(bytes, head.sessions.len())?;
+    for (id, timeout_ms) in &head.sessions {
+        bytes.extend(id.to_be_bytes());
+        bytes.extend(timeout_ms.to_be_bytes());
+    }
+    put_count(bytes, head.acls.len())?;
+    for (reference, list) in &head.acls {
+        bytes.extend(reference.to_be_bytes());
+        put_count(bytes, list.len())?;
+        for acl in list {
+            bytes.extend(acl.perms.to_be_bytes());
+            put_buffer(bytes, Some(&acl.scheme))?;
+            put_buffer(bytes, Some(&acl.id))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn put_node(bytes: &mut Vec<u8>, node: &JavaNode<'_>) -> io::Result<()> {
+    put_buffer(bytes, Some(node.path))?;
+    put_buffer(bytes, node.data)?;
+    bytes.extend(node.acl.to_be_bytes());
+    let stat = &node.stat;
+    for long in [stat.czxid, stat.mzxid, stat.ctime, stat.mtime] {
+        bytes.extend(long.to_be_bytes());
+    }
+    for int in [stat.version, stat.cversion, stat.aversion] {
+        bytes.extend(int.to_be_bytes());
+    }
+    bytes.extend(stat.ephemeral_owner.to_be_bytes());
+    bytes.extend(stat.pzxid.to_be_bytes());
+    Ok(())
+}
+
+pub fn put_end_of_nodes(bytes: &mut Vec<u8>) -> io::Result<()> {
+    put_buffer(bytes, Some(END_OF_NODES))
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) -> io::Result<()> {

@@ -43,7 +43,7 @@ pub struct AclImage {
 }
 
 /// A part of a snapshot, as the core hands it over: a stretch of the walk, or nodes ahead of it that were about to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct SnapshotChunk {
     /// The slots this chunk settles, following those of the chunk of the walk before it. A slot without a node here was free
     /// when the snapshot began, or its node has gone ahead in an extra chunk. `None`: this is an extra chunk.

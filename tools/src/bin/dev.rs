@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringkeeper_tools::differential::{self, Options};
+use ringkeeper_tools::ensemble::{self, Ensemble};
 use ringkeeper_tools::server::{Kind, Setup, tail};
 use ringkeeper_tools::suites::{self, Context};
 use ringkeeper_tools::summary::{Summary, Verdict};
@@ -91,6 +92,20 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// A local ensemble, until it is ended with Ctrl-C or a member leaves
+    Ensemble {
+        /// Servers that vote
+        #[arg(default_value_t = 3)]
+        voters: usize,
+        /// And servers that do not
+        #[arg(long, default_value_t = 0)]
+        observers: usize,
+        /// Members that are Java servers, by number
+        #[arg(long, value_delimiter = ',')]
+        java: Vec<usize>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Whole ensembles on one thread from one seed; see `cargo dev sim --help`
     #[command(disable_help_flag = true)]
     Sim {
@@ -145,6 +160,9 @@ fn main() -> ExitCode {
         What::Reference { port } => run_reference(port).map(|()| true),
         What::Differential { seed, seeds, ops, sessions, quotas, no_shrink, place } => {
             differential(seed..seed + seeds, ops, sessions, quotas, !no_shrink, place)
+        }
+        What::Ensemble { voters, observers, java, place } => {
+            run_ensemble(voters, observers, &java, place).map(|()| true)
         }
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
@@ -256,7 +274,7 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         return Ok(());
     };
     let directory = target().join("clients/servers/reference");
-    let setup = Setup { kind: reference::kind()?, directory, port, tick_ms: 2000, extra: Vec::new() };
+    let setup = Setup { kind: reference::kind()?, directory, port, tick_ms: 2000, my_id: None, extra: Vec::new() };
     setup.wipe()?;
     let mut running = setup.start()?;
     println!("127.0.0.1:{port}, process {}, data in {}", running.pid(), setup.data().display());
@@ -264,6 +282,29 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -> Result<()> {
+    let ours = Kind::Ringkeeper { binary: binary(place.binary)? };
+    let theirs = if java.is_empty() { None } else { Some(reference::kind()?) };
+    let kind = |at| theirs.clone().filter(|_| java.contains(&at)).unwrap_or_else(|| ours.clone());
+    let kinds: Vec<Kind> = (1..=voters + observers).map(kind).collect();
+    let ensemble = Ensemble::new(&target().join("ensemble"), place.port_base, &kinds, observers, 2000);
+    let mut running = ensemble.start()?;
+    for (member, process) in ensemble.members.iter().zip(&running) {
+        let part = ensemble::part_of(member)?;
+        let (kind, address, directory) = (member.kind.name(), member.address(), member.directory.display());
+        println!("{address}: {kind}, {part:?}, process {}, configuration, data and log in {directory}", process.pid());
+    }
+    println!("clients: {}", ensemble.connect_string());
+    loop {
+        for (member, process) in ensemble.members.iter().zip(&mut running) {
+            if !process.is_alive() {
+                return Err(format!("{} has left\n{}", member.address(), tail(&member.log(), 20)).into());
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }
 
 fn differential(

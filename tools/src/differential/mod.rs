@@ -106,7 +106,14 @@ impl Arena {
         let setup = |kind: Kind, port: u16, own: &[&str]| {
             let directory = target().join(format!("differential/{port}"));
             let own = own.iter().map(|line| (*line).to_owned());
-            Setup { kind, directory, port, tick_ms: 2000, extra: common.iter().cloned().chain(own).collect() }
+            Setup {
+                kind,
+                directory,
+                port,
+                tick_ms: 2000,
+                my_id: None,
+                extra: common.iter().cloned().chain(own).collect(),
+            }
         };
         let port = options.port_base + (seed % 20) as u16 * 2;
         Arena {

@@ -76,6 +76,11 @@ impl Leader {
         }
         self.epoch = epoch;
         self.phase = Phase::Promising;
+        if self.founds {
+            // As a learner that founds: it counts on its own word that it has nothing, and has to stand by it.
+            mark("leader: a founder");
+            out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: 0 });
+        }
         out.push(Output::StoreEpoch { kind: EpochKind::Accepted, epoch });
         if broken("leader: LEADERINFO before acceptedEpoch is durable") {
             self.tell_epoch(out);

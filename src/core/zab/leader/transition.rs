@@ -87,13 +87,15 @@ impl Leader {
     /// cannot come back into this one.
     pub(super) fn consider_transition(&mut self, out: &mut Vec<Output>) {
         let counter = self.proposals.proposed().counter();
-        let wanted = counter >= self.settings.rollover_at || self.choice.accepted() > self.epoch;
+        let is_behind = self.choice.accepted() > self.epoch;
+        let wanted = counter >= self.settings.rollover_at || is_behind;
         if !wanted || self.phase != Phase::Broadcasting || self.transition.is_under_way() {
             return;
         }
         let left = self.settings.counter_end.saturating_sub(self.settings.rollover_at);
         let speaks = |handler: &Handler| handler.id.is_none() || handler.speaks_ringkeeper();
-        let possible = self.choice.next() < limits::EPOCH_LAST && self.handlers.values().all(speaks);
+        let all_speak = self.handlers.values().all(speaks);
+        let possible = self.choice.next() < limits::EPOCH_LAST && all_speak;
         if possible && self.proposals.ballot().is_quorum(self.in_step()) {
             // A learner that is just being synchronised would have to begin again, and so would one still moving to this epoch.
             let urgent = counter >= self.settings.rollover_at + left / 2;
@@ -110,6 +112,10 @@ impl Leader {
             self.carry_on_transition(out);
         } else if counter >= self.settings.counter_end.saturating_sub(left / 8) {
             mark("leader: the counter is nearly used up");
+            self.begin_hand_over(out);
+        } else if is_behind && !all_speak {
+            // Java's leader refuses that server for good. Whoever leads next may lead everybody.
+            mark("leader: gives way to a later epoch");
             self.begin_hand_over(out);
         }
     }

@@ -119,7 +119,7 @@ fn who_may_have_lost_something_says_so_and_takes_nothing_but_a_snapshot() {
         (rig.durable, rig.committed, rig.logged) =
             (Zxid::new(2, 5), Zxid::new(2, 5), BTreeSet::from([Zxid::new(2, 5)]));
         let mut out = Vec::new();
-        rig.learner.on_reloaded(rig.now, Zxid::new(2, 5), standing, &mut out);
+        rig.learner.on_reloaded(rig.now, Zxid::new(2, 5), standing, None, &mut out);
         assert_eq!(rig.told(out), "");
         assert_eq!(rig.hear("NEWLEADER 2"), "store current 2");
         assert_eq!(rig.hear("current 2"), "send ACK 2:0");

@@ -100,6 +100,7 @@ mod tests {
             directory: directory.clone(),
             port: 0,
             tick_ms: 0,
+            my_id: None,
             extra: Vec::new(),
         };
         let mut files = Files::new(&setup);

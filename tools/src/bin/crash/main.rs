@@ -183,6 +183,7 @@ fn plans(arguments: &Arguments, seed: u64) -> Result<Vec<Plan>> {
                 directory: target().join(format!("crash/{}-{name}", kind.name())),
                 port: arguments.port + PORT_STEP * number as u16,
                 tick_ms: TICK_MS,
+                my_id: None,
                 extra,
             };
             plans.push(Plan {

@@ -2,7 +2,8 @@
 
 use super::scene::{Scene, request, settings, z};
 use crate::core::types::EpochKind::{Accepted, Current};
-use crate::core::types::Zxid;
+use crate::core::types::{Epochs, ServerId, Zxid};
+use crate::core::zab::leader::LeaderStart;
 use crate::core::zab::membership::{Configurations, Membership};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
 
@@ -30,6 +31,17 @@ fn a_fresh_ensemble_of_three() {
     assert_eq!(scene.acks(2, z(1, 1)), ["2< C 1.1", "3< C 1.1"]);
     assert_eq!(scene.synchronised(3), ["3< UPTODATE"], "late: nothing to wait for");
     assert_eq!(scene.says(3, request(7)), ["! request of 3 for 7"]);
+}
+
+/// Else the only server that can say that there is nothing is one whose word nobody believes once it has died.
+#[test]
+fn a_leader_that_founds_says_first_that_it_has_nothing() {
+    let nothing = Epochs { accepted: 0, current: 0 };
+    let start = LeaderStart { id: ServerId(1), epochs: nothing, last: Zxid::ZERO, founds: true };
+    let mut scene = Scene::starting(settings(), Configurations::settled(Membership::of(3, 0)), start);
+    assert_eq!(scene.informs(2, 0), ["store Current 0", "store Accepted 1"]);
+    assert_eq!(scene.stored(Accepted), ["2< LEADERINFO 1"]);
+    assert_eq!(scene.says(2, ack_epoch(0, Zxid::ZERO)), ["store Current 1"]);
 }
 
 #[test]

@@ -67,6 +67,24 @@ fn a_voter_that_is_just_coming_back_is_there() {
     assert!(told.last().unwrap().starts_with("! over"), "{told:?}");
 }
 
+/// Its machine lost power when it was about to acknowledge NEWLEADER; nobody tells, and the kernel takes what it is sent.
+#[test]
+fn a_link_that_takes_pings_keeps_no_leader_alive() {
+    let mut scene = Scene::leading();
+    scene.closes(2);
+    scene.joins(2, z(5, 3));
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        scene.drains(2);
+        told.extend(scene.passes(0.5));
+    }
+    assert!(
+        told.contains(&"2x nothing was heard of it in time while its ACK of NEWLEADER was due".to_owned()),
+        "{told:?}"
+    );
+    assert_eq!(told.last().unwrap(), "! over: no quorum of voters was heard of in time");
+}
+
 #[test]
 fn observers_keep_no_leader_alive() {
     let mut scene = Scene::leading();

@@ -46,8 +46,12 @@ impl Scene {
     }
 
     pub fn with(settings: Ensemble, configs: Configurations, accepted: u32, current: u32, last: Zxid) -> Scene {
-        let now = Now { mono_us: 1_000_000, wall_ms: 0 };
-        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last, reconfigures: false };
+        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last, founds: false, reconfigures: false };
+        Scene::starting(settings, configs, start)
+    }
+
+    pub fn starting(settings: Ensemble, configs: Configurations, start: LeaderStart) -> Scene {
+        let (now, last) = (Now { mono_us: 1_000_000, wall_ms: 0 }, start.last);
         let mut out = Vec::new();
         let leader = Leader::elected(now, start, &settings, &configs, &mut out);
         let window = Window::new(settings.commit_log_count, last);

@@ -152,6 +152,17 @@ fn a_server_that_accepted_a_later_epoch_is_let_in_by_moving_on() {
     assert_eq!(scene.informs(3, 9), ["3< LEADERINFO 10"]);
 }
 
+/// Java's leader would refuse that server as long as it leads.
+#[test]
+fn with_java_learners_a_later_epoch_ends_the_lead_and_is_remembered() {
+    let mut scene = Scene::with_history().java_learners();
+    scene.establish_with(2, z(5, 3));
+    let told = scene.informs(3, 9);
+    assert_eq!(told[0], "3x it has accepted epoch 9, later than 6 here");
+    assert!(told.last().unwrap().starts_with("! over: it was asked to hand over, and no voter"), "{told:?}");
+    assert_eq!(scene.leader.accepted_epoch(), 9);
+}
+
 #[test]
 fn with_java_learners_the_epoch_is_not_changed_but_handed_over_in_the_end() {
     let mut scene = Scene::with_history_and(early()).java_learners();

@@ -107,14 +107,14 @@ impl Rig {
                 assert!(std::mem::take(&mut self.reloading), "nothing was to be reloaded");
                 (self.durable, self.committed, self.initial) = (zxid(), zxid(), zxid());
                 self.logged = BTreeSet::from([zxid()]);
-                learner.on_reloaded(now, zxid(), Standing::Whole, &mut out);
+                learner.on_reloaded(now, zxid(), Standing::Whole, None, &mut out);
                 None
             }
             "lost" => {
                 self.reloading = false;
                 (self.durable, self.committed) = (Zxid::ZERO, Zxid::ZERO);
                 self.logged = BTreeSet::from([Zxid::ZERO]);
-                learner.on_reloaded(now, Zxid::ZERO, Standing::Lost, &mut out);
+                learner.on_reloaded(now, Zxid::ZERO, Standing::Lost, None, &mut out);
                 None
             }
             "after_ms" => {

@@ -1,32 +1,35 @@
-//! A standalone server's core: made from the configuration and what the disk had, driven by the pipeline.
+//! A server's core: made from the configuration and what the disk had, driven by the pipeline.
 //!
 //! Recovery is snapshot, then log: the newest snapshot where it lies, then every transaction above it, through the same
 //! `apply` that serves. A transaction whose digest does not fit is told of and counted, as in Java, and recovery goes on: an
-//! operator wants the data. Sessions live on with their whole timeout ahead of them. Java: `FileTxnSnapLog.restore`.
+//! operator wants the data. Sessions live on with their whole timeout ahead of them. A member does the same again when its
+//! leader has cut or replaced what is stored ([`reload`]). Java: `FileTxnSnapLog.restore`, `QuorumPeer.loadDataBase`.
 
-use ringkeeper_storage::{Opened, Store};
+use ringkeeper_storage::{Epochs, Opened, Store};
 use tracing::{error, warn};
 
-use crate::config::Config;
+use crate::config::{Config, EnsembleConfig};
 use crate::core::metrics::Metrics;
 use crate::core::node_view::Wanted;
+use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
-use crate::core::{self, Input, Node, Now, Output, ServerId};
+use crate::core::zab::membership::Configurations;
+use crate::core::{self, Input, Node, Now, Output, Reloaded, ServerId};
 use crate::java::ours;
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
-use crate::shell::pipeline::Core;
-use crate::shell::settings::{CoreLoader, ServeError};
+use crate::shell::pipeline::{Core, Reloader};
+use crate::shell::settings::{CoreLoader, CoreLoaders, ServeError};
 
-struct Standalone {
+struct NodeHost {
     node: Node,
     host: Host,
     whitelist: Whitelist,
 }
 
-impl Core for Standalone {
+impl Core for NodeHost {
     fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         self.node.step(now, input, out);
     }
@@ -37,6 +40,10 @@ impl Core for Standalone {
 
     fn is_moving(&self) -> bool {
         self.node.is_moving()
+    }
+
+    fn wake_us(&self) -> Option<u64> {
+        self.node.wake_us()
     }
 
     fn snapshot_is_pressing(&self) -> bool {
@@ -74,20 +81,39 @@ impl Core for Standalone {
     }
 }
 
-/// How a standalone server's core comes out of its disk.
-pub fn load(config: &Config) -> CoreLoader {
+/// How a server's core comes out of its disk.
+pub fn load(config: &Config) -> CoreLoaders {
     let settings = core_settings(config);
+    let again = config.ensemble.as_ref().map(|_| reload(settings.clone()));
     let host = Host::new(config);
     let (whitelist, unknown) = Whitelist::new(&config.whitelisted_words, config.read_only_mode);
     for name in unknown {
         warn!("4lw.commands.whitelist: {name:?} is no four-letter word; it is ignored");
     }
-    Box::new(move |opened| {
+    let configs = config.ensemble.as_ref().map(|ensemble| Configurations::settled(ensemble.membership.clone()));
+    let first: CoreLoader = Box::new(move |opened| {
+        let standing = opened.standing();
+        let epochs = if configs.is_some() { opened.epochs()? } else { Epochs { accepted: 0, current: 0 } };
         let recovered = recover(opened, &settings)?;
-        Ok(Box::new(move |now| {
-            let node = Node::standalone(settings, recovered, now);
-            Box::new(Standalone { node, host, whitelist }) as Box<dyn Core>
+        Ok(Box::new(move |now, outputs: &mut Vec<Output>| {
+            let node = match configs {
+                None => Node::standalone(settings, recovered, now),
+                Some(configs) => {
+                    let start = MemberStart { recovered, epochs, standing, configs };
+                    Node::member(settings, start, now, outputs)
+                }
+            };
+            Box::new(NodeHost { node, host, whitelist }) as Box<dyn Core>
         }))
+    });
+    CoreLoaders { first, again }
+}
+
+/// The same for a node that lives on, when its leader has cut or replaced what is stored.
+fn reload(settings: core::Settings) -> Reloader {
+    Box::new(move |opened| {
+        let standing = opened.standing();
+        Ok(Reloaded { recovered: recover(opened, &settings)?, standing })
     })
 }
 
@@ -96,7 +122,7 @@ pub fn core_settings(config: &Config) -> core::Settings {
     let throttle = config.client.throttle;
     core::Settings {
         // Session ids of a standalone server carry 1, as Java's do, whatever `myid` says.
-        server: ServerId(1),
+        server: config.ensemble.as_ref().map_or(ServerId(1), |ensemble| ensemble.server),
         tick_ms: config.sessions.tick_time_ms,
         session_timeout_min_ms: saturated(config.sessions.min_ms),
         session_timeout_max_ms: saturated(config.sessions.max_ms),
@@ -118,8 +144,29 @@ pub fn core_settings(config: &Config) -> core::Settings {
         container_check_interval_ms: config.tree.container_check_interval_ms.into(),
         container_max_per_minute: config.tree.container_deletions_per_minute,
         container_max_never_used_ms: config.tree.container_never_used_max_ms.map_or(0, i64::from),
+        ensemble: config.ensemble.as_ref().map(|ensemble| ensemble_settings(config, ensemble)).unwrap_or_default(),
         ..core::Settings::default()
     }
+}
+
+fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settings::Ensemble {
+    core::settings::Ensemble {
+        tick_ms: config.sessions.tick_time_ms,
+        init_limit: ensemble.init_limit,
+        sync_limit: ensemble.sync_limit,
+        connect_limit: ensemble.connect_limit,
+        notification_min_ms: ensemble.notification_min_ms,
+        notification_max_ms: ensemble.notification_max_ms,
+        observer_delay_ms: chance_up_to(ensemble.observer_delay_ms),
+        read_only_mode: config.read_only_mode,
+        ..core::settings::Ensemble::default()
+    }
+}
+
+/// Observers that lost their leader at the same moment do not come back at the same moment.
+fn chance_up_to(most: u32) -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(std::process::id()) % (u64::from(most) + 1)) as u32
 }
 
 fn saturated(ms: u32) -> i32 {

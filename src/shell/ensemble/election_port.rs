@@ -1,0 +1,355 @@
+//! Notifications between electors, one connection a pair of servers: the one that the larger sid opened.
+//!
+//! ```text
+//!  we call a smaller one    connect, introduce ourselves ----------------------> talk
+//!  we call a larger one     connect, introduce ourselves, hang up: "call me" --> it calls
+//!  a larger one called      read who it is ------------------------------------> talk, in place of an older connection
+//!  a smaller one called     read who it is, hang up ---------------------------> we call it, where it says it is
+//! ```
+//!
+//! Every server has a [`Line`]: the newest notification that was not sent (a newer one takes its place), the last one that was
+//! (it is sent again on a new connection: the other end may have lost it), and one task that does the calling and talking.
+//! Nothing here repeats anything by a clock: the elector does, and each notification to an unreachable server is an attempt.
+//! Java: `QuorumCnxManager`. Spec: quorum-protocol 3.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tracing::{debug, info, warn};
+
+use super::dial::{HostPort, dial};
+use super::peer_socket::{HangUpAfter, PeerSocket, read_more, write_all};
+use super::roll::Roll;
+use crate::core::ServerId;
+use crate::shell::flag::Flag;
+use crate::shell::logging::Throttle;
+use crate::shell::mailbox::Arrivals;
+use crate::shell::pipeline::PipelineHandle;
+use crate::shell::turn::next_turn;
+use crate::wire::election::{Introduction, Notification, frame_bytes};
+
+/// Callers that have not said who they are. At the bound newer ones are turned away.
+const STRANGERS: usize = 64;
+
+/// Servers that have a line. Members, and those that once were or will be; at the bound others are not talked to.
+const LINES: usize = 1024;
+
+/// Bytes read at a time: a notification is some hundred.
+const READ_BYTES: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub struct ElectionSettings {
+    pub server: ServerId,
+    /// `cnxTimeout`.
+    pub connect_limit: Duration,
+    /// `quorumCnxnTimeoutMs`, or syncLimit ticks: how long a caller may take to say who it is.
+    pub introduction_limit: Duration,
+    /// `tcpKeepAlive`.
+    pub keep_alive: bool,
+    pub multi_address: bool,
+}
+
+pub struct ElectionPort {
+    settings: ElectionSettings,
+    roll: Rc<Roll>,
+    lines: RefCell<BTreeMap<ServerId, Rc<Line>>>,
+    strangers: Cell<usize>,
+    /// Lines that need a task.
+    new_lines: RefCell<Vec<(ServerId, Rc<Line>)>>,
+    new_line: Flag,
+    failures: RefCell<Throttle>,
+}
+
+#[derive(Default)]
+struct Line {
+    /// Frames.
+    unsent: RefCell<Option<Vec<u8>>>,
+    last: RefCell<Option<Vec<u8>>>,
+    /// It called us, and may.
+    called: RefCell<Option<PeerSocket>>,
+    /// It asked to be called, there.
+    call_back: RefCell<Option<Vec<HostPort>>>,
+    /// Raised when any of these changes.
+    work: Flag,
+}
+
+impl Line {
+    fn is_asked_to_call(&self) -> bool {
+        self.unsent.borrow().is_some() || self.call_back.borrow().is_some()
+    }
+}
+
+impl ElectionPort {
+    pub fn new(settings: ElectionSettings, roll: Rc<Roll>) -> ElectionPort {
+        ElectionPort {
+            settings,
+            roll,
+            lines: RefCell::default(),
+            strangers: Cell::new(0),
+            new_lines: RefCell::default(),
+            new_line: Flag::default(),
+            failures: RefCell::new(Throttle::new()),
+        }
+    }
+
+    /// Takes the place of what has not been sent.
+    pub fn notify(&self, to: ServerId, notification: &Notification) {
+        let mut frame = Vec::new();
+        notification.encode(&mut frame);
+        if let Some(line) = self.line(to) {
+            *line.unsent.borrow_mut() = Some(frame);
+            line.work.raise();
+        }
+    }
+
+    fn line(&self, of: ServerId) -> Option<Rc<Line>> {
+        let mut lines = self.lines.borrow_mut();
+        if let Some(line) = lines.get(&of) {
+            return Some(line.clone());
+        }
+        if lines.len() >= LINES {
+            return None;
+        }
+        let line = Rc::<Line>::default();
+        lines.insert(of, line.clone());
+        self.new_lines.borrow_mut().push((of, line.clone()));
+        self.new_line.raise();
+        Some(line)
+    }
+
+    /// Gives every line its task, for as long as the executor runs.
+    pub async fn run_lines(self: Rc<Self>, pipeline: PipelineHandle) {
+        let mut tasks = Vec::new(); // they end with this one
+        loop {
+            self.new_line.lowered().await;
+            for (peer, line) in self.new_lines.take() {
+                tasks.push(glommio::spawn_local(self.clone().run_line(peer, line, pipeline.clone())));
+            }
+        }
+    }
+
+    /// Answers callers until the accept threads end.
+    pub async fn run_callers(self: Rc<Self>, mut arrivals: Arrivals<TcpStream>) {
+        while let Some(socket) = poll_fn(|cx| arrivals.poll_next(cx)).await {
+            if self.strangers.get() >= STRANGERS {
+                continue; // closed
+            }
+            self.strangers.set(self.strangers.get() + 1);
+            let port = self.clone();
+            glommio::spawn_local(async move {
+                if let Err(error) = port.answer(socket).await {
+                    port.note(&format!("a call to the election port came to nothing: {error}"));
+                }
+                port.strangers.set(port.strangers.get() - 1);
+            })
+            .detach();
+            next_turn().await;
+        }
+    }
+
+    async fn answer(&self, socket: TcpStream) -> io::Result<()> {
+        let mut socket = PeerSocket::new(socket, self.settings.keep_alive)?;
+        let limit = HangUpAfter::new(socket.line.clone(), self.settings.introduction_limit);
+        let introduction = introduction_of(&mut socket).await;
+        limit.cancel().await;
+        let Introduction { server, addresses, .. } = introduction?;
+        let caller = ServerId(server);
+        if server == Introduction::ANONYMOUS {
+            return Err(invalid(format!("{} does not say which server it is", socket.line.peer)));
+        }
+        if caller == self.settings.server {
+            return Err(invalid(format!(
+                "{} says it is server {server}, and so is this one: two servers have the same myid, or an address is this \
+                 server's own",
+                socket.line.peer
+            )));
+        }
+        let Some(line) = self.line(caller) else { return Ok(()) };
+        if caller > self.settings.server {
+            debug!("server {server} called from {}", socket.line.peer);
+            *line.called.borrow_mut() = Some(socket);
+        } else {
+            socket.line.hang_up();
+            let addresses = addresses.into_iter().map(|address| (address.host, address.port)).collect();
+            *line.call_back.borrow_mut() = Some(addresses);
+        }
+        line.work.raise();
+        Ok(())
+    }
+
+    async fn run_line(self: Rc<Self>, peer: ServerId, line: Rc<Line>, pipeline: PipelineHandle) {
+        loop {
+            line.work.lowered().await;
+            // Bound to its own statement: what is borrowed must not be while others run.
+            let called = line.called.take();
+            let socket = match called {
+                Some(socket) => Some(socket),
+                None if line.is_asked_to_call() => {
+                    let answered = self.call(peer, &line).await;
+                    if answered.is_none() && (line.called.borrow().is_some() || line.call_back.borrow().is_some()) {
+                        line.work.raise(); // it called meanwhile
+                    }
+                    answered
+                }
+                None => None,
+            };
+            if let Some(socket) = socket {
+                self.talk(peer, &line, socket, &pipeline).await;
+                // A message may have come while the connection broke.
+                line.work.raise();
+                next_turn().await;
+            }
+        }
+    }
+
+    /// Calls unless it calls first. None: it could not be reached, or calls back.
+    async fn call(&self, peer: ServerId, line: &Line) -> Option<PeerSocket> {
+        let mut addresses = line.call_back.take().unwrap_or_default();
+        for known in self.roll.election_addresses(peer) {
+            if !addresses.contains(&known) {
+                addresses.push(known);
+            }
+        }
+        let dialling = std::pin::pin!(dial(&addresses, self.settings.connect_limit));
+        let called = std::pin::pin!(poll_fn(|cx| match line.called.take() {
+            Some(socket) => Poll::Ready(socket),
+            None => {
+                // What else is new is looked at after this call.
+                let _ = line.work.poll_lowered(cx);
+                line.called.take().map_or(Poll::Pending, Poll::Ready)
+            }
+        }));
+        let dialled = match select(dialling, called).await {
+            Either::Left((dialled, _)) => dialled,
+            Either::Right((socket, _)) => return Some(socket),
+        };
+        let introduced = async {
+            let mut socket = PeerSocket::new(dialled?, self.settings.keep_alive)?;
+            let mut introduction = Vec::new();
+            self.introduction().encode(&mut introduction);
+            write_all(&mut socket.writer, &introduction).await?;
+            Ok::<_, io::Error>(socket)
+        };
+        match introduced.await {
+            Ok(socket) if peer < self.settings.server => Some(socket),
+            Ok(socket) => {
+                socket.line.end_writing(); // it reads who we are, then the end, and calls
+                None
+            }
+            Err(error) => {
+                self.note(&format!("Cannot open channel to {} at election address {error}", peer.0));
+                None
+            }
+        }
+    }
+
+    fn introduction(&self) -> Introduction {
+        let addresses = self.roll.election_addresses(self.settings.server);
+        let address = |(host, port)| crate::wire::election::ElectionAddress { host, port };
+        Introduction {
+            server: self.settings.server.0,
+            addresses: addresses.into_iter().map(address).collect(),
+            multi_address: self.settings.multi_address,
+        }
+    }
+
+    /// Until the connection ends, or another takes its place.
+    async fn talk(&self, peer: ServerId, line: &Line, socket: PeerSocket, pipeline: &PipelineHandle) {
+        let PeerSocket { mut reader, mut writer, line: phone, unread } = socket;
+        if line.unsent.borrow().is_none() {
+            let last = line.last.borrow().clone();
+            *line.unsent.borrow_mut() = last;
+        }
+        line.work.raise();
+        let hearing = glommio::spawn_local({
+            let (pipeline, phone) = (pipeline.clone(), phone.clone());
+            async move {
+                let ended = hear(peer, &mut reader, unread, &pipeline).await;
+                phone.hang_up();
+                ended
+            }
+        });
+        let speaking = async {
+            loop {
+                line.work.lowered().await;
+                if line.called.borrow().is_some() {
+                    return Ok(()); // a newer connection
+                }
+                let Some(frame) = line.unsent.take() else { continue };
+                write_all(&mut writer, &frame).await?;
+                *line.last.borrow_mut() = Some(frame);
+            }
+        };
+        let spoken: io::Result<()> = match select(std::pin::pin!(speaking), hearing).await {
+            Either::Left((spoken, hearing)) => {
+                phone.hang_up();
+                hearing.await;
+                spoken
+            }
+            Either::Right((_, _)) => Ok(()),
+        };
+        match spoken {
+            Ok(()) => debug!("the connection with server {} on the election port is over", peer.0),
+            Err(error) => debug!("the connection with server {} on the election port broke: {error}", peer.0),
+        }
+    }
+
+    /// The same trouble at each attempt is told once in a while.
+    fn note(&self, trouble: &str) {
+        let mut failures = self.failures.borrow_mut();
+        if let Some(left_out) = failures.pass() {
+            warn!("{trouble}{left_out}");
+        } else {
+            debug!("{trouble}");
+        }
+    }
+}
+
+/// Hands every notification to the core, until the connection ends.
+async fn hear(peer: ServerId, reader: &mut glommio::net::TcpStream, mut buffer: Vec<u8>, pipeline: &PipelineHandle) {
+    loop {
+        let mut taken = 0;
+        while let Some((word, rest)) = buffer[taken..].split_first_chunk() {
+            let bytes = match frame_bytes(*word) {
+                Ok(bytes) => bytes,
+                Err(error) => return info!("server {} says what makes no sense on the election port: {error}", peer.0),
+            };
+            let Some(body) = rest.get(..bytes) else { break };
+            match Notification::decode(body) {
+                Ok(notification) => pipeline.borrow_mut().notified(peer, notification),
+                Err(error) => info!("a notification of server {} makes no sense and is not heard: {error}", peer.0),
+            }
+            taken += word.len() + bytes;
+        }
+        buffer.drain(..taken);
+        match read_more(reader, &mut buffer, READ_BYTES).await {
+            Ok(true) => next_turn().await,
+            Ok(false) | Err(_) => return,
+        }
+    }
+}
+
+async fn introduction_of(socket: &mut PeerSocket) -> io::Result<Introduction> {
+    let mut buffer = Vec::new();
+    loop {
+        let told = Introduction::decode(&buffer).map_err(|error| invalid(format!("{}: {error}", socket.line.peer)))?;
+        if let Some((introduction, bytes)) = told {
+            socket.unread = buffer.split_off(bytes);
+            return Ok(introduction);
+        }
+        if !read_more(&mut socket.reader, &mut buffer, READ_BYTES).await? {
+            return Err(invalid(format!("{} hung up, or was too slow to say who it is", socket.line.peer)));
+        }
+    }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

@@ -1,0 +1,351 @@
+//! Connections between learners and their master: packets, and a snapshot's stream among them.
+//!
+//! What the core says in a turn is encoded as it is said, and leaves at the turn's end with one send a link; what the kernel
+//! does not take at once is sent by the link's own writer. A reader task decodes whole packets and hands over everything it
+//! has in one turn. Holds: messages of a link arrive in their order; after `LinkClose` the core hears nothing more of it, and
+//! what was said before still leaves; a link that ends by itself is told of once.
+//! Not here, on purpose: how much may wait for a link (the core counts what `LinkSent` has not given back), and what a packet
+//! means. Java: `LearnerHandler`, `Learner`, `QuorumPacket`. Spec: quorum-protocol 5, 7.6.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::TcpStream as AsyncStream;
+use tracing::{debug, info, warn};
+
+use super::peer_socket::{PeerSocket, PhoneLine, read_more, write_all};
+use crate::core::{LinkId, LinkMessage, Zxid};
+use crate::shell::flag::Flag;
+use crate::shell::pipeline::PipelineHandle;
+use crate::shell::turn::next_turn;
+use crate::snapshot_stream::{Form, SnapshotDecoder, SnapshotEncoder};
+use crate::wire::jute::Limits;
+use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How long a link that is being closed may take to accept what was said before.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// An outgoing buffer is kept between turns up to this.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+#[derive(Default)]
+pub struct Links {
+    by_id: RefCell<BTreeMap<LinkId, Rc<Link>>>,
+    last_id: Cell<u64>,
+    /// Links that have something to send since the last flush.
+    dirty: RefCell<Vec<Rc<Link>>>,
+}
+
+struct Link {
+    id: LinkId,
+    line: Rc<PhoneLine>,
+    outgoing: RefCell<Outgoing>,
+    /// The writer is at it: nobody else sends.
+    writing: Cell<bool>,
+    /// Raised when the writer has something to do.
+    work: Flag,
+    /// The core hears no more of it.
+    closed: Cell<bool>,
+    /// The stream has ended.
+    over: Cell<bool>,
+    /// What each end has said it speaks.
+    ours_is_ringkeeper: Cell<bool>,
+    theirs_is_ringkeeper: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// What these bytes were said to cost.
+    cost: usize,
+    snapshot: Option<SnapshotEncoder>,
+}
+
+impl Link {
+    /// How a snapshot looks on this link.
+    fn form(&self) -> Form {
+        match self.ours_is_ringkeeper.get() && self.theirs_is_ringkeeper.get() {
+            true => Form::Native,
+            false => Form::Java,
+        }
+    }
+
+    fn encode(&self, message: LinkMessage) {
+        let mut outgoing = self.outgoing.borrow_mut();
+        let Outgoing { bytes, cost, snapshot } = &mut *outgoing;
+        *cost += message.cost_bytes();
+        match message {
+            LinkMessage::Packet(packet) => {
+                if let Some(protocol) = told_protocol(&packet) {
+                    self.ours_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
+                }
+                packet.encode(bytes);
+            }
+            part => {
+                let is_end = matches!(part, LinkMessage::SnapshotEnd);
+                let encoder = snapshot.get_or_insert_with(|| SnapshotEncoder::new(self.form()));
+                if let Err(error) = encoder.message(part, bytes) {
+                    warn!("a snapshot cannot be sent to {}: {error}", self.line.peer);
+                    self.line.hang_up(); // the reader finds out, and tells
+                }
+                if is_end {
+                    *snapshot = None;
+                }
+            }
+        }
+    }
+}
+
+impl Links {
+    /// Takes a connected socket over. `pipeline` hears of it by this id.
+    pub fn enter(self: &Rc<Self>, socket: TcpStream, keep_alive: bool) -> io::Result<NewLink> {
+        let PeerSocket { reader, writer, line, .. } = PeerSocket::new(socket, keep_alive)?;
+        let id = LinkId(self.last_id.get() + 1);
+        self.last_id.set(id.0);
+        let link = Rc::new(Link {
+            id,
+            line,
+            outgoing: RefCell::default(),
+            writing: Cell::new(false),
+            work: Flag::default(),
+            closed: Cell::new(false),
+            over: Cell::new(false),
+            ours_is_ringkeeper: Cell::new(false),
+            theirs_is_ringkeeper: Cell::new(false),
+        });
+        self.by_id.borrow_mut().insert(id, link.clone());
+        Ok(NewLink { link, reader, writer, links: self.clone() })
+    }
+
+    pub fn send(&self, link: LinkId, message: LinkMessage) {
+        // It may have ended on its own meanwhile; the core is about to hear of that.
+        let Some(link) = self.by_id.borrow().get(&link).cloned() else { return };
+        link.encode(message);
+        self.dirty.borrow_mut().push(link);
+    }
+
+    /// Sends what was said before, then ends it.
+    pub fn close(&self, link: LinkId, why: &str) {
+        let Some(link) = self.by_id.borrow_mut().remove(&link) else { return };
+        info!("closing the link with {}: {why}", link.line.peer);
+        link.closed.set(true);
+        self.dirty.borrow_mut().push(link);
+    }
+
+    /// The end of a turn: everything said in it leaves, as far as the kernel takes it. Tells what it took.
+    pub fn flush(&self, sent: &mut Vec<(LinkId, usize)>) {
+        for link in self.dirty.borrow_mut().drain(..) {
+            if link.writing.get() || link.over.get() {
+                continue;
+            }
+            let mut outgoing = link.outgoing.borrow_mut();
+            let taken = if outgoing.bytes.is_empty() { Ok(0) } else { link.line.send_now(&outgoing.bytes) };
+            match taken {
+                Ok(taken) if taken == outgoing.bytes.len() => {
+                    if outgoing.cost > 0 && !link.closed.get() {
+                        sent.push((link.id, outgoing.cost));
+                    }
+                    outgoing.cost = 0;
+                    outgoing.bytes.clear();
+                    outgoing.bytes.shrink_to(KEPT_BYTES);
+                    if !link.closed.get() {
+                        continue;
+                    }
+                }
+                Ok(taken) => drop(outgoing.bytes.drain(..taken)),
+                Err(_) => link.line.hang_up(), // the reader finds out, and tells
+            }
+            link.writing.set(true);
+            link.work.raise();
+        }
+    }
+
+    /// Ends all of them, without a word to anybody.
+    pub fn hang_up_all(&self) {
+        for link in self.by_id.borrow().values() {
+            link.line.hang_up();
+        }
+    }
+}
+
+/// A link whose tasks have not begun.
+pub struct NewLink {
+    link: Rc<Link>,
+    reader: AsyncStream,
+    writer: AsyncStream,
+    links: Rc<Links>,
+}
+
+impl NewLink {
+    pub fn id(&self) -> LinkId {
+        self.link.id
+    }
+
+    pub fn peer(&self) -> std::net::SocketAddr {
+        self.link.line.peer
+    }
+
+    /// Serves it in the background until it ends.
+    pub fn serve(self, pipeline: PipelineHandle, limits: Limits) {
+        let NewLink { link, reader, writer, links } = self;
+        glommio::spawn_local(write(link.clone(), writer, pipeline.clone())).detach();
+        glommio::spawn_local(async move {
+            let ended = read(&link, reader, &pipeline, &limits).await;
+            link.line.hang_up();
+            link.over.set(true);
+            link.work.raise(); // the writer ends, too
+            if link.closed.replace(true) {
+                return;
+            }
+            match ended {
+                Ok(()) => info!("the link with {} has ended", link.line.peer),
+                Err(error) => info!("the link with {} broke: {error}", link.line.peer),
+            }
+            links.by_id.borrow_mut().remove(&link.id);
+            pipeline.borrow_mut().link_closed(link.id);
+        })
+        .detach();
+    }
+}
+
+/// Sends what did not leave at the end of its turn.
+async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle) {
+    loop {
+        link.work.lowered().await;
+        while !link.over.get() {
+            let (bytes, cost) = {
+                let mut outgoing = link.outgoing.borrow_mut();
+                (std::mem::take(&mut outgoing.bytes), std::mem::take(&mut outgoing.cost))
+            };
+            if bytes.is_empty() {
+                break;
+            }
+            if let Err(error) = write_all(&mut writer, &bytes).await {
+                debug!("the link with {} takes nothing more: {error}", link.line.peer);
+                link.line.hang_up();
+                return;
+            }
+            if !link.closed.get() {
+                pipeline.borrow_mut().link_sent(link.id, cost);
+            }
+        }
+        if link.over.get() {
+            return;
+        }
+        if link.closed.get() {
+            // The other end reads what is left, and then the end. A close with unread bytes here would take that from it.
+            link.line.end_writing();
+            glommio::timer::sleep(CLOSE_LIMIT).await;
+            return link.line.hang_up();
+        }
+        link.writing.set(false);
+    }
+}
+
+/// Hands over what comes until the stream ends.
+async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, limits: &Limits) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    let mut messages = Vec::new();
+    loop {
+        if !read_more(&mut reader, &mut buffer, READ_BYTES).await? {
+            return Ok(());
+        }
+        if link.closed.get() {
+            buffer.clear();
+            continue;
+        }
+        let mut taken = 0;
+        let mut snapshot = None;
+        let fault = loop {
+            match Packet::decode(&buffer[taken..], limits) {
+                Ok(Some(decoded)) => {
+                    taken += decoded.bytes;
+                    let Some(packet) = decoded.packet else { continue };
+                    if let Some(protocol) = told_protocol(&packet) {
+                        link.theirs_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
+                    }
+                    if let Packet::Snap { zxid } = packet {
+                        snapshot = Some(zxid);
+                    }
+                    messages.push(LinkMessage::Packet(packet));
+                    if snapshot.is_some() {
+                        break None;
+                    }
+                }
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        buffer.drain(..taken);
+        hand_over(link, pipeline, &mut messages);
+        if let Some(error) = fault {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
+        }
+        if let Some(zxid) = snapshot {
+            read_snapshot(link, &mut reader, &mut buffer, zxid, pipeline, limits).await?;
+        }
+        buffer.shrink_to(READ_BYTES);
+        next_turn().await;
+    }
+}
+
+/// The stream behind a SNAP, at the pace at which the disk takes it. What follows it stays in the buffer.
+async fn read_snapshot(
+    link: &Link,
+    reader: &mut AsyncStream,
+    buffer: &mut Vec<u8>,
+    zxid: Zxid,
+    pipeline: &PipelineHandle,
+    limits: &Limits,
+) -> io::Result<()> {
+    let mut decoder = SnapshotDecoder::new(link.form(), zxid, *limits);
+    let mut messages = Vec::new();
+    loop {
+        let taken =
+            decoder.push(buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        buffer.drain(..taken);
+        let mut stands_still = taken == 0;
+        while let Some(message) = decoder.take() {
+            stands_still = false;
+            messages.push(message);
+            hand_over(link, pipeline, &mut messages);
+            if link.closed.get() {
+                return Ok(());
+            }
+            let room = pipeline.borrow().install_room();
+            while pipeline.borrow().is_install_behind() {
+                room.lowered().await;
+            }
+        }
+        if decoder.is_over() {
+            return Ok(());
+        }
+        next_turn().await;
+        if stands_still && !read_more(reader, buffer, READ_BYTES).await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn hand_over(link: &Link, pipeline: &PipelineHandle, messages: &mut Vec<LinkMessage>) {
+    if !link.closed.get() && !messages.is_empty() {
+        pipeline.borrow_mut().link_received(link.id, messages);
+    }
+    messages.clear();
+}
+
+fn told_protocol(packet: &Packet) -> Option<i32> {
+    match packet {
+        Packet::FollowerInfo { info: LearnerInfo { protocol, .. }, .. }
+        | Packet::ObserverInfo { info: LearnerInfo { protocol, .. }, .. }
+        | Packet::LeaderInfo { protocol, .. } => Some(*protocol),
+        _ => None,
+    }
+}

@@ -1,0 +1,150 @@
+//! The ports where other servers call: a blocking accept thread for each address, and one way in for all sockets of a port.
+//!
+//! Bound at the start, so that a port in use ends it before a long recovery; listening only when the server can answer.
+//! Java: `QuorumCnxManager.Listener`, `Leader.LearnerCnxAcceptor`. Spec: quorum-protocol 3.5.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use socket2::Socket;
+use tracing::{info, warn};
+
+use super::dial::HostPort;
+use crate::shell::client_listener::bind;
+use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
+
+/// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.
+const WAITING_SOCKETS: usize = 64;
+
+/// As many as a large ensemble calls at once.
+const BACKLOG: i32 = 128;
+
+/// Between two attempts to bind. Java: `QuorumCnxManager.Listener`.
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long to leave the kernel alone after it had no descriptor or memory for us.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+#[derive(Debug, thiserror::Error)]
+#[error("{purpose} port: cannot listen on {host}:{port}: {source}; {cure}")]
+pub struct PeerListenError {
+    purpose: &'static str,
+    host: String,
+    port: u16,
+    source: io::Error,
+    cure: &'static str,
+}
+
+#[derive(Debug)]
+pub struct BoundPeerPort {
+    purpose: &'static str,
+    sockets: Vec<Socket>,
+}
+
+/// Ends its threads when it is dropped.
+#[derive(Debug)]
+pub struct PeerPort {
+    sockets: Vec<Arc<Socket>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl BoundPeerPort {
+    /// `everywhere`: not only at these addresses, `quorumListenOnAllIPs`. `retries`: a second apart; 0 is without end.
+    pub fn bind(
+        purpose: &'static str,
+        addresses: &[HostPort],
+        everywhere: bool,
+        retries: u32,
+    ) -> Result<BoundPeerPort, PeerListenError> {
+        let mut attempt = 0;
+        loop {
+            let bound = bind_all(purpose, addresses, everywhere);
+            attempt += 1;
+            match bound {
+                Err(error) if retries == 0 || attempt < retries => {
+                    warn!("{error}; trying again");
+                    std::thread::sleep(BIND_PAUSE);
+                }
+                other => return other.map(|sockets| BoundPeerPort { purpose, sockets }),
+            }
+        }
+    }
+
+    pub fn listen(self) -> io::Result<(PeerPort, Arrivals<TcpStream>)> {
+        let (mailbox, arrivals) = mailbox(WAITING_SOCKETS);
+        let stopping = Arc::<AtomicBool>::default();
+        let mut sockets = Vec::new();
+        for socket in self.sockets {
+            socket.listen(BACKLOG)?;
+            let address = socket.local_addr()?.as_socket();
+            info!("{} port: listening on {}", self.purpose, address.map_or_else(String::new, |at| at.to_string()));
+            let socket = Arc::new(socket);
+            let (accepting, mailbox, stopping) = (socket.clone(), mailbox.clone(), stopping.clone());
+            let thread = std::thread::Builder::new().name(format!("rk-{}", self.purpose));
+            thread.spawn(move || accept(&accepting, &mailbox, &stopping))?;
+            sockets.push(socket);
+        }
+        Ok((PeerPort { sockets, stopping }, arrivals))
+    }
+}
+
+impl Drop for PeerPort {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            let _ = socket.shutdown(std::net::Shutdown::Both); // wakes a blocked accept with EINVAL
+        }
+    }
+}
+
+fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) {
+    loop {
+        let accepted = socket.accept();
+        if stopping.load(Ordering::Acquire) {
+            return;
+        }
+        match accepted {
+            Ok((peer, _)) => {
+                if !mailbox.deliver(peer.into()) {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!("a server's call cannot be taken: {error}");
+                std::thread::sleep(BACK_OFF);
+            }
+        }
+    }
+}
+
+fn bind_all(purpose: &'static str, addresses: &[HostPort], everywhere: bool) -> Result<Vec<Socket>, PeerListenError> {
+    let mut sockets = Vec::new();
+    for (host, port) in addresses {
+        let socket = if everywhere { bind_everywhere(*port) } else { bind_host(host, *port) };
+        sockets.push(socket.map_err(|source| PeerListenError {
+            purpose,
+            host: if everywhere { "*".into() } else { host.clone() },
+            port: *port,
+            cure: match source.kind() {
+                io::ErrorKind::AddrInUse => "end the process that has it, or write another port into the server line",
+                _ => "this server's own line must name an address of this machine, or set quorumListenOnAllIPs=true",
+            },
+            source,
+        })?);
+    }
+    Ok(sockets)
+}
+
+fn bind_host(host: &str, port: u16) -> io::Result<Socket> {
+    let address = (host, port).to_socket_addrs()?.next();
+    bind(address.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "this name has no address"))?)
+}
+
+fn bind_everywhere(port: u16) -> io::Result<Socket> {
+    let address = |ip: IpAddr| SocketAddr::new(ip, port);
+    // A machine without IPv6 listens on IPv4 alone.
+    bind(address(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| bind(address(Ipv4Addr::UNSPECIFIED.into())))
+}

@@ -1,0 +1,107 @@
+//! Several servers that belong together, of either make, on 127.0.0.1.
+//!
+//! Member N listens for clients on `port_base + N`, for learners on `port_base + 40 + N`, for electors on `port_base + 80 + N`.
+//! What a member is, is its own; that it is one of these, is in every configuration. Members are started, stopped and killed
+//! one by one: an [`Ensemble`] only knows how.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::server::{Kind, Running, Setup, four_letter, tail};
+
+const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const QUORUM_PORT_OFFSET: u16 = 40;
+const ELECTION_PORT_OFFSET: u16 = 80;
+
+/// Ticks as most people have them.
+const LIMITS: &str = "initLimit=10\nsyncLimit=5";
+
+#[derive(Clone, Debug)]
+pub struct Ensemble {
+    /// Member N is at N - 1.
+    pub members: Vec<Setup>,
+}
+
+/// What `srvr` says a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Leader,
+    Follower,
+    Observer,
+    /// It answers, and serves nobody (or only readers).
+    Nothing,
+}
+
+impl Ensemble {
+    /// The first `kinds.len() - observers` of them vote.
+    pub fn new(directory: &Path, port_base: u16, kinds: &[Kind], observers: usize, tick_ms: u32) -> Ensemble {
+        let count = kinds.len();
+        assert!(count < QUORUM_PORT_OFFSET as usize && observers < count);
+        let line = |at: usize| {
+            let port = port_base + at as u16;
+            let (quorum, election) = (port + QUORUM_PORT_OFFSET, port + ELECTION_PORT_OFFSET);
+            let role = if at > count - observers { ":observer" } else { "" };
+            format!("server.{at}=127.0.0.1:{quorum}:{election}{role}")
+        };
+        let lines: Vec<String> = std::iter::once(LIMITS.to_owned()).chain((1..=count).map(line)).collect();
+        let member = |(at, kind): (usize, &Kind)| Setup {
+            kind: kind.clone(),
+            directory: directory.join(format!("server-{at}")),
+            port: port_base + at as u16,
+            tick_ms,
+            my_id: Some(at as i64),
+            extra: lines.clone(),
+        };
+        Ensemble { members: (1..).zip(kinds).map(member).collect() }
+    }
+
+    /// For client libraries.
+    pub fn connect_string(&self) -> String {
+        let address = |member: &Setup| member.address().to_string();
+        self.members.iter().map(address).collect::<Vec<_>>().join(",")
+    }
+
+    /// On empty directories; returns when all of them serve.
+    pub fn start(&self) -> Result<Vec<Running>> {
+        self.members.iter().try_for_each(Setup::wipe)?;
+        let running = self.members.iter().map(Setup::launch).collect::<Result<Vec<_>>>()?;
+        for member in &self.members {
+            await_part(member, |part| part != Part::Nothing)?;
+        }
+        Ok(running)
+    }
+
+    /// Who leads, if anybody says so.
+    pub fn leader(&self) -> Option<usize> {
+        self.members.iter().position(|member| part_of(member).is_ok_and(|part| part == Part::Leader))
+    }
+}
+
+pub fn part_of(member: &Setup) -> io::Result<Part> {
+    let answer = four_letter(member.port, "srvr")?;
+    let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
+    Ok(match mode {
+        Some("leader") => Part::Leader,
+        Some("follower") => Part::Follower,
+        Some("observer") => Part::Observer,
+        _ => Part::Nothing,
+    })
+}
+
+/// Waits until this member says that it is what is wanted.
+pub fn await_part(member: &Setup, wanted: impl Fn(Part) -> bool) -> Result<Part> {
+    let deadline = Instant::now() + SERVING_TIMEOUT;
+    let mut last = None;
+    while Instant::now() < deadline {
+        last = part_of(member).ok();
+        if let Some(part) = last.filter(|part| wanted(*part)) {
+            return Ok(part);
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    let (id, log) = (member.my_id.unwrap_or_default(), tail(&member.log(), 30));
+    Err(format!("server {id} is {last:?} after {SERVING_TIMEOUT:?}, and something else was expected\n{log}").into())
+}
