@@ -34,6 +34,9 @@ pub const PROPOSALS_BYTES: usize = 64 * 1024 * 1024;
 /// Messages waiting for one learner, bytes. At the bound it is dropped, and comes back to be synchronised anew.
 pub const LEARNER_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 
+/// `observerMaster.sizeLimit` unless it says otherwise: the same on a follower, of an observer.
+pub const OBSERVER_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
 /// A snapshot, or what is read from the log, goes to a learner as long as it has less than this still to take, bytes.
 pub const LEARNER_STREAM_BYTES: usize = 4 * 1024 * 1024;
 

@@ -37,11 +37,13 @@ struct Reader {
 }
 
 /// What is to become of everything that is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Truncate(Zxid),
-    /// A leader's state was written, or was not: whoever opens it finds out.
-    Installed,
+    /// A leader's state was written; or was not, and why.
+    Installed {
+        failure: Option<String>,
+    },
 }
 
 /// States from leaders on their way to the disk.
@@ -51,6 +53,8 @@ struct Installs {
     running: usize,
     /// The last one is complete: the disk changes when it has ended.
     finished: bool,
+    /// Why the last one came to nothing.
+    failure: Option<String>,
 }
 
 /// What a store event comes to.
@@ -149,7 +153,7 @@ impl StoreHost {
 
     fn look_at_installs(&mut self) {
         if self.installs.running == 0 && self.installs.finished {
-            self.change = Some(Change::Installed);
+            self.change = Some(Change::Installed { failure: self.installs.failure.take() });
         }
     }
 
@@ -168,8 +172,11 @@ impl StoreHost {
             }
             StoreEvent::InstallEnded(ended) => {
                 self.installs.running -= 1;
+                self.installs.failure = ended.err().map(|error| error.to_string());
+                let trouble = self.installs.failure.as_ref();
+                let trouble = trouble.map(|why| Told::Trouble(format!("a leader's state was not taken over: {why}")));
                 self.look_at_installs();
-                return ended.err().map(|error| Told::Trouble(format!("a leader's state was not taken over: {error}")));
+                return trouble;
             }
             StoreEvent::Flushed { elapsed_us, records, .. } => return Some(Told::Flushed { elapsed_us, records }),
             StoreEvent::SnapshotEnded(ended) => return Some(Told::SnapshotEnded(ended)),
@@ -225,9 +232,9 @@ pub enum CarriedOut {
 }
 
 /// Changes what is stored. After an error the process has to end: a start completes what was decided.
-pub fn change<D: Disk>(mut opened: Opened<D>, change: Change) -> Result<Opened<D>, StoreError> {
+pub fn change<D: Disk>(mut opened: Opened<D>, change: &Change) -> Result<Opened<D>, StoreError> {
     if let Change::Truncate(to) = change {
-        match opened.truncate(to) {
+        match opened.truncate(*to) {
             Err(StoreError::Log(LogError::NotCovered { .. })) => {
                 return opened.forget("its leader has less, and there is no state to go back to");
             }

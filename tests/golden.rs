@@ -2,6 +2,8 @@
 
 #[path = "golden/election.rs"]
 mod election;
+#[path = "golden/observer_master.rs"]
+mod observer_master;
 
 use ringkeeper::wire::client::multi::{MultiOp, MultiResult};
 use ringkeeper::wire::client::{

@@ -562,6 +562,9 @@ impl Builder {
             notification_min_ms: self.u32("fastleader.minNotificationInterval"),
             notification_max_ms: self.u32("fastleader.maxNotificationInterval"),
             observer_delay_ms: self.u32("observer.election.DelayMs"),
+            observer_master_port: u16::try_from(self.int("observerMasterPort")).ok().filter(|port| *port != 0),
+            observer_reconnect_ms: self.u32("observer.reconnectDelayMs"),
+            observer_queue_max_bytes: self.u32("observerMaster.sizeLimit"),
             connect_timeout_ms: self.u32("cnxTimeout").max(1),
             introduction_timeout_ms: match u32::try_from(introduction_ms) {
                 Ok(ms) if ms > 0 => ms,

@@ -86,6 +86,12 @@ pub struct EnsembleConfig {
     pub notification_max_ms: u32,
     /// `observer.election.DelayMs`: at most; each observer draws its own.
     pub observer_delay_ms: u32,
+    /// `observerMasterPort`: followers serve observers there.
+    pub observer_master_port: Option<u16>,
+    /// `observer.reconnectDelayMs`: at most, when all observer masters were tried.
+    pub observer_reconnect_ms: u32,
+    /// `observerMaster.sizeLimit`: what a follower keeps for an observer.
+    pub observer_queue_max_bytes: u32,
     /// `cnxTimeout`: for a connection to an election port.
     pub connect_timeout_ms: u32,
     /// `quorumCnxnTimeoutMs`, or syncLimit ticks: for a caller to say who it is.

@@ -27,6 +27,7 @@ use super::types::{
 use super::zab::Leader;
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
 use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
+use super::zab::masters::Masters;
 use super::zab::membership::{Configurations, Membership};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
@@ -52,6 +53,8 @@ pub(super) struct Member {
     heard_accepted: u32,
     pub standing: Standing,
     pub window: Window,
+    /// Of an observer: whom it tries.
+    pub masters: Masters,
     /// (epoch, 0) while serving in an epoch. No transaction has this zxid.
     pub epoch_start: Zxid,
     /// Where service ended last: the newest state that clients were shown, and its digest. What is applied above it when a role
@@ -98,6 +101,8 @@ pub(super) struct Following {
     /// What NEWLEADER said: in force with UPTODATE.
     pub config: Option<Membership>,
     began_us: u64,
+    /// Its observers, while it serves.
+    pub relay: Option<Box<Leader>>,
 }
 
 /// A role has ended; what it wrote is not on the disk yet.
@@ -117,6 +122,17 @@ pub(super) enum Service {
     Everybody,
 }
 
+impl Role {
+    /// Whoever has learners, on this server.
+    pub fn master(&mut self) -> Option<&mut Leader> {
+        match self {
+            Role::Leading(leading) => Some(&mut leading.leader),
+            Role::Following(following) => following.relay.as_deref_mut(),
+            Role::Looking(_) | Role::Settling(_) => None,
+        }
+    }
+}
+
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
         Leading { leader, waiting: VecDeque::new(), handing_over: false }
@@ -134,10 +150,10 @@ impl Member {
     }
 }
 
-/// Gives the leader its inputs, each with a view of the state it leads.
+/// Gives the leader, or a follower's part as an observer master, its inputs, each with a view of the state it has.
 macro_rules! with_leader {
     ($node:ident, |$leader:ident, $view:ident| $body:expr) => {
-        if let (Role::Leading(Leading { leader: $leader, .. }), Some(member)) = (&mut $node.role, &$node.member) {
+        if let (Some($leader), Some(member)) = ($node.role.master(), &$node.member) {
             #[allow(unused_variables)]
             let $view = member.sync_view($node.progress.applied, $node.tree.approximate_data_size());
             $body
@@ -155,6 +171,7 @@ impl Node {
         node.member = Some(Box::new(Member {
             election: Election::new(node.settings.server, ensemble, candidate, &configs),
             window: Window::new(ensemble.commit_log_count, node.progress.applied),
+            masters: Masters::new(ensemble.observer_master_order),
             configs,
             epochs,
             heard_accepted: 0,
@@ -185,7 +202,10 @@ impl Node {
                 member.election.wake_us().into_iter().chain(read_only_us).min()
             }
             Role::Leading(leading) => leading.leader.wake_us(),
-            Role::Following(following) => following.learner.wake_us(),
+            Role::Following(following) => {
+                let relay_us = following.relay.as_ref().and_then(|relay| relay.wake_us());
+                following.learner.wake_us().into_iter().chain(relay_us).min()
+            }
             Role::Settling(settling) => (settling.until_us > 0).then_some(settling.until_us),
         }
     }
@@ -201,9 +221,9 @@ impl Node {
             }
             Input::EpochStored { kind, epoch } => self.on_epoch_stored(now, kind, epoch, out),
             Input::Reloaded(reloaded) => self.on_reloaded(now, *reloaded, out),
-            Input::LearnerConnected { link } => match &mut self.role {
-                Role::Leading(leading) => leading.leader.on_learner_connected(now, link),
-                _ => out.push(Output::LinkClose { link, why: "this server does not lead any more".into() }),
+            Input::LearnerConnected { link } => match self.role.master() {
+                Some(leader) => leader.on_learner_connected(now, link),
+                None => out.push(Output::LinkClose { link, why: "this server has no learners any more".into() }),
             },
             Input::MasterConnected { link } => match &mut self.role {
                 Role::Following(following) => following.learner.on_connected(now, link, out),
@@ -219,11 +239,12 @@ impl Node {
                 with_leader!(self, |leader, view| leader.on_sent(link, bytes, out));
                 self.on_link_room(link, out);
             }
-            Input::LinkClosed { link } => match &mut self.role {
-                Role::Leading(leading) => leading.leader.on_closed(now, link, out),
-                Role::Following(following) => following.learner.on_closed(link, out),
-                Role::Looking(_) | Role::Settling(_) => {}
-            },
+            Input::LinkClosed { link } => {
+                if let Role::Following(following) = &mut self.role {
+                    following.learner.on_closed(link, out);
+                }
+                with_leader!(self, |leader, view| leader.on_closed(now, link, out));
+            }
             Input::LogRead { link, predecessor, records } => {
                 with_leader!(self, |leader, view| leader.on_log_read(link, predecessor, records, view, out));
             }
@@ -236,7 +257,9 @@ impl Node {
     }
 
     fn on_link_received(&mut self, now: Now, link: LinkId, message: LinkMessage, out: &mut Vec<Output>) {
-        if let Role::Following(_) = &self.role {
+        if let Role::Following(following) = &self.role
+            && !following.relay.as_ref().is_some_and(|relay| relay.has_link(link))
+        {
             // What is about to be cut or replaced makes no snapshot.
             if matches!(message, LinkMessage::Packet(Packet::Trunc { .. } | Packet::Snap { .. })) {
                 self.abandon_snapshot("the leader has another history than this server", out);
@@ -366,8 +389,10 @@ impl Node {
         let observer = member.is_observer(id);
         let counts = member.election.counts();
         let standing = if counts { Standing::Whole } else { member.standing };
+        let relayed = observer && self.settings.ensemble.observer_masters;
+        let via = if relayed { member.masters.next(&member.configs, leader) } else { None };
         let founds = counts && member.standing == Standing::Fresh && !observer;
-        let start = LearnerStart { id, leader, observer, epochs: member.epochs, last, standing, founds };
+        let start = LearnerStart { id, leader, via, observer, epochs: member.epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
         self.role = Role::Following(Box::new(Following {
             learner,
@@ -375,6 +400,7 @@ impl Node {
             observer,
             config: None,
             began_us: now.mono_us,
+            relay: None,
         }));
         self.tell_following(false, out);
     }
@@ -439,16 +465,23 @@ impl Node {
             return false;
         };
         let Some(event) = following.learner.next_event() else {
+            if self.carry_on_relay(out) {
+                return true;
+            }
             self.let_stalled_go_on(now, out);
             return false;
         };
         match event {
             LearnerEvent::Log { zxid, txn } => self.log_proposal(now, zxid, txn, out),
-            LearnerEvent::Commit { through } => self.apply_through(now, through, out),
+            LearnerEvent::Commit { through } => {
+                self.apply_through(now, through, out);
+                with_leader!(self, |relay, view| relay.caught_up(view, out));
+            }
             LearnerEvent::Reloading => self.member.as_mut().expect("a learner is a member").reloading = true,
             LearnerEvent::Serving { epoch } => {
                 self.serve(epoch, out);
                 self.tell_following(true, out);
+                self.begin_relay(now, out);
             }
             LearnerEvent::Ping { zxid } => {
                 let touched = following.forwarded.take_touched();
@@ -456,7 +489,10 @@ impl Node {
             }
             LearnerEvent::Revalidated { session, valid } => self.on_revalidated(now, session, valid, out),
             LearnerEvent::Synced => self.on_synced(now, out),
-            LearnerEvent::NextEpoch { epoch } => self.enter_epoch(epoch),
+            LearnerEvent::NextEpoch { epoch } => {
+                self.enter_epoch(epoch);
+                with_leader!(self, |relay, view| relay.relay_epoch(epoch, out));
+            }
             LearnerEvent::ConfigSeen { text } => self.see_configuration_of_epoch(now, &text, out),
             LearnerEvent::ConfigCommitted { zxid, leader } => self.on_configuration_committed(now, zxid, leader, out),
             LearnerEvent::ConfigOfEpoch => self.on_configuration_of_epoch(now, out),
@@ -536,13 +572,19 @@ impl Node {
             }
             Role::Following(mut following) => {
                 following.learner.end(out);
+                if let Some(relay) = &mut following.relay {
+                    relay.end(out);
+                }
                 let us = |ms: u32| u64::from(ms) * 1000;
                 if let Role::Settling(settling) = &mut self.role {
+                    let ensemble = &self.settings.ensemble;
                     if following.observer {
-                        settling.until_us = now.mono_us + us(self.settings.ensemble.observer_delay_ms);
+                        let all_tried = self.member.as_ref().is_some_and(|member| member.masters.is_round_over());
+                        let waits_ms = if all_tried { ensemble.observer_reconnect_ms } else { 0 };
+                        settling.until_us = now.mono_us + us(ensemble.observer_delay_ms + waits_ms);
                     } else if self.service != Service::Everybody {
                         // What came to nothing at once comes to nothing again: a disk is full, a leader says no.
-                        settling.until_us = following.began_us + us(self.settings.ensemble.tick_ms);
+                        settling.until_us = following.began_us + us(ensemble.tick_ms);
                     }
                 }
             }

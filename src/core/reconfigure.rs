@@ -134,6 +134,7 @@ impl Node {
 
     /// The transaction that proposed a configuration is committed, and applied.
     pub(super) fn on_configuration_committed(&mut self, now: Now, zxid: Zxid, leader: ServerId, out: &mut Vec<Output>) {
+        self.relay_activation(zxid, leader, out);
         let member = self.member.as_ref().expect("only members have configurations");
         let configs = &member.configs;
         if !self.settings.reconfig_enabled || configs.committed.version >= zxid.0 {
@@ -178,6 +179,7 @@ impl Node {
         match &mut self.role {
             Role::Following(following) => {
                 following.learner.configured(&configs);
+                following.relay.iter_mut().for_each(|relay| relay.configured(&configs));
                 is_major(&before, config, id, following.learner.leader(), next)
             }
             Role::Looking(_) | Role::Leading(_) | Role::Settling(_) => false,

@@ -68,6 +68,14 @@ pub struct Ensemble {
     pub finalize_wait_ms: u32,
     /// `observer.election.DelayMs`: chance is the shell's, which gives the part of it that this server waits.
     pub observer_delay_ms: u32,
+    /// `observerMasterPort` is set: followers serve observers, and observers look for followers instead of the leader.
+    pub observer_masters: bool,
+    /// The order in which this observer tries them: chance is the shell's.
+    pub observer_master_order: u64,
+    /// `observer.reconnectDelayMs`: the part of it that this server waits when it has tried all of them.
+    pub observer_reconnect_ms: u32,
+    /// `observerMaster.sizeLimit`: what a follower keeps for an observer that does not take it.
+    pub observer_queue_max_bytes: usize,
     /// `commitLogCount`: transactions in the committed-log window.
     pub commit_log_count: usize,
     /// `snapshotSizeFactor`: None is a negative one, no DIFF from disk.
@@ -95,6 +103,10 @@ impl Default for Ensemble {
             notification_max_ms: 60_000,
             finalize_wait_ms: 200,
             observer_delay_ms: 0,
+            observer_masters: false,
+            observer_master_order: 0,
+            observer_reconnect_ms: 0,
+            observer_queue_max_bytes: limits::OBSERVER_QUEUE_BYTES,
             commit_log_count: 500,
             snapshot_size_factor: Some(0.33),
             force_snapshot_sync: false,

@@ -1,4 +1,4 @@
-//! The leader's side of SNAP: the tree as it is at one zxid, walked out to a learner as fast as its link takes it.
+//! The master's side of SNAP: the tree as it is at one zxid, walked out to a learner as fast as its link takes it.
 //!
 //! One walk at a time: a learner that comes while another one is served waits for its turn. A snapshot for the disk gives
 //! way and is taken later; it has time, a learner that waits keeps a voter from its ensemble. Memory is bounded as with the
@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use ringkeeper_storage::probe::mark;
 
 use super::node::Node;
-use super::peer::{Leading, Role};
 use super::types::{LinkId, LinkMessage, Now, Output, Zxid};
 
 /// Bytes of node images in one chunk.
@@ -45,13 +44,13 @@ impl Node {
             self.abandon_snapshot("a learner needs the state first; another one follows", out);
             self.snapshot.wanted = true;
         }
-        let Role::Leading(Leading { leader, .. }) = &mut self.role else {
+        let Some(leader) = self.role.master() else {
             return;
         };
         let Some(link) = self.snapshot_links.waiting.pop_front() else {
             return;
         };
-        let mut header = self.tree.begin_snapshot();
+        let mut header = self.tree.begin_snapshot_parents_first();
         header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
         leader.snapshot_begins(link, Zxid(header.zxid), out);
@@ -65,7 +64,7 @@ impl Node {
         if self.snapshot_links.current != Some(link) {
             return;
         }
-        let Role::Leading(Leading { leader, .. }) = &mut self.role else {
+        let Some(leader) = self.role.master() else {
             return;
         };
         for _ in 0..CHUNKS_AT_ONCE {
@@ -85,7 +84,7 @@ impl Node {
 
     /// What changed meanwhile fills the memory set aside for it.
     pub(super) fn drop_snapshot_link(&mut self, now: Now, out: &mut Vec<Output>) {
-        let (Some(link), Role::Leading(Leading { leader, .. })) = (self.snapshot_links.current, &mut self.role) else {
+        let (Some(link), Some(leader)) = (self.snapshot_links.current, self.role.master()) else {
             return;
         };
         mark("leader: a learner takes its snapshot too slowly");

@@ -130,11 +130,11 @@ pub enum Input<'a> {
         from: ServerId,
         notification: Notification,
     },
-    /// A learner connected to this server, which accepts some (`Output::AcceptLearners`).
+    /// A learner connected to this server, which accepts some (`Output::AcceptLearners`, `Output::AcceptObservers`).
     LearnerConnected {
         link: LinkId,
     },
-    /// `Output::ConnectToMaster` succeeded.
+    /// `Output::ConnectToMaster` or `Output::ConnectToObserverMaster` succeeded.
     MasterConnected {
         link: LinkId,
     },
@@ -234,9 +234,16 @@ pub enum Output {
     },
     /// Let learners connect, or no longer: those that are connected are closed by the core.
     AcceptLearners(bool),
+    /// The same of observers at `observerMasterPort`, on a follower.
+    AcceptObservers(bool),
     /// Connect to this server's learner port, again and again until `Input::MasterConnected` or, after
     /// `limit_ms`, `Input::MasterUnreachable`. A newer one, or `ForgetMaster`, takes its place.
     ConnectToMaster {
+        master: ServerId,
+        limit_ms: u64,
+    },
+    /// The same with this voter's `observerMasterPort`.
+    ConnectToObserverMaster {
         master: ServerId,
         limit_ms: u64,
     },

@@ -113,7 +113,7 @@ pub fn load(config: &Config) -> CoreLoaders {
 fn reload(settings: core::Settings) -> Reloader {
     Box::new(move |opened| {
         let standing = opened.standing();
-        Ok(Reloaded { recovered: recover(opened, &settings)?, standing })
+        Ok(Reloaded { recovered: recover(opened, &settings)?, standing, failure: None })
     })
 }
 
@@ -158,6 +158,10 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         notification_min_ms: ensemble.notification_min_ms,
         notification_max_ms: ensemble.notification_max_ms,
         observer_delay_ms: chance_up_to(ensemble.observer_delay_ms),
+        observer_masters: ensemble.observer_master_port.is_some(),
+        observer_master_order: u64::from(chance_up_to(u32::MAX)),
+        observer_reconnect_ms: chance_up_to(ensemble.observer_reconnect_ms),
+        observer_queue_max_bytes: ensemble.observer_queue_max_bytes as usize,
         read_only_mode: config.read_only_mode,
         ..core::settings::Ensemble::default()
     }

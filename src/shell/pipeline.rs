@@ -373,11 +373,14 @@ impl Pipeline {
     fn reload(&self, change: Change) -> Result<(Reloaded, Store), ServeError> {
         let reloader = self.reloader.as_ref().expect("only a member of an ensemble has a leader");
         let opened = ringkeeper_storage::open(self.store_config.clone())?;
-        let mut opened = store_host::change(opened, change)?;
+        let mut opened = store_host::change(opened, &change)?;
         for note in &opened.report().notes {
             warn!("{note}");
         }
-        let reloaded = reloader(&mut opened)?;
+        let mut reloaded = reloader(&mut opened)?;
+        if let Change::Installed { failure } = change {
+            reloaded.failure = failure;
+        }
         info!(
             "what is stored was changed as the leader wanted: {} is the newest transaction",
             opened.report().last_zxid

@@ -18,7 +18,7 @@ use crate::java::seen::SeenError;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
 use crate::shell::ensemble::EnsembleSettings;
 use crate::shell::ensemble::election_port::ElectionSettings;
-use crate::shell::ensemble::learner_port::LearnerSettings;
+use crate::shell::ensemble::links::LinkSettings;
 use crate::shell::ensemble::listener::PeerListenError;
 use crate::shell::pipeline::{Core, Fatal, Reloader};
 use crate::shell::placement::{CpuNotAllowed, Plan};
@@ -192,11 +192,12 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSett
             keep_alive: ensemble.tcp_keep_alive,
             multi_address: ensemble.multi_address,
         },
-        learner: LearnerSettings {
+        links: LinkSettings {
             limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
             keep_alive: ensemble.tcp_keep_alive,
-            retry_pause: ms(ensemble.connect_retry_ms),
         },
+        connect_retry: ms(ensemble.connect_retry_ms),
+        observer_master_port: ensemble.observer_master_port,
         listen_everywhere: ensemble.listen_everywhere,
         bind_retries: ensemble.bind_retries,
     }

@@ -63,6 +63,8 @@ pub const MARKS: &[&str] = &[
     "learner: the leader hands over",
     "learner: the leader made no sense",
     "learner: the next epoch begins before it is promised here",
+    "observer master: an observer is ahead",
+    "observer master: the next epoch is passed on",
     "read-only mode",
     "settling: an uncommitted tail is applied before voting",
     "storage: a damaged state was set aside",

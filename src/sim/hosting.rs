@@ -14,7 +14,7 @@ use super::queue::{Happening, TcpId};
 use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
-use super::world::{Search, Step, World};
+use super::world::{Step, World};
 use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
@@ -108,7 +108,8 @@ impl World {
         self.steps += process.steps;
         server.life += 1;
         server.disk.get_mut().end_process(process.into_ops(), power, &mut self.disk_chance);
-        (server.paused, server.accepts, server.role) = (false, false, None);
+        (server.paused, server.role) = (false, None);
+        (server.accepts, server.accepts_observers) = (false, false);
         (server.search, server.wake_us, server.kill_after_ops) = (None, None, None);
         (server.submit_decided, server.spare_decided) = (false, false);
         server.owed.clear();
@@ -333,13 +334,9 @@ impl World {
                 self.network.notify(now_us, s, to, notification, &mut self.queue);
             }
             Output::AcceptLearners(accepts) => self.servers[s].accepts = accepts,
-            Output::ConnectToMaster { master, limit_ms } => {
-                assert!(self.finds(s, master), "server {} does not know where {master:?} is", s + 1);
-                let (master, attempt) = (self.place(master), self.number());
-                let until_us = now_us + limit_ms * 1000;
-                self.servers[s].search = Some(Search { master, until_us, attempt });
-                self.look_for_master(s, attempt)?;
-            }
+            Output::AcceptObservers(accepts) => self.servers[s].accepts_observers = accepts,
+            Output::ConnectToMaster { master, limit_ms } => self.search(s, master, false, limit_ms)?,
+            Output::ConnectToObserverMaster { master, limit_ms } => self.search(s, master, true, limit_ms)?,
             Output::ForgetMaster => self.servers[s].search = None,
             Output::LinkSend { link, message } => self.link_send(s, link, message, echoes)?,
             Output::LinkClose { link, why } => {
@@ -434,7 +431,7 @@ impl World {
     }
 
     /// Whether its configurations say where another one is.
-    fn finds(&self, s: usize, other: ServerId) -> bool {
+    pub(super) fn finds(&self, s: usize, other: ServerId) -> bool {
         let server = &self.servers[s];
         let written = server.setup.configs.as_ref().expect("a member");
         config_files::read(&server.disk.get().memory, written).member(other).is_some()

@@ -5,13 +5,21 @@ use super::client::{ClientInput, ClientOutput};
 use super::event::Event;
 use super::network::{Arrived, Party, Payload};
 use super::queue::{Happening, TcpId};
-use super::world::{Knock, Step, World};
-use crate::core::{ConnectionId, Input, LinkId};
+use super::world::{Knock, Search, Step, World};
+use crate::core::{ConnectionId, Input, LinkId, ServerId};
 
 impl World {
     pub(super) fn number(&mut self) -> u32 {
         self.next_number += 1;
         self.next_number
+    }
+
+    pub(super) fn search(&mut self, s: usize, master: ServerId, observes: bool, limit_ms: u64) -> Step {
+        assert!(self.finds(s, master), "server {} does not know where {master:?} is", s + 1);
+        let (master, attempt) = (self.place(master), self.number());
+        let until_us = self.now_us + limit_ms * 1000;
+        self.servers[s].search = Some(Search { master, observes, until_us, attempt });
+        self.look_for_master(s, attempt)
     }
 
     pub(super) fn look_for_master(&mut self, s: usize, attempt: u32) -> Step {
@@ -58,7 +66,12 @@ impl World {
             return self.not_connected(from);
         }
         let server = &self.servers[to];
-        if server.process.is_none() || (knock.attempt.is_some() && !server.accepts) {
+        let is_open = match self.servers.get(from).and_then(|from| from.search.as_ref()) {
+            Some(search) if search.observes => server.accepts_observers,
+            Some(_) => server.accepts,
+            None => true,
+        };
+        if server.process.is_none() || !is_open {
             return self.not_connected(from);
         }
         let tcp = self.network.connect(self.now_us, from, to, knock.attempt, &mut self.queue);

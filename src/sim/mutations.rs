@@ -27,6 +27,8 @@ pub enum Scene {
     Observers,
     /// The membership changes, and processes are killed.
     Members,
+    /// The same behind followers that serve them.
+    ObserverMasters,
     /// Whatever the seed draws, but for full disks.
     Mixed,
 }
@@ -41,6 +43,7 @@ impl Scene {
         Scene::Damage,
         Scene::Observers,
         Scene::Members,
+        Scene::ObserverMasters,
         Scene::Mixed,
     ];
 
@@ -55,6 +58,7 @@ impl Scene {
             Scene::Damage => "damage",
             Scene::Observers => "observers",
             Scene::Members => "members",
+            Scene::ObserverMasters => "observer-masters",
             Scene::Mixed => "mixed",
         }
     }
@@ -70,6 +74,7 @@ impl Scene {
             Scene::Damage => (3, 0, 12, &[Wipe, BitRot, PowerCut, PowerCutEverywhere, Snapshot]),
             Scene::Observers => (3, 2, 8, &[Partition, Kill, SlowDisk]),
             Scene::Members => (3, 1, 10, &[Kill, PowerCut, Partition, LinkBreaks, KillAtDiskOperation]),
+            Scene::ObserverMasters => (3, 2, 8, &[Partition, Kill, SlowDisk, SlowLink, LinkBreaks, ClientLinkBreaks]),
             Scene::Mixed => (3, 0, 8, &[]),
         };
         let without = if only.is_empty() { vec![DiskFull] } else { vec![] };
@@ -82,6 +87,7 @@ impl Scene {
             only: only.to_vec(),
             rollover_at: (self == Scene::Epochs).then_some(30),
             reconfigure: Some(self == Scene::Members),
+            observer_masters: Some(self == Scene::ObserverMasters),
         }
     }
 }
@@ -158,6 +164,11 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     rule("leader: the next epoch does not wait for what is in flight", Scene::Epochs, 500, &["assertions"]),
     rule("lose proposals between NEWLEADER and UPTODATE", Scene::Crashes, 40, &["total_order", "acked_is_durable"]),
+    rule("observer master: INFORM before the commit", Scene::ObserverMasters, 24, &["acked_is_durable"]),
+    rule("observer master: a session is resumed unasked", Scene::ObserverMasters, 60, &["liveness"]),
+    rule("observer master: a sync is answered here", Scene::ObserverMasters, 200, &["sync_sees_acknowledged"]),
+    rule("observer master: an observer that is ahead is cut back", Scene::ObserverMasters, 120, &["committed_prefix"]),
+    rule("observer master: what observers hear of sessions is lost", Scene::ObserverMasters, 40, &["ephemerals"]),
     rule("one ACK for a whole flush", Scene::Crashes, 80, &["liveness"]),
     rule("promise the next epoch before it is on disk", Scene::Epochs, 48, &["honest_epochs"]),
     rule("requests that had to wait overtake each other", Scene::Crashes, 80, &["session_fifo"]),

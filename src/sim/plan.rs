@@ -27,6 +27,7 @@ pub struct Wishes {
     pub rollover_at: Option<u32>,
     /// Whether the membership changes.
     pub reconfigure: Option<bool>,
+    pub observer_masters: Option<bool>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
@@ -101,6 +102,8 @@ pub struct Plan {
     pub rollover_at: Option<u32>,
     /// The membership changes: servers that are in no configuration at first, and whether one voter alone may be left.
     pub reconfigures: Option<Spares>,
+    /// Followers serve observers.
+    pub observer_masters: bool,
     chance: Chance,
 }
 
@@ -156,6 +159,9 @@ impl Plan {
         }
         let is_plain_ensemble = groups.is_empty() && voters + observers > 1;
         let reconfigures = Spares::draw(seed, wishes.reconfigure).filter(|_| is_plain_ensemble);
+        // From a stream of its own: runs without them are as they were.
+        let observer_masters = Chance(seed ^ 0x1f83_d9ab_fb41_bd6b).one_in(4);
+        let observer_masters = wishes.observer_masters.unwrap_or(observer_masters) && observers > 0;
         let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
         let safety_us = seconds * 1_000_000;
         Plan {
@@ -175,6 +181,7 @@ impl Plan {
             emphasis,
             rollover_at: wishes.rollover_at,
             reconfigures,
+            observer_masters,
             chance: chance.fork(),
         }
     }
@@ -277,6 +284,7 @@ impl Plan {
             };
             let mut ensemble = ensemble.clone();
             ensemble.observer_delay_ms = shared.below(u64::from(self.tick_ms)) as u32;
+            self.observe_masters(*server, &mut ensemble);
             Setup {
                 server: *server,
                 settings: Settings { server: *server, ensemble, ..settings.clone() },
@@ -286,6 +294,16 @@ impl Plan {
             }
         };
         self.servers().iter().map(setup).collect()
+    }
+
+    fn observe_masters(&self, server: ServerId, ensemble: &mut Ensemble) {
+        if self.observer_masters {
+            let mut chance = Chance(self.seed ^ 0x5be0_cd19_137e_2179);
+            ensemble.observer_masters = true;
+            ensemble.observer_queue_max_bytes = chance.any_size(1 << 12..1 << 20) as usize;
+            ensemble.observer_reconnect_ms = chance.below(2 * u64::from(self.tick_ms)) as u32;
+            ensemble.observer_master_order = chance.fork().0.wrapping_add(server.0 as u64);
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Server {
     pub(super) owed: VecDeque<Input<'static>>,
     /// Learners may connect.
     pub(super) accepts: bool,
+    /// Observers may connect, at a door of their own.
+    pub(super) accepts_observers: bool,
     pub(super) search: Option<Search>,
     pub(super) wake_us: Option<u64>,
     pub(super) submit_decided: bool,
@@ -62,6 +64,8 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) master: usize,
+    /// At which door.
+    pub(super) observes: bool,
     pub(super) until_us: u64,
     pub(super) attempt: u32,
 }
@@ -230,6 +234,7 @@ impl World {
             backlog: VecDeque::new(),
             owed: VecDeque::new(),
             accepts: false,
+            accepts_observers: false,
             search: None,
             wake_us: None,
             submit_decided: false,

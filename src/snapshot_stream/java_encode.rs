@@ -6,7 +6,8 @@
 //! ```
 //!
 //! An image has a name and its parent's place; paths are kept of those nodes only whose children have not all come yet. A
-//! node that comes before its parent waits for it.
+//! node that comes before its parent waits for it. The core's walk for links sees to it that this is not long
+//! (`DataTree::begin_snapshot_parents_first`).
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;

@@ -153,7 +153,7 @@ impl Parts {
 /// The tree as it is now, on the wire, while `ops` go on; and what the core gave.
 fn sent(form: Form, tree: &mut DataTree, slice_bytes: usize, ops: &[Op]) -> (Vec<u8>, Parts) {
     let (mut encoder, mut bytes, mut parts) = (SnapshotEncoder::new(form), Vec::new(), Parts::default());
-    let mut header = tree.begin_snapshot();
+    let mut header = tree.begin_snapshot_parents_first();
     header.sessions = SESSIONS.to_vec();
     parts.note(LinkMessage::SnapshotBegin(Box::new(header.clone())));
     encoder.message(LinkMessage::SnapshotBegin(Box::new(header)), &mut bytes).unwrap();
@@ -337,18 +337,46 @@ fn a_message_larger_than_a_frame_arrives_in_several() {
 }
 
 /// What a deletion of many has left is filled from the highest place down: children have lower places than their parents.
+fn upside_down() -> DataTree {
+    let mut ops = vec![create("/old")];
+    ops.extend((0..2000).map(|n| create(format!("/old/{n}"))));
+    ops.extend((0..2000).map(|n| Op::Delete { path: format!("/old/{n}") }));
+    ops.extend(["/new", "/new/a", "/new/a/b"].map(create));
+    ops.extend((0..900).flat_map(|n| [create(format!("/new/{n}")), create(format!("/new/a/b/{n}"))]));
+    let tree = grown(&ops);
+    assert!(tree.find("/new/a/b/899") < tree.find("/new/a/b"), "otherwise this shows nothing");
+    tree
+}
+
+/// The most nodes that ever waited for their parents while this tree, with `ops` going on, became Java's stream.
+fn most_waiting(mut tree: DataTree, begin: fn(&mut DataTree) -> SnapshotHeader, ops: &[Op]) -> usize {
+    let (expected, zxid) = (nodes(&tree), tree.last_processed());
+    let (mut encoder, mut bytes) = (java_encode::JavaEncoder::default(), Vec::new());
+    encoder.message(LinkMessage::SnapshotBegin(Box::new(begin(&mut tree))), &mut bytes).unwrap();
+    let (mut ops, mut most) = (ops.iter(), 0);
+    while let Some(chunk) = tree.snapshot_slice(1000) {
+        encoder.message(LinkMessage::SnapshotChunk(chunk), &mut bytes).unwrap();
+        most = most.max(encoder.waiting());
+        ops.by_ref().take(3).for_each(|op| apply(&mut tree, op));
+    }
+    encoder.message(LinkMessage::SnapshotEnd, &mut bytes).unwrap();
+    assert_eq!(nodes(&passed(Form::Java, zxid, &bytes, &[4096]).tree()), expected);
+    most
+}
+
 #[test]
 fn children_wait_for_their_parents_however_many_they_are() {
-    let mut ops = vec![create("/old")];
-    ops.extend((0..1000).map(|n| create(format!("/old/{n}"))));
-    ops.extend((0..1000).map(|n| Op::Delete { path: format!("/old/{n}") }));
-    ops.extend(["/new", "/new/a", "/new/a/b"].map(create));
-    ops.extend((0..300).flat_map(|n| [create(format!("/new/{n}")), create(format!("/new/a/b/{n}"))]));
-    let mut tree = grown(&ops);
-    assert!(tree.find("/new/a/b/299") < tree.find("/new/a/b"), "otherwise this shows nothing");
-    let expected = nodes(&tree);
-    let (bytes, _) = sent(Form::Java, &mut tree, 1000, &[]);
-    assert_eq!(nodes(&passed(Form::Java, tree.last_processed(), &bytes, &[4096]).tree()), expected);
+    assert!(most_waiting(upside_down(), DataTree::begin_snapshot, &[]) > 1000);
+}
+
+#[test]
+fn a_walk_for_links_lets_few_wait() {
+    let remove = |n: usize| Op::Delete { path: format!("/new/a/b/{n}") };
+    let ops: Vec<_> = (0..900).flat_map(|n| [remove(899 - n), create(format!("/new/a/b/x{n}"))]).collect();
+    for ops in [&[][..], &ops] {
+        // A slice has a dozen, and one of old images may come before the next of the walk.
+        assert!(most_waiting(upside_down(), DataTree::begin_snapshot_parents_first, ops) < 30);
+    }
 }
 
 #[test]
@@ -410,6 +438,19 @@ fn what_java_never_sends_is_refused_with_a_sentence() {
         let error = refused(&bytes);
         assert!(error.contains(why), "{error}");
     }
+}
+
+/// A Java leader goes on changing its tree while it writes: later nodes, and lists that were not there at the beginning.
+#[test]
+fn a_state_between_two_transactions_is_taken() {
+    let mut later = java_node("/later");
+    let acl_at = later.len() - 60 - 8;
+    later[acl_at..acl_at + 16].copy_from_slice(&[77i64.to_be_bytes(), 500i64.to_be_bytes()].concat());
+    let bytes = [&java_head()[..], &java_node(""), &later, b"\0\0\0\x01/\0\0\0\x0aBenWasHere"].concat();
+    let tree = passed(Form::Java, Zxid(9), &bytes, &[10]).tree();
+    let later = tree.find("/later").unwrap();
+    assert_eq!((tree.raw_stat(later).czxid, tree.last_processed()), (500, Zxid(9)));
+    assert_eq!(tree.unknown_acls(), [("77".to_owned(), 1)]);
 }
 
 /// A number or a length takes no memory before its bytes have come.

@@ -32,8 +32,9 @@ struct Place {
     server: Option<Server>,
     disk: Disk,
     accepting: bool,
-    /// Whom it wants to reach, and until when.
-    connecting: Option<(i64, u64)>,
+    /// Observers, at a door of their own.
+    accepting_observers: bool,
+    connecting: Option<Search>,
     cut_off: bool,
     /// Its disk has no room for a state from a leader.
     full: bool,
@@ -50,6 +51,14 @@ struct Place {
     installs: usize,
     /// How often this server had to cut its log.
     cuts: usize,
+}
+
+/// Who is knocked at, and at which door.
+#[derive(Clone, Copy)]
+struct Search {
+    master: i64,
+    observes: bool,
+    until_us: u64,
 }
 
 #[derive(Clone)]
@@ -138,6 +147,7 @@ impl Ensemble {
                     server: None,
                     disk: Disk::new(),
                     accepting: false,
+                    accepting_observers: false,
                     connecting: None,
                     cut_off: false,
                     full: false,
@@ -195,7 +205,8 @@ impl Ensemble {
         let place = self.servers.get_mut(&id).unwrap();
         let server = place.server.take().expect("it runs");
         place.disk.log = server.log[..server.durable].to_vec();
-        (place.accepting, place.connecting, place.role) = (false, None, None);
+        (place.accepting, place.accepting_observers) = (false, false);
+        (place.connecting, place.role) = (None, None);
         place.installing = None;
         self.queue.retain(|(to, _)| *to != id);
         self.break_links(id);
@@ -320,6 +331,13 @@ impl Ensemble {
         leaders[0]
     }
 
+    /// Who serves this one: the other end of its link.
+    pub fn master_of(&self, id: i64) -> i64 {
+        let links: Vec<&End> = self.links.values().filter(|end| end.owner == id).collect();
+        assert_eq!(links.len(), 1, "{id} has one link");
+        self.links[&links[0].other].owner
+    }
+
     pub fn followers(&self) -> Vec<i64> {
         let leader = self.leader();
         self.servers.keys().copied().filter(|id| *id != leader).collect()
@@ -424,17 +442,14 @@ impl Ensemble {
     fn try_to_connect(&mut self) {
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
             let place = &self.servers[&id];
-            let Some((master, until_us)) = place.connecting else { continue };
-            if self.now.mono_us >= until_us {
-                self.place(id).connecting = None;
-                self.arrive(id, Input::MasterUnreachable);
-                continue;
-            }
-            if place.cut_off {
-                continue;
-            }
+            let Some(Search { master, observes, until_us }) = place.connecting else { continue };
             let far = &self.servers[&master];
-            if far.server.is_none() || far.cut_off || !far.accepting {
+            let open = if observes { far.accepting_observers } else { far.accepting };
+            if place.cut_off || far.server.is_none() || far.cut_off || !open {
+                if self.now.mono_us >= until_us {
+                    self.place(id).connecting = None;
+                    self.arrive(id, Input::MasterUnreachable);
+                }
                 continue;
             }
             self.place(id).connecting = None;
@@ -482,9 +497,13 @@ impl Ensemble {
                 }
             }
             Output::AcceptLearners(accepting) => self.place(id).accepting = accepting,
-            Output::ConnectToMaster { master, limit_ms } => {
+            Output::AcceptObservers(accepting) => self.place(id).accepting_observers = accepting,
+            Output::ConnectToMaster { master, .. } => {
+                self.place(id).connecting = Some(Search { master: master.0, observes: false, until_us: u64::MAX });
+            }
+            Output::ConnectToObserverMaster { master, limit_ms } => {
                 let until_us = self.now.mono_us + limit_ms * 1000;
-                self.place(id).connecting = Some((master.0, until_us));
+                self.place(id).connecting = Some(Search { master: master.0, observes: true, until_us });
             }
             Output::ForgetMaster => self.place(id).connecting = None,
             Output::LinkSend { link, message } => {

@@ -4,15 +4,20 @@
 //!   server 1 log=1:1-1:5,2:1 epoch=1 accepted=2 lost   what its disk has; `lost`: something of it was damaged
 //!   lead 3 window=4                        it is elected; the window has its last transactions
 //!   follow 1 2                             they connect to it
+//!   observe 4 via 1                        it connects to a follower that serves observers (`ensemble observer-masters ..`)
 //!   propose 2 | pass 3s                    so many transactions; time
 //!   hold 1 | release 1                     its disk does nothing more; does what has piled up
 //!   deaf 1 | hear 1 2 | hear 1             what is sent to it stays on the way; two messages arrive; all of them do
+//!   deaf 1 3                               only what 3 sends to it
 //!   break 1                                its link breaks
 //!   hand-over                              the leader is told to
 //!   show                                   what everybody has
 //!
 //! After each command everything goes on until it is quiet. A message is a line, `from>to`; what it made of its receiver stands
 //! below.
+
+#[path = "sync_relays.rs"]
+mod relays;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,11 +43,13 @@ pub struct SyncStage {
     leader: Option<(i64, Leader, Window)>,
     learners: BTreeMap<i64, Learner>,
     observers: Vec<i64>,
+    relays: relays::Relays,
     /// Of each learner the newest; both ends call it the same.
     links: BTreeMap<i64, LinkId>,
     /// Sent and not arrived.
     sent: VecDeque<(i64, i64, LinkMessage)>,
-    deaf: Vec<i64>,
+    /// Who, and to whom: none is to everybody.
+    deaf: Vec<(i64, Option<i64>)>,
     told: Vec<String>,
 }
 
@@ -83,12 +90,17 @@ impl Stage for SyncStage {
             "ensemble" => self.ensemble(words)?,
             "server" => self.server(id()?, &words[1..])?,
             "lead" => self.lead(id()?, number("window=").unwrap_or(Ok(500)).map_err(|error| error.to_string())?)?,
+            "observe" => {
+                let master = words.last().and_then(|master| master.parse().ok()).ok_or("via whom?")?;
+                self.relays.set_master(id()?, master)?;
+                self.follow(id()?)?;
+            }
             "follow" => words.iter().try_for_each(|id| self.follow(id.parse().map_err(|_| "who?")?))?,
             "propose" => (0..id()?).try_for_each(|_| self.propose())?,
             "pass" => self.pass(words.first().ok_or("how long?")?)?,
             "hold" => self.disk(id()?)?.held = true,
             "release" => self.disk(id()?)?.held = false,
-            "deaf" => self.deaf.push(id()?),
+            "deaf" => self.deaf.push((id()?, words.get(1).and_then(|from| from.parse().ok()))),
             "hear" => self.hear(id()?, words.get(1).copied())?,
             "break" => self.break_link(id()?),
             "hand-over" => {
@@ -111,6 +123,10 @@ impl SyncStage {
         self.settings.tick_ms = 1000;
         let mut members = BTreeMap::new();
         for word in words {
+            if *word == "observer-masters" {
+                self.settings.observer_masters = true;
+                continue;
+            }
             let (name, value) = word.split_once('=').ok_or("name=value")?;
             if name == "rollover" {
                 self.settings.rollover_at = value.parse().map_err(|_| "a counter")?;
@@ -177,15 +193,20 @@ impl SyncStage {
         let configs = self.configs.clone().ok_or("the ensemble comes first")?;
         let disk = self.disk(id)?;
         let (epochs, last, standing) = (disk.epochs, disk.last(), disk.standing);
-        let start = LearnerStart { id: ServerId(id), leader, observer, epochs, last, standing, founds: false };
+        let log = disk.log.clone();
+        let via = self.relays.master_of(id).map(ServerId);
+        self.relays.follows(id, &log);
+        let id_of = ServerId(id);
+        let start = LearnerStart { id: id_of, leader, via, observer, epochs, last, standing, founds: false };
         let mut out = Vec::new();
         let mut learner = Learner::new(self.now, start, &self.settings, &configs, &mut out);
         let link = LinkId(self.links.get(&id).map_or(id as u64 * 100, |before| before.0 + 1));
         self.links.insert(id, link);
         learner.on_connected(self.now, link, &mut out);
         self.learners.insert(id, learner);
-        if let Some((_, leader, _)) = &mut self.leader {
-            leader.on_learner_connected(self.now, link);
+        let now = self.now;
+        if let Some(master) = self.master(id) {
+            master.on_learner_connected(now, link);
         }
         self.carry_out_learner(id, out)
     }
@@ -216,6 +237,7 @@ impl SyncStage {
                 leader.on_tick(self.now, &mut out);
             }
             self.carry_out_leader(out);
+            self.tick_relays();
             for id in self.learners.keys().copied().collect::<Vec<_>>() {
                 let mut out = Vec::new();
                 self.learners.get_mut(&id).expect("it is there").on_tick(self.now, &mut out);
@@ -229,11 +251,7 @@ impl SyncStage {
     /// What was sent is lost.
     fn break_link(&mut self, id: i64) {
         self.sent.retain(|(from, to, _)| *from != id && *to != id);
-        let mut out = Vec::new();
-        if let Some((_, leader, _)) = &mut self.leader {
-            leader.on_closed(self.now, self.links[&id], &mut out);
-        }
-        self.carry_out_leader(out);
+        self.master_loses(id);
         self.close_learner(id);
     }
 
@@ -247,7 +265,7 @@ impl SyncStage {
 
     fn hear(&mut self, id: i64, messages: Option<&str>) -> Result<(), String> {
         let Some(messages) = messages else {
-            self.deaf.retain(|deaf| *deaf != id);
+            self.deaf.retain(|(deaf, _)| *deaf != id);
             return Ok(());
         };
         for _ in 0..messages.parse::<usize>().map_err(|_| "how many?")? {
@@ -269,7 +287,9 @@ impl SyncStage {
 
     fn until_quiet(&mut self) -> Result<(), String> {
         loop {
-            let next = self.sent.iter().position(|(_, to, _)| !self.deaf.contains(to));
+            let is_deaf =
+                |from, to| self.deaf.iter().any(|(who, whom)| *who == to && whom.is_none_or(|whom| whom == from));
+            let next = self.sent.iter().position(|(from, to, _)| !is_deaf(*from, *to));
             if let Some((from, to, message)) = next.and_then(|at| self.sent.remove(at)) {
                 self.deliver(from, to, message)?;
             } else if let Some(id) = self.disks.iter().find(|(_, d)| !d.held && !d.under_way.is_empty()).map(|d| *d.0) {
@@ -286,6 +306,9 @@ impl SyncStage {
             self.told.push(format!("{from}>{to} {}", describe(&message)));
         }
         let (now, mut out) = (self.now, Vec::new());
+        if self.relays.master_of(from) == Some(to) {
+            return self.deliver_to_relay(from, to, message);
+        }
         match &mut self.leader {
             Some((leader_id, leader, window)) if *leader_id == to => {
                 leader.on_message(now, self.links[&from], message, view(window), &mut out);
@@ -294,10 +317,11 @@ impl SyncStage {
             }
             _ => {
                 let cost = message.cost_bytes();
-                if let Some((_, leader, _)) = &mut self.leader {
-                    leader.on_sent(self.links[&to], cost, &mut out);
+                let link = self.links[&to];
+                if let Some(master) = self.master(to) {
+                    master.on_sent(link, cost, &mut out);
                 }
-                self.carry_out_leader(std::mem::take(&mut out));
+                self.carry_out_master(to, std::mem::take(&mut out));
                 if let Some(learner) = self.learners.get_mut(&to) {
                     learner.on_message(now, self.links[&to], message, &mut out);
                 }
@@ -356,21 +380,34 @@ impl SyncStage {
     }
 
     fn carry_out_learner(&mut self, id: i64, out: Vec<Output>) -> Result<(), String> {
-        let leader_id = self.leader.as_ref().map(|leader| leader.0);
+        let leader_id = self.relays.master_of(id).or(self.leader.as_ref().map(|leader| leader.0));
         let mut answers = Vec::new();
         while let Some(event) = self.learners.get_mut(&id).and_then(Learner::next_event) {
             let did = match event {
                 LearnerEvent::Log { zxid, .. } => {
                     self.disk(id)?.under_way.push_back(Write::Log(zxid));
+                    self.relays.logged(id, zxid);
                     format!("logs {}", text_of(zxid))
                 }
-                LearnerEvent::Commit { through } => format!("applies {}", text_of(through)),
-                LearnerEvent::Serving { epoch } => format!("serves in epoch {epoch}"),
+                LearnerEvent::Commit { through } => {
+                    self.told.push(format!("  {id} applies {}", text_of(through)));
+                    self.relay(id, through);
+                    continue;
+                }
+                LearnerEvent::Serving { epoch } => {
+                    self.told.push(format!("  {id} serves in epoch {epoch}"));
+                    self.begin_relay(id);
+                    continue;
+                }
                 LearnerEvent::Ping { zxid } => {
                     self.learners.get_mut(&id).expect("it has just said so").pong(zxid, Vec::new(), &mut answers);
                     continue;
                 }
-                LearnerEvent::NextEpoch { epoch } => format!("goes on in epoch {epoch}"),
+                LearnerEvent::NextEpoch { epoch } => {
+                    self.told.push(format!("  {id} goes on in epoch {epoch}"));
+                    self.relay_epoch(id, epoch);
+                    continue;
+                }
                 LearnerEvent::HandedOver { leader } => format!("is to follow {} now", leader.0),
                 LearnerEvent::Over { why } => format!("follows no longer: {why}"),
                 LearnerEvent::Reloading | LearnerEvent::ConfigSeen { .. } | LearnerEvent::ConfigOfEpoch => continue,
@@ -386,18 +423,17 @@ impl SyncStage {
                 Output::LinkClose { why, .. } => {
                     self.told.push(format!("  {id} closes its link: {why}"));
                     self.sent.retain(|(_, to, _)| *to != id);
-                    let mut out = Vec::new();
-                    if let Some((_, leader, _)) = &mut self.leader {
-                        leader.on_closed(self.now, self.links[&id], &mut out);
-                    }
-                    self.carry_out_leader(out);
+                    self.master_loses(id);
                 }
                 Output::StoreEpoch { kind, epoch } => disk.under_way.push_back(Write::Epoch(kind, epoch)),
                 Output::Truncate { to } => disk.under_way.push_back(Write::Truncate(to)),
                 Output::InstallBegin(header) => disk.installing = Zxid(header.zxid),
                 Output::InstallFinish => disk.under_way.push_back(Write::Install(disk.installing)),
                 Output::InstallAbandon => self.told.push(format!("  {id} drops what it has of the snapshot")),
-                Output::ConnectToMaster { .. } | Output::ForgetMaster | Output::InstallChunk(_) => {}
+                Output::ConnectToMaster { .. }
+                | Output::ConnectToObserverMaster { .. }
+                | Output::ForgetMaster
+                | Output::InstallChunk(_) => {}
                 other => return Err(format!("a learner wants {other:?}")),
             }
         }

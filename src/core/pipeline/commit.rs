@@ -307,6 +307,7 @@ impl Node {
         {
             member.window.push(proposal.zxid, proposal.txn.clone());
         }
+        self.relay(proposal.zxid, &proposal.txn, out);
         self.digests.note(proposal.zxid, self.tree.digest());
         self.pending.applied(proposal.zxid, &in_flight.touched);
         if let Some(digest) = digest.filter(|digest| digest.version == DIGEST_VERSION) {

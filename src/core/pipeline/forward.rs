@@ -22,7 +22,7 @@ use crate::core::node::{Node, Slot};
 use crate::core::peer::Role;
 use crate::core::session::SessionTable;
 use crate::core::tree::Identity;
-use crate::core::types::{ConnectionId, Now, Output, SessionId, Zxid};
+use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
 use crate::limits;
 use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request};
@@ -36,13 +36,22 @@ pub struct Forwarded {
     unmatched: HashMap<SessionId, VecDeque<Unmatched>, FixedState>,
     unmatched_bytes: usize,
     /// `sync`s in the order in which they went; answers have no name.
-    syncs: VecDeque<ConnectionId>,
+    syncs: VecDeque<Asker>,
     /// Clients that are back with a session, and the timeout they negotiated.
-    revalidating: HashMap<SessionId, VecDeque<(ConnectionId, i32)>, FixedState>,
+    revalidating: HashMap<SessionId, VecDeque<(Asker, i32)>, FixedState>,
     /// Sessions heard of since the leader last asked, and their timeouts.
     touched: HashMap<SessionId, i32, FixedState>,
     /// Clients that were let in with a session whose creation this server has not applied yet.
     early: HashMap<SessionId, ConnectionId, FixedState>,
+}
+
+/// Who gets an answer of the leader that has no other name on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// A client of this server.
+    Client { connection: ConnectionId },
+    /// One of an observer of this server.
+    Observer { link: LinkId },
 }
 
 #[derive(Debug)]
@@ -79,6 +88,14 @@ impl Forwarded {
         let mut touched: Vec<_> = self.touched.drain().map(|(session, timeout_ms)| (session.0, timeout_ms)).collect();
         touched.sort_unstable();
         touched
+    }
+
+    pub(super) fn syncs(&mut self, asker: Asker) {
+        self.syncs.push_back(asker);
+    }
+
+    pub(super) fn revalidates(&mut self, session: SessionId, asker: Asker, timeout_ms: i32) {
+        self.revalidating.entry(session).or_default().push_back((asker, timeout_ms));
     }
 
     fn sent(&mut self, session: SessionId, request: Unmatched) {
@@ -129,7 +146,7 @@ impl Node {
             identities: Some(connection.identities.iter().map(peer_identity).collect()),
         };
         if header.opcode == OpCode::Sync {
-            following.forwarded.syncs.push_back(connection.id);
+            following.forwarded.syncs(Asker::Client { connection: connection.id });
         } else {
             following.forwarded.sent(
                 connection.session,
@@ -162,8 +179,7 @@ impl Node {
         let connection = &mut self.connections[slot];
         connection.state = State::Connecting;
         connection.session = session;
-        let waiting = following.forwarded.revalidating.entry(session).or_default();
-        waiting.push_back((connection.id, timeout_ms));
+        following.forwarded.revalidates(session, Asker::Client { connection: connection.id }, timeout_ms);
         following.learner.revalidate(session.0, timeout_ms, out);
     }
 }
@@ -194,6 +210,12 @@ impl Node {
         self.metrics.proposed(txn.len());
         self.tail.push_back(Proposal { zxid, txn: txn.clone() });
         out.push(Output::Log { zxid, txn });
+        if probe::broken("observer master: INFORM before the commit")
+            && let Role::Following(following) = &mut self.role
+            && let Some(relay) = &mut following.relay
+        {
+            relay.inform(zxid, &self.tail.back().expect("just logged").txn, out);
+        }
         if probe::broken("apply before the commit") {
             self.apply_through(now, zxid, out);
         }
@@ -216,8 +238,12 @@ impl Node {
     /// The oldest `sync` went to the leader and back: everything committed before it is applied.
     pub(in crate::core) fn on_synced(&mut self, now: Now, out: &mut Vec<Output>) {
         let Role::Following(following) = &mut self.role else { return };
-        let Some(connection) = following.forwarded.syncs.pop_front() else {
-            return self.leave_leader(now, "the leader answered a sync that was never asked".into(), out);
+        let connection = match following.forwarded.syncs.pop_front() {
+            Some(Asker::Client { connection }) => connection,
+            Some(Asker::Observer { link }) => {
+                return following.relay.iter_mut().for_each(|relay| relay.synced(link, out));
+            }
+            None => return self.leave_leader(now, "the leader answered a sync that was never asked".into(), out),
         };
         if let Some(slot) = self.slot(connection) {
             self.connections[slot].synced += 1;
@@ -233,8 +259,14 @@ impl Node {
         if revalidating.get(&session).is_some_and(VecDeque::is_empty) {
             revalidating.remove(&session);
         }
-        let Some((connection, timeout_ms)) = asked else {
-            return self.leave_leader(now, format!("the leader speaks of session {:#x} unasked", session.0), out);
+        let (connection, timeout_ms) = match asked {
+            Some((Asker::Client { connection }, timeout_ms)) => (connection, timeout_ms),
+            Some((Asker::Observer { link }, timeout_ms)) => {
+                return self.revalidated_for(link, session, timeout_ms, valid, out);
+            }
+            None => {
+                return self.leave_leader(now, format!("the leader speaks of session {:#x} unasked", session.0), out);
+            }
         };
         // It may have given up meanwhile.
         let Some(slot) = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting) else {

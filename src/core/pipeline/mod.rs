@@ -1,6 +1,6 @@
 //! What happens to a request, station by station: `connect` and `admit`, then `prep` for writes or `read` for
 //! reads, `commit`, `reply`. In an ensemble, `forward` is a learner's way to its leader, and `lead` what the leader
-//! makes of that; `read_only` is what is left without one. Each file adds its methods to `Node`.
+//! makes of that, `relay` the way of observers through a learner; `read_only` is what is left without one. Each file adds its methods to `Node`.
 
 mod admit;
 mod commit;
@@ -12,6 +12,7 @@ mod pending_view;
 mod prep;
 mod read;
 mod read_only;
+mod relay;
 mod reply;
 
 pub(super) use commit::Outstanding;

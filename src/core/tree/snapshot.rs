@@ -27,6 +27,7 @@ pub(super) struct Walk {
     settled: Vec<u64>,
     /// Old images of nodes that changed before the walk came by.
     saved: OldImages,
+    parents_first: bool,
 }
 
 impl Walk {
@@ -97,6 +98,7 @@ impl DataTree {
             end_slot,
             settled: vec![0; (end_slot as usize).div_ceil(64)],
             saved: OldImages::default(),
+            parents_first: false,
         });
         let acls = self.acls.iter().map(|(acl, list)| {
             let entry = |acl: &crate::wire::client::Acl<'_>| AclImage {
@@ -117,6 +119,15 @@ impl DataTree {
         }
     }
 
+    /// The same for a reader who needs parents before children: a node that the walk comes to before its parent is followed by
+    /// the parent in the next slice. So such a reader has to keep little more than a slice. For the disk it would be a waste:
+    /// what goes ahead of the walk is found there by another way.
+    pub fn begin_snapshot_parents_first(&mut self) -> SnapshotHeader {
+        let header = self.begin_snapshot();
+        self.walk.as_mut().expect("just begun").parents_first = true;
+        header
+    }
+
     pub fn snapshot_running(&self) -> bool {
         self.walk.is_some()
     }
@@ -132,6 +143,7 @@ impl DataTree {
         let mut bytes = 0;
         while let Some(image) = walk.saved.pop() {
             bytes += image_bytes(&image);
+            self.call_parent(NodeId(image.parent), &mut walk);
             nodes.push(image);
             if bytes >= max_bytes {
                 break;
@@ -145,18 +157,28 @@ impl DataTree {
         let from = walk.next_slot;
         while bytes < max_bytes && walk.next_slot < walk.end_slot {
             let id = NodeId(walk.next_slot);
-            if walk.is_ahead(id) && self.nodes.get(id).is_some() {
+            let is_here = walk.is_ahead(id) && self.nodes.get(id).is_some();
+            walk.next_slot += 1;
+            if is_here {
                 let image = self.image(id);
                 bytes += image_bytes(&image);
+                self.call_parent(NodeId(image.parent), &mut walk);
                 nodes.push(image);
             } else {
                 bytes += SKIPPED_SLOT_BYTES;
             }
-            walk.next_slot += 1;
         }
         let slots = Some(from..walk.next_slot);
         self.walk = Some(walk);
         Some(SnapshotChunk { slots, nodes })
+    }
+
+    /// Has the parent of a node that is handed over go ahead too, if the walk has yet to come to it.
+    fn call_parent(&self, parent: NodeId, walk: &mut Walk) {
+        if walk.parents_first && walk.is_ahead(parent) && self.nodes.get(parent).is_some() {
+            walk.settle(parent);
+            walk.saved.push(self.image(parent));
+        }
     }
 
     /// Bytes of old images waiting to be taken: what changed since the snapshot began and was not yet walked. The caller

@@ -6,7 +6,8 @@
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
 //! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
-//! `reconfiguration.rs` changes the membership; `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
+//! `reconfiguration.rs` changes the membership; `relay.rs` serves observers for another leader;
+//! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
 //!
@@ -14,6 +15,7 @@
 
 mod discovery;
 mod reconfiguration;
+mod relay;
 mod synchronise;
 #[cfg(test)]
 mod tests;
@@ -127,6 +129,8 @@ enum Phase {
     Synchronising,
     /// L4
     Broadcasting,
+    /// On a follower, for its observers.
+    Relaying,
     Over,
 }
 
@@ -265,6 +269,9 @@ impl Leader {
             }
             (Stage::Synchronising, Packet::Ack { zxid }) => self.on_new_leader_ack(link, zxid, out),
             (Stage::InStep, Packet::Ack { zxid }) => self.on_ack(link, zxid, out),
+            // It was told, and nobody counts.
+            (Stage::InStep, Packet::NextEpochAccepted { epoch } | Packet::NextEpochAdopted { epoch })
+                if self.phase == Phase::Relaying && epoch <= self.epoch => {}
             (Stage::InStep, Packet::Ping { zxid: _, touched }) => {
                 let touched = touched.into_iter().flatten();
                 self.events.extend(touched.map(|(session, timeout_ms)| LeaderEvent::Touched { session, timeout_ms }));
@@ -369,7 +376,7 @@ impl Leader {
         if matches!(self.phase, Phase::Standalone | Phase::Over) {
             return;
         }
-        if self.phase != Phase::Broadcasting && now.mono_us >= self.phase_until_us {
+        if !matches!(self.phase, Phase::Broadcasting | Phase::Relaying) && now.mono_us >= self.phase_until_us {
             mark("leader: no quorum within initLimit");
             let why = format!("no quorum while {:?} within {} ticks", self.phase, self.settings.init_limit);
             return self.over(why, out);
@@ -412,20 +419,20 @@ impl Leader {
         if matches!(self.phase, Phase::Standalone | Phase::Over) {
             return;
         }
-        self.phase = Phase::Over;
+        let relayed = std::mem::replace(&mut self.phase, Phase::Over) == Phase::Relaying;
         self.events.clear();
         self.syncs.clear();
-        out.push(Output::AcceptLearners(false));
+        let (doors, why) = match relayed {
+            true => (Output::AcceptObservers(false), "this server follows no longer"),
+            false => (Output::AcceptLearners(false), "this server leads no longer"),
+        };
+        out.push(doors);
         for (link, handler) in std::mem::take(&mut self.handlers) {
             if matches!(handler.stage, Stage::ReadingLog(_)) {
                 out.push(Output::EndReadLog { link });
             }
-            out.push(Output::LinkClose { link, why: format!("{}: this server leads no longer", handler.name()) });
+            out.push(Output::LinkClose { link, why: format!("{}: {why}", handler.name()) });
         }
-    }
-
-    pub(super) fn is_established(&self) -> bool {
-        self.phase == Phase::Broadcasting
     }
 
     pub fn next_event(&mut self) -> Option<LeaderEvent> {
@@ -540,6 +547,9 @@ impl Leader {
         // The second ack of NEWLEADER answers UPTODATE.
         if zxid.counter() == 0 {
             return;
+        }
+        if self.phase == Phase::Relaying {
+            return self.close(link, "it observes, and acknowledges a transaction", out);
         }
         if zxid > self.proposals.proposed() {
             mark("leader: an ack of what was never proposed");

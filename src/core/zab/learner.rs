@@ -34,6 +34,8 @@ use crate::wire::quorum::{ForwardedRequest, LearnerInfo, PROTOCOL_RINGKEEPER, Pa
 pub struct LearnerStart {
     pub id: ServerId,
     pub leader: ServerId,
+    /// An observer that has its master in this voter, which follows the leader as well.
+    pub via: Option<ServerId>,
     pub observer: bool,
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
@@ -194,7 +196,10 @@ impl Learner {
             events: VecDeque::new(),
         };
         let limit_ms = tick_ms * u64::from(connect_limit);
-        if configs.committed.members.contains_key(&start.leader) {
+        if let Some(master) = start.via {
+            // One that serves nobody is passed over soon: there are others.
+            out.push(Output::ConnectToObserverMaster { master, limit_ms: limit_ms.min(tick_ms) });
+        } else if configs.committed.members.contains_key(&start.leader) {
             out.push(Output::ConnectToMaster { master: start.leader, limit_ms });
         } else {
             let why = format!("server {} was elected, and is not in this server's configuration", start.leader.0);
@@ -210,6 +215,14 @@ impl Learner {
 
     pub fn leader(&self) -> ServerId {
         self.start.leader
+    }
+
+    /// Whom it follows, for sentences.
+    fn master_name(&self) -> String {
+        match self.start.via {
+            None => format!("server {}, the leader", self.start.leader.0),
+            Some(master) => format!("server {}, the observer master", master.0),
+        }
     }
 
     pub fn on_connected(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
@@ -234,7 +247,7 @@ impl Learner {
 
     pub fn on_unreachable(&mut self) {
         if matches!(self.stage, Stage::Connecting) {
-            let why = format!("server {}, the leader, could not be reached", self.start.leader.0);
+            let why = format!("{}, could not be reached", self.master_name());
             self.fail(why, &mut Vec::new());
         }
     }
@@ -242,7 +255,7 @@ impl Learner {
     pub fn on_closed(&mut self, link: LinkId, out: &mut Vec<Output>) {
         if self.link == Some(link) {
             self.link = None;
-            self.fail(format!("the connection to server {}, the leader, ended", self.start.leader.0), out);
+            self.fail(format!("the connection to {}, ended", self.master_name()), out);
         }
     }
 
@@ -329,7 +342,7 @@ impl Learner {
     pub fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.wake_us().is_some_and(|wake_us| now.mono_us >= wake_us) {
             mark("learner: the leader fell silent");
-            self.fail(format!("server {}, the leader, fell silent", self.start.leader.0), out);
+            self.fail(format!("{}, fell silent", self.master_name()), out);
         }
     }
 
@@ -520,7 +533,7 @@ impl Learner {
     fn end_if_refused(&mut self, taken: Result<(), Refusal>, out: &mut Vec<Output>) {
         if let Err(why) = taken {
             mark("learner: the leader made no sense");
-            self.fail(format!("server {}, the leader: {why}", self.start.leader.0), out);
+            self.fail(format!("{}: {why}", self.master_name()), out);
         }
     }
 

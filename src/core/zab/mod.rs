@@ -22,6 +22,7 @@ pub mod epoch;
 pub mod leader;
 pub mod learner;
 pub mod learner_handler;
+pub mod masters;
 pub mod membership;
 pub mod proposals;
 pub mod reconfiguration;

@@ -115,6 +115,12 @@ impl Proposals {
         self.queue.push_back(InFlight { proposal: Proposal { zxid, txn }, votes: Votes::NONE });
     }
 
+    /// Another leader's: committed there, and applied here.
+    pub fn pass(&mut self, zxid: Zxid) {
+        assert!(self.queue.is_empty() && zxid > self.committed, "{zxid} is passed on after {}", self.committed);
+        (self.proposed, self.committed, self.durable) = (zxid, zxid, zxid);
+    }
+
     /// This server's own vote: a finished disk write.
     pub fn on_durable(&mut self, through: Zxid) {
         assert!(through <= self.proposed, "{through} is durable and was never proposed; last is {}", self.proposed);

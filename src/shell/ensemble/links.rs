@@ -35,8 +35,15 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// An outgoing buffer is kept between turns up to this.
 const KEPT_BYTES: usize = 1024 * 1024;
 
-#[derive(Default)]
+#[derive(Clone, Debug)]
+pub struct LinkSettings {
+    pub limits: Limits,
+    /// `tcpKeepAlive`.
+    pub keep_alive: bool,
+}
+
 pub struct Links {
+    settings: LinkSettings,
     by_id: RefCell<BTreeMap<LinkId, Rc<Link>>>,
     last_id: Cell<u64>,
     /// Links that have something to send since the last flush.
@@ -104,9 +111,13 @@ impl Link {
 }
 
 impl Links {
+    pub fn new(settings: LinkSettings) -> Links {
+        Links { settings, by_id: RefCell::default(), last_id: Cell::new(0), dirty: RefCell::default() }
+    }
+
     /// Takes a connected socket over. `pipeline` hears of it by this id.
-    pub fn enter(self: &Rc<Self>, socket: TcpStream, keep_alive: bool) -> io::Result<NewLink> {
-        let PeerSocket { reader, writer, line, .. } = PeerSocket::new(socket, keep_alive)?;
+    pub fn enter(self: &Rc<Self>, socket: TcpStream) -> io::Result<NewLink> {
+        let PeerSocket { reader, writer, line, .. } = PeerSocket::new(socket, self.settings.keep_alive)?;
         let id = LinkId(self.last_id.get() + 1);
         self.last_id.set(id.0);
         let link = Rc::new(Link {
@@ -193,11 +204,11 @@ impl NewLink {
     }
 
     /// Serves it in the background until it ends.
-    pub fn serve(self, pipeline: PipelineHandle, limits: Limits) {
+    pub fn serve(self, pipeline: PipelineHandle) {
         let NewLink { link, reader, writer, links } = self;
         glommio::spawn_local(write(link.clone(), writer, pipeline.clone())).detach();
         glommio::spawn_local(async move {
-            let ended = read(&link, reader, &pipeline, &limits).await;
+            let ended = read(&link, reader, &pipeline, &links.settings.limits).await;
             link.line.hang_up();
             link.over.set(true);
             link.work.raise(); // the writer ends, too

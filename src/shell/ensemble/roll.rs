@@ -9,11 +9,13 @@ use crate::core::zab::membership::{Membership, PeerAddress};
 #[derive(Debug)]
 pub struct Roll {
     membership: RefCell<Membership>,
+    /// `observerMasterPort`: the same everywhere.
+    observer_master_port: Option<u16>,
 }
 
 impl Roll {
-    pub fn new(membership: Membership) -> Roll {
-        Roll { membership: RefCell::new(membership) }
+    pub fn new(membership: Membership, observer_master_port: Option<u16>) -> Roll {
+        Roll { membership: RefCell::new(membership), observer_master_port }
     }
 
     pub fn election_addresses(&self, of: ServerId) -> Vec<HostPort> {
@@ -22,6 +24,11 @@ impl Roll {
 
     pub fn quorum_addresses(&self, of: ServerId) -> Vec<HostPort> {
         self.addresses(of, |address| address.quorum_port)
+    }
+
+    /// Where a follower serves observers. None without `observerMasterPort`.
+    pub fn observer_addresses(&self, of: ServerId) -> Vec<HostPort> {
+        self.observer_master_port.map_or_else(Vec::new, |port| self.addresses(of, |_| port))
     }
 
     fn addresses(&self, of: ServerId, port: impl Fn(&PeerAddress) -> u16) -> Vec<HostPort> {

@@ -23,6 +23,10 @@ impl Leader {
         out: &mut Vec<Output>,
     ) {
         let id = ServerId(info.server);
+        if self.phase == Phase::Relaying && !observer {
+            let why = format!("server {} wants to follow, and only observers are served here", id.0);
+            return self.close(link, &why, out);
+        }
         if info.protocol < PROTOCOL_JAVA {
             let why = format!("server {} speaks protocol {:#x}, older than {PROTOCOL_JAVA:#x}", id.0, info.protocol);
             return self.close(link, &why, out);
@@ -126,6 +130,11 @@ impl Leader {
                 self.on_epoch_accepted(out);
             }
             Phase::Adopting => {}
+            Phase::Relaying if self.is_behind(last) => {
+                mark("observer master: an observer is ahead");
+                let handler = self.handlers.get_mut(&link).expect("it has just said so");
+                handler.expect(self.now_us, self.allowance.init_us);
+            }
             _ => self.synchronise(link, view, out),
         }
     }
@@ -151,7 +160,7 @@ impl Leader {
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
         handler.synchronised(self.now_us, &self.allowance);
         self.synchronised.add(handler.vote);
-        if self.phase == Phase::Broadcasting {
+        if matches!(self.phase, Phase::Broadcasting | Phase::Relaying) {
             self.up_to_date(out);
             self.consider_transition(out);
         } else {

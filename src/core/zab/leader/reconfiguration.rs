@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use ringkeeper_storage::probe::{broken, mark};
 
-use super::{Leader, LeaderEvent};
+use super::{Leader, LeaderEvent, Phase};
 use crate::core::types::{Output, ServerId, Zxid};
 use crate::core::zab::ballot::Votes;
 use crate::core::zab::learner_handler::Handler;
@@ -135,9 +135,9 @@ impl Leader {
     /// What NEWLEADER says: what is in force with the UPTODATE that follows it. With a change under way in this epoch that is
     /// still the old one (Java says the new one, and activates what may never be committed: D-065).
     pub(super) fn config_of_epoch(&self) -> Bytes {
-        let config = match self.is_established() {
-            true => &self.configs.committed,
-            false => &self.configs.last_seen,
+        let config = match self.phase {
+            Phase::Synchronising => &self.configs.last_seen,
+            _ => &self.configs.committed,
         };
         Bytes::from(config.to_text())
     }

@@ -272,7 +272,7 @@ impl Leader {
         in_step.fold(self.own_vote, |votes, handler| votes.with(handler.vote))
     }
 
-    fn tell_in_step(&mut self, packet: impl Fn() -> Packet, out: &mut Vec<Output>) {
+    pub(super) fn tell_in_step(&mut self, packet: impl Fn() -> Packet, out: &mut Vec<Output>) {
         let knows = |handler: &&mut Handler| matches!(handler.stage, Stage::InStep) && handler.speaks_ringkeeper();
         for handler in self.handlers.values_mut().filter(knows) {
             handler.forward(packet(), out);

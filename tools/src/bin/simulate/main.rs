@@ -90,6 +90,9 @@ struct Wished {
     /// Whether servers join, leave and change their part
     #[arg(long)]
     reconfigure: Option<bool>,
+    /// Whether followers serve the observers
+    #[arg(long)]
+    observer_masters: Option<bool>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -97,9 +100,10 @@ struct Wished {
 
 impl Wished {
     fn wishes(self) -> Wishes {
-        let Wished { voters, observers, clients, seconds, without, only, rollover_at, reconfigure, no_faults } = self;
-        let without = if no_faults { Fault::ALL.to_vec() } else { without };
-        Wishes { voters, observers, clients, seconds, without, only, rollover_at, reconfigure }
+        let Wished { voters, observers, clients, seconds, without, only, rollover_at, .. } = self;
+        let without = if self.no_faults { Fault::ALL.to_vec() } else { without };
+        let (reconfigure, observer_masters) = (self.reconfigure, self.observer_masters);
+        Wishes { voters, observers, clients, seconds, without, only, rollover_at, reconfigure, observer_masters }
     }
 }
 

@@ -46,7 +46,13 @@ impl Scene {
     }
 
     pub fn with(settings: Ensemble, configs: Configurations, accepted: u32, current: u32, last: Zxid) -> Scene {
-        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last, founds: false, reconfigures: false };
+        let start = LeaderStart {
+            id: ServerId(1),
+            epochs: Epochs { accepted, current },
+            last,
+            founds: false,
+            reconfigures: false,
+        };
         Scene::starting(settings, configs, start)
     }
 

@@ -33,6 +33,7 @@ pub(super) fn start() -> LearnerStart {
     LearnerStart {
         id: ServerId(1),
         leader: ServerId(3),
+        via: None,
         observer: false,
         epochs: Epochs { accepted: 1, current: 1 },
         last: Zxid::new(1, 5),

@@ -1,0 +1,109 @@
+//! The call to the master: a follower's or an observer's way to whom it follows.
+//!
+//! It is called again and again until it answers or the time is over; a newer search takes the place of an older one. An
+//! attempt has a limit of its own: the master may be down, and another of its addresses be right.
+//! Java: `Learner.connectToLeader`. Spec: quorum-protocol 6.1, 15.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
+use tracing::{debug, info};
+
+use super::dial::{HostPort, dial};
+use super::links::Links;
+use super::roll::Roll;
+use crate::core::ServerId;
+use crate::shell::flag::Flag;
+use crate::shell::pipeline::PipelineHandle;
+
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+pub struct MasterSearch {
+    links: Rc<Links>,
+    roll: Rc<Roll>,
+    /// `leaderConnectDelayDuringRetryMs`: between two attempts.
+    retry_pause: Duration,
+    wanted: RefCell<Option<Wanted>>,
+    /// Raised when that changes.
+    changed: Flag,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    master: ServerId,
+    port: MasterPort,
+    until: Instant,
+}
+
+/// Where a master is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasterPort {
+    /// A leader's.
+    Quorum,
+    /// A follower's, for observers.
+    Observers,
+}
+
+impl MasterSearch {
+    pub fn new(links: Rc<Links>, roll: Rc<Roll>, retry_pause: Duration) -> MasterSearch {
+        MasterSearch { links, roll, retry_pause, wanted: RefCell::default(), changed: Flag::default() }
+    }
+
+    pub fn begin(&self, master: ServerId, port: MasterPort, limit_ms: u64) {
+        let until = Instant::now() + Duration::from_millis(limit_ms);
+        *self.wanted.borrow_mut() = Some(Wanted { master, port, until });
+        self.changed.raise();
+    }
+
+    pub fn end(&self) {
+        *self.wanted.borrow_mut() = None;
+        self.changed.raise();
+    }
+
+    /// Searches whenever the core wants a master, for as long as the executor runs.
+    pub async fn run(self: Rc<Self>, pipeline: PipelineHandle) {
+        loop {
+            let Some(Wanted { master, port, until }) = *self.wanted.borrow() else {
+                self.changed.lowered().await;
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                *self.wanted.borrow_mut() = None;
+                pipeline.borrow_mut().master_unreachable();
+                continue;
+            }
+            let addresses = self.addresses(master, port);
+            let dialled = {
+                let dialling = std::pin::pin!(dial(&addresses, left.min(ATTEMPT_LIMIT)));
+                match select(dialling, std::pin::pin!(self.changed.lowered())).await {
+                    Either::Left((dialled, _)) => dialled,
+                    Either::Right(_) => continue, // another one, or none any more
+                }
+            };
+            match dialled.and_then(|socket| self.links.enter(socket)) {
+                Ok(link) => {
+                    info!("connected to server {} at {}", master.0, link.peer());
+                    *self.wanted.borrow_mut() = None;
+                    let id = link.id();
+                    link.serve(pipeline.clone());
+                    pipeline.borrow_mut().master_connected(id);
+                }
+                Err(error) => {
+                    debug!("server {} cannot be reached: {error}", master.0);
+                    let pause = std::pin::pin!(glommio::timer::sleep(self.retry_pause));
+                    select(pause, std::pin::pin!(self.changed.lowered())).await;
+                }
+            }
+        }
+    }
+
+    fn addresses(&self, master: ServerId, port: MasterPort) -> Vec<HostPort> {
+        match port {
+            MasterPort::Quorum => self.roll.quorum_addresses(master),
+            MasterPort::Observers => self.roll.observer_addresses(master),
+        }
+    }
+}
