@@ -124,10 +124,7 @@ impl Node {
         let (Some(config), epoch) = (following.config.take(), following.learner.epoch()) else { return };
         let version = Zxid(config.version);
         let is_of_before = version.epoch() < epoch || version.counter() == 0 || version <= self.progress.committed;
-        if !is_of_before {
-            return mark("learner: NEWLEADER tells of a configuration that is not committed");
-        }
-        if self.activate_configuration(now, &config, None, out) {
+        if is_of_before && self.activate_configuration(now, &config, None, out) {
             self.end_role(now, "the configuration of this epoch makes this server another one".into(), None, out);
         }
     }

@@ -58,10 +58,12 @@ impl Leader {
         handler.id.map_or(Votes::NONE, |id| self.vote_for(id, handler.observer))
     }
 
-    /// What the acks of a learner count for: nothing, unless it follows as a voter of a configuration that decides.
+    /// What the word of a learner counts for: nothing, unless it is a voter of a configuration that decides, and behaves like one.
+    /// An observer that is to be a voter, once the proposed configuration is in force, promises epochs and takes histories as
+    /// voters do: without it a new leader could not complete what the old one had proposed. (It acknowledges no proposals.)
     pub(super) fn vote_for(&self, id: ServerId, observer: bool) -> Votes {
         let ballot = self.proposals.ballot();
-        let votes = !observer || broken("leader: observers count");
+        let votes = !observer || !self.configs.committed.is_voter(id) || broken("leader: observers count");
         let vote = if votes { ballot.vote_of(id) } else { Votes::NONE };
         let counted = ballot.counts(vote) || broken("leader: observers count");
         if counted { vote } else { Votes::NONE }
@@ -133,7 +135,7 @@ impl Leader {
     }
 
     /// What NEWLEADER says: what is in force with the UPTODATE that follows it. With a change under way in this epoch that is
-    /// still the old one (Java says the new one, and activates what may never be committed: D-065).
+    /// still the old one (Java says the new one, and activates what may never be committed: D-063).
     pub(super) fn config_of_epoch(&self) -> Bytes {
         let config = match self.phase {
             Phase::Synchronising => &self.configs.last_seen,
