@@ -12,7 +12,8 @@
 //! * [`snapshot_stream`]: a whole state on its way to a learner, in Java's bytes and in ours.
 //! * [`config`]: zoo.cfg and the other places where a setting can live.
 //! * `sim` (feature `sim`): whole ensembles on one thread from one seed, in place of the shell; `sim/properties` is what this
-//!   server promises, a file each. The shell itself starts standalone servers only, so far.
+//!   server promises, a file each.
+//! * [`store_host`]: a node's disk, between core and storage; [`snapshot_stream`]: a state on its way to a learner.
 //!
 //! Dependencies point one way: `wire <- core <- shell`; `tests/tidy.rs` keeps it so.
 #![forbid(unsafe_code)]

@@ -27,15 +27,23 @@ pub const CLIENT_PENDING_BYTES: usize = 8 * 1024 * 1024;
 /// the snapshot is given up; the next one is tried in its turn.
 pub const SNAPSHOT_BACKLOG_BYTES: usize = 512 * 1024 * 1024;
 
+/// Node images in one chunk of a snapshot, bytes: long enough for disk and link, short enough not to be felt (some 0.1 ms to
+/// gather).
+pub const SNAPSHOT_CHUNK_BYTES: usize = 64 * 1024;
+
 /// Bytes of transactions on their way to a quorum's disks, over all clients, those included that are gone again. At the bound
 /// writes wait in their sockets until some are committed; reads go on.
 pub const PROPOSALS_BYTES: usize = 64 * 1024 * 1024;
 
-/// Messages waiting for one learner, bytes. At the bound it is dropped, and comes back to be synchronised anew.
+/// Messages waiting for one learner, bytes; and requests of all learners' clients that wait until something may be proposed.
+/// At the bound the learner, or the one whose requests take the most, is dropped, and comes back to be synchronised anew.
 pub const LEARNER_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 
 /// `observerMaster.sizeLimit` unless it says otherwise: the same on a follower, of an observer.
 pub const OBSERVER_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
+/// `sync`s of learners' clients that wait for what is under way. At the bound the learner that asks is dropped, and comes back.
+pub const LEARNER_SYNCS: usize = 1 << 18;
 
 /// A snapshot, or what is read from the log, goes to a learner as long as it has less than this still to take, bytes.
 pub const LEARNER_STREAM_BYTES: usize = 4 * 1024 * 1024;
@@ -48,6 +56,10 @@ pub const LEARNERS: usize = 1024;
 
 /// The text of a configuration: an elector takes frames of half a megabyte at most.
 pub const CONFIGURATION_BYTES: usize = 256 << 10;
+
+/// Clients back with sessions that the leader does not know, which wait until it is sure that it still leads. At the bound the
+/// first of them are not answered, and try elsewhere.
+pub const SESSIONS_DOUBTED: usize = 65_536;
 
 /// A leader that has given out so many zxids in an epoch moves on to the next epoch. Early: at a million writes a second it
 /// has another half hour for it.

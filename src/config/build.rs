@@ -100,6 +100,8 @@ impl Builder {
         let my_id = self.my_id(my_id_text);
         let directories = self.directories();
         let sessions = self.sessions();
+        let upgrading = self.bool("localSessionsUpgradingEnabled");
+        let local_sessions = self.bool("localSessionsEnabled").then_some(LocalSessions { upgrading });
         let membership = self.membership();
         let own_member =
             |(members, _): &(Vec<Member>, Mode)| members.iter().find(|member| Some(member.id) == my_id).cloned();
@@ -139,6 +141,7 @@ impl Builder {
             directories: directories?,
             client,
             sessions: sessions?,
+            local_sessions,
             log,
             snapshots,
             limits,

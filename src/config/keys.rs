@@ -149,7 +149,6 @@ const NOT_NEGATIVE: Kind = Int { min: 0, max: i32::MAX as i64 };
 const PORT: Kind = Int { min: 0, max: 65535 };
 
 const TLS: &str = "TLS is not served yet, and a port an operator believes encrypted must not be open in clear";
-const LOCAL: &str = "every session is a global one";
 const SASL: &str = "SASL is not served yet, so nobody could satisfy it";
 const JVM_THREADS: &str = "it shapes Java's threads and buffers; this server has one executor per core instead";
 const QUORUM_SASL: &str = "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
@@ -202,8 +201,8 @@ pub const KEYS: &[Key] = &[
     s("syncEnabled", StrictBool, "true", EnsembleNotYet("an observer always keeps a log: it restarts from its own disk")),
     p("observer.syncEnabled", PropertyBool, "true", EnsembleNotYet("an observer always keeps a log: it restarts from its own disk")),
     p("leaderServes", Word("yes"), "yes", EnsembleNotYet("a leader serves clients too")),
-    s("localSessionsEnabled", StrictBool, "false", EnsembleNotYet(LOCAL)),
-    s("localSessionsUpgradingEnabled", StrictBool, "false", EnsembleNotYet(LOCAL)),
+    s("localSessionsEnabled", StrictBool, "false", Implemented),
+    s("localSessionsUpgradingEnabled", StrictBool, "false", Implemented),
     s("quorumListenOnAllIPs", StrictBool, "false", Ensemble),
     s("standaloneEnabled", StrictBool, "true", Implemented),
     s("reconfigEnabled", StrictBool, "false", EnsembleNotYet("members change by a rolling restart with new server lines")),

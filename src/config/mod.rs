@@ -54,6 +54,8 @@ pub struct Config {
     pub directories: Directories,
     pub client: ClientListener,
     pub sessions: SessionTimeouts,
+    /// `localSessionsEnabled`.
+    pub local_sessions: Option<LocalSessions>,
     pub log: LogSettings,
     pub snapshots: SnapshotSettings,
     pub limits: RequestLimits,
@@ -151,6 +153,13 @@ pub struct SessionTimeouts {
     /// What a client may ask for is clamped to `min_ms..=max_ms`.
     pub min_ms: u32,
     pub max_ms: u32,
+}
+
+/// Sessions begin as those of one server alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalSessions {
+    /// `localSessionsUpgradingEnabled`: their first ephemeral makes them everybody's.
+    pub upgrading: bool,
 }
 
 /// `ringkeeper.logThread`: where the log ring is driven from.

@@ -220,6 +220,16 @@ fn a_missing_file_and_too_many_arguments_are_refused() {
 }
 
 #[test]
+fn sessions_may_be_local() {
+    let local = |text: &str| good(text).local_sessions;
+    assert_eq!(local(""), None);
+    assert_eq!(local("localSessionsUpgradingEnabled=true\n"), None);
+    assert_eq!(local("localSessionsEnabled=true\n"), Some(LocalSessions { upgrading: false }));
+    let both = "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\n";
+    assert_eq!(local(both), Some(LocalSessions { upgrading: true }));
+}
+
+#[test]
 fn the_short_form() {
     let source = Source::from_arguments(&strings(&["2182", "/d", "1000"])).unwrap();
     let (config, _) = Config::load(&source, &nothing, &[]).unwrap();

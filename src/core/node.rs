@@ -26,6 +26,7 @@ use super::progress::{Progress, SnapshotWalk};
 use super::replay::Recovered;
 use super::session::SessionTable;
 use super::session::identity::SessionIds;
+use super::session::local::LocalSessions;
 use super::settings::Settings;
 use super::snapshot_link::SnapshotLinks;
 use super::tree::digest_history::DigestHistory;
@@ -46,6 +47,8 @@ pub struct Node {
     pub(super) tree: DataTree,
     pub(super) watches: WatchTable,
     pub(super) sessions: SessionTable,
+    /// Those that nobody else knows.
+    pub(super) local: LocalSessions,
     pub(super) session_ids: SessionIds,
     pub(super) connections: Slab<Connection>,
     pub(super) by_connection: HashMap<ConnectionId, Slot, FixedState>,
@@ -86,6 +89,7 @@ impl Node {
         }
         Node {
             limits: Limits::new(settings.jute_max_buffer_bytes, Some(settings.jute_extra_bytes)),
+            local: LocalSessions::new(settings.tick_ms),
             session_ids: SessionIds::new(settings.server, now.wall_ms),
             pending: PendingView::new(tree.digest()),
             role: Role::Leading(Leading::new(Leader::standalone(settings.server, last))),
@@ -253,7 +257,7 @@ impl Node {
         }
         self.watches.remove_connection(connection);
         if let Some(session) =
-            self.served_sessions().get_mut(gone.session).filter(|session| session.connection == Some(connection))
+            self.table_of(gone.session).get_mut(gone.session).filter(|session| session.connection == Some(connection))
         {
             session.connection = None;
         }
@@ -265,6 +269,7 @@ impl Node {
         if self.member.is_some() {
             self.tick_member(now, out);
         }
+        self.expire_local(now);
         if !matches!(self.role, Role::Leading(_)) {
             return self.sessions.let_pass(now.mono_us);
         }

@@ -33,7 +33,7 @@ impl Node {
             outstanding: self.outstanding.requests as u64,
             connections_count: self.connections.len() as u64,
             global_sessions: self.sessions.len() as u64,
-            local_sessions: 0,
+            local_sessions: self.local.len() as u64,
             // Java counts the root under both of its names.
             node_count: self.tree.node_count() + 1,
             ephemerals_count: self.tree.ephemerals_count(),
@@ -100,7 +100,7 @@ impl Node {
 
     fn connections_by_expiry(&self, now: Now) -> Buckets<(std::net::SocketAddr, SessionId)> {
         let expiry_ms = |connection: &super::connection::Connection| {
-            let session = self.sessions.get(connection.session);
+            let session = self.local.get(connection.session).or_else(|| self.sessions.get(connection.session));
             let exact_ms = match session {
                 Some(session) => wall_ms(now, session.deadline_us()),
                 None => connection.stats.established_ms + CONNECTION_EXPIRY_STEP_MS,

@@ -12,17 +12,20 @@
 
 use std::collections::VecDeque;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
 use super::node::Node;
-use super::pipeline::{Forwarded, PendingView};
+use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
 use super::replay::Recovered;
-use super::session::SessionTable;
+use super::session::{Owner, SessionTable};
 use super::settings::Settings;
 use super::types::{
-    EpochKind, Epochs, Input, LinkId, LinkMessage, LogRoom, Now, Output, Reloaded, RoleView, ServerId, Standing, Zxid,
+    EpochKind, Epochs, Input, LinkId, LinkMessage, LogRoom, Now, Output, Reloaded, RoleView, ServerId, SessionId,
+    Standing, Zxid,
 };
 use super::zab::Leader;
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
@@ -31,7 +34,7 @@ use super::zab::masters::Masters;
 use super::zab::membership::{Configurations, Membership};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
-use crate::wire::quorum::{ForwardedRequest, Packet};
+use crate::wire::quorum::Packet;
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -87,9 +90,20 @@ pub(super) struct Looking {
 pub(super) struct Leading {
     pub leader: Leader,
     /// Requests of learners' clients that came while nothing could be proposed.
-    pub waiting: VecDeque<(LinkId, ForwardedRequest)>,
+    pub waiting: WaitingRequests,
+    /// Clients that are back with sessions that nobody here knows.
+    pub doubted: VecDeque<Doubted>,
+    /// Sessions whose `createSession` is in flight: their clients may ask for more behind it.
+    pub creating: HashMap<SessionId, Creating, FixedState>,
     /// It hands over: nothing new is begun.
     handing_over: bool,
+}
+
+/// What a session is going to be like.
+#[derive(Debug)]
+pub(super) struct Creating {
+    pub owner: Owner,
+    pub closing: bool,
 }
 
 /// Observers too.
@@ -135,7 +149,8 @@ impl Role {
 
 impl Leading {
     pub fn new(leader: Leader) -> Leading {
-        Leading { leader, waiting: VecDeque::new(), handing_over: false }
+        let (waiting, doubted) = (WaitingRequests::default(), VecDeque::new());
+        Leading { leader, waiting, doubted, creating: HashMap::default(), handing_over: false }
     }
 }
 
@@ -399,8 +414,8 @@ impl Node {
             forwarded: Forwarded::default(),
             observer,
             config: None,
-            began_us: now.mono_us,
             relay: None,
+            began_us: now.mono_us,
         }));
         self.tell_following(false, out);
     }
@@ -433,7 +448,7 @@ impl Node {
                     self.sessions.restart(now.mono_us);
                 }
                 self.next_reap_us = now.mono_us + self.settings.container_check_interval_ms * 1000;
-                self.serve(epoch, out);
+                self.serve(now, epoch, out);
                 out.push(Output::RoleChanged(RoleView::Leading { epoch, serving: true }));
             }
             LeaderEvent::Request { link, request } => self.on_learner_request(now, link, request, out),
@@ -441,6 +456,7 @@ impl Node {
             LeaderEvent::Revalidate { link, session, timeout_ms } => {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
+            LeaderEvent::Confirmed { round } => self.refuse_doubted(round, out),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);
@@ -479,8 +495,9 @@ impl Node {
             }
             LearnerEvent::Reloading => self.member.as_mut().expect("a learner is a member").reloading = true,
             LearnerEvent::Serving { epoch } => {
-                self.serve(epoch, out);
+                self.serve(now, epoch, out);
                 self.tell_following(true, out);
+                self.snapshot_when_caught_up(out);
                 self.begin_relay(now, out);
             }
             LearnerEvent::Ping { zxid } => {
@@ -505,9 +522,10 @@ impl Node {
     }
 
     /// In step with a quorum: this server has everything there was before this epoch.
-    fn serve(&mut self, epoch: u32, out: &mut Vec<Output>) {
+    fn serve(&mut self, now: Now, epoch: u32, out: &mut Vec<Output>) {
         self.enter_epoch(epoch);
         self.service = Service::Everybody;
+        self.local.begin_service(&self.sessions, now.mono_us);
         self.go_on_with_snapshots(out);
     }
 
@@ -598,6 +616,7 @@ impl Node {
         member.epoch_start = Zxid::ZERO;
         member.election.role_over();
         self.outstanding.forget_waiting();
+        self.local.role_over();
         self.forget_snapshot_links();
         self.close_all_clients();
     }

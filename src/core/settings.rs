@@ -37,6 +37,9 @@ pub struct Settings {
     pub close_session_txn: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types: bool,
+    /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`.
+    pub local_sessions: bool,
+    pub local_sessions_upgrading: bool,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
     /// `standaloneEnabled`: the membership never shrinks to a single voter.
@@ -49,6 +52,8 @@ pub struct Settings {
     pub container_max_never_used_ms: i64,
     /// Not a key: `limits::SNAPSHOT_BACKLOG_BYTES`, and less in tests.
     pub snapshot_backlog_max_bytes: usize,
+    /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
+    pub snapshot_chunk_bytes: usize,
     pub ensemble: Ensemble,
 }
 
@@ -139,6 +144,8 @@ impl Default for Settings {
             digest_enabled: true,
             close_session_txn: true,
             extended_types: false,
+            local_sessions: false,
+            local_sessions_upgrading: false,
             reconfig_enabled: false,
             standalone_enabled: true,
             enforce_auth_schemes: Vec::new(),
@@ -146,6 +153,7 @@ impl Default for Settings {
             container_max_per_minute: 10_000,
             container_max_never_used_ms: 0,
             snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
+            snapshot_chunk_bytes: limits::SNAPSHOT_CHUNK_BYTES,
             ensemble: Ensemble::default(),
         }
     }

@@ -11,9 +11,6 @@ use super::node::Node;
 use super::progress::SnapshotWalk;
 use super::types::{Now, Output};
 
-/// Bytes of node images in one chunk: long enough for the disk, short enough not to be felt (some 0.1 ms to gather).
-const CHUNK_BYTES: usize = 64 * 1024;
-
 /// Bytes of nodes moved into memory in one go: some 140 of them with 100 bytes of data, in 0.1 to 0.2 ms, which is what a
 /// request may have to wait for it.
 const MOVE_BYTES: usize = 32 * 1024;
@@ -40,7 +37,7 @@ impl Node {
             return;
         }
         for _ in 0..chunks {
-            match self.tree.snapshot_slice(CHUNK_BYTES) {
+            match self.tree.snapshot_slice(self.settings.snapshot_chunk_bytes) {
                 Some(chunk) => out.push(Output::SnapshotChunk(chunk)),
                 None => {
                     self.snapshot.over = true;

@@ -13,9 +13,6 @@ use ringkeeper_storage::probe::mark;
 use super::node::Node;
 use super::types::{LinkId, LinkMessage, Now, Output, Zxid};
 
-/// Bytes of node images in one chunk.
-const CHUNK_BYTES: usize = 64 * 1024;
-
 /// Chunks given in one go: some milliseconds of gathering. What the link has sent asks for more.
 const CHUNKS_AT_ONCE: usize = 16;
 
@@ -71,7 +68,7 @@ impl Node {
             if !leader.has_room(link) {
                 return;
             }
-            match self.tree.snapshot_slice(CHUNK_BYTES) {
+            match self.tree.snapshot_slice(self.settings.snapshot_chunk_bytes) {
                 Some(chunk) => leader.snapshot_part(link, LinkMessage::SnapshotChunk(chunk), out),
                 None => {
                     leader.snapshot_part(link, LinkMessage::SnapshotEnd, out);
@@ -89,8 +86,7 @@ impl Node {
         };
         mark("leader: a learner takes its snapshot too slowly");
         let why = "it takes its snapshot too slowly: what changes meanwhile fills the memory set aside for it";
-        out.push(Output::LinkClose { link, why: why.into() });
-        leader.on_closed(now, link, out);
+        leader.drop_learner(now, link, why, out);
         self.snapshot_link_gone(link, out);
     }
 

@@ -48,7 +48,7 @@ impl LinkMessage {
         FRAME_BYTES
             + match self {
                 LinkMessage::Packet(Packet::Proposal { txn, .. } | Packet::Inform { txn, .. }) => txn.len(),
-                LinkMessage::Packet(Packet::Request(request)) => request.body.len(),
+                LinkMessage::Packet(Packet::Request(request)) => request.bytes(),
                 LinkMessage::SnapshotChunk(chunk) => {
                     let node = |node: &NodeImage| NODE_BYTES + node.name.len() + node.data.as_ref().map_or(0, Vec::len);
                     chunk.nodes.iter().map(node).sum()

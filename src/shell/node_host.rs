@@ -126,6 +126,8 @@ pub fn core_settings(config: &Config) -> core::Settings {
         tick_ms: config.sessions.tick_time_ms,
         session_timeout_min_ms: saturated(config.sessions.min_ms),
         session_timeout_max_ms: saturated(config.sessions.max_ms),
+        local_sessions: config.local_sessions.is_some(),
+        local_sessions_upgrading: config.local_sessions.is_some_and(|local| local.upgrading),
         jute_max_buffer_bytes: config.limits.frame_bytes_max,
         jute_extra_bytes: config.limits.record_extra_bytes,
         global_outstanding_limit: config.limits.outstanding_max as usize,

@@ -118,6 +118,8 @@ pub struct Pipeline {
     snapshot_pace: SnapshotPace,
     /// Raised when a snapshot has a rest before it, after which it is to be given a turn.
     snapshot_due: Rc<Flag>,
+    /// Raised when the tree comes from another snapshot.
+    snapshot_mapped: Rc<Flag>,
     /// When the running snapshot began.
     snapshot_began_us: Option<u64>,
     /// For the log line only.
@@ -178,6 +180,7 @@ impl Pipeline {
             snapshots: parts.snapshots,
             snapshot_pace: SnapshotPace::new(parts.snapshot_bytes_per_second),
             snapshot_due: Rc::default(),
+            snapshot_mapped: Rc::default(),
             snapshot_began_us: None,
             snapshot_directory: parts.snapshot_directory,
             slow_flush_us: parts.slow_flush_ms.saturating_mul(1000),
@@ -363,6 +366,7 @@ impl Pipeline {
                 self.snapshot_began_us = None;
                 self.logged = (0, self.clock.mono_us());
                 self.turn(Input::Reloaded(Box::new(reloaded)));
+                self.snapshot_mapped.raise();
             }
             Err(error) => self.end_with(Fatal::Reload(Box::new(error))),
         }
@@ -467,6 +471,10 @@ impl Pipeline {
     /// Connections turned away by the listener's limits since the last call.
     pub fn refused(&mut self, connections: u64) {
         self.core.metrics().connection_rejected += connections;
+    }
+
+    pub fn snapshot_mapped(&self) -> Rc<Flag> {
+        self.snapshot_mapped.clone()
     }
 
     /// Moves a slice of the snapshot we started from into memory. Says how long to rest before the next one; `None` when

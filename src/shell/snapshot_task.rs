@@ -17,11 +17,16 @@ pub async fn run(pipeline: PipelineHandle) {
     }
 }
 
-/// Runs until every node is in memory.
+/// Moves nodes into memory whenever there is a snapshot to move them from: at the start, and after a leader's state took the
+/// place of what was stored. Runs until the executor ends.
 pub async fn move_nodes(pipeline: PipelineHandle) {
+    let mapped = pipeline.borrow().snapshot_mapped();
     loop {
-        let Some(rest_us) = pipeline.borrow_mut().move_nodes() else { return };
-        rest(rest_us).await;
+        let rests = pipeline.borrow_mut().move_nodes();
+        match rests {
+            Some(rest_us) => rest(rest_us).await,
+            None => mapped.lowered().await,
+        }
     }
 }
 

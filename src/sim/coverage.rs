@@ -4,6 +4,7 @@
 /// Every name given to `probe::mark`, in order.
 pub const MARKS: &[&str] = &[
     "a client has seen more than this server has",
+    "a local session becomes everybody's",
     "a proposed configuration is forgotten with its transaction",
     "election: a better vote came during the finalize wait",
     "election: a newer configuration was adopted",
@@ -32,6 +33,7 @@ pub const MARKS: &[&str] = &[
     "leader: a learner takes less than is proposed",
     "leader: a learner's request waits until something may be proposed",
     "leader: a packet out of place",
+    "leader: a quorum is asked before a session is refused",
     "leader: a session has moved",
     "leader: a snapshot for the disk gives way to a learner",
     "leader: a transition takes too long",

@@ -171,7 +171,7 @@ impl Machine {
             .written
             .iter()
             .map(|(path, written)| (Path::new(path), written))
-            .filter(|(path, _)| self.memory.bytes(path).is_some())
+            .filter(|(path, _)| self.memory.has(path))
             .flat_map(|(path, written)| {
                 let young = if path.extension().is_some_and(|kind| kind == "seg") { YOUNG_WRITES } else { 0 };
                 let old = written.len().saturating_sub(young);

@@ -101,6 +101,10 @@ pub enum Event {
         room: LogRoom,
     },
     Client(ClientEvent),
+    /// Sessions begin as those of one server alone; upgrading: until they make an ephemeral, which they may not otherwise.
+    LocalSessions {
+        upgrading: bool,
+    },
     /// No faults from here on: everybody is up, and can reach everybody.
     Healed,
 }

@@ -128,8 +128,13 @@ impl std::str::FromStr for Fault {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Fault, String> {
-        let all = || Fault::ALL.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(", ");
-        let found = Fault::ALL.iter().copied().find(|fault| fault.name() == name);
-        found.ok_or_else(|| format!("there is no fault {name:?}; there are: {}", all()))
+        by_name("fault", name, Fault::ALL, Fault::name)
     }
+}
+
+/// What people mean by a name.
+pub(super) fn by_name<T: Copy>(what: &str, name: &str, all: &[T], name_of: fn(T) -> &'static str) -> Result<T, String> {
+    let names = || all.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(", ");
+    let found = all.iter().copied().find(|one| name_of(*one) == name);
+    found.ok_or_else(|| format!("there is no {what} {name:?}; there are: {}", names()))
 }

@@ -5,7 +5,7 @@
 //! break none when all rules are kept. One that nothing notices points to a blind spot (a promise that is not checked, a
 //! moment that no run comes to) or to a rule that nobody needs. `tests/mutations.rs` compares this list with the sources.
 
-use super::faults::Fault;
+use super::faults::{Fault, by_name};
 use super::plan::Wishes;
 
 /// Who is there and what goes wrong, so that something comes of it soon.
@@ -29,6 +29,8 @@ pub enum Scene {
     Members,
     /// The same behind followers that serve them.
     ObserverMasters,
+    /// Sessions of one server.
+    LocalSessions,
     /// Whatever the seed draws, but for full disks.
     Mixed,
 }
@@ -44,6 +46,7 @@ impl Scene {
         Scene::Observers,
         Scene::Members,
         Scene::ObserverMasters,
+        Scene::LocalSessions,
         Scene::Mixed,
     ];
 
@@ -59,6 +62,7 @@ impl Scene {
             Scene::Observers => "observers",
             Scene::Members => "members",
             Scene::ObserverMasters => "observer-masters",
+            Scene::LocalSessions => "local-sessions",
             Scene::Mixed => "mixed",
         }
     }
@@ -75,6 +79,7 @@ impl Scene {
             Scene::Observers => (3, 2, 8, &[Partition, Kill, SlowDisk]),
             Scene::Members => (3, 1, 10, &[Kill, PowerCut, Partition, LinkBreaks, KillAtDiskOperation]),
             Scene::ObserverMasters => (3, 2, 8, &[Partition, Kill, SlowDisk, SlowLink, LinkBreaks, ClientLinkBreaks]),
+            Scene::LocalSessions => (3, 0, 8, &[Partition, Kill, SlowDisk, ClientLinkBreaks, ClientCut]),
             Scene::Mixed => (3, 0, 8, &[]),
         };
         let without = if only.is_empty() { vec![DiskFull] } else { vec![] };
@@ -87,7 +92,9 @@ impl Scene {
             only: only.to_vec(),
             rollover_at: (self == Scene::Epochs).then_some(30),
             reconfigure: Some(self == Scene::Members),
+            emphasis: None,
             observer_masters: Some(self == Scene::ObserverMasters),
+            local_sessions: Some(self == Scene::LocalSessions),
         }
     }
 }
@@ -96,9 +103,7 @@ impl std::str::FromStr for Scene {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Scene, String> {
-        let all = || Scene::ALL.iter().map(|scene| scene.name()).collect::<Vec<_>>().join(", ");
-        let found = Scene::ALL.iter().copied().find(|scene| scene.name() == name);
-        found.ok_or_else(|| format!("there is no scene {name:?}; there are: {}", all()))
+        by_name("scene", name, Scene::ALL, Scene::name)
     }
 }
 
@@ -126,6 +131,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("a deletion is not told to who watches its siblings", Scene::Links, 40, &["watch_before_data"]),
     rule("a failed multi leaves its traces", Scene::Crashes, 40, &["assertions"]),
     rule("a learner answers a sync at once", Scene::Moments, 200, &["sync_sees_acknowledged"]),
+    rule("a local session owns ephemerals", Scene::LocalSessions, 40, &["ephemerals"]),
     rule("a lost server passes for a whole one", Scene::Damage, 40, &["honest_epochs"]),
     rule("a new leader does not restart the deadlines of sessions", Scene::Moments, 40, &["ephemerals"]),
     rule("a read overtakes its session's write", Scene::Crashes, 40, &["session_fifo"]),
@@ -138,6 +144,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("ack on behalf of an old link", Scene::Moments, 120, &["acked_is_durable"]),
     rule("an empty disk votes like any other", Scene::Damage, 80, &["honest_epochs"]),
     rule("an epoch is told before it has its name", Scene::Crashes, 40, &["recovery"]),
+    rule("an upgraded session stays with its server", Scene::LocalSessions, 80, &["ephemerals"]),
     rule("apply before the commit", Scene::Crashes, 40, &["acked_is_durable"]),
     rule("currentEpoch before the history", Scene::Links, 80, &["honest_epochs"]),
     rule("forget acceptedEpoch", Scene::Crashes, 40, &["honest_epochs"]),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringkeeper_storage::{LogStrategy, StoreConfig};
 
 use super::chance::{Chance, Draw};
-use super::faults::{Fault, FaultPlan};
+use super::faults::{Fault, FaultPlan, by_name};
 use super::network::NetworkPlan;
 use super::server::Setup;
 use crate::core::settings::Ensemble;
@@ -27,11 +27,13 @@ pub struct Wishes {
     pub rollover_at: Option<u32>,
     /// Whether the membership changes.
     pub reconfigure: Option<bool>,
+    pub emphasis: Option<Emphasis>,
     pub observer_masters: Option<bool>,
+    pub local_sessions: Option<bool>,
 }
 
 /// What a run is about, beside everything else: some branches are only reached by whoever makes for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Emphasis {
     None,
     /// Sessions own so many ephemerals that their end cannot list them.
@@ -42,9 +44,32 @@ pub enum Emphasis {
     Handshakes,
     /// Leaders come and go, and hardly anything is ever written.
     Beginnings,
+    /// The same, and who missed anything gets it as a snapshot.
+    ShortMemories,
 }
 
 impl Emphasis {
+    pub const ALL: &'static [Emphasis] = &[
+        Emphasis::None,
+        Emphasis::Ephemerals,
+        Emphasis::Snapshots,
+        Emphasis::Handshakes,
+        Emphasis::Beginnings,
+        Emphasis::ShortMemories,
+    ];
+
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Emphasis::None => "none",
+            Emphasis::Ephemerals => "ephemerals",
+            Emphasis::Snapshots => "snapshots",
+            Emphasis::Handshakes => "handshakes",
+            Emphasis::Beginnings => "beginnings",
+            Emphasis::ShortMemories => "short-memories",
+        }
+    }
+
     /// From a stream of its own: all else is drawn as if there were none.
     fn draw(seed: u64) -> Emphasis {
         match Chance(seed ^ 0x9d8a_51c3_7be1_0f42).below(32) {
@@ -52,6 +77,7 @@ impl Emphasis {
             1 | 2 => Emphasis::Snapshots,
             3 | 4 => Emphasis::Handshakes,
             5 | 6 => Emphasis::Beginnings,
+            7 => Emphasis::ShortMemories,
             _ => Emphasis::None,
         }
     }
@@ -64,10 +90,18 @@ impl Emphasis {
                 &[(Fault::SlowLink, 200_000), (Fault::LinkBreaks, 1_000_000), (Fault::PowerCut, 700_000)]
             }
             Emphasis::Handshakes => &[(Fault::Nonsense, 10_000), (Fault::LinkBreaks, 200_000)],
-            Emphasis::Beginnings => {
+            Emphasis::Beginnings | Emphasis::ShortMemories => {
                 &[(Fault::Kill, 150_000), (Fault::Partition, 400_000), (Fault::LinkBreaks, 150_000)]
             }
         }
+    }
+}
+
+impl std::str::FromStr for Emphasis {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Emphasis, String> {
+        by_name("emphasis", name, Emphasis::ALL, Emphasis::name)
     }
 }
 
@@ -104,6 +138,8 @@ pub struct Plan {
     pub reconfigures: Option<Spares>,
     /// Followers serve observers.
     pub observer_masters: bool,
+    /// Sessions begin as those of one server; whether they can become everybody's.
+    pub local_sessions: Option<bool>,
     chance: Chance,
 }
 
@@ -146,7 +182,7 @@ impl Plan {
         let mut java = chance.fork();
         let some_java = java.one_in(5);
         let java = (0..voters + observers).map(|_| some_java && java.coin()).collect();
-        let emphasis = Emphasis::draw(seed);
+        let emphasis = wishes.emphasis.unwrap_or(Emphasis::draw(seed));
         let mut faults = FaultPlan::draw(&mut chance.fork());
         for (fault, mean_us) in emphasis.faults() {
             faults.set(*fault, *mean_us);
@@ -162,6 +198,9 @@ impl Plan {
         // From a stream of its own: runs without them are as they were.
         let observer_masters = Chance(seed ^ 0x1f83_d9ab_fb41_bd6b).one_in(4);
         let observer_masters = wishes.observer_masters.unwrap_or(observer_masters) && observers > 0;
+        let mut local = Chance(seed ^ 0x3c6e_f372_fe94_f82b);
+        let (local_sessions, upgrading) = (local.one_in(10), !local.one_in(4));
+        let local_sessions = wishes.local_sessions.unwrap_or(local_sessions).then_some(upgrading);
         let liveness_us = 1_000 * u64::from(tick_ms) * 200 + 60_000_000;
         let safety_us = seconds * 1_000_000;
         Plan {
@@ -182,6 +221,7 @@ impl Plan {
             rollover_at: wishes.rollover_at,
             reconfigures,
             observer_masters,
+            local_sessions,
             chance: chance.fork(),
         }
     }
@@ -250,6 +290,8 @@ impl Plan {
             container_check_interval_ms: 1_000,
             container_max_never_used_ms: *shared.pick(&[0, 5_000]),
             extended_types: true,
+            local_sessions: self.local_sessions.is_some(),
+            local_sessions_upgrading: self.local_sessions == Some(true),
             snapshot_backlog_max_bytes: shared.any_size(1 << 9..1 << 22) as usize,
             ..Settings::default()
         };
@@ -258,7 +300,12 @@ impl Plan {
             Emphasis::Ephemerals => settings.jute_max_buffer_bytes = 1,
             Emphasis::Snapshots => {
                 settings.snapshot_backlog_max_bytes = 512;
+                settings.snapshot_chunk_bytes = 256;
                 ensemble.force_snapshot_sync = true;
+            }
+            Emphasis::ShortMemories => {
+                ensemble.commit_log_count = 1;
+                ensemble.snapshot_size_factor = None;
             }
         }
         if let Some(spares) = self.reconfigures {

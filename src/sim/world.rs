@@ -260,6 +260,9 @@ impl World {
 
     fn run_through(&mut self) -> Step {
         self.trace.tell(Level::Story, format_args!("{:?}", self.plan));
+        if let Some(upgrading) = self.plan.local_sessions {
+            self.tell(Event::LocalSessions { upgrading })?;
+        }
         for server in 0..self.servers.len() {
             let us = self.chance.below(100_000);
             self.queue.at(us, Happening::Start { server, life: 0 });

@@ -40,6 +40,16 @@ pub struct ForwardedRequest {
     pub identities: Option<Vec<PeerIdentity>>,
 }
 
+impl ForwardedRequest {
+    /// Of what has no fixed length.
+    pub fn bytes(&self) -> usize {
+        let bytes = |text: &Option<Bytes>| text.as_ref().map_or(0, Bytes::len);
+        let identities = self.identities.iter().flatten();
+        self.body.len()
+            + identities.map(|id| size_of::<PeerIdentity>() + bytes(&id.scheme) + bytes(&id.id)).sum::<usize>()
+    }
+}
+
 /// Who wants to follow or observe. Java: `LearnerInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnerInfo {

@@ -65,7 +65,7 @@ impl Log {
         let same = |batch: &BatchAt| {
             let path = segment(batch.segment);
             let here = batch.at..batch.at + batch.bytes;
-            let (before, after) = (self.disk.bytes(&path), damaged.memory.borrow().bytes(&path).map(<[u8]>::to_vec));
+            let (before, after) = (self.disk.bytes(&path), damaged.memory.borrow().bytes(&path));
             // A file has to hold the padding, too: it was written with the batch.
             after.is_some_and(|after| {
                 after.len() >= batch.at + batch.padded_bytes() && after[here.clone()] == before[here]

@@ -145,6 +145,13 @@ fn an_epoch_that_the_disk_refused_is_told_as_such() {
     assert!(result.is_err());
     assert_eq!(epochs(&rig.disk).unwrap(), Epochs { accepted: 4, current: 3 });
     rig.disk.memory.borrow_mut().capacity_bytes = None;
+    // What comes later may rest on it: it takes another start.
+    rig.store.store_epoch(EpochKind::Current, 4);
+    rig.drain();
+    assert_eq!(epochs(&rig.disk).unwrap(), Epochs { accepted: 4, current: 3 });
+    let disk = rig.kill(&mut Chance(0));
+    let opened = disk.open(&small_config()).unwrap();
+    let mut rig = Rig::start(&disk, opened).unwrap();
     rig.store.store_epoch(EpochKind::Accepted, 5);
     rig.drain();
     assert_eq!(epochs(&rig.crash(&mut Chance(0))).unwrap(), Epochs { accepted: 5, current: 3 });

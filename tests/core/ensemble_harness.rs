@@ -11,6 +11,7 @@ use ringkeeper::core::types::{EpochKind, Epochs, LinkId, LinkMessage, RoleView, 
 use ringkeeper::core::zab::membership::{Configurations, Membership};
 use ringkeeper::core::{Input, Now, Output, Reloaded, Settings, Zxid};
 use ringkeeper::wire::client::ConnectRequest;
+use ringkeeper::wire::quorum::{PROTOCOL_JAVA, Packet};
 use ringkeeper_storage::{NodeImage, SnapshotHeader};
 
 use super::harness::{Client, Server, options};
@@ -24,6 +25,7 @@ pub struct Ensemble {
     /// What is sent to this one arrives, and is not taken off its senders' hands: `unsent`.
     clogged: Option<i64>,
     unsent: Vec<(i64, LinkId, usize)>,
+    held: Option<Held>,
     pub now: Now,
 }
 
@@ -70,6 +72,14 @@ struct Disk {
     whole: bool,
     /// Something that was here was given up.
     lost: bool,
+}
+
+/// What comes to a learner from the beginning of its snapshot on.
+struct Held {
+    learner: i64,
+    /// Its leader passes for a Java server.
+    from_java: bool,
+    messages: Vec<(LinkId, LinkMessage)>,
 }
 
 #[derive(Clone, Copy)]
@@ -138,6 +148,7 @@ impl Ensemble {
             next_link: 0,
             clogged: None,
             unsent: Vec::new(),
+            held: None,
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
         for id in 1..=voters + observers + spares {
@@ -427,7 +438,9 @@ impl Ensemble {
             match arrival {
                 Arrival::Input(input) => self.step(to, *input),
                 Arrival::Link(link, message) if self.links.contains_key(&link) => {
-                    self.step(to, Input::LinkReceived { link, message });
+                    if let Some(message) = self.hold(to, link, message) {
+                        self.step(to, Input::LinkReceived { link, message });
+                    }
                 }
                 Arrival::Link(..) => {}
                 Arrival::Closed(link) => {
@@ -437,6 +450,35 @@ impl Ensemble {
             }
         }
         panic!("they talk for ever");
+    }
+
+    /// Its snapshot will wait for `release_snapshot`, and its leader may pass for a Java server.
+    pub fn hold_snapshot(&mut self, learner: i64, from_java: bool) {
+        self.held = Some(Held { learner, from_java, messages: Vec::new() });
+    }
+
+    fn hold(&mut self, to: i64, link: LinkId, mut message: LinkMessage) -> Option<LinkMessage> {
+        let Some(held) = self.held.as_mut().filter(|held| held.learner == to) else { return Some(message) };
+        if let LinkMessage::Packet(Packet::LeaderInfo { protocol, .. }) = &mut message
+            && held.from_java
+        {
+            *protocol = PROTOCOL_JAVA;
+        }
+        if held.messages.is_empty() && !matches!(message, LinkMessage::SnapshotBegin(_)) {
+            return Some(message);
+        }
+        held.messages.push((link, message));
+        None
+    }
+
+    /// What was held arrives, after `change` has had a look at it.
+    pub fn release_snapshot(&mut self, mut change: impl FnMut(&mut LinkMessage)) {
+        let Held { learner, messages, .. } = self.held.take().expect("something is held");
+        for (link, mut message) in messages {
+            change(&mut message);
+            self.step(learner, Input::LinkReceived { link, message });
+        }
+        self.pump();
     }
 
     fn try_to_connect(&mut self) {

@@ -7,6 +7,7 @@ mod field_failures;
 mod harness;
 mod interleavings;
 mod learner_snapshots;
+mod local_sessions;
 mod observer_masters;
 mod ordering;
 mod reconfiguration;

@@ -2,7 +2,7 @@
 
 use ringkeeper::core::types::{LogRoom, RoleView};
 use ringkeeper::core::{Input, Settings};
-use ringkeeper::wire::client::Request;
+use ringkeeper::wire::client::{ConnectResponse, Request};
 
 use super::ensemble::{ask, sync};
 use super::ensemble_harness::{Ensemble, quick};
@@ -98,6 +98,36 @@ fn what_only_the_old_leader_has_is_given_up_when_it_comes_back() {
     assert_eq!(ensemble.leader(), leader);
     let back = ensemble.resume(leader, &back).expect("it is known everywhere");
     assert_eq!(ask(&mut ensemble, leader, back, &create("/lost/again", b"", PERSISTENT)), 0);
+}
+
+/// The sessions that were made since are unknown to it.
+#[test]
+fn a_deposed_leader_does_not_say_that_a_session_is_over() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let ended = ensemble.client(follower);
+    ensemble.at(follower, |server| server.send(ended, 1, &Request::CloseSession));
+    let come_back = |ensemble: &mut Ensemble, id: i64| {
+        let frame = Server::connect_frame(ended.session, &ended.password, ended.timeout_ms, 0);
+        ensemble.at(id, |server| {
+            let connection = server.accept();
+            server.bytes(connection, &frame);
+            connection
+        })
+    };
+    for id in [leader, follower] {
+        let connection = come_back(&mut ensemble, id);
+        let frames = ensemble.server(id).frames(connection);
+        assert_eq!(ConnectResponse::decode(&frames[0]).unwrap().session_id, 0, "{id}: it is over");
+        assert!(ensemble.server(id).closed.contains(&connection));
+    }
+    ensemble.cut_off_silently(leader);
+    let connection = come_back(&mut ensemble, leader);
+    assert!(!ensemble.server(leader).closed.contains(&connection));
+    (0..60).for_each(|_| ensemble.pass_ms(200));
+    assert_ne!(ensemble.leader(), leader);
+    assert!(ensemble.server(leader).closed.contains(&connection));
+    assert!(ensemble.server(leader).frames(connection).is_empty(), "the client asks somebody else");
 }
 
 /// ZOOKEEPER-2845 (20.10).
@@ -266,6 +296,69 @@ fn the_next_epoch_begins_under_way_and_nobody_is_refused() {
     assert!(epoch > 2, "{epoch}");
     assert_eq!(ensemble.leader(), leader);
     assert!(ensemble.server(follower).closed.is_empty() && ensemble.server(leader).closed.is_empty());
+    ensemble.assert_agreed();
+}
+
+/// What asks for too much while an epoch ends is one learner, and it alone pays for that.
+#[test]
+fn what_waits_for_the_next_epoch_is_bounded() {
+    let mut settings = quick();
+    settings.ensemble.rollover_at = 8;
+    settings.ensemble.learner_queue_max_bytes = 64 * 1024;
+    let mut ensemble = Ensemble::of(5, 0, settings);
+    ensemble.settle();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let (greedy, modest) = (ensemble.client(followers[0]), ensemble.client(followers[1]));
+    assert_eq!(ask(&mut ensemble, followers[0], greedy, &create("/a", b"", PERSISTENT)), 0);
+    followers.iter().for_each(|id| ensemble.server(*id).slow_disk = true);
+    for _ in 0..10 {
+        ensemble.at(followers[1], |server| server.send(modest, 7, &set("/a", b"modest", -1)));
+    }
+    assert_eq!(ensemble.server(followers[1]).replies(modest), [], "nothing commits, and the epoch is over");
+    for _ in 0..40 {
+        assert!(!ensemble.told(leader).contains("closed"), "{}", ensemble.told(leader));
+        ensemble.at(followers[0], |server| server.send(greedy, 7, &set("/a", &[b'x'; 1000], -1)));
+    }
+    for _ in 0..30 {
+        ensemble.at(followers[0], |server| server.send(greedy, 7, &set("/a", &[b'x'; 1000], -1)));
+    }
+    let told = ensemble.told(leader);
+    let who = format!("server {}: its clients ask for more than can wait", followers[0]);
+    assert!(told.contains(&who) && told.matches("closed").count() == 1, "{told}");
+    for id in &followers {
+        ensemble.server(*id).slow_disk = false;
+        ensemble.at(*id, |server| server.disk_finishes());
+    }
+    ensemble.settle();
+    assert_eq!(ensemble.server(followers[1]).replies(modest).len(), 10, "those waited, and were done in their turn");
+    assert_eq!(ensemble.leader(), leader);
+    ensemble.assert_agreed();
+}
+
+/// Each refusal takes of the room that is left for the ends of sessions, in every log.
+#[test]
+fn a_leader_short_of_room_is_not_filled_with_refusals() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(follower);
+    let refused = |ensemble: &mut Ensemble| ask(ensemble, follower, client, &create("/a", b"", PERSISTENT));
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Low)));
+    let before = ensemble.server(leader).log.len();
+    for _ in 0..100 {
+        assert_eq!(refused(&mut ensemble), SYSTEM_ERROR);
+    }
+    assert_eq!(ensemble.server(leader).log.len(), before + 1, "the leader is asked once");
+    // Sessions begin and end.
+    let other = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, other, &Request::CloseSession), 0);
+    assert_eq!(ensemble.server(leader).log.len(), before + 3);
+    (0..21).for_each(|_| ensemble.pass_ms(100));
+    let before = ensemble.server(leader).log.len();
+    assert_eq!(refused(&mut ensemble), SYSTEM_ERROR);
+    assert_eq!(ensemble.server(leader).log.len(), before + 1, "once a tick");
+    ensemble.at(leader, |server| server.step(Input::LogRoom(LogRoom::Ample)));
+    (0..21).for_each(|_| ensemble.pass_ms(100));
+    assert_eq!(refused(&mut ensemble), 0);
     ensemble.assert_agreed();
 }
 

@@ -10,6 +10,7 @@
 //!   `suites`     the suites themselves; `summary` says what passed, failed and was skipped
 //!   `differential` the same bytes to ringkeeper and to the reference, and every answer compared
 //!   `migration`  a tree moved between ringkeeper and the reference, and back
+//!   `mixed`      ensembles of both makes: members die, are wiped and come back, and all have the same tree
 //!   `wire`       the few messages of the client protocol that a load needs, over a plain socket
 //!
 //! Not here, on purpose: the server's own code. A proof that shares its encoder with what it proves is worth less.
@@ -20,6 +21,7 @@ pub mod differential;
 pub mod ensemble;
 pub mod mask;
 pub mod migration;
+pub mod mixed;
 pub mod process;
 pub mod reference;
 pub mod server;

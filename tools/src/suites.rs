@@ -11,7 +11,7 @@ use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
 use crate::server::{Kind, Setup};
 use crate::summary::Verdict;
-use crate::{Result, clients, migration, reference, root, target};
+use crate::{Result, clients, migration, mixed, reference, root, target};
 
 const TICK_MS: u32 = 2000;
 /// Those that promise something: `--strategy all` of the crash harness.
@@ -288,6 +288,8 @@ pub fn simulate() -> Command {
     let mut command = Command::new("cargo");
     command.args(["run", "--quiet", "--profile", "sim", "--package", "ringkeeper-tools", "--features", "sim"]);
     command.args(["--bin", "simulate", "--"]).current_dir(root());
+    // Worlds come and go: what one leaves is the next one's, and clearing pages for each would cost a fifth of the time.
+    command.env("MIMALLOC_PURGE_DELAY", "-1");
     command
 }
 
@@ -355,6 +357,18 @@ pub fn migration(binary: &Path, java: &Kind, port: u16) -> Verdict {
         port,
     };
     carried_out(migration::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
+}
+
+/// Ensembles of both makes; each node compared counts as a test.
+pub fn ensembles(binary: &Path, java: &Kind, port: u16, arrangements: &[String]) -> Verdict {
+    let options = mixed::Options {
+        ringkeeper: Kind::Ringkeeper { binary: binary.to_owned() },
+        java: java.clone(),
+        directory: target().join("ensembles"),
+        port,
+        arrangements: arrangements.to_vec(),
+    };
+    carried_out(mixed::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
 }
 
 fn skipped(why: &str) -> Verdict {

@@ -45,6 +45,10 @@ pub enum Request {
     Children {
         path: String,
     },
+    /// What is committed at the leader by now is seen by reads behind this one.
+    Sync {
+        path: String,
+    },
     /// Only of the first three.
     Multi(Vec<Request>),
     CloseSession,
@@ -187,6 +191,7 @@ impl Request {
             Request::Get { .. } => 4,
             Request::Set { .. } => 5,
             Request::Children { .. } => 8,
+            Request::Sync { .. } => 9,
             Request::Multi(_) => 14,
             Request::CloseSession => -11,
         }
@@ -216,6 +221,7 @@ impl Request {
                 put_buffer(out, path.as_bytes());
                 out.push(0); // no watch
             }
+            Request::Sync { path } => put_buffer(out, path.as_bytes()),
             Request::Multi(parts) => {
                 for part in parts {
                     put_int(out, part.opcode());

@@ -166,6 +166,9 @@ impl Node {
     /// The client of this connection was heard of, and its session with it.
     fn hear(&mut self, now: Now, slot: Slot) -> Heard {
         let Connection { session, timeout_ms, .. } = self.connections[slot];
+        if self.local.has(session) && self.service == Service::Everybody {
+            return self.local.table().touch(session, now.mono_us);
+        }
         if let Role::Following(following) = &mut self.role {
             // The leader knows whether it lives; a session that is new to this server may be its client's all the same.
             following.forwarded.touch(session, timeout_ms);
@@ -196,15 +199,23 @@ impl Node {
             }
         };
         let closes = header.opcode == OpCode::CloseSession;
-        let refused = match self.room {
-            LogRoom::Ample => false,
-            // A learner logs what its leader proposes, whoever asked for it.
-            LogRoom::Low => !closes && matches!(self.role, Role::Leading(_)),
-            LogRoom::None => true,
+        if closes && self.local.is_local(self.connections[slot].session) {
+            return self.admit_local_close(now, slot, header);
+        }
+        let refused = match (self.room, &self.role) {
+            (LogRoom::None, _) => true,
+            // A learner logs what its leader proposes, whoever asked for it; what counts is whether the leader has room.
+            (_, Role::Following(following)) => !closes && following.forwarded.refuses_writes(now),
+            (room, _) => !closes && room == LogRoom::Low,
         };
         if refused {
             self.metrics.writes_refused_disk_full += 1;
             return self.refuse(now, slot, header, ErrorCode::SystemError);
+        }
+        if let Ok(request) = &request
+            && let Err(error) = self.upgrade_for(now, slot, request, out)
+        {
+            return self.refuse(now, slot, header, error);
         }
         if let Role::Following(_) = &self.role {
             if request.as_ref().is_ok_and(harms_java_leaders) {

@@ -9,12 +9,13 @@ use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 use slab::Slab;
 
+use super::local::makes_ephemerals;
 use super::pending_view::Touched;
 use super::prep::{Asker, Prep, Wanted};
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::metrics::Metrics;
 use crate::core::node::{Node, Slot};
-use crate::core::peer::{Leading, Role};
+use crate::core::peer::{Creating, Leading, Role, Service};
 use crate::core::session::Owner;
 use crate::core::tree::watch::{Happened, WatchTable};
 use crate::core::tree::{Change, ChangeKind, ChangeSink, Identity, acl};
@@ -23,7 +24,7 @@ use crate::core::zab::leader::Proposal;
 use crate::core::zab::membership::Membership;
 use crate::limits;
 use crate::wire::ErrorCode;
-use crate::wire::client::{EventKind, Request, WatcherEvent, perms};
+use crate::wire::client::{EventKind, OpCode, Request, WatcherEvent, perms};
 use crate::wire::txn::{DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode_txn, encode_txn};
 
 /// Who waits for a transaction.
@@ -130,7 +131,8 @@ impl Node {
         let (session, identities) = (connection.session, connection.identities.clone());
         let asked = Asked::Request { connection: connection.id };
         let configuration = request.as_ref().ok().and_then(|request| self.wanted_configuration(request));
-        let wanted = Wanted::of(request, self.check_session(session, Owner::Here, header.opcode));
+        let ephemeral = request.as_ref().is_ok_and(makes_ephemerals);
+        let wanted = Wanted::of(request, self.check_session(session, Owner::Here, header.opcode, ephemeral));
         let wanted = wanted.or_reconfigured(configuration.as_ref());
         let origin = Origin { asked, session, cxid: header.xid, identities: &identities };
         self.propose(now, origin, |prep| wanted.prepare(prep), out)
@@ -172,7 +174,9 @@ impl Node {
         out: &mut Vec<Output>,
     ) -> Zxid {
         let Origin { asked, session, cxid, identities } = origin;
-        let Role::Leading(Leading { leader, .. }) = &mut self.role else { unreachable!("only a leader proposes") };
+        let Role::Leading(Leading { leader, creating, .. }) = &mut self.role else {
+            unreachable!("only a leader proposes")
+        };
         let zxid = leader.next_zxid();
         self.pending.begin(zxid);
         let mut prep = Prep {
@@ -182,6 +186,10 @@ impl Node {
             asker: Asker { session, identities, zxid, time_ms: now.wall_ms },
         };
         let txn = make(&mut prep);
+        if let Txn::CreateSession { .. } = txn {
+            let owner = if let Asked::Learner { link } = asked { Owner::Link(link) } else { Owner::Here };
+            creating.insert(session, Creating { owner, closing: false });
+        }
         let touched = self.pending.finish();
         // A refused single request carries no digest, everything else does (semantics 16.2).
         let digest = (self.settings.digest_enabled && !matches!(txn, Txn::Error { .. }))
@@ -319,7 +327,7 @@ impl Node {
         let closed = match &txn {
             Txn::CreateSession { timeout_ms } => {
                 self.sessions.create(SessionId(header.client_id), *timeout_ms, now.mono_us);
-                self.settle_in(SessionId(header.client_id), in_flight.asked);
+                self.settle_in(SessionId(header.client_id));
                 None
             }
             Txn::CloseSession { .. } => {
@@ -366,13 +374,15 @@ impl Node {
         if let Some(slot) = closed.and_then(|connection| self.slot(connection)) {
             self.close(slot);
         }
+        self.snapshot_when_caught_up(out);
         answered
     }
 
     /// A leader foresaw the tree itself; a learner was told, by a server that may be another one's work.
     fn check_digest(&mut self, zxid: Zxid, txn: &Txn<'_>, foreseen: i64, out: &mut Vec<Output>) {
         let found = self.tree.digest() as i64;
-        if found == foreseen {
+        if found == foreseen || matches!(&self.role, Role::Following(following) if following.learner.is_ahead_of(zxid))
+        {
             return;
         }
         assert!(!matches!(self.role, Role::Leading(_)), "the tree after {zxid} is not the one prep foresaw: {txn:?}");
@@ -385,18 +395,34 @@ impl Node {
         )));
     }
 
+    /// A state between two transactions, from a Java leader, is one no longer: from here on a start compares every digest.
+    pub(in crate::core) fn snapshot_when_caught_up(&mut self, out: &mut Vec<Output>) {
+        if let Role::Following(following) = &mut self.role
+            && following.learner.has_caught_up(self.progress.applied)
+        {
+            self.begin_snapshot(out);
+        }
+    }
+
     /// A session begins: whose it is, and where its client is if it was let in before this server heard of the session.
-    fn settle_in(&mut self, id: SessionId, asked: Asked) {
+    fn settle_in(&mut self, id: SessionId) {
         let connection = match &mut self.role {
             Role::Following(following) => following.forwarded.let_in_early(id),
             _ => None,
         };
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        session.owner = match asked {
-            Asked::Learner { link } => Some(Owner::Link(link)),
-            Asked::Connect { .. } => Some(Owner::Here),
-            Asked::Nobody | Asked::Request { .. } => None,
+        let creating = match &mut self.role {
+            Role::Leading(leading) => leading.creating.remove(&id),
+            _ => None,
         };
+        // Before this server serves, what it applies may be taken back.
+        let stays = self.service != Service::Everybody || probe::broken("an upgraded session stays with its server");
+        let upgraded = if stays { None } else { self.local.remove(id) };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.owner = creating.as_ref().map(|creating| creating.owner);
+        session.closing = creating.is_some_and(|creating| creating.closing);
+        if let Some(upgraded) = upgraded {
+            (session.timeout_ms, session.connection) = (upgraded.timeout_ms, upgraded.connection);
+        }
         if connection.is_some() {
             session.connection = connection;
         }
@@ -449,6 +475,7 @@ impl Node {
             return;
         };
         match wait {
+            Wait::Turn { .. } if header.opcode == OpCode::CloseSession => self.close_local(now, slot, header),
             Wait::Turn { body, identities } => self.answer_read(now, slot, header, &body, &identities),
             Wait::Sync { body, .. } => self.answer_read(now, slot, header, &body, &[]),
             Wait::LeaderSync { body } => {

@@ -4,6 +4,7 @@
 use ringkeeper_storage::probe;
 
 use super::commit::{Asked, Origin};
+use super::lead::Returned;
 use super::prep::Wanted;
 use crate::core::connection::State;
 use crate::core::node::{Node, Slot};
@@ -78,6 +79,12 @@ impl Node {
     }
 
     fn create_session(&mut self, now: Now, slot: Slot, timeout_ms: i32, out: &mut Vec<Output>) {
+        if self.settings.local_sessions && self.service == Service::Everybody {
+            let session = self.session_ids.allocate();
+            self.connections[slot].session = session;
+            self.local.table().create(session, timeout_ms, now.mono_us);
+            return self.welcome(now, slot, timeout_ms);
+        }
         // Without room in the log there are no new sessions; the client tries again, here or elsewhere.
         if self.room == LogRoom::None {
             return self.close(slot);
@@ -115,12 +122,25 @@ impl Node {
             return self.refuse_session(slot);
         }
         self.metrics.connection_revalidate_count += 1;
+        if self.service == Service::Everybody && self.local.table().resume(session, timeout_ms, now.mono_us) {
+            self.take_over(slot, session);
+            return self.welcome(now, slot, timeout_ms);
+        }
         if let Role::Following(_) = &self.role {
             return self.ask_to_revalidate(slot, session, timeout_ms, out);
         }
         if !self.served_sessions().resume(session, timeout_ms, now.mono_us) {
-            // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over.
-            return if self.service == Service::ReadOnly { self.close(slot) } else { self.refuse_session(slot) };
+            return match self.service {
+                // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over.
+                Service::ReadOnly => self.close(slot),
+                _ if self.member.is_none() => self.refuse_session(slot),
+                _ => {
+                    let connection = &mut self.connections[slot];
+                    (connection.state, connection.session) = (State::Connecting, session);
+                    let client = Returned::Here(connection.id);
+                    self.refuse_when_sure(session, client, out);
+                }
+            };
         }
         self.take_over(slot, session);
         if let Some(session) = self.sessions.get_mut(session) {
@@ -139,7 +159,7 @@ impl Node {
 
     /// This connection has the session from now on, and no other one of this server.
     pub(super) fn take_over(&mut self, slot: Slot, session: SessionId) {
-        let before = self.served_sessions().get(session).and_then(|session| session.connection);
+        let before = self.table_of(session).get(session).and_then(|session| session.connection);
         if let Some(old) = before.and_then(|connection| self.slot(connection))
             && old != slot
         {
@@ -156,7 +176,7 @@ impl Node {
         connection.stats.connected(now.mono_us, self.progress.applied);
         let (session, id) = (connection.session, connection.id);
         let read_only = self.service == Service::ReadOnly;
-        if let Some(session) = self.served_sessions().get_mut(session) {
+        if let Some(session) = self.table_of(session).get_mut(session) {
             session.connection = Some(id);
         } else if let Role::Following(following) = &mut self.role {
             following.forwarded.let_in(session, id);

@@ -25,6 +25,7 @@ use crate::core::tree::Identity;
 use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
 use crate::limits;
+use crate::wire::ErrorCode;
 use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request};
 use crate::wire::quorum::{ForwardedRequest, PeerIdentity};
 use crate::wire::txn::{Txn, decode_txn};
@@ -41,6 +42,8 @@ pub struct Forwarded {
     revalidating: HashMap<SessionId, VecDeque<(Asker, i32)>, FixedState>,
     /// Sessions heard of since the leader last asked, and their timeouts.
     touched: HashMap<SessionId, i32, FixedState>,
+    /// The leader is short of room, it said so just now: until then clients' writes are refused here.
+    refused_until_us: u64,
     /// Clients that were let in with a session whose creation this server has not applied yet.
     early: HashMap<SessionId, ConnectionId, FixedState>,
 }
@@ -65,6 +68,12 @@ struct Unmatched {
 impl Forwarded {
     pub fn is_empty(&self) -> bool {
         self.unmatched.is_empty() && self.syncs.is_empty()
+    }
+
+    /// A refusal by the leader is a transaction in every log, and takes of the room that is left for the ends of sessions. So
+    /// one is enough to go by for a while, whoever's it was.
+    pub fn refuses_writes(&self, now: Now) -> bool {
+        now.mono_us < self.refused_until_us
     }
 
     pub fn unmatched_bytes(&self) -> usize {
@@ -191,6 +200,12 @@ impl Node {
         let Role::Following(following) = &mut self.role else { unreachable!("only learners are told what to log") };
         let asked = match decode_txn(&txn) {
             Ok((header, record, _)) if header.zxid as u64 == zxid.0 => {
+                let lacks_room = matches!(record, Txn::Error { code } if code == ErrorCode::SystemError.number());
+                // Java's means something else by that.
+                if lacks_room && following.learner.leader_is_ringkeeper() {
+                    let tick_us = u64::from(self.settings.ensemble.tick_ms) * 1000;
+                    following.forwarded.refused_until_us = now.mono_us + tick_us;
+                }
                 following.forwarded.matching(SessionId(header.client_id), header.cxid, &record)
             }
             _ => {

@@ -4,24 +4,88 @@
 //! come another way are refused, SESSIONMOVED. After a change of leaders nobody knows, and the first to ask owns it.
 //! Spec: quorum-protocol 11, 12; semantics 11.4. Java: `LearnerHandler`, `SessionTrackerImpl.checkSession`.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use bytes::Bytes;
 use ringkeeper_storage::probe;
 
 use super::admit::is_write;
 use super::commit::{Asked, Origin};
+use super::local::makes_ephemerals;
 use super::prep::Wanted;
+use crate::core::connection::State;
 use crate::core::node::Node;
 use crate::core::peer::{Leading, Role};
 use crate::core::session::Owner;
 use crate::core::tree::Identity;
-use crate::core::types::{LinkId, LogRoom, Now, Output, SessionId};
+use crate::core::types::{ConnectionId, LinkId, LogRoom, Now, Output, SessionId};
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::{OpCode, Request};
 use crate::wire::jute::decode_utf8;
 use crate::wire::quorum::{ForwardedRequest, PeerIdentity};
 
+/// A client that is back with a session that this leader does not know.
+#[derive(Debug)]
+pub(in crate::core) struct Doubted {
+    /// See `Leader::confirm`.
+    round: u64,
+    session: SessionId,
+    client: Returned,
+}
+
+/// Where it is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Returned {
+    Here(ConnectionId),
+    To(LinkId),
+}
+
+/// Requests of learners' clients that wait for their turn, oldest first.
+#[derive(Debug, Default)]
+pub(in crate::core) struct WaitingRequests {
+    requests: VecDeque<(LinkId, ForwardedRequest)>,
+    /// What they take, all together.
+    bytes: usize,
+}
+
+impl WaitingRequests {
+    fn push(&mut self, link: LinkId, request: ForwardedRequest) {
+        self.bytes += cost_bytes(&request);
+        if probe::broken("requests that had to wait overtake each other") {
+            return self.requests.push_front((link, request));
+        }
+        self.requests.push_back((link, request));
+    }
+
+    fn pop(&mut self) -> Option<(LinkId, ForwardedRequest)> {
+        let (link, request) = self.requests.pop_front()?;
+        self.bytes -= cost_bytes(&request);
+        Some((link, request))
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        self.requests.retain(|(from, _)| *from != link);
+        self.bytes = self.requests.iter().map(|(_, request)| cost_bytes(request)).sum();
+    }
+
+    /// Whose take the most.
+    fn greediest(&self) -> LinkId {
+        let mut bytes = BTreeMap::<LinkId, usize>::new();
+        for (link, request) in &self.requests {
+            *bytes.entry(*link).or_default() += cost_bytes(request);
+        }
+        bytes.into_iter().max_by_key(|(_, bytes)| *bytes).expect("somebody waits").0
+    }
+}
+
+fn cost_bytes(request: &ForwardedRequest) -> usize {
+    size_of::<(LinkId, ForwardedRequest)>() + request.bytes()
+}
+
 impl Node {
-    /// What a learner's client wants. Waits in its turn while nothing may be proposed.
+    /// What a learner's client wants. Waits in its turn while nothing may be proposed, or too much is under way. The learner
+    /// for whose clients too much waits is dropped, and comes back.
     pub(in crate::core) fn on_learner_request(
         &mut self,
         now: Now,
@@ -29,25 +93,28 @@ impl Node {
         request: ForwardedRequest,
         out: &mut Vec<Output>,
     ) {
-        let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader is asked") };
-        if leading.leader.may_propose() && leading.waiting.is_empty() {
-            self.propose_for_learner(now, link, request, out);
-        } else {
-            probe::mark("leader: a learner's request waits until something may be proposed");
-            if probe::broken("requests that had to wait overtake each other") {
-                return leading.waiting.push_front((link, request));
-            }
-            leading.waiting.push_back((link, request));
+        let must_wait = self.writes_wait();
+        let Role::Leading(Leading { leader, waiting, .. }) = &mut self.role else {
+            unreachable!("only a leader is asked")
+        };
+        if !must_wait && waiting.requests.is_empty() {
+            return self.propose_for_learner(now, link, request, out);
+        }
+        probe::mark("leader: a learner's request waits until something may be proposed");
+        waiting.push(link, request);
+        if waiting.bytes > self.settings.ensemble.learner_queue_max_bytes {
+            let why = "its clients ask for more than can wait until something may be proposed";
+            leader.drop_learner(now, waiting.greediest(), why, out);
         }
     }
 
     /// Proposes what had to wait, of learners and of own clients. Says whether there was any.
     pub(in crate::core) fn carry_on_waiting(&mut self, now: Now, out: &mut Vec<Output>) -> bool {
-        let Role::Leading(Leading { leader, waiting, .. }) = &mut self.role else { return false };
-        if !leader.may_propose() {
+        if self.writes_wait() {
             return false;
         }
-        if let Some((link, request)) = waiting.pop_front() {
+        let Role::Leading(Leading { waiting, .. }) = &mut self.role else { return false };
+        if let Some((link, request)) = waiting.pop() {
             self.propose_for_learner(now, link, request, out);
             return true;
         }
@@ -80,7 +147,8 @@ impl Node {
                 let decoded = Request::decode(opcode.number(), &request.body, &limits);
                 let decoded = decoded.map_err(|_| ErrorCode::MarshallingError);
                 configuration = decoded.as_ref().ok().and_then(|request| self.wanted_configuration(request));
-                let session = self.check_session(session, Owner::Link(link), opcode);
+                let ephemeral = decoded.as_ref().is_ok_and(makes_ephemerals);
+                let session = self.check_session(session, Owner::Link(link), opcode, ephemeral);
                 Wanted::of(decoded, session).or_reconfigured(configuration.as_ref())
             }
             _ => Wanted::Refused(ErrorCode::Unimplemented),
@@ -91,17 +159,47 @@ impl Node {
     }
 
     /// Whether a session may ask for this through this door (semantics 11.4). A `closeSession` may come through any.
-    pub(super) fn check_session(&mut self, id: SessionId, owner: Owner, opcode: OpCode) -> Result<(), ErrorCode> {
-        let session = self.sessions.get_mut(id).filter(|session| !session.closing).ok_or(ErrorCode::SessionExpired)?;
+    /// `ephemeral`: it asks for what only a session may have that everybody knows.
+    pub(super) fn check_session(
+        &mut self,
+        id: SessionId,
+        owner: Owner,
+        opcode: OpCode,
+        ephemeral: bool,
+    ) -> Result<(), ErrorCode> {
+        let ephemeral = ephemeral && !probe::broken("a local session owns ephemerals");
+        let may_be_local = !ephemeral && self.may_be_local(id, owner);
+        let creating = match &mut self.role {
+            Role::Leading(leading) => leading.creating.get_mut(&id),
+            _ => None,
+        };
+        let (closing, owned) = match (self.sessions.get_mut(id), creating) {
+            (Some(session), _) => (&mut session.closing, session.owner.get_or_insert(owner)),
+            (None, Some(session)) => (&mut session.closing, &mut session.owner),
+            (None, None) if may_be_local => return Ok(()),
+            (None, None) => return Err(ErrorCode::SessionExpired),
+        };
+        if *closing {
+            return Err(ErrorCode::SessionExpired);
+        }
         if opcode == OpCode::CloseSession {
-            session.closing = true;
+            *closing = true;
             return Ok(());
         }
-        if *session.owner.get_or_insert(owner) != owner && !probe::broken("forget whose session it is") {
+        if *owned != owner && !probe::broken("forget whose session it is") {
             probe::mark("leader: a session has moved");
             return Err(ErrorCode::SessionMoved);
         }
         Ok(())
+    }
+
+    /// A session that nobody knows of may be one that the server it comes from keeps for itself.
+    fn may_be_local(&self, id: SessionId, owner: Owner) -> bool {
+        match owner {
+            Owner::Here => self.local.has(id),
+            // Its number begins with that of its server.
+            Owner::Link(_) => self.settings.local_sessions && (id.0 >> 56) as u8 != self.settings.server.0 as u8,
+        }
     }
 
     /// A learner has heard of this session.
@@ -122,17 +220,52 @@ impl Node {
     ) {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader is asked") };
         let id = SessionId(session);
-        let valid = self.sessions.resume(id, timeout_ms, now.mono_us);
-        if valid && let Some(known) = self.sessions.get_mut(id) {
+        if !self.sessions.resume(id, timeout_ms, now.mono_us) {
+            return self.refuse_when_sure(id, Returned::To(link), out);
+        }
+        if let Some(known) = self.sessions.get_mut(id) {
             known.owner = Some(Owner::Link(link));
         }
-        leading.leader.revalidated(link, session, valid, out);
+        leading.leader.revalidated(link, session, true, out);
+    }
+
+    /// Who leads knows every session; who was deposed, and has not noticed, knows none of those made since. So a client hears
+    /// that its session is over when a quorum has followed after it asked.
+    pub(super) fn refuse_when_sure(&mut self, session: SessionId, client: Returned, out: &mut Vec<Output>) {
+        let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader knows") };
+        probe::mark("leader: a quorum is asked before a session is refused");
+        let round = leading.leader.confirm(out);
+        leading.doubted.push_back(Doubted { round, session, client });
+        if leading.doubted.len() > limits::SESSIONS_DOUBTED {
+            leading.doubted.pop_front();
+        }
+    }
+
+    /// A quorum followed in this round: whoever asked before is told.
+    pub(in crate::core) fn refuse_doubted(&mut self, round: u64, out: &mut Vec<Output>) {
+        while let Role::Leading(leading) = &mut self.role
+            && let Some(Doubted { session, client, .. }) =
+                leading.doubted.pop_front_if(|doubted| doubted.round <= round)
+        {
+            match client {
+                Returned::To(link) => leading.leader.revalidated(link, session.0, false, out),
+                Returned::Here(connection) => {
+                    // It may have given up meanwhile.
+                    if let Some(slot) = self.slot(connection)
+                        && self.connections[slot].state == State::Connecting
+                    {
+                        self.refuse_session(slot);
+                    }
+                }
+            }
+        }
     }
 
     /// What it asked and nobody proposed is nobody's any more; its sessions belong to whoever asks first.
     pub(in crate::core) fn on_learner_gone(&mut self, link: LinkId) {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader has learners") };
-        leading.waiting.retain(|(from, _)| *from != link);
+        leading.waiting.forget(link);
+        leading.doubted.retain(|doubted| doubted.client != Returned::To(link));
         self.sessions.forget_owner(Owner::Link(link));
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to a request, station by station: `connect` and `admit`, then `prep` for writes or `read` for
 //! reads, `commit`, `reply`. In an ensemble, `forward` is a learner's way to its leader, and `lead` what the leader
-//! makes of that, `relay` the way of observers through a learner; `read_only` is what is left without one. Each file adds its methods to `Node`.
+//! makes of that, `relay` the way of observers through a learner; `local` is about
+//! sessions that one server keeps for itself; `read_only` is what is left without one. Each file adds its methods to `Node`.
 
 mod admit;
 mod commit;
@@ -8,6 +9,7 @@ mod connect;
 mod forward;
 mod identity;
 mod lead;
+mod local;
 mod pending_view;
 mod prep;
 mod read;
@@ -18,4 +20,5 @@ mod reply;
 pub(super) use commit::Outstanding;
 pub(super) use connect::ConnectThrottle;
 pub(super) use forward::Forwarded;
+pub(super) use lead::{Doubted, WaitingRequests};
 pub(super) use pending_view::PendingView;

@@ -59,6 +59,7 @@ impl Node {
             LeaderEvent::ConfigSeen { .. }
             | LeaderEvent::ConfigActivated { .. }
             | LeaderEvent::Established { .. }
+            | LeaderEvent::Confirmed { .. }
             | LeaderEvent::NextEpoch { .. }
             | LeaderEvent::HandedOver { .. }
             | LeaderEvent::Over { .. } => unreachable!("it is no leader"),

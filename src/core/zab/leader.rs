@@ -5,14 +5,15 @@
 //!
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
-//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs` changes the epoch or hands over;
-//! `reconfiguration.rs` changes the membership; `relay.rs` serves observers for another leader;
+//! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs`
+//! changes the epoch or hands over, `reconfiguration.rs` changes the membership, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader;
 //! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
 //!
 //! A standalone server is an ensemble of one: the same proposals, the same counting, without learners, epochs and elections.
 
+mod confirm;
 mod discovery;
 mod reconfiguration;
 mod relay;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use ringkeeper_storage::probe::{broken, mark};
 
+use self::confirm::Rounds;
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
 use super::epoch::EpochChoice;
@@ -36,6 +38,7 @@ use super::proposals::Proposals;
 use super::window::Window;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
+use crate::limits;
 use crate::wire::quorum::{ForwardedRequest, Packet};
 
 /// What this server has when it begins to lead.
@@ -74,6 +77,10 @@ pub enum LeaderEvent {
         link: LinkId,
         session: i64,
         timeout_ms: i32,
+    },
+    /// A quorum followed when this was asked (`Leader::confirm`), and at every round before.
+    Confirmed {
+        round: u64,
     },
     /// Send this learner a snapshot of the present state with `Leader::snapshot_*`.
     SnapshotWanted {
@@ -161,6 +168,7 @@ pub struct Leader {
     /// Forwarded `sync`s, and what has to be committed first.
     syncs: VecDeque<(Zxid, LinkId)>,
     transition: Transition,
+    rounds: Rounds,
     events: VecDeque<LeaderEvent>,
     now_us: u64,
     next_ping_us: u64,
@@ -225,6 +233,7 @@ impl Leader {
             handlers: BTreeMap::new(),
             syncs: VecDeque::new(),
             transition: Transition::None,
+            rounds: Rounds::default(),
             events: VecDeque::new(),
             now_us,
             next_ping_us: now_us + tick_us / 2,
@@ -273,8 +282,10 @@ impl Leader {
             (Stage::InStep, Packet::NextEpochAccepted { epoch } | Packet::NextEpochAdopted { epoch })
                 if self.phase == Phase::Relaying && epoch <= self.epoch => {}
             (Stage::InStep, Packet::Ping { zxid: _, touched }) => {
+                handler.answered();
                 let touched = touched.into_iter().flatten();
                 self.events.extend(touched.map(|(session, timeout_ms)| LeaderEvent::Touched { session, timeout_ms }));
+                self.end_round(out);
             }
             (Stage::InStep, Packet::Request(request)) => self.events.push_back(LeaderEvent::Request { link, request }),
             (Stage::InStep, Packet::Revalidate { session, timeout_ms }) => {
@@ -306,6 +317,12 @@ impl Leader {
     pub fn on_closed(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
         self.now_us = now.mono_us;
         self.forget(link, out);
+    }
+
+    /// Ends a learner's link, for a reason that is the node's.
+    pub fn drop_learner(&mut self, now: Now, link: LinkId, why: &str, out: &mut Vec<Output>) {
+        self.now_us = now.mono_us;
+        self.close(link, why, out);
     }
 
     pub fn on_epoch_stored(
@@ -354,6 +371,8 @@ impl Leader {
         };
         if self.proposals.is_drained() {
             handler.forward(Packet::Sync, out);
+        } else if self.syncs.len() == limits::LEARNER_SYNCS {
+            self.close(link, "too many of its clients' syncs wait already", out);
         } else {
             self.syncs.push_back((self.proposals.proposed(), link));
         }
@@ -569,7 +588,7 @@ impl Leader {
             if handler.is_lagging(self.now_us, proposed, &self.allowance) {
                 lagging.push(handler.link);
             } else {
-                handler.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+                handler.ping(proposed, out);
             }
         }
         for link in lagging {

@@ -151,6 +151,7 @@ pub struct Learner {
     epochs: Epochs,
     standing: Standing,
     history: History,
+    ahead: Ahead,
     rollover: Rollover,
     /// What came while the disk was cut or replaced, or had not got the promise yet that it needs.
     waiting: VecDeque<LinkMessage>,
@@ -159,6 +160,16 @@ pub struct Learner {
     config_follows: bool,
     heard_us: u64,
     events: VecDeque<LearnerEvent>,
+}
+
+/// Whether the tree has effects of transactions that were not applied to it yet. A Java leader goes on changing its tree while
+/// it sends it; each of those transactions is on the link before UPTODATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    No,
+    /// The SNAP was of this zxid, and where the effects end is not known.
+    Beyond(Zxid),
+    Through(Zxid),
 }
 
 /// Why a link is closed.
@@ -188,6 +199,7 @@ impl Learner {
             epochs: start.epochs,
             standing: start.standing,
             history: History::going_on_after(start.last),
+            ahead: Ahead::No,
             rollover: Rollover::None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -223,6 +235,10 @@ impl Learner {
             None => format!("server {}, the leader", self.start.leader.0),
             Some(master) => format!("server {}, the observer master", master.0),
         }
+    }
+
+    pub fn leader_is_ringkeeper(&self) -> bool {
+        self.leader_is_ringkeeper
     }
 
     pub fn on_connected(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
@@ -378,6 +394,24 @@ impl Learner {
     /// The answer to `LearnerEvent::Ping`.
     pub fn pong(&mut self, zxid: Zxid, touched: Vec<(i64, i32)>, out: &mut Vec<Output>) {
         self.send_if_serving(Packet::Ping { zxid, touched: Some(touched) }, out);
+    }
+
+    /// Whether the digest of the tree after this transaction may be another one than its leader's.
+    pub fn is_ahead_of(&self, zxid: Zxid) -> bool {
+        match self.ahead {
+            Ahead::No => false,
+            Ahead::Beyond(_) => true,
+            Ahead::Through(last) => zxid < last,
+        }
+    }
+
+    /// True once when it was ahead, and is exactly the leader's after this transaction.
+    pub fn has_caught_up(&mut self, applied: Zxid) -> bool {
+        let has = matches!(self.ahead, Ahead::Through(last) if applied >= last);
+        if has {
+            self.ahead = Ahead::No;
+        }
+        has
     }
 
     /// The role ends here (the server stops, its configuration changed): nothing that completes later has an effect.

@@ -106,6 +106,11 @@ pub struct Handler {
     pub adopts: bool,
     /// This proposal was on its way to it at that moment, and has to be acknowledged in time (Java: `SyncLimitCheck`).
     awaited: Option<(Zxid, u64)>,
+    /// PINGs since it is in step (no learner answers those before), and its answers.
+    pings: u64,
+    answers: u64,
+    /// A round asks for the answer with this number (`leader/confirm.rs`).
+    asked: Option<u64>,
 }
 
 impl Handler {
@@ -128,6 +133,9 @@ impl Handler {
             alive_until_us: now_us + allowance.init_us + allowance.sync_us,
             adopts: false,
             awaited: None,
+            pings: 0,
+            answers: 0,
+            asked: None,
         }
     }
 
@@ -200,6 +208,28 @@ impl Handler {
                 }
             }
         }
+    }
+
+    pub fn ping(&mut self, proposed: Zxid, out: &mut Vec<Output>) {
+        self.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+        if self.is_in_step() {
+            self.pings += 1;
+            self.asked.get_or_insert(self.pings);
+        }
+    }
+
+    /// It answered the oldest PING it had not answered.
+    pub fn answered(&mut self) {
+        self.answers = self.pings.min(self.answers + 1);
+    }
+
+    /// The next PING asks, and its answer counts.
+    pub fn begin_round(&mut self) {
+        self.asked = None;
+    }
+
+    pub fn has_answered(&self) -> bool {
+        self.asked.is_some_and(|asked| self.answers >= asked)
     }
 
     /// A stream begins: what is forwarded from now on follows it.

@@ -334,6 +334,7 @@ async fn read_snapshot(
             while pipeline.borrow().is_install_behind() {
                 room.lowered().await;
             }
+            next_turn().await; // a tree that was decoded whole comes in one go
         }
         if decoder.is_over() {
             return Ok(());

@@ -1,5 +1,6 @@
 //! Ephemerals live exactly as long as their session: they are made while it is open, go with it, and never before it unless a
-//! client deletes them. And the session lives as long as its client gives signs of life.
+//! client deletes them. And the session lives as long as its client gives signs of life: nobody is told that it is over before
+//! the leader of the latest epoch has at least proposed its end.
 //!
 //! What a leader must know of: requests that its own clients sent while it led, and that it has answered; every session, from the
 //! moment it begins to lead. (For a while two servers may believe that they lead: what one of them hears, the other cannot know, and
@@ -25,6 +26,8 @@ const FASTER_PERCENT: u64 = 20;
 struct Connection {
     server: ServerId,
     session: i64,
+    /// The latest epoch when it was asked for.
+    epoch: u32,
     /// When each request on its way was sent, the handshake first.
     sent_us: VecDeque<u64>,
 }
@@ -48,9 +51,12 @@ pub struct Ephemerals {
     latest_epoch: u32,
     last_leader_us: u64,
     healed_us: Option<u64>,
-    /// Sessions whose end some leader has proposed.
-    ending: Map<i64, ()>,
+    /// Sessions whose end some leader has proposed, and where it did last.
+    ending: Map<i64, Zxid>,
     given_up: Vec<i64>,
+    /// Whether there may be sessions of one server alone, and which there were: where, and whether it may have forgotten them.
+    local_sessions: bool,
+    local: Map<i64, (ServerId, bool)>,
 }
 
 impl Ephemerals {
@@ -121,12 +127,22 @@ impl Ephemerals {
         }
     }
 
+    /// A session that one server had for itself: others do not know it, and its own ends it when nobody was heard of.
+    fn may_be_refused(&self, now: u64, link: Link, session: i64, truth: &Truth) -> bool {
+        let Some((server, forgotten)) = self.local.get(&session) else { return false };
+        let is_elsewhere = self.links.get(&link).is_none_or(|connection| connection.server != *server);
+        let sign = self.signs.get(&session).copied().unwrap_or_default();
+        let is_silent = now >= sign.us + sign.timeout_us * 100 / (100 + FASTER_PERCENT);
+        truth.session(session).is_none() && (is_elsewhere || is_silent || *forgotten)
+    }
+
     fn on_client(&mut self, now: u64, event: &ClientEvent, truth: &Truth) -> Result<(), String> {
         match event {
             ClientEvent::Connecting { link, server, resumes, .. } => {
                 let sent_us = VecDeque::from([now]);
                 let session = resumes.unwrap_or(0);
-                self.links.insert(*link, Connection { server: *server, session, sent_us });
+                let epoch = self.latest_epoch;
+                self.links.insert(*link, Connection { server: *server, session, epoch, sent_us });
             }
             ClientEvent::Welcomed { link, session, timeout_ms } => {
                 let timeout_us = *timeout_ms as u64 * 1000;
@@ -135,14 +151,20 @@ impl Ephemerals {
                 if let Some(connection) = self.links.get_mut(link) {
                     connection.session = *session;
                 }
-                if truth.session(*session).is_none() {
+                let at = self.links.get(link).map(|connection| connection.server);
+                let is_own = at.is_some_and(|server| (session >> 56) as u8 == server.0 as u8);
+                if truth.session(*session).is_none() && self.local_sessions && is_own {
+                    self.local.entry(*session).or_insert((at.expect("it is its own"), false));
+                } else if truth.session(*session).is_none() {
                     return Err(format!("session {session:#x} is given to a client, and nobody has committed it"));
                 }
                 self.note_sign(*link, *session);
             }
-            ClientEvent::Refused { session, .. } => {
+            ClientEvent::Refused { link, session } if self.may_be_refused(now, *link, *session, truth) => {}
+            ClientEvent::Refused { link, session } => {
                 let closed = truth.session(*session).is_some_and(|life| life.closed.is_some());
-                if !closed && !self.ending.contains_key(session) {
+                let epoch = self.links.get(link).map_or(0, |connection| connection.epoch);
+                if !closed && self.ending.get(session).is_none_or(|end| end.epoch() < epoch) {
                     return Err(format!("session {session:#x} is refused as expired, and nobody ever ended it"));
                 }
             }
@@ -175,7 +197,11 @@ impl Property for Ephemerals {
         for committed in truth.committed_now() {
             self.on_committed(committed, truth)?;
         }
+        if let Event::Crashed { server, .. } = event {
+            self.local.values_mut().filter(|(at, _)| at == server).for_each(|(_, forgotten)| *forgotten = true);
+        }
         match event {
+            Event::LocalSessions { .. } => self.local_sessions = true,
             Event::Role { server, role: RoleView::Leading { epoch, serving: true } } => {
                 self.leading.entry(*server).or_insert(at.us);
                 self.latest_epoch = self.latest_epoch.max(*epoch);
@@ -188,7 +214,8 @@ impl Property for Ephemerals {
             Event::Logged { server, zxid, txn } if self.leading.contains_key(server) => {
                 let is_close = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::CloseSession.number());
                 if is_close && let Ok((header, _, _)) = decode_txn(txn) {
-                    self.ending.insert(header.client_id, ());
+                    let last = self.ending.entry(header.client_id).or_default();
+                    *last = (*last).max(*zxid);
                     if header.cxid == 0 {
                         return self.on_expired(at.us, *server, header.client_id, *zxid);
                     }
@@ -330,6 +357,17 @@ mod tests {
         story.bad(client(ClientEvent::Refused { link: LINK, session: SESSION }), "nobody ever ended it");
         story.good(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"])));
         story.good(client(ClientEvent::Refused { link: LINK, session: SESSION }));
+    }
+
+    #[test]
+    fn a_refusal_because_of_what_a_deposed_leader_wants_is_seen() {
+        let mut story = with_ephemeral();
+        story.leads(2, 2);
+        story.good(logged(1, zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"])));
+        story.good(connecting(LINK_2, Some(SESSION), 0));
+        story.bad(client(ClientEvent::Refused { link: LINK_2, session: SESSION }), "nobody ever ended it");
+        story.good(logged(2, zxid(2, 1), &close(zxid(2, 1), SESSION, 2, &["/e"])));
+        story.good(client(ClientEvent::Refused { link: LINK_2, session: SESSION }));
     }
 
     #[test]

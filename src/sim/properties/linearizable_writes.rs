@@ -17,7 +17,7 @@ use super::Property;
 use super::truth::{Committed, Map, Server, Truth};
 use crate::core::{LogRoom, ServerId, Zxid};
 use crate::sim::event::{Event, Moment};
-use crate::sim::history::{Answered, Asked, ClientEvent, Link};
+use crate::sim::history::{Answered, Asked, ClientEvent, Link, Op};
 use crate::wire::ErrorCode;
 use crate::wire::client::OpCode;
 use crate::wire::txn::{Txn, decode_header};
@@ -54,6 +54,8 @@ pub struct LinearizableWrites {
     /// Proposed by a leader that was short of room: refusals. A zxid has one proposer.
     refused: Map<Zxid, ()>,
     servers: Map<Link, ServerId>,
+    /// There are sessions of one server alone, and whether they may become everybody's.
+    local_sessions: Option<bool>,
 }
 
 impl LinearizableWrites {
@@ -87,9 +89,16 @@ impl LinearizableWrites {
         let zxid = Zxid(answered.zxid.max(0) as u64);
         let own = truth.get(zxid).filter(|committed| (committed.session, committed.cxid) == (*session, *xid));
         let Some(own) = own else {
+            // Not a transaction: the end of a session that none began, and an ephemeral for it.
+            let is_local = self.local_sessions.is_some() && truth.session(*session).is_none();
+            if is_local && matches!(op, Op::Close) && answered.err == 0 {
+                return Ok(());
+            }
             let err = answered.err;
             let waiting = self.waiting.get(&(*session, *xid));
-            let refused = waiting.is_some_and(|waiting| self.may_refuse(err, *link, waiting.sent_us));
+            let is_local = is_local && self.local_sessions == Some(false);
+            let refused = is_local && err == ErrorCode::EphemeralOnLocalSession.number() && makes_ephemerals(op);
+            let refused = refused || waiting.is_some_and(|waiting| self.may_refuse(err, *link, waiting.sent_us));
             return match refused {
                 true => {
                     self.waiting.remove(&(*session, *xid));
@@ -120,6 +129,7 @@ impl Property for LinearizableWrites {
             self.on_committed(committed, truth)?;
         }
         match event {
+            Event::LocalSessions { upgrading } => self.local_sessions = Some(*upgrading),
             Event::Room { server, room } => self.shortage.note(at.us, *server, *room),
             // What is logged in the very moment in which there is room again may have been refused before.
             Event::Logged { server, zxid, txn } if self.shortage.since(at.us, *server) => {
@@ -151,11 +161,19 @@ impl Property for LinearizableWrites {
     }
 }
 
+fn makes_ephemerals(op: &Op) -> bool {
+    match op {
+        Op::Create { mode, .. } => mode.is_ephemeral(),
+        Op::Multi(ops) => ops.iter().any(makes_ephemerals),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::sim::history::{Mode, Op};
+    use crate::sim::history::Mode;
     use crate::wire::jute::put_string;
 
     fn creates(xid: i32, path: &str, value: u64) -> Rc<Asked> {

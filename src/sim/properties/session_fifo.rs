@@ -59,6 +59,8 @@ impl Property for SessionFifo {
             self.on_committed(committed)?;
         }
         match event {
+            // Ephemerals are refused without a transaction.
+            Event::LocalSessions { upgrading } => self.may_skip |= !upgrading,
             Event::Room { room, .. } => self.may_skip |= *room != LogRoom::Ample,
             Event::Client(ClientEvent::Sent(asked)) if asked.op.is_write() => {
                 let writes = self.writes.entry(asked.link).or_default();

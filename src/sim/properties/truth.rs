@@ -423,6 +423,7 @@ impl Truth {
             Event::Acked { .. }
             | Event::Promised { .. }
             | Event::EpochBegins { .. }
+            | Event::LocalSessions { .. }
             | Event::Truncating { .. }
             | Event::Room { .. }
             | Event::Client(_) => {}

@@ -9,11 +9,14 @@
 //! `cut_power` asks for each decision, so chance can make them (`crash`), or a test goes through all of them. Space can run out.
 //! Operations that fail or hang: `backend/faulty.rs`.
 
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Access, Action, BLOCK_BYTES, Disk, DiskEvent, DiskOp, FileId, WriteSync};
+use crate::disk::{Access, Action, Disk, DiskEvent, DiskOp, FileId, WriteSync};
+use content::Content;
 
 /// What most disks write as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -51,23 +54,21 @@ pub enum NameOrder {
     Prefix,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Content {
-    /// As readers see it.
-    current: Vec<u8>,
-    /// As the last flush left it.
-    stable: Vec<u8>,
-    /// What each sector was made into since then, oldest first.
-    sectors: BTreeMap<usize, Vec<Vec<u8>>>,
-    /// How long the file was made since then, oldest first.
-    lengths: Vec<usize>,
-}
-
 #[derive(Clone, Debug)]
 enum NameChange {
-    Link { path: PathBuf, content: usize },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
+    Link {
+        path: PathBuf,
+        content: usize,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    /// What moves is the file: of an older one whose name was `from` on the disk nothing is left.
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        content: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -177,31 +178,31 @@ impl MemoryDisk {
     /// A flush failed, and the kernel forgot what it could not write: readers still see it, no later flush brings it to the disk.
     pub fn lose_unflushed(&mut self) {
         for content in &mut self.contents {
-            content.sectors.clear();
-            content.lengths.clear();
+            content.lose_unflushed();
         }
     }
 
     /// The bytes behind a name, as readers see them.
-    pub fn bytes(&self, path: &Path) -> Option<&[u8]> {
-        Some(&self.contents[*self.names.get(path)?].current)
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        Some(self.contents[*self.names.get(path)?].to_vec())
+    }
+
+    pub fn has(&self, path: &Path) -> bool {
+        self.names.contains_key(path)
     }
 
     /// Changes what a file holds, behind everybody's back and for good. False when there is no such file.
     pub fn damage(&mut self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> bool {
         let Some(content) = self.names.get(path).map(|content| &mut self.contents[*content]) else { return false };
-        how(&mut content.current);
-        *content = Content {
-            stable: content.current.clone(),
-            current: std::mem::take(&mut content.current),
-            ..Content::default()
-        };
+        let mut bytes = content.to_vec();
+        how(&mut bytes);
+        *content = Content::stable(bytes);
         true
     }
 
     /// Puts a file there, behind everybody's back and for good.
     pub fn put(&mut self, path: &Path, bytes: Vec<u8>) {
-        self.contents.push(Content { stable: bytes.clone(), current: bytes, ..Content::default() });
+        self.contents.push(Content::stable(bytes));
         for names in [&mut self.names, &mut self.stable_names] {
             names.insert(path.to_owned(), self.contents.len() - 1);
         }
@@ -214,7 +215,7 @@ impl MemoryDisk {
     }
 
     pub fn used_bytes(&self) -> u64 {
-        self.names.values().map(|content| self.contents[*content].current.len() as u64).sum()
+        self.names.values().map(|content| self.contents[*content].len() as u64).sum()
     }
 
     pub fn open_files(&self) -> usize {
@@ -243,19 +244,26 @@ impl MemoryDisk {
                 }
                 Ok(written)
             }
-            Action::WriteZeroes { file, offset, bytes } => self.write(*file, *offset, &vec![0; *bytes as usize], false),
+            Action::WriteZeroes { file, offset, bytes } => {
+                self.check_space(*file, (*offset + *bytes) as usize)?;
+                let sector_bytes = self.sector_bytes;
+                self.content(*file)?.write_zeroes(sector_bytes, *offset as usize, *bytes as usize);
+                Ok(*bytes)
+            }
             Action::Sync { file } | Action::SyncData { file } => {
                 self.content(*file)?.flush();
                 Ok(0)
             }
             Action::Read { .. } => unreachable!("answered in `run`"),
-            Action::Rename { from, to } => self.change_name(NameChange::Rename { from: from.clone(), to: to.clone() }),
+            Action::Rename { from, to } => {
+                let content = *self.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+                self.change_name(NameChange::Rename { from: from.clone(), to: to.clone(), content })
+            }
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
-                self.stable_names.retain(|name, _| name.parent() != Some(path));
-                let here = self.names.iter().filter(|(name, _)| name.parent() == Some(path));
-                self.stable_names.extend(here.map(|(name, content)| (name.clone(), *content)));
-                self.unflushed_names.retain(|change| change.directory() != Some(path));
+                for change in self.unflushed_names.extract_if(.., |change| change.directory() == Some(path)) {
+                    change.apply(&mut self.stable_names);
+                }
                 Ok(0)
             }
         }
@@ -293,7 +301,7 @@ impl MemoryDisk {
     }
 
     fn check_space(&mut self, file: FileId, end: usize) -> io::Result<()> {
-        let grows = end.saturating_sub(self.content(file)?.current.len()) as u64;
+        let grows = end.saturating_sub(self.content(file)?.len()) as u64;
         match self.capacity_bytes {
             Some(capacity) if grows > 0 && self.used_bytes() + grows > capacity => {
                 Err(io::ErrorKind::StorageFull.into())
@@ -330,7 +338,7 @@ impl Disk for MemoryDisk {
 
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
         let here = self.names.iter().filter(|(name, _)| name.parent() == Some(directory));
-        let bytes = |content: &usize| self.contents[*content].current.len() as u64;
+        let bytes = |content: &usize| self.contents[*content].len() as u64;
         let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(here.filter_map(|(path, content)| Some((name(path)?, bytes(content)))).collect())
     }
@@ -341,87 +349,7 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let content = self.content(file)?;
-        let from = (offset as usize).min(content.current.len());
-        let count = bytes.len().min(content.current.len() - from);
-        bytes[..count].copy_from_slice(&content.current[from..from + count]);
-        Ok(count)
-    }
-}
-
-impl Content {
-    fn write(&mut self, sector_bytes: usize, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        self.grow(end);
-        self.current[offset..end].copy_from_slice(bytes);
-        for sector in sectors(sector_bytes, offset, bytes.len()) {
-            let made = piece(&self.current, sector_bytes, sector);
-            let before = self.sectors.get(&sector).and_then(|versions| versions.last());
-            let before = before.map_or_else(|| piece(&self.stable, sector_bytes, sector), Vec::as_slice);
-            // The same bytes over again change nothing; what is not there reads as zeroes.
-            let shorter = made.len().min(before.len());
-            if made[..shorter] != before[..shorter] || !is_zero(&made[shorter..]) || !is_zero(&before[shorter..]) {
-                let mut version = made.to_vec();
-                version.resize(sector_bytes, 0);
-                self.sectors.entry(sector).or_default().push(version);
-            }
-        }
-    }
-
-    fn grow(&mut self, end: usize) {
-        if self.current.len() < end {
-            self.current.resize(end, 0);
-            self.lengths.push(end);
-        }
-    }
-
-    fn write_durable(&mut self, sector_bytes: usize, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        self.grow(end);
-        self.lengths.clear();
-        self.stable.resize(self.current.len(), 0);
-        self.current[offset..end].copy_from_slice(bytes);
-        let written = sectors(sector_bytes, offset, bytes.len());
-        let at = written.start * sector_bytes..(written.end * sector_bytes).min(self.current.len());
-        self.stable[at.clone()].copy_from_slice(&self.current[at]);
-        if !self.sectors.is_empty() {
-            for sector in written {
-                self.sectors.remove(&sector);
-            }
-        }
-    }
-
-    /// The newest of everything that waits for it, and no more: not what `lose_unflushed` took.
-    fn flush(&mut self) {
-        let mut newest = |ways: usize| ways - 1;
-        self.settle(&mut newest);
-    }
-
-    fn decisions(&self) -> Vec<usize> {
-        let length = (!self.lengths.is_empty()).then(|| self.lengths.len() + 1);
-        length.into_iter().chain(self.sectors.values().map(|versions| versions.len() + 1)).collect()
-    }
-
-    fn cut_power(&mut self, choose: &mut impl FnMut(usize) -> usize) {
-        self.settle(choose);
-        self.current.clone_from(&self.stable);
-    }
-
-    /// Decides what of it all is stable.
-    fn settle(&mut self, choose: &mut impl FnMut(usize) -> usize) {
-        let lengths = std::mem::take(&mut self.lengths);
-        if !lengths.is_empty()
-            && let Some(made) = choose(lengths.len() + 1).checked_sub(1)
-        {
-            self.stable.resize(lengths[made], 0);
-        }
-        for (sector, versions) in std::mem::take(&mut self.sectors) {
-            let Some(made) = choose(versions.len() + 1).checked_sub(1) else { continue };
-            // What lies beyond the end of the file is lost with it.
-            let from = (sector * versions[made].len()).min(self.stable.len());
-            let to = (from + versions[made].len()).min(self.stable.len());
-            self.stable[from..to].copy_from_slice(&versions[made][..to - from]);
-        }
+        Ok(self.content(file)?.read(offset as usize, bytes))
     }
 }
 
@@ -434,8 +362,10 @@ impl NameChange {
                 true
             }
             NameChange::Unlink { path } => names.remove(path).is_some(),
-            NameChange::Rename { from, to } => {
-                names.remove(from).map(|content| names.insert(to.clone(), content)).is_some()
+            NameChange::Rename { from, to, content } => {
+                names.remove(from);
+                names.insert(to.clone(), *content);
+                true
             }
         }
     }
@@ -446,21 +376,6 @@ impl NameChange {
             NameChange::Rename { to, .. } => to.parent(),
         }
     }
-}
-
-fn sectors(sector_bytes: usize, offset: usize, bytes: usize) -> std::ops::Range<usize> {
-    offset / sector_bytes..(offset + bytes).div_ceil(sector_bytes)
-}
-
-/// As much of a sector as there is.
-fn piece(bytes: &[u8], sector_bytes: usize, sector: usize) -> &[u8] {
-    let from = (sector * sector_bytes).min(bytes.len());
-    &bytes[from..(from + sector_bytes).min(bytes.len())]
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-    bytes.chunks(BLOCK_BYTES).all(|piece| *piece == ZEROES[..piece.len()])
 }
 
 fn bad_file() -> io::Error {
@@ -568,5 +483,18 @@ mod tests {
         assert_eq!(bench.disk.decisions(), [2, 2]);
         bench.disk.name_order = NameOrder::Prefix;
         assert_eq!(bench.disk.decisions(), [3]);
+    }
+
+    #[test]
+    fn a_rename_moves_the_file_and_not_whatever_has_its_name_on_the_disk() {
+        let mut bench = Bench::new();
+        let stale = bench.create("a.tmp");
+        bench.write(stale, 0, 1, WriteSync::Dsync);
+        bench.run(Action::SyncDirectory { path: PathBuf::from("/d") });
+        let file = bench.create("a.tmp");
+        bench.write(file, 0, 2, WriteSync::Dsync);
+        bench.run(Action::Rename { from: path("a.tmp"), to: path("a") });
+        assert_eq!(bench.outcomes("a"), [None, Some(vec![2])]);
+        assert_eq!(bench.outcomes("a.tmp"), [None, Some(vec![1]), Some(vec![2])]);
     }
 }

@@ -10,7 +10,7 @@ use ringkeeper_tools::ensemble::{self, Ensemble};
 use ringkeeper_tools::server::{Kind, Setup, tail};
 use ringkeeper_tools::suites::{self, Context};
 use ringkeeper_tools::summary::{Summary, Verdict};
-use ringkeeper_tools::{Result, process, reference, root, target};
+use ringkeeper_tools::{Result, mixed, process, reference, root, target};
 
 #[derive(Parser)]
 #[command(name = "cargo dev", about = "ringkeeper's developer commands")]
@@ -106,6 +106,14 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// Ensembles of ringkeeper and Java: members die, are wiped and come back, and all have the same tree
+    Mixed {
+        /// Like JJR+R: who votes, in the order of their numbers, and behind the plus who observes
+        #[arg(default_values_t = mixed::ARRANGEMENTS.map(str::to_owned))]
+        arrangements: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Whole ensembles on one thread from one seed; see `cargo dev sim --help`
     #[command(disable_help_flag = true)]
     Sim {
@@ -149,6 +157,7 @@ enum Suite {
     Node,
     Rust,
     Migration,
+    Ensembles,
 }
 
 fn main() -> ExitCode {
@@ -164,6 +173,7 @@ fn main() -> ExitCode {
         What::Ensemble { voters, observers, java, place } => {
             run_ensemble(voters, observers, &java, place).map(|()| true)
         }
+        What::Mixed { arrangements, place } => run_mixed(&arrangements, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
@@ -215,6 +225,13 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
         // Without the reference there is nobody to move to; that must not go unnoticed.
         timed(&mut summary, "migration", || match reference::kind() {
             Ok(java) => suites::migration(&binary, &java, place.port_base),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+    }
+    if wanted(Suite::Ensembles) {
+        let arrangements = mixed::ARRANGEMENTS.map(str::to_owned);
+        timed(&mut summary, "ensembles", || match reference::kind() {
+            Ok(java) => suites::ensembles(&binary, &java, place.port_base, &arrangements),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
     }
@@ -282,6 +299,11 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {
+    let verdict = suites::ensembles(&binary(place.binary)?, &reference::kind()?, place.port_base, arrangements);
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
 fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use ringkeeper_storage::probe::{broken, mark};
 
-use super::{Learner, LearnerEvent, Refusal, Stage, name_of};
+use super::{Ahead, Learner, LearnerEvent, Refusal, Stage, name_of};
 use crate::core::snapshot_check::SnapshotCheck;
 use crate::core::types::{EpochKind, LinkMessage, Output, Standing, Zxid};
 use crate::wire::quorum::Packet;
@@ -35,6 +35,7 @@ impl Learner {
             }
             Packet::Snap { zxid } => {
                 mark("learner: SNAP");
+                self.ahead = if self.leader_is_ringkeeper { Ahead::No } else { Ahead::Beyond(zxid) };
                 self.stage = Stage::Receiving(Receiving { zxid, check: None });
             }
             Packet::Diff { .. } | Packet::Trunc { .. } if !is_whole => {
@@ -143,6 +144,10 @@ impl Learner {
 
     fn serve(&mut self, out: &mut Vec<Output>) {
         self.stage = Stage::Serving;
+        if let Ahead::Beyond(zxid) = self.ahead {
+            let last = self.history.last();
+            self.ahead = if last > zxid { Ahead::Through(last) } else { Ahead::No };
+        }
         // Once more, as Java does; the leader does not count it.
         self.send(Packet::Ack { zxid: self.epoch_start() }, out);
         if self.config_follows {

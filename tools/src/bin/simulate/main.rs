@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ringkeeper::sim::faults::Fault;
 use ringkeeper::sim::mutations::Scene;
-use ringkeeper::sim::plan::Wishes;
+use ringkeeper::sim::plan::{Emphasis, Wishes};
 use ringkeeper::sim::trace::Level;
 
 /// A world is made of small pieces of memory that come and go.
@@ -90,9 +90,15 @@ struct Wished {
     /// Whether servers join, leave and change their part
     #[arg(long)]
     reconfigure: Option<bool>,
+    /// What the run is about
+    #[arg(long)]
+    emphasis: Option<Emphasis>,
     /// Whether followers serve the observers
     #[arg(long)]
     observer_masters: Option<bool>,
+    /// Whether sessions begin as those of one server
+    #[arg(long)]
+    local_sessions: Option<bool>,
     /// No fault strikes
     #[arg(long)]
     no_faults: bool,
@@ -101,9 +107,21 @@ struct Wished {
 impl Wished {
     fn wishes(self) -> Wishes {
         let Wished { voters, observers, clients, seconds, without, only, rollover_at, .. } = self;
-        let without = if self.no_faults { Fault::ALL.to_vec() } else { without };
-        let (reconfigure, observer_masters) = (self.reconfigure, self.observer_masters);
-        Wishes { voters, observers, clients, seconds, without, only, rollover_at, reconfigure, observer_masters }
+        let Wished { emphasis, reconfigure, observer_masters, local_sessions, no_faults, .. } = self;
+        let without = if no_faults { Fault::ALL.to_vec() } else { without };
+        Wishes {
+            voters,
+            observers,
+            clients,
+            seconds,
+            without,
+            only,
+            rollover_at,
+            reconfigure,
+            emphasis,
+            observer_masters,
+            local_sessions,
+        }
     }
 }
 

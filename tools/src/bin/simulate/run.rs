@@ -132,7 +132,9 @@ pub fn command_line(seed: u64, wishes: &Wishes, broken: Option<&str>) -> String 
     let only: Vec<&str> = wishes.only.iter().map(|fault| fault.name()).collect();
     add("only", (!only.is_empty()).then(|| only.join(",")));
     add("rollover-at", wishes.rollover_at.map(|counter| counter.to_string()));
+    add("emphasis", wishes.emphasis.map(|emphasis| emphasis.name().to_owned()));
     add("observer-masters", wishes.observer_masters.map(|wanted| wanted.to_string()));
+    add("local-sessions", wishes.local_sessions.map(|wanted| wanted.to_string()));
     add("break", broken.map(|name| format!("{name:?}")));
     line
 }

@@ -2,6 +2,8 @@
 
 use super::scene::{Scene, settings, z};
 use crate::core::settings::Ensemble;
+use crate::core::types::LinkId;
+use crate::limits;
 use crate::wire::quorum::Packet;
 
 fn pings(told: &[String]) -> usize {
@@ -152,6 +154,17 @@ fn what_is_held_back_behind_a_snapshot_has_the_same_bound() {
 }
 
 #[test]
+fn syncs_that_wait_are_bounded() {
+    let mut scene = Scene::leading();
+    scene.proposes();
+    for _ in 0..limits::LEARNER_SYNCS {
+        scene.leader.sync_asked(LinkId(2), &mut Vec::new());
+    }
+    let told = scene.asks_sync(2);
+    assert_eq!(told, ["2x too many of its clients' syncs wait already", "! 2 is gone"]);
+}
+
+#[test]
 fn a_sync_is_answered_behind_what_it_waits_for() {
     let mut scene = Scene::leading();
     assert_eq!(scene.asks_sync(2), ["2< SYNC"], "nothing is in flight");
@@ -178,4 +191,48 @@ fn the_leader_says_when_it_wants_to_be_woken() {
         assert!(wake_us > scene.now.mono_us && wake_us <= scene.now.mono_us + super::scene::TICK_US / 2);
         scene.passes_among(&[2], 0.5);
     }
+}
+
+/// Not what was on its way before it asked.
+#[test]
+fn a_leader_that_makes_sure_waits_for_a_quorum_of_later_answers() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(5, 3));
+    scene.synchronised(3);
+    let answer = || Packet::Ping { zxid: z(6, 0), touched: None };
+    assert_eq!(scene.passes(0.5), ["2< PING 6.0", "3< PING 6.0"]);
+    assert_eq!(scene.makes_sure(), (1, vec!["2< PING 6.0".to_owned(), "3< PING 6.0".to_owned()]));
+    assert_eq!(scene.says(2, answer()), [""; 0], "to the ping before");
+    assert_eq!(scene.says(3, answer()), [""; 0], "to the ping before");
+    // Asked too late for this round.
+    assert_eq!(scene.makes_sure(), (2, vec![]));
+    assert_eq!(scene.says(3, answer()), ["2< PING 6.0", "3< PING 6.0", "! confirmed 1"]);
+    assert_eq!(scene.says(2, answer()), [""; 0], "to the ping of the round before");
+    assert_eq!(scene.says(2, answer()), ["! confirmed 2"]);
+    assert_eq!(scene.says(3, answer()), [""; 0]);
+    assert_eq!(scene.makes_sure().0, 3);
+}
+
+#[test]
+fn observers_and_newcomers_make_no_leader_sure() {
+    let mut scene = Scene::leading();
+    for id in [3, 4] {
+        scene.joins(id, z(5, 3));
+    }
+    scene.synchronised(4);
+    assert_eq!(scene.makes_sure().0, 1);
+    let answer = || Packet::Ping { zxid: z(6, 0), touched: None };
+    assert_eq!(scene.says(4, answer()), [""; 0], "an observer");
+    // In the middle of synchronisation nobody answers.
+    scene.synchronised(3);
+    assert_eq!(scene.passes(0.5), ["2< PING 6.0", "3< PING 6.0", "4< PING 6.0"]);
+    assert_eq!(scene.says(3, answer()), ["! confirmed 1"]);
+}
+
+#[test]
+fn a_leader_that_is_its_own_quorum_is_sure() {
+    let mut scene = Scene::elected(1, 0, 0, 0, z(0, 0));
+    scene.stored_epoch(crate::core::types::EpochKind::Accepted, 1);
+    scene.stored_epoch(crate::core::types::EpochKind::Current, 1);
+    assert_eq!(scene.makes_sure(), (1, vec!["! confirmed 1".to_owned()]));
 }

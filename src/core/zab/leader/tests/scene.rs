@@ -285,6 +285,13 @@ impl Scene {
         told
     }
 
+    /// The round it waits for, and what it says.
+    pub fn makes_sure(&mut self) -> (u64, Vec<String>) {
+        let round = self.leader.confirm(&mut self.out);
+        self.settle();
+        (round, self.take())
+    }
+
     pub fn hands_over(&mut self) -> Vec<String> {
         self.leader.hand_over(self.now, &mut self.out);
         self.settle();
@@ -356,6 +363,7 @@ fn show_event(event: LeaderEvent) -> String {
         LeaderEvent::Revalidate { link, session, timeout_ms } => {
             format!("! revalidate {session} {timeout_ms} for {}", link.0)
         }
+        LeaderEvent::Confirmed { round } => format!("! confirmed {round}"),
         LeaderEvent::SnapshotWanted { link } => format!("! snapshot for {}", link.0),
         LeaderEvent::LinkGone { link } => format!("! {} is gone", link.0),
         LeaderEvent::NextEpoch { epoch } => format!("! next epoch {epoch}"),
