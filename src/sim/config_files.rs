@@ -52,7 +52,7 @@ pub fn activated(disk: &mut MemoryDisk, config: &Membership, step: usize) -> boo
         0 => disk.put(&path, config.dynamic_file().into_bytes()),
         1 => disk.put(Path::new(STATIC), format!("{POINTER}{}", path.display()).into_bytes()),
         _ => {
-            let next = disk.bytes(Path::new(NEXT)).map(|bytes| Membership::parse(bytes).expect("written here"));
+            let next = disk.bytes(Path::new(NEXT)).map(|bytes| Membership::parse(&bytes).expect("written here"));
             if next.is_some_and(|next| next.version <= config.version) {
                 forgotten(disk);
             }
