@@ -2,7 +2,7 @@
 //!
 //! Two leaders never have the same one: a server promises an epoch once (acceptedEpoch, durable, before it says so), and two
 //! quorums have a server in common. Where a configuration is proposed and may be in force, its quorum is asked too, unlike in
-//! Java (D-064): what it alone decided about may be known to nobody in the old one. Java: `Leader.getEpochToPropose`, `waitForEpochAck`. Spec: quorum-protocol 6.3.
+//! Java (D-066): what it alone decided about may be known to nobody in the old one. Java: `Leader.getEpochToPropose`, `waitForEpochAck`. Spec: quorum-protocol 6.3.
 
 use ringkeeper_storage::probe::broken;
 

@@ -15,7 +15,7 @@
 //! Here are the rules without state: what a client may ask for, who leads next, what of a change makes a server begin anew.
 //! `leader/reconfiguration.rs` proposes and commits, `core/reconfigure.rs` carries out on each server.
 //! Java: `PrepRequestProcessor`, `Leader.getDesignatedLeader`, `QuorumPeer.processReconfig`. Spec: quorum-protocol 16,
-//! client-protocol 12.9. We differ in D-063 and D-064, see `docs/COMPATIBILITY.md`.
+//! client-protocol 12.9. We differ in D-065 and D-066, see `docs/COMPATIBILITY.md`.
 
 use std::collections::BTreeMap;
 

@@ -26,6 +26,8 @@ const FASTER_PERCENT: u64 = 20;
 struct Connection {
     server: ServerId,
     session: i64,
+    /// Its session was one of one server alone when it was asked for.
+    resumes_local: bool,
     /// The latest epoch when it was asked for.
     epoch: u32,
     /// When each request on its way was sent, the handshake first.
@@ -128,12 +130,14 @@ impl Ephemerals {
     }
 
     /// A session that one server had for itself: others do not know it, and its own ends it when nobody was heard of.
-    fn may_be_refused(&self, now: u64, link: Link, session: i64, truth: &Truth) -> bool {
+    fn may_be_refused(&self, now: u64, link: Link, session: i64) -> bool {
         let Some((server, forgotten)) = self.local.get(&session) else { return false };
+        // What becomes everybody's while its client asks elsewhere may be too late for it.
+        let was_local = self.links.get(&link).is_some_and(|connection| connection.resumes_local);
         let is_elsewhere = self.links.get(&link).is_none_or(|connection| connection.server != *server);
         let sign = self.signs.get(&session).copied().unwrap_or_default();
         let is_silent = now >= sign.us + sign.timeout_us * 100 / (100 + FASTER_PERCENT);
-        truth.session(session).is_none() && (is_elsewhere || is_silent || *forgotten)
+        was_local && (is_elsewhere || is_silent || *forgotten)
     }
 
     fn on_client(&mut self, now: u64, event: &ClientEvent, truth: &Truth) -> Result<(), String> {
@@ -142,7 +146,8 @@ impl Ephemerals {
                 let sent_us = VecDeque::from([now]);
                 let session = resumes.unwrap_or(0);
                 let epoch = self.latest_epoch;
-                self.links.insert(*link, Connection { server: *server, session, epoch, sent_us });
+                let resumes_local = self.local.contains_key(&session) && truth.session(session).is_none();
+                self.links.insert(*link, Connection { server: *server, session, resumes_local, epoch, sent_us });
             }
             ClientEvent::Welcomed { link, session, timeout_ms } => {
                 let timeout_us = *timeout_ms as u64 * 1000;
@@ -160,7 +165,7 @@ impl Ephemerals {
                 }
                 self.note_sign(*link, *session);
             }
-            ClientEvent::Refused { link, session } if self.may_be_refused(now, *link, *session, truth) => {}
+            ClientEvent::Refused { link, session } if self.may_be_refused(now, *link, *session) => {}
             ClientEvent::Refused { link, session } => {
                 let closed = truth.session(*session).is_some_and(|life| life.closed.is_some());
                 let epoch = self.links.get(link).map_or(0, |connection| connection.epoch);

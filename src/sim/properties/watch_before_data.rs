@@ -105,7 +105,7 @@ impl Watched {
     }
 
     fn on_answered(&mut self, answered: &Answered, truth: &Truth) -> Result<(), String> {
-        if answered.zxid <= 0 {
+        if answered.zxid < 0 {
             return Ok(());
         }
         let zxid = Zxid(answered.zxid as u64);

@@ -135,7 +135,7 @@ impl Leader {
     }
 
     /// What NEWLEADER says: what is in force with the UPTODATE that follows it. With a change under way in this epoch that is
-    /// still the old one (Java says the new one, and activates what may never be committed: D-063).
+    /// still the old one (Java says the new one, and activates what may never be committed: D-065).
     pub(super) fn config_of_epoch(&self) -> Bytes {
         let config = match self.phase {
             Phase::Synchronising => &self.configs.last_seen,
