@@ -54,6 +54,9 @@ pub const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 /// Learners, and strangers that may become one, connected to a leader. At the bound newer ones are closed.
 pub const LEARNERS: usize = 1024;
 
+/// The text of a configuration: an elector takes frames of half a megabyte at most.
+pub const CONFIGURATION_BYTES: usize = 256 << 10;
+
 /// Clients back with sessions that the leader does not know, which wait until it is sure that it still leads. At the bound the
 /// first of them are not answered, and try elsewhere.
 pub const SESSIONS_DOUBTED: usize = 65_536;

@@ -12,6 +12,7 @@ pub mod node_view;
 pub mod peer;
 pub mod pipeline;
 pub mod progress;
+mod reconfigure;
 pub mod replay;
 pub mod session;
 pub mod settings;

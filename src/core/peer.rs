@@ -31,7 +31,7 @@ use super::zab::Leader;
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
 use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
 use super::zab::masters::Masters;
-use super::zab::membership::{Configurations, MemberRole};
+use super::zab::membership::{Configurations, Membership};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
 use crate::wire::quorum::Packet;
@@ -112,6 +112,8 @@ pub(super) struct Following {
     pub learner: Learner,
     pub forwarded: Forwarded,
     pub observer: bool,
+    /// What NEWLEADER said: in force with UPTODATE.
+    pub config: Option<Membership>,
     began_us: u64,
     /// Its observers, while it serves.
     pub relay: Option<Box<Leader>>,
@@ -159,7 +161,7 @@ impl Member {
     }
 
     fn is_observer(&self, id: ServerId) -> bool {
-        self.configs.committed.members.get(&id).is_some_and(|member| member.role == MemberRole::Observer)
+        self.configs.committed.is_observer(id)
     }
 }
 
@@ -195,6 +197,7 @@ impl Node {
             reloading: false,
         }));
         node.service = Service::Nobody;
+        node.recover_configuration(now, out);
         out.push(Output::RoleChanged(RoleView::Looking { why: "it starts".into() }));
         node.look(now, out);
         node
@@ -323,6 +326,7 @@ impl Node {
         self.forget_snapshot();
         // It is another log, and says so itself when it is short of room.
         self.room = LogRoom::Ample;
+        self.recover_configuration(now, out);
         if let Role::Following(following) = &mut self.role {
             following.learner.on_reloaded(now, last, standing, failure, out);
         }
@@ -346,7 +350,7 @@ impl Node {
         let mut seen = said;
         loop {
             let went_on = match &self.role {
-                Role::Looking(_) => self.take_decision(now, out),
+                Role::Looking(_) => self.adopt_configuration(now, out) || self.take_decision(now, out),
                 Role::Leading(_) => self.carry_on_leading(now, out),
                 Role::Following(_) => self.carry_on_following(now, out),
                 Role::Settling(_) => {
@@ -388,9 +392,10 @@ impl Node {
         let last = self.progress.logged;
         assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
         if leader == id {
+            let reconfigures = self.settings.reconfig_enabled;
             let founds = member.standing == Standing::Fresh;
             let epochs = Epochs { accepted: member.epochs.accepted.max(member.heard_accepted), ..member.epochs };
-            let start = LeaderStart { id, epochs, last, founds };
+            let start = LeaderStart { id, epochs, last, founds, reconfigures };
             let leader = Leader::elected(now, start, &self.settings.ensemble, &member.configs, out);
             self.role = Role::Leading(Leading::new(leader));
             out.push(Output::RoleChanged(RoleView::Leading { epoch: member.epochs.current, serving: false }));
@@ -408,6 +413,7 @@ impl Node {
             learner,
             forwarded: Forwarded::default(),
             observer,
+            config: None,
             relay: None,
             began_us: now.mono_us,
         }));
@@ -460,6 +466,8 @@ impl Node {
                 self.enter_epoch(epoch);
                 out.push(Output::RoleChanged(RoleView::Leading { epoch, serving: true }));
             }
+            LeaderEvent::ConfigSeen { config } => self.see_configuration(&config, out),
+            LeaderEvent::ConfigActivated { config } => drop(self.activate_configuration(now, &config, None, out)),
             LeaderEvent::HandedOver { leader } => {
                 self.end_role(now, format!("this server handed over to {}", leader.0), Some(leader), out);
             }
@@ -502,6 +510,9 @@ impl Node {
                 self.enter_epoch(epoch);
                 with_leader!(self, |relay, view| relay.relay_epoch(epoch, out));
             }
+            LearnerEvent::ConfigSeen { text } => self.see_configuration_of_epoch(now, &text, out),
+            LearnerEvent::ConfigCommitted { zxid, leader } => self.on_configuration_committed(now, zxid, leader, out),
+            LearnerEvent::ConfigOfEpoch => self.on_configuration_of_epoch(now, out),
             LearnerEvent::HandedOver { leader } => {
                 self.end_role(now, format!("the leader handed over to {}", leader.0), Some(leader), out);
             }
@@ -566,7 +577,7 @@ impl Node {
     }
 
     /// Ends the present role: links and clients are closed at once. The next one begins when the disk has caught up.
-    fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
+    pub(super) fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
         // Said before anything that is not known committed is applied.
         out.push(Output::RoleChanged(RoleView::Looking { why }));
         let settling = Role::Settling(Settling { next, until_us: 0 });
@@ -653,6 +664,11 @@ impl Node {
 
     fn look(&mut self, now: Now, out: &mut Vec<Output>) {
         self.role = Role::Looking(Looking { since_us: now.mono_us, read_only: None });
+        self.search(now, out);
+    }
+
+    /// An election begins, or begins anew.
+    pub(super) fn search(&mut self, now: Now, out: &mut Vec<Output>) {
         let member = self.member.as_mut().expect("only members look for a leader");
         let candidate = Candidate {
             last_logged: self.progress.logged,
@@ -665,6 +681,10 @@ impl Node {
     fn begin_designated(&mut self, now: Now, leader: ServerId, out: &mut Vec<Output>) {
         let id = self.settings.server;
         let member = self.member.as_mut().expect("a leader is designated in an ensemble");
+        // Whoever said so has to be mistaken.
+        if leader == id && (member.standing != Standing::Whole || !member.configs.committed.is_voter(id)) {
+            return self.look(now, out);
+        }
         let state = match leader == id {
             true => PeerState::Leading,
             false if member.is_observer(id) => PeerState::Observing,

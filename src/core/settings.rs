@@ -42,6 +42,8 @@ pub struct Settings {
     pub local_sessions_upgrading: bool,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
+    /// `standaloneEnabled`: the membership never shrinks to a single voter.
+    pub standalone_enabled: bool,
     /// `enforce.auth.enabled` with `enforce.auth.schemes`; empty = off.
     pub enforce_auth_schemes: Vec<String>,
     /// `znode.container.checkIntervalMs`, `.maxPerMinute`, `.maxNeverUsedIntervalMs` (0 = never).
@@ -145,6 +147,7 @@ impl Default for Settings {
             local_sessions: false,
             local_sessions_upgrading: false,
             reconfig_enabled: false,
+            standalone_enabled: true,
             enforce_auth_schemes: Vec::new(),
             container_check_interval_ms: 60_000,
             container_max_per_minute: 10_000,

@@ -8,6 +8,7 @@ use ringkeeper_storage::{NodeImage, SnapshotChunk, SnapshotHeader};
 
 use super::replay::Recovered;
 use super::tree::Moved;
+use super::zab::membership::Membership;
 use crate::wire::election::Notification;
 use crate::wire::quorum::Packet;
 
@@ -255,6 +256,20 @@ pub enum Output {
     LinkClose {
         link: LinkId,
         why: String,
+    },
+    /// A configuration is proposed. Its text goes to `zoo.cfg.dynamic.next` (`Membership::next_file`), durable before any later
+    /// output is carried out; whoever it adds can be talked to from now on.
+    ConfigSeen(Box<Membership>),
+    /// A configuration is in force. Its text goes to `zoo.cfg.dynamic.<version>` (`Membership::dynamic_file`), the pointer in
+    /// `zoo.cfg` there, and a `.next` that is not newer away, all of it durable before any later output is carried out.
+    /// Electors of servers that are in no configuration any more need not be called.
+    ConfigActivated(Box<Membership>),
+    /// The proposed configuration was taken back: `.next` goes.
+    ConfigForgotten,
+    /// This server's own client address changed with the configuration: listen there.
+    ClientAddressChanged {
+        host: String,
+        port: u16,
     },
     /// For the server's log and its operators: this server's part in the ensemble has changed.
     RoleChanged(RoleView),

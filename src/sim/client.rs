@@ -70,6 +70,8 @@ pub struct ClientPlan {
     pub tick_ms: u32,
     /// Makes ephemerals more than anything else.
     pub hoards: bool,
+    /// Changes who of these many servers belongs to the ensemble.
+    pub administers: Option<i64>,
     pub chance: Chance,
 }
 
@@ -163,8 +165,13 @@ impl Client {
             burst: 1 + chance.below(burst_max),
             moods: chance.below(60),
         };
+        // Not faster than anything could come of it.
+        let temper = match plan.administers {
+            Some(_) => Temper { think_us: 1000 * (tick_ms + chance.below(8 * tick_ms)), burst: 1, ..temper },
+            None => temper,
+        };
         Client {
-            workload: Workload::new(plan.client, plan.hoards),
+            workload: Workload::new(plan.client, plan.hoards, plan.administers),
             phase: Phase::Apart { until_us: 0 },
             server: 0,
             link: Link { client: plan.client as u32, number: 0 },

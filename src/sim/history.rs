@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::administrator::Reconfigure;
 use crate::core::ServerId;
 use crate::wire::client::{
     Acl, AddWatchMode, CreateRequest, EventKind, MultiOp, OpCode, Request, Response, SetWatches, WatcherType, perms,
@@ -212,6 +213,7 @@ pub enum Op {
     SetWatches(WatchLists),
     Ping,
     Close,
+    Reconfig(Reconfigure),
 }
 
 impl Op {
@@ -235,6 +237,7 @@ impl Op {
             Op::SetWatches(_) => OpCode::SetWatches2,
             Op::Ping => OpCode::Ping,
             Op::Close => OpCode::CloseSession,
+            Op::Reconfig(_) => OpCode::Reconfig,
         }
     }
 
@@ -265,6 +268,7 @@ impl Op {
             Op::SetWatches(lists) => Request::SetWatches2(lists.request()),
             Op::Ping => Request::Ping,
             Op::Close => Request::CloseSession,
+            Op::Reconfig(wanted) => wanted.request(),
             Op::Check { .. } => unreachable!("only in a multi"),
         };
         request.encode(xid, out);
@@ -308,7 +312,8 @@ impl Op {
 
     /// Goes through the log.
     pub fn is_write(&self) -> bool {
-        matches!(self, Op::Create { .. } | Op::Delete { .. } | Op::Set { .. } | Op::Multi(_) | Op::Close)
+        let is_of_nodes = matches!(self, Op::Create { .. } | Op::Delete { .. } | Op::Set { .. } | Op::Multi(_));
+        is_of_nodes || matches!(self, Op::Close | Op::Reconfig(_))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
+use ringkeeper_storage::backend::memory::MemoryDisk;
+
 use super::chance::Draw;
+use super::config_files;
 use super::disk::SharedDisk;
 use super::event::{Event, Violation};
 use super::meeting::tcp_of;
@@ -12,6 +15,7 @@ use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
 use super::world::{Step, World};
+use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
 
@@ -79,6 +83,11 @@ impl World {
         server.disk = SharedDisk::new(&mut self.disk_chance);
         server.disk.get_mut().memory.sector_bytes = self.plan.disk.sector_bytes;
         (server.impaired, server.has_joined) = (true, false);
+        if self.plan.reconfigures.is_some() {
+            // Whoever sets a machine up anew writes down who is there today.
+            let today = Membership { version: 0, ..self.properties.truth().membership().clone() };
+            server.setup.configs = Some(Configurations::settled(today));
+        }
         self.tell(Event::Wiped { server: self.servers[s].setup.server })
     }
 
@@ -191,6 +200,9 @@ impl World {
             let mut outputs = std::mem::take(&mut self.said.outputs);
             for output in outputs.drain(..) {
                 self.carry_out(s, output, &mut echoes)?;
+                if self.servers[s].process.is_none() {
+                    break; // it died of it
+                }
             }
             self.said.outputs = outputs;
             let Some(input) = echoes.pop_front() else { break };
@@ -339,6 +351,26 @@ impl World {
                 }
                 server.role = Some(role);
             }
+            Output::ConfigSeen(config) => {
+                self.trace.tell(Level::Story, format_args!("server {} sees {}", s + 1, config.next_file()));
+                self.write_config(s, |disk, _| {
+                    config_files::seen(disk, &config);
+                    false
+                })?;
+            }
+            Output::ConfigActivated(config) => {
+                self.trace.tell(Level::Story, format_args!("server {} activates {:x}", s + 1, config.version));
+                self.write_config(s, |disk, step| config_files::activated(disk, &config, step))?;
+            }
+            Output::ConfigForgotten => {
+                self.trace.tell(Level::Story, format_args!("server {} forgets what it had seen", s + 1));
+                self.write_config(s, |disk, _| {
+                    config_files::forgotten(disk);
+                    false
+                })?;
+            }
+            // Its clients find it wherever it is.
+            Output::ClientAddressChanged { .. } => {}
             Output::Told(what) => self.trace.tell(Level::Story, format_args!("server {}: {what}", s + 1)),
             other => unreachable!("carried out by the process: {other:?}"),
         }
@@ -377,6 +409,32 @@ impl World {
             echoes.push_back(Input::LinkSent { link, bytes });
         }
         Ok(())
+    }
+
+    /// A file of a configuration, durable before anything else goes on. The process may be killed in between, as it may be at
+    /// any operation of its disk.
+    fn write_config(&mut self, s: usize, mut write: impl FnMut(&mut MemoryDisk, usize) -> bool) -> Step {
+        for step in 0.. {
+            let server = &mut self.servers[s];
+            if let Some((left, power)) = &mut server.kill_after_ops {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    let power = *power;
+                    return self.kill(s, power);
+                }
+            }
+            if !write(&mut server.disk.get_mut().memory, step) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether its configurations say where another one is.
+    pub(super) fn finds(&self, s: usize, other: ServerId) -> bool {
+        let server = &self.servers[s];
+        let written = server.setup.configs.as_ref().expect("a member");
+        config_files::read(&server.disk.get().memory, written).member(other).is_some()
     }
 
     pub(super) fn place(&self, server: ServerId) -> usize {

@@ -15,6 +15,7 @@ impl World {
     }
 
     pub(super) fn search(&mut self, s: usize, master: ServerId, observes: bool, limit_ms: u64) -> Step {
+        assert!(self.finds(s, master), "server {} does not know where {master:?} is", s + 1);
         let (master, attempt) = (self.place(master), self.number());
         let until_us = self.now_us + limit_ms * 1000;
         self.servers[s].search = Some(Search { master, observes, until_us, attempt });

@@ -10,6 +10,7 @@
 //! | [`faults`], `strikes`, `nonsense` | what can go wrong, how often; what it does; what a mad peer says |
 //! | [`event`] | what happens in the world, as the properties hear it |
 //! | [`client`], [`workload`], [`history`] | the clients: what they do, what they want, what they saw |
+//! | `administrator`, `config_files` | who changes the membership; where a server keeps what it knows of it |
 //! | [`properties`] | one promise a file, checked after every step |
 //! | [`trace`], [`coverage`] | what is told of a run; which rare branches were taken |
 //! | [`mutations`] | rules broken on purpose, and how soon that is noticed |
@@ -18,9 +19,11 @@
 //! anywhere but [`chance`]. `cargo dev sim --seed N` tells a run; `tools`' `simulate` runs thousands. `sim` takes the place of
 //! `shell`, which it does not know.
 
+mod administrator;
 pub mod chance;
 pub mod client;
 pub mod clock;
+mod config_files;
 pub mod coverage;
 pub mod disk;
 pub mod event;

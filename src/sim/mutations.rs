@@ -33,6 +33,8 @@ pub enum Scene {
     Damage,
     /// Observers beside the voters, and partitions.
     Observers,
+    /// The membership changes, and processes are killed.
+    Members,
     /// The same behind followers that serve them.
     ObserverMasters,
     /// Sessions of one server.
@@ -54,6 +56,7 @@ impl Scene {
         Scene::Epochs,
         Scene::Damage,
         Scene::Observers,
+        Scene::Members,
         Scene::ObserverMasters,
         Scene::LocalSessions,
         Scene::Mixed,
@@ -73,6 +76,7 @@ impl Scene {
             Scene::Epochs => "epochs",
             Scene::Damage => "damage",
             Scene::Observers => "observers",
+            Scene::Members => "members",
             Scene::ObserverMasters => "observer-masters",
             Scene::LocalSessions => "local-sessions",
             Scene::Mixed => "mixed",
@@ -93,6 +97,7 @@ impl Scene {
             Scene::Epochs => (3, 0, 8, &[HandOver, Kill, LinkBreaks, SlowDisk]),
             Scene::Damage => (3, 0, 12, &[Wipe, BitRot, PowerCut, PowerCutEverywhere, Snapshot]),
             Scene::Observers => (3, 2, 8, &[Partition, Kill, SlowDisk]),
+            Scene::Members => (3, 1, 10, &[Kill, PowerCut, Partition, LinkBreaks, KillAtDiskOperation]),
             Scene::ObserverMasters => (3, 2, 8, &[Partition, Kill, SlowDisk, SlowLink, LinkBreaks, ClientLinkBreaks]),
             Scene::LocalSessions => (3, 0, 8, &[Partition, Kill, SlowDisk, ClientLinkBreaks, ClientCut]),
             Scene::Mixed => (3, 0, 8, &[]),
@@ -107,6 +112,7 @@ impl Scene {
             only: only.to_vec(),
             rollover_at: (self == Scene::Epochs).then_some(30),
             emphasis: (self == Scene::Walks).then_some(Emphasis::Snapshots),
+            reconfigure: Some(self == Scene::Members),
             observer_masters: Some(self == Scene::ObserverMasters),
             local_sessions: Some(self == Scene::LocalSessions),
         }
@@ -198,6 +204,9 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("observer master: what observers hear of sessions is lost", Scene::ObserverMasters, 40, &["ephemerals"]),
     rule("one ACK for a whole flush", Scene::Crashes, 80, &["liveness"]),
     rule("promise the next epoch before it is on disk", Scene::Epochs, 48, &["honest_epochs"]),
+    rule("reconfiguration: activate before the commit", Scene::Members, 120, &["acked_is_durable"]),
+    rule("reconfiguration: the old one is forgotten at once", Scene::Members, 120, &["acked_is_durable"]),
+    rule("reconfiguration: the proposed one is not asked", Scene::Members, 40, &["acked_is_durable"]),
     rule("requests that had to wait overtake each other", Scene::Crashes, 80, &["session_fifo"]),
     rule("sessions end at half their time", Scene::Crashes, 40, &["ephemerals"]),
     rule("skip the SNAP", Scene::Crashes, 40, &["honest_epochs"]),

@@ -28,6 +28,8 @@ pub struct Wishes {
     pub only: Vec<Fault>,
     /// After so many transactions an epoch gives way to the next.
     pub rollover_at: Option<u32>,
+    /// Whether the membership changes.
+    pub reconfigure: Option<bool>,
     pub emphasis: Option<Emphasis>,
     pub observer_masters: Option<bool>,
     pub local_sessions: Option<bool>,
@@ -135,11 +137,29 @@ pub struct Plan {
     pub tick_ms: u32,
     pub emphasis: Emphasis,
     pub rollover_at: Option<u32>,
+    /// The membership changes: servers that are in no configuration at first, and whether one voter alone may be left.
+    pub reconfigures: Option<Spares>,
     /// Followers serve observers.
     pub observer_masters: bool,
     /// Sessions begin as those of one server; whether they can become everybody's.
     pub local_sessions: Option<bool>,
     chance: Chance,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Spares {
+    pub count: i64,
+    pub one_is_enough: bool,
+}
+
+impl Spares {
+    /// From a stream of its own, as `Emphasis`.
+    fn draw(seed: u64, wish: Option<bool>) -> Option<Spares> {
+        let mut chance = Chance(seed ^ 0x52c0_94d1_6be3_7a19);
+        let drawn = chance.one_in(12);
+        let spares = Spares { count: *chance.pick(&[0, 1, 2, 3]), one_is_enough: chance.one_in(3) };
+        wish.unwrap_or(drawn).then_some(spares)
+    }
 }
 
 impl Plan {
@@ -176,6 +196,8 @@ impl Plan {
         for fault in &wishes.without {
             faults.set(*fault, 0);
         }
+        let is_plain_ensemble = groups.is_empty() && voters + observers > 1;
+        let reconfigures = Spares::draw(seed, wishes.reconfigure).filter(|_| is_plain_ensemble);
         // From a stream of its own: runs without them are as they were.
         let observer_masters = Chance(seed ^ 0x1f83_d9ab_fb41_bd6b).one_in(4);
         let observer_masters = wishes.observer_masters.unwrap_or(observer_masters) && observers > 0;
@@ -200,6 +222,7 @@ impl Plan {
             tick_ms,
             emphasis,
             rollover_at: wishes.rollover_at,
+            reconfigures,
             observer_masters,
             local_sessions,
             chance: chance.fork(),
@@ -207,7 +230,13 @@ impl Plan {
     }
 
     pub fn servers(&self) -> Vec<ServerId> {
-        (1..=self.voters + self.observers).map(ServerId).collect()
+        let spares = self.reconfigures.map_or(0, |spares| spares.count);
+        (1..=self.voters + self.observers + spares).map(ServerId).collect()
+    }
+
+    /// Clients, and who administers the ensemble behind them.
+    pub fn all_clients(&self) -> usize {
+        self.clients + usize::from(self.reconfigures.is_some())
     }
 
     pub fn tick_us(&self) -> u64 {
@@ -281,6 +310,10 @@ impl Plan {
                 ensemble.commit_log_count = 1;
                 ensemble.snapshot_size_factor = None;
             }
+        }
+        if let Some(spares) = self.reconfigures {
+            (settings.reconfig_enabled, settings.skip_acl) = (true, true);
+            settings.standalone_enabled = !spares.one_is_enough;
         }
         let strategy =
             *shared.pick(&[LogStrategy::Dsync, LogStrategy::Linked, LogStrategy::ODsync, LogStrategy::TwoStep]);

@@ -15,6 +15,7 @@ use ringkeeper_storage::{
 use slab::Slab;
 
 use super::chance::{Chance, Draw};
+use super::config_files;
 use super::disk::SharedDisk;
 use super::event::Event;
 use crate::core::peer::MemberStart;
@@ -158,7 +159,8 @@ impl Process {
                 Node::standalone(setup.settings.clone(), recovered, now)
             }
             Some(configs) => {
-                let start = MemberStart { recovered, epochs, standing, configs: configs.clone() };
+                let configs = config_files::read(&disk.get().memory, configs);
+                let start = MemberStart { recovered, epochs, standing, configs };
                 Node::member(setup.settings.clone(), start, now, &mut outputs)
             }
         };

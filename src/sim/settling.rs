@@ -55,11 +55,11 @@ impl World {
     }
 
     pub(super) fn settled(&self) -> impl Iterator<Item = Settled> {
-        let voters = self.plan.voters;
+        let membership = self.properties.truth().membership();
         self.servers.iter().filter_map(move |server| {
             let (node, id) = (&server.process.as_ref()?.node, server.setup.server);
             let (applied, digest) = (node.last_processed(), node.tree().digest());
-            Some(Settled { server: id, applied, digest, voter: id.0 <= voters })
+            Some(Settled { server: id, applied, digest, voter: membership.is_voter(id) })
         })
     }
 

@@ -73,7 +73,14 @@ impl Solo {
         let node = Node::standalone(settings, Replay::empty(TreeOptions::default()).finish(), Now::default());
         let place = |client| {
             let chance = Chance(chance.draw());
-            let plan = ClientPlan { client, servers: vec![SERVER], tick_ms: TICK_MS, hoards: false, chance };
+            let plan = ClientPlan {
+                client,
+                servers: vec![SERVER],
+                tick_ms: TICK_MS,
+                hoards: false,
+                administers: None,
+                chance,
+            };
             Place { client: Client::new(plan), connection: None, alarm: 0, reading: true, unread: VecDeque::new() }
         };
         let clients = (0..clients).map(place).collect();

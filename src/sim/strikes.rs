@@ -187,13 +187,13 @@ impl World {
 
     /// Whether this server's disk may lose something of what it promised.
     fn may_be_impaired(&self, s: usize) -> bool {
-        let voters = self.plan.voters as usize;
-        if s >= voters {
-            return true;
-        }
         let is_whole = |other: &usize| *other != s && !self.servers[*other].impaired;
-        let has_quorum = self.plan.membership().has_quorum(|id| is_whole(&self.place(id)));
-        has_quorum && (0..voters).filter(is_whole).all(|other| self.servers[other].has_joined)
+        let id = self.servers[s].setup.server;
+        self.memberships().filter(|membership| membership.is_voter(id)).all(|membership| {
+            let voters = || membership.voters().map(|id| self.place(id));
+            membership.has_quorum(|id| is_whole(&self.place(id)))
+                && voters().filter(is_whole).all(|other| self.servers[other].has_joined)
+        })
     }
 
     /// Damage is done to a server that is about to start, so that it is found, and everything is whole again when it serves.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use ringkeeper_storage::backend::memory::Chance;
 
+use super::administrator::Reconfigure;
 use super::history::{Answered, Mode, Op, Path};
 use crate::wire::client::{AddWatchMode, MultiResult, Response, WatcherType};
 
@@ -21,6 +22,8 @@ const REMEMBERED: usize = 12;
 pub struct Workload {
     client: u64,
     hoards: bool,
+    /// It changes who of these many servers belongs to the ensemble, and does little else.
+    administers: Option<i64>,
     written: u64,
     /// Last version seen of a path.
     versions: BTreeMap<Path, i32>,
@@ -30,11 +33,17 @@ pub struct Workload {
 
 impl Workload {
     /// `hoards`: it makes ephemerals more than anything else.
-    pub fn new(client: usize, hoards: bool) -> Workload {
-        Workload { client: client as u64, hoards, written: 0, versions: BTreeMap::new(), made: Vec::new() }
+    pub fn new(client: usize, hoards: bool, administers: Option<i64>) -> Workload {
+        let (versions, made) = (BTreeMap::new(), Vec::new());
+        Workload { client: client as u64, hoards, administers, written: 0, versions, made }
     }
 
     pub fn next(&mut self, chance: &mut Chance) -> Op {
+        if let Some(servers) = self.administers
+            && chance.below(4) > 0
+        {
+            return Op::Reconfig(Reconfigure::draw(servers, chance));
+        }
         match chance.below(100) {
             0..40 => self.write(chance),
             40..50 => self.multi(chance),

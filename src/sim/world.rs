@@ -20,7 +20,9 @@ use super::queue::{Happening, Queue, TcpId};
 use super::server::{Process, Said, Setup};
 use super::strikes::Relief;
 use super::trace::{Level, Sink, Trace};
+use crate::core::zab::membership::Membership;
 use crate::core::{EpochKind, Input, RoleView, Standing, Zxid};
+use crate::wire::txn::{Txn, decode_txn};
 
 /// One server with its machine, up or down.
 #[derive(Debug)]
@@ -120,6 +122,8 @@ pub struct World {
     pub(super) reliefs: BTreeMap<u32, Relief>,
     pub(super) next_number: u32,
     pub(super) counts: FaultCounts,
+    /// Configurations that were proposed, and may yet be in force.
+    pub(super) proposed: Vec<Membership>,
     pub(super) healed: bool,
     pub(super) looks_well: u32,
     pub(super) said: Said,
@@ -138,7 +142,7 @@ impl World {
         let plan = Plan::draw(seed, wishes);
         let mut chance = Chance(seed ^ 0x5bd1_e995_9d1b_58a3);
         let servers = plan.setups();
-        let network = Network::new(plan.network.clone(), servers.len(), plan.clients, chance.fork());
+        let network = Network::new(plan.network.clone(), servers.len(), plan.all_clients(), chance.fork());
         let ids = plan.servers();
         let client = |client| {
             let plan = ClientPlan {
@@ -146,11 +150,12 @@ impl World {
                 servers: ids.clone(),
                 tick_ms: plan.tick_ms,
                 hoards: plan.emphasis == Emphasis::Ephemerals,
+                administers: (client == plan.clients).then_some(ids.len() as i64),
                 chance: chance.fork(),
             };
             ClientPlace { client: Client::new(plan), connection: None, knock: None, alarm: 0, alarm_us: None }
         };
-        let clients = (0..plan.clients).map(client).collect();
+        let clients = (0..plan.all_clients()).map(client).collect();
         let mut world = World {
             now_us: 0,
             queue: Queue::default(),
@@ -164,6 +169,7 @@ impl World {
             reliefs: BTreeMap::new(),
             next_number: 0,
             counts: FaultCounts::default(),
+            proposed: Vec::new(),
             healed: false,
             looks_well: 0,
             said: Said::default(),
@@ -340,11 +346,34 @@ impl World {
         }
     }
 
+    /// Of those that may decide, now or later.
+    fn note_proposed(&mut self, txn: &[u8]) {
+        if let Ok((_, Txn::Reconfig { data: Some(text), .. }, _)) = decode_txn(txn)
+            && let Ok(config) = Membership::parse(text)
+        {
+            let in_force = self.properties.truth().membership().version;
+            self.proposed.retain(|proposed| proposed.version > in_force && proposed.version != config.version);
+            self.proposed.push(config);
+        }
+    }
+
+    /// The configuration in force, as far as anybody knows, and those that may take its place.
+    pub(super) fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        let in_force = self.properties.truth().membership();
+        let later = self.proposed.iter().filter(|proposed| proposed.version > in_force.version);
+        std::iter::once(in_force).chain(later)
+    }
+
     // --- the properties ---
 
     pub(super) fn tell(&mut self, event: Event) -> Step {
         match &event {
-            Event::Logged { zxid, .. } => self.trace.mix(zxid.0),
+            Event::Logged { zxid, txn, .. } => {
+                self.trace.mix(zxid.0);
+                if self.plan.reconfigures.is_some() {
+                    self.note_proposed(txn);
+                }
+            }
             Event::Applied { zxid, digest, .. } => {
                 self.applied = self.applied.max(*zxid);
                 self.trace.mix(zxid.0);

@@ -18,8 +18,6 @@ use super::harness::{Client, Server, options};
 
 pub struct Ensemble {
     servers: BTreeMap<i64, Place>,
-    voters: i64,
-    observers: i64,
     settings: Settings,
     queue: VecDeque<(i64, Arrival)>,
     links: BTreeMap<LinkId, End>,
@@ -45,6 +43,10 @@ struct Place {
     role: Option<RoleView>,
     told: Vec<String>,
     installing: Option<(SnapshotHeader, Vec<NodeImage>)>,
+    /// Its files of configurations, which are beside the data.
+    configs: Configurations,
+    /// Where it was told to listen for clients.
+    client_address: Option<(String, u16)>,
     /// How often a learner was brought up to date from this server's log on disk.
     log_reads: usize,
     /// How often this server was given a whole state.
@@ -133,10 +135,13 @@ impl Disk {
 impl Ensemble {
     /// Everybody up, and nothing said yet.
     pub fn of(voters: i64, observers: i64, settings: Settings) -> Ensemble {
+        Ensemble::with_spares(voters, observers, 0, settings)
+    }
+
+    /// Beside them servers that are in nobody's configuration, and know that of the others.
+    pub fn with_spares(voters: i64, observers: i64, spares: i64, settings: Settings) -> Ensemble {
         let mut ensemble = Ensemble {
             servers: BTreeMap::new(),
-            voters,
-            observers,
             settings,
             queue: VecDeque::new(),
             links: BTreeMap::new(),
@@ -146,7 +151,7 @@ impl Ensemble {
             held: None,
             now: Now { mono_us: 1_000_000, wall_ms: 1_795_000_000_000 },
         };
-        for id in 1..=voters + observers {
+        for id in 1..=voters + observers + spares {
             ensemble.servers.insert(
                 id,
                 Place {
@@ -160,13 +165,15 @@ impl Ensemble {
                     role: None,
                     told: Vec::new(),
                     installing: None,
+                    configs: Configurations::settled(Membership::of(voters, observers)),
+                    client_address: None,
                     log_reads: 0,
                     installs: 0,
                     cuts: 0,
                 },
             );
         }
-        (1..=voters + observers).for_each(|id| ensemble.start(id));
+        (1..=voters + observers + spares).for_each(|id| ensemble.start(id));
         ensemble
     }
 
@@ -198,7 +205,7 @@ impl Ensemble {
             recovered: place.disk.replayed(&settings).finish(),
             epochs: place.disk.epochs,
             standing: place.disk.standing(),
-            configs: Configurations::settled(Membership::of(self.voters, self.observers)),
+            configs: place.configs.clone(),
         };
         place.server = Some(Server::member(settings, start, place.disk.log.clone(), self.now));
         self.pump();
@@ -240,6 +247,16 @@ impl Ensemble {
         self.place(id).disk = Disk::new();
     }
 
+    /// Version and voters of what is in force here, as its files have it.
+    pub fn in_force(&mut self, id: i64) -> (u64, Vec<i64>) {
+        let committed = &self.place(id).configs.committed;
+        (committed.version, committed.voters().map(|id| id.0).collect())
+    }
+
+    pub fn client_address(&mut self, id: i64) -> Option<(String, u16)> {
+        self.place(id).client_address.clone()
+    }
+
     /// Whether its disk has room for a state from a leader.
     pub fn set_full(&mut self, id: i64, full: bool) {
         self.place(id).full = full;
@@ -275,6 +292,15 @@ impl Ensemble {
     fn unlink(&mut self, link: LinkId) {
         if let Some(End { other, .. }) = self.links.remove(&link)
             && let Some(far) = self.links.remove(&other)
+        {
+            self.queue.push_back((far.owner, Arrival::Closed(other)));
+        }
+    }
+
+    /// This end is closed: the other one hears everything that was sent before, and then of that.
+    fn close_link(&mut self, link: LinkId) {
+        if let Some(End { other, .. }) = self.links.remove(&link)
+            && let Some(far) = self.links.get(&other)
         {
             self.queue.push_back((far.owner, Arrival::Closed(other)));
         }
@@ -417,7 +443,10 @@ impl Ensemble {
                     }
                 }
                 Arrival::Link(..) => {}
-                Arrival::Closed(link) => self.step(to, Input::LinkClosed { link }),
+                Arrival::Closed(link) => {
+                    self.links.remove(&link);
+                    self.step(to, Input::LinkClosed { link });
+                }
             }
         }
         panic!("they talk for ever");
@@ -521,8 +550,8 @@ impl Ensemble {
             Output::ForgetMaster => self.place(id).connecting = None,
             Output::LinkSend { link, message } => {
                 let bytes = message.cost_bytes();
-                if let Some(End { other, .. }) = self.links.get(&link).copied() {
-                    let to = self.links[&other].owner;
+                let end = self.links.get(&link).copied();
+                if let Some((other, to)) = end.and_then(|end| Some((end.other, self.links.get(&end.other)?.owner))) {
                     if !self.place(id).cut_off && !self.place(to).cut_off {
                         self.queue.push_back((to, Arrival::Link(other, message)));
                     }
@@ -535,7 +564,7 @@ impl Ensemble {
             }
             Output::LinkClose { link, why } => {
                 self.place(id).told.push(format!("{link:?} closed: {why}"));
-                self.unlink(link);
+                self.close_link(link);
             }
             Output::ReadLog { link, after, through } => {
                 self.place(id).log_reads += 1;
@@ -575,6 +604,21 @@ impl Ensemble {
             Output::InstallAbandon => self.place(id).installing = None,
             Output::RoleChanged(role) => self.place(id).role = Some(role),
             Output::Told(words) => self.place(id).told.push(words),
+            Output::ConfigSeen(config) => {
+                let configs = &mut self.place(id).configs;
+                configs.last_seen = Membership::parse(config.next_file().as_bytes()).unwrap();
+            }
+            Output::ConfigActivated(config) => {
+                let mut committed = Membership::parse(config.dynamic_file().as_bytes()).unwrap();
+                committed.version = config.version;
+                let configs = &mut self.place(id).configs;
+                if configs.last_seen.version <= committed.version {
+                    configs.last_seen = committed.clone();
+                }
+                configs.committed = committed;
+            }
+            Output::ConfigForgotten => self.place(id).configs.forget_seen(),
+            Output::ClientAddressChanged { host, port } => self.place(id).client_address = Some((host, port)),
             other => panic!("{other:?}"),
         }
     }

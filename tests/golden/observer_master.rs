@@ -35,8 +35,13 @@ fn a_recorded_observer_is_served_as_its_master_served_it() {
 
     let mut now = Now { mono_us: 1_000_000, wall_ms: 0 };
     let mut window = Window::new(500, Zxid::ZERO);
-    let epochs = Epochs { accepted: 1, current: 1 };
-    let start = LeaderStart { id: ServerId(2), epochs, last: Zxid::ZERO, founds: false };
+    let start = LeaderStart {
+        id: ServerId(2),
+        epochs: Epochs { accepted: 1, current: 1 },
+        last: Zxid::ZERO,
+        founds: false,
+        reconfigures: false,
+    };
     let mut out = Vec::new();
     let mut master = Leader::relaying(now, start, &Ensemble::default(), &configs, &mut out);
     assert!(matches!(out.remove(0), Output::AcceptObservers(true)));

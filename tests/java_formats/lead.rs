@@ -40,7 +40,7 @@ fn told(store: &mut Store, epochs: Epochs, has: Zxid) -> Vec<String> {
     let settings = Ensemble::default();
     let configs = Configurations::settled(Membership::of(3, 0));
     let mut out = Vec::new();
-    let start = LeaderStart { id: ServerId(1), epochs, last: LAST, founds: false };
+    let start = LeaderStart { id: ServerId(1), epochs, last: LAST, founds: false, reconfigures: false };
     let mut leader = Leader::elected(now, start, &settings, &configs, &mut out);
     let window = Window::new(settings.commit_log_count, LAST);
     let view = SyncView { window: &window, applied: LAST, snapshot_bytes: 1 << 30 };

@@ -42,7 +42,10 @@ fn elections_by_chance_lose_nothing_and_come_to_an_end() {
 fn rare_branches_were_taken() {
     let taken = ringkeeper_storage::probe::take_marks();
     let source = include_str!("../../src/core/election/fast_leader_election.rs");
-    for name in source.split("mark(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+    // Nobody changes the membership here: `election/tests.rs` and the simulator do.
+    let of_changes = ["election: caught up with a voter to be"];
+    let names = source.split("mark(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    for name in names.filter(|name| !of_changes.contains(name)) {
         assert!(taken.contains_key(name), "never: {name}");
     }
 }

@@ -70,8 +70,13 @@ impl SyncStage {
             return;
         }
         let (window, _) = &self.relays.applied[&id];
-        let (epochs, last) = (self.disks[&id].epochs, window.last());
-        let start = LeaderStart { id: ServerId(id), epochs, last, founds: false };
+        let start = LeaderStart {
+            id: ServerId(id),
+            epochs: self.disks[&id].epochs,
+            last: window.last(),
+            founds: false,
+            reconfigures: false,
+        };
         let configs = self.configs.as_ref().expect("there is an ensemble");
         let relay = Leader::relaying(self.now, start, &self.settings, configs, &mut Vec::new());
         self.relays.serving.insert(id, relay);

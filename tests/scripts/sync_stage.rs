@@ -178,7 +178,7 @@ impl SyncStage {
         };
         let mut window = Window::new(window_entries, Zxid::ZERO);
         log.iter().for_each(|zxid| window.push(*zxid, Bytes::new()));
-        let start = LeaderStart { id: ServerId(id), epochs, last: window.last(), founds: false };
+        let start = LeaderStart { id: ServerId(id), epochs, last: window.last(), founds: false, reconfigures: false };
         let configs = self.configs.clone().ok_or("the ensemble comes first")?;
         let mut out = Vec::new();
         let leader = Leader::elected(self.now, start, &self.settings, &configs, &mut out);
@@ -410,7 +410,8 @@ impl SyncStage {
                 }
                 LearnerEvent::HandedOver { leader } => format!("is to follow {} now", leader.0),
                 LearnerEvent::Over { why } => format!("follows no longer: {why}"),
-                LearnerEvent::Reloading => continue,
+                LearnerEvent::Reloading | LearnerEvent::ConfigSeen { .. } | LearnerEvent::ConfigOfEpoch => continue,
+                LearnerEvent::ConfigCommitted { zxid, .. } => format!("activates {}", text_of(zxid)),
                 event @ (LearnerEvent::Revalidated { .. } | LearnerEvent::Synced) => format!("hears {event:?}"),
             };
             self.told.push(format!("  {id} {did}"));

@@ -169,6 +169,10 @@ impl Election {
             self.remind(&mut search, now, from, &cast.vote, configs, out);
         }
         let decision = match cast.state {
+            PeerState::Looking if cast.vote.is_of_nobody() => {
+                self.on_next_voter(&mut search, now, &cast.vote, configs, out);
+                None
+            }
             _ if !configs.is_voter(cast.vote.leader) => None,
             PeerState::Looking => {
                 self.on_looking(&mut search, now, from, cast, configs, out);
@@ -383,6 +387,26 @@ impl Election {
         }
         search.votes.insert(from, cast);
         self.count(search, now, configs);
+    }
+
+    /// A voter of the proposed configuration that is none in the one in force has nobody to vote for but the others' candidate;
+    /// and it counts no votes of earlier rounds than its own. In Java nobody ever gets its vote who is behind it in rounds.
+    fn on_next_voter(
+        &mut self,
+        search: &mut Search,
+        now: Now,
+        vote: &Vote,
+        configs: &Configurations,
+        out: &mut Vec<Output>,
+    ) {
+        if vote.election_epoch > self.round && search.finalize_at_us.is_none() && self.votes(configs) {
+            mark("election: caught up with a voter to be");
+            self.round = vote.election_epoch;
+            search.own.election_epoch = self.round;
+            search.votes.clear();
+            let own = search.own;
+            self.propose(search, now, own, configs, out);
+        }
     }
 
     /// The vote to adopt, if a leader is established.

@@ -108,6 +108,20 @@ fn a_voter_of_the_next_configuration_alone_has_no_vote_for_itself_but_may_be_vot
     assert_eq!(elector.ticks(200).unwrap().leader, ServerId(4));
 }
 
+/// Both are needed: the one in force for its candidate, the one to be for its vote. Whoever is behind catches up.
+#[test]
+fn a_voter_to_be_is_not_waited_for_in_vain() {
+    let mut elector = Elector::started(3, WHOLE, changing());
+    elector.told();
+    let nobody = Notification { leader: i64::MIN, zxid: i64::MIN, peer_epoch: i64::MIN, ..looking(4, 6) };
+    elector.hears(0, 4, &nobody);
+    assert_eq!(elector.told(), [1, 2, 4, 5], "in round 6 now");
+    for from in [1, 4] {
+        elector.hears(10, from, &looking(3, 6));
+    }
+    assert_eq!(elector.ticks(300).unwrap().leader, ServerId(3));
+}
+
 #[test]
 fn a_hierarchy_does_not_follow_whose_weight_it_does_not_know() {
     let groups = BTreeMap::from([(1, (1..=3).map(ServerId).collect::<BTreeSet<ServerId>>())]);

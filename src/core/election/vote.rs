@@ -24,6 +24,10 @@ impl Vote {
         Vote { leader: ServerId(i64::MIN), zxid: i64::MIN, election_epoch, peer_epoch: i64::MIN }
     }
 
+    pub fn is_of_nobody(&self) -> bool {
+        self.leader == Vote::of_nobody(0).leader
+    }
+
     /// The more recent history wins, then the larger id. Java: `totalOrderPredicate`, but for the weights.
     pub fn beats(&self, other: &Vote) -> bool {
         if broken("the longer log wins over the newer epoch") {

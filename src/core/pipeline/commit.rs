@@ -21,6 +21,7 @@ use crate::core::tree::watch::{Happened, WatchTable};
 use crate::core::tree::{Change, ChangeKind, ChangeSink, Identity, acl};
 use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
+use crate::core::zab::membership::Membership;
 use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::{EventKind, OpCode, Request, WatcherEvent, perms};
@@ -129,8 +130,10 @@ impl Node {
         let connection = &self.connections[slot];
         let (session, identities) = (connection.session, connection.identities.clone());
         let asked = Asked::Request { connection: connection.id };
+        let configuration = request.as_ref().ok().and_then(|request| self.wanted_configuration(request));
         let ephemeral = request.as_ref().is_ok_and(makes_ephemerals);
         let wanted = Wanted::of(request, self.check_session(session, Owner::Here, header.opcode, ephemeral));
+        let wanted = wanted.or_reconfigured(configuration.as_ref());
         let origin = Origin { asked, session, cxid: header.xid, identities: &identities };
         self.propose(now, origin, |prep| wanted.prepare(prep), out)
     }
@@ -200,6 +203,12 @@ impl Node {
             probe::mark("leader: a closeSession does not list its ephemerals");
             self.scratch.clear();
             encode_txn(&header, &Txn::CloseSession { paths: None }, None, &mut self.scratch);
+        }
+        if let (Txn::Reconfig { data: Some(text), .. }, Some(member)) = (&txn, &mut self.member) {
+            let next = Membership::parse(text).expect("made here");
+            leader.reconfigure(&next);
+            member.configs.see(&next);
+            out.push(Output::ConfigSeen(Box::new(next)));
         }
         let txn = Bytes::copy_from_slice(&self.scratch);
         leader.propose(zxid, txn.clone(), out);

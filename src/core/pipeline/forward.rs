@@ -213,6 +213,11 @@ impl Node {
                 return self.leave_leader(now, why, out);
             }
         };
+        if let Ok((_, Txn::Reconfig { path, data, .. }, _)) = decode_txn(&txn)
+            && let Err(why) = self.note_logged_configuration(now, &path, data, out)
+        {
+            return self.leave_leader(now, why, out);
+        }
         assert!(zxid > self.progress.logged, "{zxid} is proposed after {}", self.progress.logged);
         self.progress.logged = zxid;
         self.outstanding.propose(zxid, asked);
@@ -221,6 +226,7 @@ impl Node {
         self.tail.push_back(Proposal { zxid, txn: txn.clone() });
         out.push(Output::Log { zxid, txn });
         if probe::broken("observer master: INFORM before the commit")
+            && let Role::Following(following) = &mut self.role
             && let Some(relay) = &mut following.relay
         {
             relay.inform(zxid, &self.tail.back().expect("just logged").txn, out);

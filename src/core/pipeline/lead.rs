@@ -130,6 +130,7 @@ impl Node {
             return leading.leader.sync_asked(link, out);
         }
         let limits = self.limits;
+        let configuration;
         let wanted = match opcode {
             Ok(OpCode::CreateSession) => match request.body.first_chunk() {
                 Some(bytes) => Wanted::Session { timeout_ms: i32::from_be_bytes(*bytes) },
@@ -145,8 +146,10 @@ impl Node {
             Ok(opcode) if is_write(opcode) => {
                 let decoded = Request::decode(opcode.number(), &request.body, &limits);
                 let decoded = decoded.map_err(|_| ErrorCode::MarshallingError);
+                configuration = decoded.as_ref().ok().and_then(|request| self.wanted_configuration(request));
                 let ephemeral = decoded.as_ref().is_ok_and(makes_ephemerals);
-                Wanted::of(decoded, self.check_session(session, Owner::Link(link), opcode, ephemeral))
+                let session = self.check_session(session, Owner::Link(link), opcode, ephemeral);
+                Wanted::of(decoded, session).or_reconfigured(configuration.as_ref())
             }
             _ => Wanted::Refused(ErrorCode::Unimplemented),
         };

@@ -11,6 +11,7 @@ use ringkeeper_storage::probe::broken;
 
 use super::pending_view::{PendingAcl, PendingNode, PendingView};
 use crate::core::settings::Settings;
+use crate::core::tree::config_node::CONFIG_NODE;
 use crate::core::tree::{AclRef, DataTree, Identity, OwnerKind, RawStat, acl, digest, path};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::ErrorCode;
@@ -40,8 +41,15 @@ pub struct Prep<'a> {
 pub enum Wanted<'r> {
     Write(Request<'r>),
     Refused(ErrorCode),
-    MultiRefused { items: usize, code: ErrorCode },
-    Session { timeout_ms: i32 },
+    MultiRefused {
+        items: usize,
+        code: ErrorCode,
+    },
+    Session {
+        timeout_ms: i32,
+    },
+    /// The membership is to be this.
+    Reconfigured(Result<&'r [u8], ErrorCode>),
 }
 
 impl<'r> Wanted<'r> {
@@ -55,12 +63,25 @@ impl<'r> Wanted<'r> {
         }
     }
 
+    /// `configuration`: what a request for another membership comes to, if it is one.
+    pub fn or_reconfigured(self, configuration: Option<&'r Result<String, ErrorCode>>) -> Self {
+        match (self, configuration) {
+            (Wanted::Write(_), Some(text)) => {
+                Wanted::Reconfigured(text.as_ref().map(String::as_bytes).map_err(|code| *code))
+            }
+            (wanted, _) => wanted,
+        }
+    }
+
     pub fn prepare(self, prep: &mut Prep<'_>) -> Txn<'r> {
         match self {
             Wanted::Write(request) => prep.request(request),
             Wanted::Refused(code) => prep.refused(code),
             Wanted::MultiRefused { items, code } => prep.multi_refused(items, code),
             Wanted::Session { timeout_ms } => Txn::CreateSession { timeout_ms },
+            Wanted::Reconfigured(text) => {
+                text.and_then(|text| prep.reconfig(text)).unwrap_or_else(|code| prep.refused(code))
+            }
         }
     }
 }
@@ -96,7 +117,7 @@ impl Prep<'_> {
             Request::SetData { path, data, version } => self.set_data(path, data, version),
             Request::SetAcl { path, acl, version } => self.set_acl(path, acl.as_ref(), version),
             Request::CloseSession => Ok(self.close_session(self.asker.session)),
-            // A standalone server has no membership to change (client-protocol 12.9).
+            // A standalone server has no membership to change (client-protocol 12.9). A leader has: `Wanted::Reconfigured`.
             Request::Reconfig { .. } if self.settings.reconfig_enabled => Err(ErrorCode::Unimplemented),
             Request::Reconfig { .. } => Err(ErrorCode::ReconfigDisabled),
             other => unreachable!("{:?} is not a write", other.opcode()),
@@ -333,6 +354,18 @@ impl Prep<'_> {
         let change = node.digest(&path).wrapping_sub(before);
         self.pending.set(&path, Some(node), change);
         Ok(Txn::SetData { path, data, version })
+    }
+
+    /// The checks before this one look at the ensemble: `Node::wanted_configuration`.
+    fn reconfig<'r>(&mut self, text: &'r [u8]) -> Result<Txn<'r>, ErrorCode> {
+        let (path, mut node) = self.existing(Some(Cow::Borrowed(CONFIG_NODE)))?;
+        self.require(&node, perms::WRITE)?;
+        node.stat.version = -1;
+        node.stat.mzxid = self.asker.zxid.0 as i64;
+        node.stat.mtime = self.asker.time_ms;
+        node.content_crc = digest::content_crc(&path, Some(text));
+        self.pending.set(&path, Some(node), 0);
+        Ok(Txn::Reconfig { path, data: Some(text), version: -1 })
     }
 
     fn set_acl<'r>(

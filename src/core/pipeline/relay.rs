@@ -10,10 +10,11 @@ use ringkeeper_storage::probe::broken;
 use super::forward::Asker;
 use crate::core::node::Node;
 use crate::core::peer::Role;
-use crate::core::types::{LinkId, Now, Output, SessionId, Zxid};
+use crate::core::types::{LinkId, Now, Output, ServerId, SessionId, Zxid};
 use crate::core::zab::Leader;
 use crate::core::zab::leader::{LeaderEvent, LeaderStart};
 use crate::wire::client::OpCode;
+use crate::wire::txn::decode_header;
 
 impl Node {
     /// This follower serves: it lets observers in, if that is wanted.
@@ -21,7 +22,7 @@ impl Node {
         let (Role::Following(following), Some(member)) = (&mut self.role, &self.member) else { return };
         if self.settings.ensemble.observer_masters && !following.observer {
             let (epochs, last) = (member.epochs, member.window.last());
-            let start = LeaderStart { id: self.settings.server, epochs, last, founds: false };
+            let start = LeaderStart { id: self.settings.server, epochs, last, founds: false, reconfigures: false };
             let relay = Leader::relaying(now, start, &self.settings.ensemble, &member.configs, out);
             following.relay = Some(Box::new(relay));
         }
@@ -55,7 +56,9 @@ impl Node {
             }
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => self.snapshot_link_gone(link, out),
-            LeaderEvent::Established { .. }
+            LeaderEvent::ConfigSeen { .. }
+            | LeaderEvent::ConfigActivated { .. }
+            | LeaderEvent::Established { .. }
             | LeaderEvent::Confirmed { .. }
             | LeaderEvent::NextEpoch { .. }
             | LeaderEvent::HandedOver { .. }
@@ -91,7 +94,20 @@ impl Node {
         if let Role::Following(following) = &mut self.role
             && let Some(relay) = &mut following.relay
         {
-            relay.relay(zxid, txn, out);
+            let reconfigures = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::Reconfig.number());
+            match reconfigures && self.settings.reconfig_enabled {
+                true => relay.pass(zxid, out),
+                false => relay.relay(zxid, txn, out),
+            }
+        }
+    }
+
+    /// It was a change of the membership, which is in force now.
+    pub(in crate::core) fn relay_activation(&mut self, zxid: Zxid, leader: ServerId, out: &mut Vec<Output>) {
+        let (Role::Following(following), Some(member)) = (&mut self.role, &self.member) else { return };
+        let newest = member.window.iter().last().filter(|(newest, _)| *newest == zxid);
+        if let (Some(relay), Some((_, txn))) = (&mut following.relay, newest) {
+            relay.activate(zxid, txn, leader, out);
         }
     }
 }

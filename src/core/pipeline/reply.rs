@@ -76,6 +76,9 @@ impl Node {
             return self.reply_error(now, slot, header, self.progress.applied.0 as i64, error);
         }
         self.reply(now, slot, header, |out| match outcome {
+            ItemOutcome::DataSet { stat } if let Txn::Reconfig { data, .. } = txn => {
+                Response::Data { data: *data, stat }.encode_body(out);
+            }
             ItemOutcome::Created { path, .. } if header.opcode == OpCode::Create => put_string(out, path),
             ItemOutcome::Created { path, stat } => put_create2(out, path, &stat),
             ItemOutcome::DataSet { stat } | ItemOutcome::AclSet { stat } => stat.encode(out),

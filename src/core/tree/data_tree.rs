@@ -72,7 +72,7 @@ impl DataTree {
 
     /// Adds the config node where it is missing. Java: `DataTree.addConfigNode`.
     pub(super) fn ensure_config_node(&mut self) {
-        const CONFIG: &str = "/zookeeper/config";
+        const CONFIG: &str = super::config_node::CONFIG_NODE;
         let Some(parent) = self.find("/zookeeper") else {
             return;
         };

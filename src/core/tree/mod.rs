@@ -15,6 +15,7 @@
 pub mod acl;
 pub mod apply;
 pub mod build;
+pub mod config_node;
 pub mod data_tree;
 pub mod digest;
 pub mod digest_history;

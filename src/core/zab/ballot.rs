@@ -56,7 +56,7 @@ struct Group {
 /// Everybody who decides. Java: `SyncedLearnerTracker` makes one for each proposal.
 #[derive(Debug)]
 pub struct Ballot {
-    /// Sorted. A server's place is its bit.
+    /// A server's place is its bit.
     servers: Vec<ServerId>,
     committed: Rule,
     /// Of a reconfiguration that is under way: then both decide.
@@ -67,16 +67,24 @@ impl Ballot {
     /// # Panics
     /// With more servers than there are bits: nobody runs an ensemble of that size.
     pub fn new(configs: &Configurations) -> Ballot {
-        let changing = configs.is_changing();
-        let proposed = changing.then(|| configs.last_seen.members.keys()).into_iter().flatten();
-        let mut servers: Vec<ServerId> = configs.committed.members.keys().chain(proposed).copied().collect();
-        servers.sort_unstable();
-        servers.dedup();
-        assert!(servers.len() <= SERVERS_MAX, "an ensemble of {} servers: at most {SERVERS_MAX}", servers.len());
+        let nobody =
+            Ballot { servers: Vec::new(), committed: Rule::Majority { voters: 0, needed: 1 }, last_seen: None };
+        let servers = configs.members().len();
+        nobody.after(configs).unwrap_or_else(|| panic!("an ensemble of {servers} servers: at most {SERVERS_MAX}"))
+    }
+
+    /// The same servers and whoever is new, under these configurations: votes keep their meaning. None: in all these changes
+    /// there were more servers than there are bits.
+    pub fn after(&self, configs: &Configurations) -> Option<Ballot> {
+        let mut servers = self.servers.clone();
+        servers.extend(configs.members().keys().filter(|id| !self.servers.contains(id)));
+        if servers.len() > SERVERS_MAX {
+            return None;
+        }
         let mut ballot = Ballot { servers, committed: Rule::Majority { voters: 0, needed: 1 }, last_seen: None };
         ballot.committed = ballot.rule(&configs.committed);
-        ballot.last_seen = changing.then(|| ballot.rule(&configs.last_seen));
-        ballot
+        ballot.last_seen = configs.is_changing().then(|| ballot.rule(&configs.last_seen));
+        Some(ballot)
     }
 
     /// The only voter there is.
@@ -86,7 +94,7 @@ impl Ballot {
 
     /// None of them for a server that belongs to no configuration.
     pub fn vote_of(&self, id: ServerId) -> Votes {
-        self.servers.binary_search(&id).map_or(Votes::NONE, |place| Votes(1 << place))
+        self.servers.iter().position(|known| *known == id).map_or(Votes::NONE, |place| Votes(1 << place))
     }
 
     /// Whether the vote counts in a configuration that decides.
@@ -94,14 +102,22 @@ impl Ballot {
         [Some(&self.committed), self.last_seen.as_ref()].into_iter().flatten().any(|rule| rule.counts(vote))
     }
 
-    /// A quorum of the configuration in force: for epochs, which the proposed one has no say in (spec 6.3).
+    /// Whose votes these are.
+    pub fn servers_of(&self, votes: Votes) -> Vec<ServerId> {
+        self.servers.iter().copied().filter(|id| votes.contains(self.vote_of(*id))).collect()
+    }
+
+    /// A quorum of the configuration in force: for what was proposed before the next one was.
     pub fn is_quorum_in_force(&self, votes: Votes) -> bool {
         self.committed.is_quorum(votes)
     }
 
     /// A quorum of each configuration that decides. Java: `hasAllQuorums`.
     pub fn is_quorum(&self, votes: Votes) -> bool {
-        self.committed.is_quorum(votes) && self.last_seen.as_ref().is_none_or(|rule| rule.is_quorum(votes))
+        let proposed = self.last_seen.as_ref().filter(|_| !broken("reconfiguration: the proposed one is not asked"));
+        let in_force = self.committed.is_quorum(votes)
+            || self.last_seen.is_some() && broken("reconfiguration: the old one is forgotten at once");
+        in_force && proposed.is_none_or(|rule| rule.is_quorum(votes))
     }
 
     fn rule(&self, membership: &Membership) -> Rule {
@@ -195,6 +211,24 @@ mod tests {
         };
         agrees(&Configurations::settled(grouped.clone()));
         agrees(&changing(Membership::of(3, 0), grouped));
+    }
+
+    #[test]
+    fn votes_keep_their_meaning_when_servers_come_and_go() {
+        let mut configs = Configurations::settled(Membership::of(3, 0));
+        let before = Ballot::new(&configs);
+        configs.last_seen = Membership { version: 7, ..Membership::of(6, 0) };
+        configs.last_seen.members.retain(|id, _| id.0 != 2);
+        let during = before.after(&configs).unwrap();
+        assert_eq!(votes(&before, &[1, 2, 3]), votes(&during, &[1, 2, 3]));
+        assert!(during.is_quorum_in_force(votes(&before, &[1, 2])) && !during.is_quorum(votes(&during, &[1, 2, 3])));
+        assert!(during.is_quorum(votes(&during, &[1, 3, 4])));
+        configs = Configurations::settled(configs.last_seen);
+        let after = during.after(&configs).unwrap();
+        assert!(after.is_quorum(votes(&during, &[4, 5, 6])) && !after.is_quorum(votes(&during, &[1, 2, 3])));
+        assert_eq!(after.servers_of(votes(&during, &[1, 6])), [ServerId(1), ServerId(6)]);
+        configs.last_seen = Membership { version: 9, ..Membership::of(200, 0) };
+        assert!(after.after(&configs).is_none());
     }
 
     #[test]

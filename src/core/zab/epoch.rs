@@ -1,7 +1,8 @@
 //! Choosing an epoch: above every epoch that a quorum has accepted, and accepted by a quorum of which nobody is ahead.
 //!
 //! Two leaders never have the same one: a server promises an epoch once (acceptedEpoch, durable, before it says so), and two
-//! quorums have a server in common. Java: `Leader.getEpochToPropose`, `waitForEpochAck`. Spec: quorum-protocol 6.3.
+//! quorums have a server in common. Where a configuration is proposed and may be in force, its quorum is asked too, unlike in
+//! Java (D-067): what it alone decided about may be known to nobody in the old one. Java: `Leader.getEpochToPropose`, `waitForEpochAck`. Spec: quorum-protocol 6.3.
 
 use ringkeeper_storage::probe::broken;
 
@@ -40,7 +41,7 @@ impl EpochChoice {
     /// As soon as a quorum is there: the epoch to propose.
     pub fn proposal(&self, ballot: &Ballot) -> Option<u32> {
         let stale = broken("leader: propose an epoch that is not new");
-        ballot.is_quorum_in_force(self.connecting).then(|| self.next() - u32::from(stale && self.accepted > 0))
+        ballot.is_quorum(self.connecting).then(|| self.next() - u32::from(stale && self.accepted > 0))
     }
 
     /// Above every epoch heard of.
@@ -65,6 +66,6 @@ impl EpochChoice {
     }
 
     pub fn is_accepted(&self, ballot: &Ballot) -> bool {
-        ballot.is_quorum_in_force(self.electing)
+        ballot.is_quorum(self.electing)
     }
 }

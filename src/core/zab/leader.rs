@@ -6,7 +6,7 @@
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
 //! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs`
-//! changes the epoch or hands over, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader;
+//! changes the epoch or hands over, `reconfiguration.rs` changes the membership, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader;
 //! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
@@ -15,6 +15,7 @@
 
 mod confirm;
 mod discovery;
+mod reconfiguration;
 mod relay;
 mod synchronise;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
 use super::epoch::EpochChoice;
 use super::learner_handler::{Allowance, Handler, Stage};
-use super::membership::Configurations;
+use super::membership::{Configurations, Membership};
 pub use super::proposals::Proposal;
 use super::proposals::Proposals;
 use super::window::Window;
@@ -48,6 +49,8 @@ pub struct LeaderStart {
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
     pub last: Zxid,
+    /// `reconfigEnabled`: a configuration without a version gets one with the epoch.
+    pub reconfigures: bool,
     /// Its disk is empty, and it was elected, because nobody has data: it is a founder.
     pub founds: bool,
 }
@@ -91,9 +94,17 @@ pub enum LeaderEvent {
     NextEpoch {
         epoch: u32,
     },
-    /// Everything is committed, and `leader` has it: follow it.
+    /// Everything is committed, and `leader` has it; or the membership has changed, and `leader` was designated: follow it.
     HandedOver {
         leader: ServerId,
+    },
+    /// A configuration without a version is to be in force with this epoch, under this name.
+    ConfigSeen {
+        config: Box<Membership>,
+    },
+    /// What was committed up to here makes this the configuration in force.
+    ConfigActivated {
+        config: Box<Membership>,
     },
     Over {
         why: String,
@@ -136,9 +147,9 @@ pub struct Leader {
     founds: bool,
     settings: Ensemble,
     allowance: Allowance,
-    /// Of the configuration in force, and what NEWLEADER says.
-    config_version: u64,
-    config_text: Bytes,
+    /// The node's, as far as its events have told it.
+    configs: Configurations,
+    reconfigures: bool,
     own_vote: Votes,
     phase: Phase,
     /// The present phase must be over by then, up to Broadcasting.
@@ -168,8 +179,10 @@ impl Leader {
     /// An ensemble of one that goes on after `last`, the newest transaction of its log. It has no election, hence no new
     /// epoch: a standalone Java server counts on in the same way.
     pub fn standalone(id: ServerId, last: Zxid) -> Self {
-        let start = LeaderStart { id, epochs: Epochs { accepted: 0, current: 0 }, last, founds: false };
-        Leader::new(0, start, &Ensemble::default(), Ballot::alone(id), Phase::Standalone)
+        let epochs = Epochs { accepted: 0, current: 0 };
+        let start = LeaderStart { id, epochs, last, founds: false, reconfigures: false };
+        let nobody = Configurations::settled(Membership::of(0, 0));
+        Leader::new(0, start, &Ensemble::default(), (nobody, Ballot::alone(id)), Phase::Standalone)
     }
 
     /// Elected: opens the doors and looks for a quorum that agrees on an epoch.
@@ -180,16 +193,21 @@ impl Leader {
         configs: &Configurations,
         out: &mut Vec<Output>,
     ) -> Self {
-        let mut leader = Leader::new(now.mono_us, start, settings, Ballot::new(configs), Phase::Discovering);
-        leader.config_version = configs.committed.version;
-        leader.config_text = Bytes::from(configs.last_seen.to_text());
+        let electorate = (configs.clone(), Ballot::new(configs));
+        let mut leader = Leader::new(now.mono_us, start, settings, electorate, Phase::Discovering);
         leader.phase_until_us = now.mono_us + leader.allowance.init_us;
         out.push(Output::AcceptLearners(true));
         leader.on_connecting(now.mono_us, out);
         leader
     }
 
-    fn new(now_us: u64, start: LeaderStart, settings: &Ensemble, ballot: Ballot, phase: Phase) -> Leader {
+    fn new(
+        now_us: u64,
+        start: LeaderStart,
+        settings: &Ensemble,
+        (configs, ballot): (Configurations, Ballot),
+        phase: Phase,
+    ) -> Leader {
         let tick_us = u64::from(settings.tick_ms) * 1000;
         let own_vote = ballot.vote_of(start.id);
         Leader {
@@ -201,8 +219,8 @@ impl Leader {
                 sync_us: tick_us * u64::from(settings.sync_limit),
                 queue_max_bytes: settings.learner_queue_max_bytes,
             },
-            config_version: 0,
-            config_text: Bytes::new(),
+            configs,
+            reconfigures: start.reconfigures,
             own_vote,
             phase,
             phase_until_us: u64::MAX,
@@ -519,17 +537,25 @@ impl Leader {
         while let Some(Proposal { zxid, txn }) = self.proposals.commit_next() {
             let zxid = *zxid;
             committed = true;
-            for handler in self.handlers.values_mut().filter(|handler| handler.forwarding) {
-                let packet = match handler.observer {
-                    true => Packet::Inform { zxid, txn: txn.clone() },
-                    false => Packet::Commit { zxid },
-                };
-                handler.forward(packet, out);
+            if self.configs.is_changing() && self.configs.last_seen.version == zxid.0 {
+                let txn = txn.clone();
+                self.commit_reconfiguration(zxid, txn, out);
+            } else {
+                for handler in self.handlers.values_mut().filter(|handler| handler.forwarding) {
+                    let packet = match handler.observer {
+                        true => Packet::Inform { zxid, txn: txn.clone() },
+                        false => Packet::Commit { zxid },
+                    };
+                    handler.forward(packet, out);
+                }
             }
             while let Some((_, link)) = self.syncs.pop_front_if(|(through, _)| *through <= zxid) {
                 if let Some(handler) = self.handlers.get_mut(&link) {
                     handler.forward(Packet::Sync, out);
                 }
+            }
+            if self.phase == Phase::Over {
+                return;
             }
         }
         if committed {

@@ -81,6 +81,17 @@ pub enum LearnerEvent {
     NextEpoch {
         epoch: u32,
     },
+    /// This is the configuration of the leader's epoch: proposed, or in force.
+    ConfigSeen {
+        text: Bytes,
+    },
+    /// The configuration proposed by this transaction, which is committed, is in force, and this server leads from now on.
+    ConfigCommitted {
+        zxid: Zxid,
+        leader: ServerId,
+    },
+    /// A quorum has the history of the epoch: the configuration that came with it is in force. `Serving` follows.
+    ConfigOfEpoch,
     /// The leader hands over to this server, or to another one: no election is needed to know whom to follow. Ends the role.
     HandedOver {
         leader: ServerId,
@@ -145,6 +156,8 @@ pub struct Learner {
     /// What came while the disk was cut or replaced, or had not got the promise yet that it needs.
     waiting: VecDeque<LinkMessage>,
     waiting_bytes: usize,
+    /// NEWLEADER told which configuration comes in force with UPTODATE.
+    config_follows: bool,
     heard_us: u64,
     events: VecDeque<LearnerEvent>,
 }
@@ -190,6 +203,7 @@ impl Learner {
             rollover: Rollover::None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            config_follows: false,
             heard_us: now.mono_us,
             events: VecDeque::new(),
         };
@@ -204,6 +218,11 @@ impl Learner {
             learner.fail(why, out);
         }
         learner
+    }
+
+    /// That of the leader, once it has told it.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     pub fn leader(&self) -> ServerId {
@@ -367,6 +386,11 @@ impl Learner {
         self.send_if_serving(Packet::Revalidate { session, timeout_ms }, out);
     }
 
+    /// Others are in force now, and this role goes on.
+    pub fn configured(&mut self, configs: &Configurations) {
+        self.configs = configs.clone();
+    }
+
     /// The answer to `LearnerEvent::Ping`.
     pub fn pong(&mut self, zxid: Zxid, touched: Vec<(i64, i32)>, out: &mut Vec<Output>) {
         self.send_if_serving(Packet::Ping { zxid, touched: Some(touched) }, out);
@@ -461,6 +485,11 @@ impl Learner {
                 self.on_proposal(zxid, txn)?;
                 self.on_commit(zxid)?;
             }
+            Packet::CommitAndActivate { zxid, leader } => self.on_activate(zxid, leader)?,
+            Packet::InformAndActivate { zxid, leader, txn } => {
+                self.on_proposal(zxid, txn)?;
+                self.on_activate(zxid, leader)?;
+            }
             Packet::Ping { zxid, .. } => self.events.push_back(LearnerEvent::Ping { zxid }),
             Packet::Revalidated { session, valid } => {
                 self.events.push_back(LearnerEvent::Revalidated { session, valid });
@@ -494,6 +523,13 @@ impl Learner {
             // The leader had it before it asked for our vote, and has committed it.
             self.history.needs_no_ack(zxid);
         }
+        Ok(())
+    }
+
+    /// A commit, and what it commits changes the membership.
+    pub(super) fn on_activate(&mut self, zxid: Zxid, leader: i64) -> Result<(), Refusal> {
+        self.on_commit(zxid)?;
+        self.events.push_back(LearnerEvent::ConfigCommitted { zxid, leader: ServerId(leader) });
         Ok(())
     }
 
@@ -603,9 +639,7 @@ fn name_of(message: &LinkMessage) -> String {
     let name = match message {
         LinkMessage::Packet(Packet::Proposal { zxid, .. }) => return format!("proposal {zxid}"),
         LinkMessage::Packet(Packet::Inform { zxid, .. }) => return format!("inform {zxid}"),
-        LinkMessage::Packet(Packet::CommitAndActivate { .. } | Packet::InformAndActivate { .. }) => {
-            "a reconfiguration, which this server does not support,"
-        }
+        LinkMessage::Packet(Packet::InformAndActivate { zxid, .. }) => return format!("inform and activate {zxid}"),
         LinkMessage::Packet(packet) => return format!("{packet:?}"),
         LinkMessage::SnapshotBegin(_) => "the beginning of a snapshot",
         LinkMessage::SnapshotChunk(_) => "a part of a snapshot",

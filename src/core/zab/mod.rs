@@ -7,7 +7,8 @@
 //!
 //! [`leader`] and [`learner`] are one role's state each, from its beginning to its end, and know nothing of each other but packets.
 //! [`membership`] is who is there and what a quorum is, [`ballot`] the same compiled into masks. [`epoch`] chooses the epoch,
-//! [`proposals`] counts acks, [`catch_up`] chooses between DIFF, TRUNC and SNAP by the [`window`] of the newest transactions.
+//! [`proposals`] counts acks, [`catch_up`] chooses between DIFF, TRUNC and SNAP by the [`window`] of the newest transactions,
+//! [`reconfiguration`] has the rules by which the membership changes.
 //!
 //! Methods take what happened; effects leave as `Output`s, what the node has to do as events. Transactions are bytes in here; the
 //! node, its sessions and its tree are not known (`tests/tidy.rs`); what a snapshot has to be, `core/snapshot_check.rs` says. Java: `Leader`, `LearnerHandler`, `Learner`, `Follower`,
@@ -24,6 +25,7 @@ pub mod learner_handler;
 pub mod masters;
 pub mod membership;
 pub mod proposals;
+pub mod reconfiguration;
 pub mod window;
 
 pub use leader::Leader;

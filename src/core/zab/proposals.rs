@@ -29,6 +29,8 @@ struct InFlight {
 #[derive(Debug)]
 pub struct Proposals {
     ballot: Ballot,
+    /// From this one on both configurations of the ballot decide; before it the one that was in force.
+    both_from: Zxid,
     own_vote: Votes,
     queue: VecDeque<InFlight>,
     committed_count: usize,
@@ -44,6 +46,7 @@ impl Proposals {
     pub fn new(ballot: Ballot, own_vote: Votes, last: Zxid) -> Proposals {
         Proposals {
             ballot,
+            both_from: Zxid::ZERO,
             own_vote,
             queue: VecDeque::new(),
             committed_count: 0,
@@ -52,6 +55,17 @@ impl Proposals {
             committed: last,
             durable: last,
         }
+    }
+
+    /// Others decide from now on: from this proposal on. Whatever votes there are keep their meaning.
+    pub fn set_ballot(&mut self, ballot: Ballot, own_vote: Votes, from: Zxid) {
+        (self.ballot, self.own_vote, self.both_from) = (ballot, own_vote, from);
+    }
+
+    /// Who has the proposals from this one on, each for itself.
+    pub fn votes_from(&self, zxid: Zxid) -> Vec<Votes> {
+        let from = self.queue.iter().filter(|in_flight| in_flight.proposal.zxid >= zxid);
+        from.map(|in_flight| in_flight.votes).collect()
     }
 
     pub fn ballot(&self) -> &Ballot {
@@ -142,7 +156,11 @@ impl Proposals {
         let own = if in_flight.proposal.zxid <= self.durable { self.own_vote } else { Votes::NONE };
         let votes = in_flight.votes.with(own);
         let minority = broken("leader: commit on a minority") && votes != Votes::NONE;
-        if !self.ballot.is_quorum(votes) && !minority {
+        let decided = match in_flight.proposal.zxid >= self.both_from {
+            true => self.ballot.is_quorum(votes),
+            false => self.ballot.is_quorum_in_force(votes),
+        };
+        if !decided && !minority {
             return None;
         }
         self.committed_count += 1;
@@ -265,6 +283,28 @@ mod tests {
         assert!(commit(&mut proposals).is_empty());
         proposals.on_ack(vote(2), Zxid::new(1, 1));
         assert_eq!(commit(&mut proposals), [1]);
+    }
+
+    #[test]
+    fn what_was_proposed_before_another_configuration_is_decided_without_it() {
+        let (mut proposals, vote) = proposals(3);
+        propose(&mut proposals, 1);
+        let mut configs = Configurations::settled(Membership::of(3, 0));
+        configs.last_seen = Membership { version: Zxid::new(1, 2).0, ..Membership::of(6, 0) };
+        let both = proposals.ballot().after(&configs).unwrap();
+        let fourth = both.vote_of(ServerId(4));
+        proposals.set_ballot(both, vote(1), Zxid::new(1, 2));
+        propose(&mut proposals, 2);
+        proposals.on_durable(Zxid::new(1, 3));
+        for counter in 1..=3 {
+            proposals.on_ack(vote(2), Zxid::new(1, counter));
+        }
+        assert_eq!(commit(&mut proposals), [1], "two of three; and two of six");
+        for counter in 2..=3 {
+            proposals.on_ack(fourth, Zxid::new(1, counter));
+            proposals.on_ack(vote(3), Zxid::new(1, counter));
+        }
+        assert_eq!(commit(&mut proposals), [2, 3]);
     }
 
     #[test]

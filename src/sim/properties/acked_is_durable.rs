@@ -39,8 +39,9 @@ impl AckedIsDurable {
                     // It came by snapshot, which is on disk before anything else happens.
                     || truth.server(voter).is_some_and(|server| server.base >= committed.zxid)
             };
-            if !truth.is_quorum(has) {
-                let who: Vec<i64> = truth.voters.iter().filter(|voter| has(**voter)).map(|voter| voter.0).collect();
+            // A change of the membership needs those of before, and those that come.
+            if let Some(minority) = truth.deciding(committed.zxid).find(|membership| !membership.has_quorum(has)) {
+                let who: Vec<i64> = minority.voters().filter(|voter| has(*voter)).map(|voter| voter.0).collect();
                 return Err(format!("{} is committed, and only {who:?} ever had it on disk", committed.zxid));
             }
         }

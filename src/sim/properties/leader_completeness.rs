@@ -53,7 +53,9 @@ impl LeaderCompleteness {
                 let has_less = |other: ServerId| {
                     self.promised.get(&(*epoch, other)).is_some_and(|has| has.is_some_and(|has| has <= ours))
                 };
-                if truth.voters.len() > 1 && !truth.is_quorum(|other| other == *id || has_less(other)) {
+                let behind = |other: ServerId| other == *id || has_less(other);
+                let mut deciding = truth.deciding(Zxid::new(*epoch, 0));
+                if !deciding.all(|membership| membership.voters().count() < 2 || membership.has_quorum(behind)) {
                     return Err(format!(
                         "server {} with {ours:?} takes epoch {epoch} for its own, and no quorum that is not ahead of it has promised it",
                         id.0
@@ -66,8 +68,10 @@ impl LeaderCompleteness {
     }
 
     /// A server alone leads without ado.
-    fn is_quorum(&self, truth: &Truth, has: impl Fn((u32, u32)) -> bool) -> bool {
-        truth.voters.len() < 2 || truth.is_quorum(|id| self.epochs.get(&id).is_some_and(|epochs| has(*epochs)))
+    fn is_quorum(&self, truth: &Truth, epoch: u32, has: impl Fn((u32, u32)) -> bool) -> bool {
+        let is_one = |id: ServerId| self.epochs.get(&id).is_some_and(|epochs| has(*epochs));
+        let mut deciding = truth.deciding(Zxid::new(epoch, 0));
+        deciding.all(|membership| membership.voters().count() < 2 || membership.has_quorum(is_one))
     }
 }
 
@@ -80,7 +84,7 @@ impl Property for LeaderCompleteness {
         self.note(event);
         self.note_promise(event, truth)?;
         if let Event::EpochBegins { server, epoch } = event
-            && !self.is_quorum(truth, |(promised, _)| promised >= *epoch)
+            && !self.is_quorum(truth, *epoch, |(promised, _)| promised >= *epoch)
         {
             return Err(format!("server {} begins epoch {epoch}, which no quorum has promised", server.0));
         }
@@ -104,7 +108,7 @@ impl Property for LeaderCompleteness {
                 let stored = server.current_epoch;
                 return Err(format!("server {} leads epoch {epoch} and has stored {stored}", id.0));
             }
-            if !self.is_quorum(truth, |(_, adopted)| adopted >= *epoch) {
+            if !self.is_quorum(truth, *epoch, |(_, adopted)| adopted >= *epoch) {
                 return Err(format!("server {} leads epoch {epoch}, which no quorum has adopted", id.0));
             }
         }

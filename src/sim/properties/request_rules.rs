@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use super::truth::{Committed, Truth};
 use crate::core::tree::path;
+use crate::core::zab::membership::MemberRole;
+use crate::sim::administrator::{Reconfigure, roles_in};
 use crate::sim::history::{Mode, Op, data_of};
 use crate::wire::ErrorCode;
 use crate::wire::txn::{CreateKind, Txn};
@@ -63,7 +65,31 @@ pub fn judge(op: &Op, committed: &Committed, truth: &Truth, lacks_room: bool) ->
             Ok(())
         }
         single if is_about_the_session(&decoded) && !matches!(single, Op::Close) => Ok(()),
+        Op::Reconfig(wanted) => judge_reconfiguration(wanted, &decoded, truth, committed),
         single => compare(single, view.expect(single), &decoded),
+    }
+}
+
+/// A change of the membership may be refused for what nobody outside can know: who is in step with the leader, what is proposed.
+fn judge_reconfiguration(
+    wanted: &Reconfigure,
+    became: &Txn<'_>,
+    truth: &Truth,
+    committed: &Committed,
+) -> Result<(), String> {
+    let codes = [ErrorCode::NewConfigNoQuorum, ErrorCode::ReconfigInProgress];
+    let malformed = [ErrorCode::BadArguments, ErrorCode::MarshallingError];
+    let mut deciding = truth.deciding(committed.zxid);
+    let due = wanted.outcome(deciding.next().expect("one is in force"));
+    let voters = due.values().filter(|role| **role == MemberRole::Participant).count();
+    match became {
+        Txn::Error { code } if codes.iter().any(|known| known.number() == *code) => Ok(()),
+        Txn::Error { code } if voters < 2 && malformed.iter().any(|known| known.number() == *code) => Ok(()),
+        Txn::Reconfig { path, .. } if path == "/zookeeper/config" => match deciding.next() {
+            Some(config) if voters > 0 && roles_in(config) == due => Ok(()),
+            config => Err(format!("{wanted:?} became {config:?}")),
+        },
+        _ => Err(format!("{wanted:?} became {became:?}")),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::sim::event::Event;
 use crate::sim::history::Path;
 use crate::wire::client::multi::put_results;
 use crate::wire::client::reply::put_create2;
-use crate::wire::client::{MultiResult, Stat};
+use crate::wire::client::{MultiResult, Response, Stat};
 use crate::wire::jute::put_string;
 use crate::wire::txn::{CreateKind, DIGEST_VERSION, Txn, decode_txn};
 
@@ -234,8 +234,10 @@ pub struct Delivery {
 
 #[derive(Debug)]
 pub struct Truth {
+    /// Of the configuration in force.
     pub voters: Vec<ServerId>,
-    membership: Membership,
+    /// Every configuration that was ever in force, in order.
+    memberships: Vec<Membership>,
     tree: DataTree,
     log: Vec<Committed>,
     nodes: Map<Path, Vec<(Zxid, Option<NodeState>)>>,
@@ -251,7 +253,7 @@ impl Truth {
         let tree = DataTree::new(TreeOptions::default());
         let mut truth = Truth {
             voters: membership.voters().collect(),
-            membership: membership.clone(),
+            memberships: vec![membership.clone()],
             log: Vec::new(),
             nodes: Map::default(),
             sessions: Map::default(),
@@ -344,8 +346,16 @@ impl Truth {
         self.servers.iter().map(|(id, server)| (*id, server))
     }
 
-    pub fn is_quorum(&self, in_favour: impl Fn(ServerId) -> bool) -> bool {
-        self.membership.has_quorum(in_favour)
+    /// The configuration in force: that of the newest committed transaction which proposed one.
+    pub fn membership(&self) -> &Membership {
+        self.memberships.last().expect("there is always one")
+    }
+
+    /// Those that decide about a transaction: what was in force when everything before it was committed, and what it proposes.
+    pub fn deciding(&self, zxid: Zxid) -> impl Iterator<Item = &Membership> {
+        let next = self.memberships.partition_point(|membership| membership.version < zxid.0);
+        let itself = self.memberships.get(next).filter(|membership| membership.version == zxid.0);
+        std::iter::once(&self.memberships[next.max(1) - 1]).chain(itself)
     }
 
     /// Takes in what happened. `Err`: a server logged or delivered what nobody can read.
@@ -469,6 +479,14 @@ impl Truth {
                     life.closed.get_or_insert(zxid);
                 }
             }
+            Txn::Reconfig { data, .. } => {
+                let config = Membership::parse(data.unwrap_or_default()).map_err(|why| format!("{zxid}: {why}"))?;
+                if config.version != zxid.0 {
+                    return Err(format!("{zxid} proposes a configuration of version {:x}", config.version));
+                }
+                self.voters = config.voters().collect();
+                self.memberships.push(config);
+            }
             _ => {}
         }
         let committed = Committed {
@@ -572,6 +590,9 @@ fn answer(txn: &Txn<'_>, applied: &Applied<'_>) -> (i32, Vec<u8>) {
         Some(ItemOutcome::Failed { code }) => return (*code, body),
         Some(ItemOutcome::Created { path, .. }) if is_plain(txn) => put_string(&mut body, path),
         Some(ItemOutcome::Created { path, stat }) => put_create2(&mut body, path, stat),
+        Some(ItemOutcome::DataSet { stat }) if let Txn::Reconfig { data, .. } = txn => {
+            Response::Data { data: *data, stat: *stat }.encode_body(&mut body);
+        }
         Some(ItemOutcome::DataSet { stat } | ItemOutcome::AclSet { stat }) => stat.encode(&mut body),
         Some(ItemOutcome::Deleted | ItemOutcome::Checked | ItemOutcome::Session) | None => {}
     }

@@ -8,7 +8,6 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Leader, LeaderEvent, Phase, SyncView};
 use crate::core::types::{EpochKind, LinkId, Output, ServerId, Zxid};
-use crate::core::zab::ballot::Votes;
 use crate::core::zab::epoch::Summary;
 use crate::core::zab::learner_handler::{Handler, Stage};
 use crate::limits;
@@ -36,10 +35,10 @@ impl Leader {
             let why = format!("it says it is server {}, and so is this one: give each its own `myid`", id.0);
             return self.close(link, &why, out);
         }
-        if info.config_version > self.config_version {
+        if info.config_version > self.configs.committed.version {
             let why = format!(
                 "server {} has configuration {:x} in force, later than {:x} here",
-                id.0, info.config_version, self.config_version
+                id.0, info.config_version, self.configs.committed.version
             );
             return self.close(link, &why, out);
         }
@@ -54,13 +53,9 @@ impl Leader {
         if self.handlers.len() > limits::LEARNERS {
             return self.close(link, "there are too many learners", out);
         }
-        let ballot = self.proposals.ballot();
-        let votes = !observer || broken("leader: observers count");
-        let vote = if votes { ballot.vote_of(id) } else { Votes::NONE };
-        let counted = ballot.counts(vote) || broken("leader: observers count");
+        let vote = self.vote_for(id, observer);
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
-        handler.introduce(info, observer, if counted { vote } else { Votes::NONE });
-        let vote = handler.vote;
+        handler.introduce(info, observer, vote);
         self.choice.connected(vote, accepted);
         match self.phase {
             Phase::Discovering => self.on_connecting(self.now_us, out),
@@ -147,6 +142,7 @@ impl Leader {
     pub(super) fn on_epoch_accepted(&mut self, out: &mut Vec<Output>) {
         if self.phase == Phase::Electing && self.choice.is_accepted(self.proposals.ballot()) {
             self.enter(Phase::Adopting);
+            self.name_configuration();
             out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: self.epoch });
         }
     }
@@ -180,6 +176,15 @@ impl Leader {
         self.phase = Phase::Broadcasting;
         self.proposals.begin_epoch(self.epoch);
         self.next_check_us = self.now_us + self.tick_us();
+        if !self.activate_with_epoch() {
+            mark("leader: completes a change that leaves it out");
+            self.up_to_date(out);
+            let events = std::mem::take(&mut self.events);
+            self.end(out);
+            self.events = events;
+            let why = "the configuration that came in force with this epoch is led by others".to_owned();
+            return self.events.push_back(LeaderEvent::Over { why });
+        }
         self.events.push_back(LeaderEvent::Established { epoch: self.epoch });
         self.up_to_date(out);
         self.consider_transition(out);

@@ -15,7 +15,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Leader, LeaderStart, Phase, SyncView};
 use crate::core::settings::Ensemble;
-use crate::core::types::{LinkId, Now, Output, Zxid};
+use crate::core::types::{LinkId, Now, Output, ServerId, Zxid};
 use crate::core::zab::ballot::Ballot;
 use crate::core::zab::learner_handler::{Handler, Stage};
 use crate::core::zab::membership::Configurations;
@@ -30,12 +30,11 @@ impl Leader {
         configs: &Configurations,
         out: &mut Vec<Output>,
     ) -> Leader {
-        let mut relay = Leader::new(now.mono_us, start, settings, Ballot::alone(start.id), Phase::Relaying);
+        let electorate = (configs.clone(), Ballot::alone(start.id));
+        let mut relay = Leader::new(now.mono_us, start, settings, electorate, Phase::Relaying);
         let allowance = &mut relay.allowance;
         allowance.queue_max_bytes = allowance.queue_max_bytes.min(settings.observer_queue_max_bytes);
         relay.epoch = start.epochs.current;
-        relay.config_version = configs.committed.version;
-        relay.config_text = Bytes::from(configs.last_seen.to_text());
         out.push(Output::AcceptObservers(true));
         relay
     }
@@ -47,13 +46,31 @@ impl Leader {
 
     /// The follower has applied this.
     pub fn relay(&mut self, zxid: Zxid, txn: &Bytes, out: &mut Vec<Output>) {
+        self.pass(zxid, out);
+        if !broken("observer master: INFORM before the commit") {
+            self.inform(zxid, txn, out);
+        }
+    }
+
+    /// The same of a change of the membership: observers are told of it with `activate`, which follows at once.
+    pub fn pass(&mut self, zxid: Zxid, out: &mut Vec<Output>) {
         // A quorum is in the next epoch, and this server's own word for it is still on its way to the disk.
         self.relay_epoch(zxid.epoch(), out);
         self.proposals.pass(zxid);
         (self.popped, self.last_txn) = (zxid, zxid);
-        if !broken("observer master: INFORM before the commit") {
-            self.inform(zxid, txn, out);
+    }
+
+    /// What this transaction proposed is in force.
+    pub fn activate(&mut self, zxid: Zxid, txn: &Bytes, leader: ServerId, out: &mut Vec<Output>) {
+        for handler in self.handlers.values_mut().filter(|handler| handler.forwarding) {
+            handler.forward(Packet::InformAndActivate { zxid, leader: leader.0, txn: txn.clone() }, out);
         }
+        self.drop_overrun(out);
+    }
+
+    /// The follower goes by others now.
+    pub fn configured(&mut self, configs: &Configurations) {
+        self.configs = configs.clone();
     }
 
     pub fn inform(&mut self, zxid: Zxid, txn: &Bytes, out: &mut Vec<Output>) {

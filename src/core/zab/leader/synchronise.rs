@@ -76,7 +76,7 @@ impl Leader {
     }
 
     fn new_leader(&mut self, link: LinkId, out: &mut Vec<Output>) {
-        let (zxid, config) = (Zxid::new(self.epoch, 0), Some(self.config_text.clone()));
+        let (zxid, config) = (Zxid::new(self.epoch, 0), Some(self.config_of_epoch()));
         let committed = self.proposals.committed();
         let handler = self.handlers.get_mut(&link).expect("it is there");
         // Its ACK of NEWLEADER is for everything that was committed before; only what is not is acknowledged one by one.

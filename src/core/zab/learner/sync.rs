@@ -97,7 +97,17 @@ impl Learner {
                 self.on_proposal(zxid, txn)?;
                 self.on_commit(zxid)
             }
-            (Stage::Synchronising, Packet::NewLeader { zxid, .. }) if zxid == self.epoch_start() => {
+            (_, Packet::CommitAndActivate { zxid, leader }) => self.on_activate(zxid, leader),
+            (_, Packet::InformAndActivate { zxid, leader, txn }) => {
+                self.on_proposal(zxid, txn)?;
+                self.on_activate(zxid, leader)
+            }
+            (Stage::Synchronising, Packet::NewLeader { zxid, config }) if zxid == self.epoch_start() => {
+                // Java: one byte, or none, is none.
+                if let Some(text) = config.filter(|text| text.len() > 1) {
+                    self.config_follows = true;
+                    self.events.push_back(LearnerEvent::ConfigSeen { text });
+                }
                 self.stage = Stage::Adopting { through: self.history.last(), storing: false };
                 self.go_on_adopting(out);
                 Ok(())
@@ -140,6 +150,9 @@ impl Learner {
         }
         // Once more, as Java does; the leader does not count it.
         self.send(Packet::Ack { zxid: self.epoch_start() }, out);
+        if self.config_follows {
+            self.events.push_back(LearnerEvent::ConfigOfEpoch);
+        }
         self.events.push_back(LearnerEvent::Serving { epoch: self.epoch });
         self.acknowledge(out);
     }

@@ -434,10 +434,27 @@ fn words_out_of_turn_end_the_link() {
     assert!(rig.hear("NEWLEADER 3").contains("NewLeader"));
     let mut rig = serving("");
     assert!(rig.hear("NEWLEADER 2").contains("while this server is following it"));
-    let mut rig = serving("P 2:1 => log 2:1");
-    assert!(rig.hear("ACTIVATE 2:1").contains("a reconfiguration, which this server does not support,"));
     let mut rig = dialogue("connected => send FOLLOWERINFO 1");
     assert!(rig.hear("stream 1:9").contains("the beginning of a snapshot while this server is waiting for its epoch"));
+}
+
+#[test]
+fn a_configuration_comes_with_an_epoch_or_with_a_commit() {
+    synchronising(
+        "NEWLEADERWITH 2 => configuration of 14 bytes, store current 2
+         current 2 => send ACK 2:0
+         UPTODATE => activate that of the epoch, serving 2, send ACK 2:0",
+    );
+    serving(
+        "P 2:1 => log 2:1
+         durable 2:1 => send ACK 2:1
+         ACTIVATE 2:1 => commit 2:1, activate 2:1, led by 3",
+    );
+    let refused = serving("").hear("ACTIVATE 2:1");
+    assert!(refused.contains("commit 0x200000001, and nothing is next"), "{refused}");
+    // Before UPTODATE too: another one is in force than when it began to follow.
+    synchronising("P 2:1 => log 2:1\n ACTIVATE 2:1 => commit 2:1, activate 2:1, led by 3");
+    synchronising("INFORMACTIVATE 2:1 => log 2:1, commit 2:1, activate 2:1, led by 3");
 }
 
 #[test]

@@ -87,6 +87,9 @@ struct Wished {
     /// After so many transactions an epoch gives way to the next
     #[arg(long)]
     rollover_at: Option<u32>,
+    /// Whether servers join, leave and change their part
+    #[arg(long)]
+    reconfigure: Option<bool>,
     /// What the run is about
     #[arg(long)]
     emphasis: Option<Emphasis>,
@@ -104,7 +107,7 @@ struct Wished {
 impl Wished {
     fn wishes(self) -> Wishes {
         let Wished { voters, observers, clients, seconds, without, only, rollover_at, .. } = self;
-        let Wished { emphasis, observer_masters, local_sessions, no_faults, .. } = self;
+        let Wished { emphasis, reconfigure, observer_masters, local_sessions, no_faults, .. } = self;
         let without = if no_faults { Fault::ALL.to_vec() } else { without };
         Wishes {
             voters,
@@ -114,6 +117,7 @@ impl Wished {
             without,
             only,
             rollover_at,
+            reconfigure,
             emphasis,
             observer_masters,
             local_sessions,

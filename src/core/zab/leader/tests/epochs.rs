@@ -37,7 +37,7 @@ fn a_fresh_ensemble_of_three() {
 #[test]
 fn a_leader_that_founds_says_first_that_it_has_nothing() {
     let nothing = Epochs { accepted: 0, current: 0 };
-    let start = LeaderStart { id: ServerId(1), epochs: nothing, last: Zxid::ZERO, founds: true };
+    let start = LeaderStart { id: ServerId(1), epochs: nothing, last: Zxid::ZERO, founds: true, reconfigures: false };
     let mut scene = Scene::starting(settings(), Configurations::settled(Membership::of(3, 0)), start);
     assert_eq!(scene.informs(2, 0), ["store Current 0", "store Accepted 1"]);
     assert_eq!(scene.stored(Accepted), ["2< LEADERINFO 1"]);

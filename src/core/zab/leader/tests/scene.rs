@@ -46,7 +46,13 @@ impl Scene {
     }
 
     pub fn with(settings: Ensemble, configs: Configurations, accepted: u32, current: u32, last: Zxid) -> Scene {
-        let start = LeaderStart { id: ServerId(1), epochs: Epochs { accepted, current }, last, founds: false };
+        let start = LeaderStart {
+            id: ServerId(1),
+            epochs: Epochs { accepted, current },
+            last,
+            founds: false,
+            reconfigures: false,
+        };
         Scene::starting(settings, configs, start)
     }
 
@@ -362,6 +368,8 @@ fn show_event(event: LeaderEvent) -> String {
         LeaderEvent::LinkGone { link } => format!("! {} is gone", link.0),
         LeaderEvent::NextEpoch { epoch } => format!("! next epoch {epoch}"),
         LeaderEvent::HandedOver { leader } => format!("! handed over to {}", leader.0),
+        LeaderEvent::ConfigSeen { config } => format!("! sees configuration {:x}", config.version),
+        LeaderEvent::ConfigActivated { config } => format!("! activates configuration {:x}", config.version),
         LeaderEvent::Over { why } => format!("! over: {why}"),
     }
 }

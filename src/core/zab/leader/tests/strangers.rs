@@ -179,7 +179,7 @@ impl Storm {
         };
         let (now, last) = (Now { mono_us: 1, wall_ms: 0 }, chance.of(&[Zxid::ZERO, z(3, 7), z(4, 0)]));
         let epochs = Epochs { accepted: 4, current: 3 };
-        let start = LeaderStart { id: ServerId(1), epochs, last, founds: false };
+        let start = LeaderStart { id: ServerId(1), epochs, last, founds: false, reconfigures: false };
         let configs = Configurations::settled(Membership::of(voters, 2));
         let mut out = Vec::new();
         let leader = Leader::elected(now, start, &settings, &configs, &mut out);
@@ -442,6 +442,7 @@ impl Storm {
                     assert!((2..=self.voters).contains(&leader.0) && self.leader.proposals.is_drained());
                     (self.over, _) = (true, self.seen.insert("handed over"));
                 }
+                LeaderEvent::ConfigSeen { .. } | LeaderEvent::ConfigActivated { .. } => unreachable!("{event:?}"),
                 LeaderEvent::Over { .. } => (self.over, _) = (true, self.seen.insert("over")),
             }
         }

@@ -134,11 +134,19 @@ impl Rig {
                 Some(Packet::Inform { zxid: zxid(), txn: Bytes::from_static(b"what it is does not matter here") })
             }
             "NEWLEADER" => Some(Packet::NewLeader { zxid: Zxid::new(number(), 0), config: None }),
+            "NEWLEADERWITH" => {
+                let config = Some(Bytes::from_static(b"server.3=h:1:2"));
+                Some(Packet::NewLeader { zxid: Zxid::new(number(), 0), config })
+            }
             "UPTODATE" => Some(Packet::UpToDate),
             "PING" => Some(Packet::Ping { zxid: zxid(), touched: None }),
             "SYNC" => Some(Packet::Sync),
             "REVALIDATED" => Some(Packet::Revalidated { session: number().into(), valid: true }),
             "ACTIVATE" => Some(Packet::CommitAndActivate { zxid: zxid(), leader: 3 }),
+            "INFORMACTIVATE" => {
+                let txn = Bytes::from_static(b"what it is does not matter here");
+                Some(Packet::InformAndActivate { zxid: zxid(), leader: 3, txn })
+            }
             "NEXTEPOCH" => Some(Packet::NextEpoch { epoch: number() }),
             "NEXTEPOCHBEGINS" => Some(Packet::NextEpochBegins { epoch: number() }),
             "HANDOVER" => Some(Packet::HandOver { leader: number().into() }),
@@ -223,6 +231,11 @@ impl Rig {
                 self.over = true;
                 format!("handed over to {}", leader.0)
             }
+            LearnerEvent::ConfigSeen { text } => format!("configuration of {} bytes", text.len()),
+            LearnerEvent::ConfigCommitted { zxid, leader } => {
+                format!("activate {}, led by {}", text_of(zxid), leader.0)
+            }
+            LearnerEvent::ConfigOfEpoch => "activate that of the epoch".into(),
             LearnerEvent::Over { why } => {
                 self.over = true;
                 format!("over: {why}")

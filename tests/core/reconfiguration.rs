@@ -1,0 +1,232 @@
+//! Members come, go and change their part while the ensemble works, and while servers crash in the middle of that.
+
+use ringkeeper::core::Settings;
+use ringkeeper::core::types::{RoleView, ServerId};
+use ringkeeper::wire::client::{OpCode, Request, Response};
+
+use super::ensemble_harness::{Ensemble, quick};
+use super::harness::{Client, PERSISTENT, Reply, create, get, set};
+
+const IN_PROGRESS: i32 = -14;
+const NO_QUORUM: i32 = -13;
+const BAD_VERSION: i32 = -103;
+const BAD_ARGUMENTS: i32 = -8;
+const NO_AUTH: i32 = -102;
+const DISABLED: i32 = -123;
+
+fn settings() -> Settings {
+    Settings { reconfig_enabled: true, skip_acl: true, ..quick() }
+}
+
+fn ensemble(voters: i64, observers: i64, spares: i64) -> Ensemble {
+    let mut ensemble = Ensemble::with_spares(voters, observers, spares, settings());
+    ensemble.settle();
+    ensemble
+}
+
+fn line(id: i64, role: &str) -> String {
+    format!("server.{id}=10.0.0.{id}:2888:3888:{role};0.0.0.0:2181")
+}
+
+fn lines(ids: &[i64], role: &str) -> String {
+    ids.iter().map(|id| line(*id, role)).collect::<Vec<_>>().join(",")
+}
+
+fn step<'a>(joining: &'a str, leaving: &'a str) -> Request<'a> {
+    Request::Reconfig { joining: Some(joining.into()), leaving: Some(leaving.into()), new_members: None, config_id: -1 }
+}
+
+fn whole(members: &str) -> Request<'_> {
+    Request::Reconfig { joining: None, leaving: None, new_members: Some(members.into()), config_id: -1 }
+}
+
+/// Sends one request and gives its answer, if there is one.
+fn asks(ensemble: &mut Ensemble, at: i64, client: Client, request: &Request<'_>) -> Option<Reply> {
+    ensemble.at(at, |server| server.send(client, 7, request));
+    ensemble.server(at).replies(client).into_iter().find(|reply| reply.xid == 7)
+}
+
+fn refused(ensemble: &mut Ensemble, at: i64, client: Client, request: &Request<'_>) -> i32 {
+    asks(ensemble, at, client, request).expect("an answer").err
+}
+
+fn reconfigure(ensemble: &mut Ensemble, at: i64, client: Client, request: &Request<'_>) -> u64 {
+    let reply = asks(ensemble, at, client, request).expect("an answer");
+    assert_eq!(reply.err, 0, "{request:?}");
+    let Response::Data { data: Some(text), stat } = reply.response(OpCode::Reconfig) else {
+        panic!("a reconfiguration is answered like getData")
+    };
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.ends_with(&format!("version={:x}", reply.zxid)), "{text}");
+    assert_eq!((stat.mzxid, stat.version), (reply.zxid, -1));
+    reply.zxid as u64
+}
+
+fn writes(ensemble: &mut Ensemble, at: i64, path: &str) {
+    let client = ensemble.client(at);
+    assert_eq!(refused(ensemble, at, client, &create(path, b"x", PERSISTENT)), 0);
+    ensemble.settle();
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn an_ensemble_names_its_configuration_after_its_first_epoch() {
+    let mut ensemble = ensemble(3, 1, 0);
+    for id in 1..=4 {
+        assert_eq!(ensemble.in_force(id), (0x1_0000_0000, vec![1, 2, 3]));
+        let client = ensemble.client(id);
+        let shown = asks(&mut ensemble, id, client, &get("/zookeeper/config", false)).unwrap();
+        let Response::Data { data: Some(text), stat } = shown.response(OpCode::GetData) else { panic!("data") };
+        assert!(text.starts_with(b"server.1=10.0.0.1:2888:3888:participant\n") && text.ends_with(b"version=100000000"));
+        assert_eq!((stat.mzxid, stat.czxid, stat.version, stat.aversion), (0x1_0000_0000, 0, -1, -1));
+    }
+}
+
+#[test]
+fn three_become_five_and_five_become_three() {
+    let mut ensemble = ensemble(3, 0, 2);
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    let version = reconfigure(&mut ensemble, leader, client, &step(&lines(&[4, 5], "participant"), ""));
+    for id in 1..=5 {
+        assert_eq!(ensemble.in_force(id), (version, vec![1, 2, 3, 4, 5]));
+    }
+    assert_eq!(ensemble.leader(), leader, "nobody had to leave");
+    assert_eq!(ensemble.client_address(4), Some(("0.0.0.0".into(), 2181)));
+    let gone: Vec<i64> = (1..=3).filter(|id| *id != leader).collect();
+    gone.iter().for_each(|id| ensemble.crash(*id));
+    assert_eq!(refused(&mut ensemble, leader, client, &create("/three-of-five", b"", PERSISTENT)), 0);
+    gone.iter().for_each(|id| ensemble.start(*id));
+    ensemble.settle();
+    let leaving = gone.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+    reconfigure(&mut ensemble, leader, client, &step("", &leaving));
+    writes(&mut ensemble, gone[0], "/through-one-that-does-not-count");
+    [4, 5].iter().for_each(|id| ensemble.cut_off_silently(*id));
+    let alone = asks(&mut ensemble, leader, client, &create("/one-of-three", b"", PERSISTENT));
+    assert!(alone.is_none(), "who was removed counts nowhere: {alone:?}");
+}
+
+#[test]
+fn a_leader_that_is_removed_designates_the_next() {
+    let mut ensemble = ensemble(4, 0, 0);
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    let version = reconfigure(&mut ensemble, leader, client, &step("", &leader.to_string()));
+    ensemble.settle();
+    let next = ensemble.leader();
+    assert_ne!(next, leader);
+    assert_eq!(ensemble.role(leader), RoleView::Following { leader: ServerId(next), serving: true });
+    for id in 1..=4 {
+        assert_eq!(ensemble.in_force(id).0, version);
+    }
+    writes(&mut ensemble, leader, "/on");
+}
+
+#[test]
+fn observers_become_voters_and_voters_observers() {
+    let mut ensemble = ensemble(3, 1, 0);
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    let other = ensemble.followers()[0];
+    let joining = format!("{},{}", line(4, "participant"), line(other, "observer"));
+    let version = reconfigure(&mut ensemble, leader, client, &step(&joining, ""));
+    ensemble.settle();
+    assert_eq!(ensemble.leader(), leader);
+    assert!(matches!(ensemble.role(4), RoleView::Following { .. }));
+    assert!(matches!(ensemble.role(other), RoleView::Observing { .. }));
+    assert_eq!(ensemble.in_force(other), ensemble.in_force(4));
+    assert_eq!(ensemble.in_force(4).0, version);
+    writes(&mut ensemble, other, "/on");
+}
+
+#[test]
+fn nobody_of_before_is_left() {
+    let mut ensemble = ensemble(3, 0, 3);
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    reconfigure(&mut ensemble, leader, client, &whole(&lines(&[4, 5, 6], "participant")));
+    ensemble.settle();
+    assert!((4..=6).contains(&ensemble.leader()));
+    (1..=3).for_each(|id| ensemble.crash(id));
+    writes(&mut ensemble, 5, "/without-them");
+    (1..=6).filter(|id| *id > 3).for_each(|id| ensemble.crash(id));
+    (1..=3).for_each(|id| ensemble.start(id));
+    ensemble.pass_ms(60_000);
+    assert!((1..=3).all(|id| !ensemble.server(id).node.is_serving()), "they know that they do not decide any more");
+    (4..=6).for_each(|id| ensemble.start(id));
+    ensemble.settle();
+    ensemble.assert_agreed();
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let mut ensemble = ensemble(3, 0, 1);
+    let leader = ensemble.leader();
+    for at in [leader, ensemble.followers()[0]] {
+        let client = ensemble.client(at);
+        let stale = Request::Reconfig { joining: None, leaving: None, new_members: None, config_id: 0x77 };
+        assert_eq!(refused(&mut ensemble, at, client, &stale), BAD_VERSION);
+        assert_eq!(refused(&mut ensemble, at, client, &step("server.4=h:1:2", "")), BAD_ARGUMENTS);
+        let absent = whole("server.7=a:1:2;3,server.8=b:1:2;3,server.9=c:1:2;3");
+        assert_eq!(refused(&mut ensemble, at, client, &absent), NO_QUORUM);
+        assert_eq!(refused(&mut ensemble, at, client, &set("/zookeeper", b"works on", -1)), 0);
+    }
+    // While one is on its way to the disks, there is no other.
+    let client = ensemble.client(leader);
+    (1..=4).for_each(|id| ensemble.server(id).slow_disk = true);
+    assert!(asks(&mut ensemble, leader, client, &step(&line(4, "participant"), "")).is_none());
+    ensemble.at(leader, |server| server.send(client, 8, &step("", "4")));
+    (1..=4).for_each(|id| ensemble.server(id).slow_disk = false);
+    (1..=4).for_each(|id| ensemble.at(id, |server| server.disk_finishes()));
+    let answers: Vec<(i32, i32)> =
+        ensemble.server(leader).replies(client).iter().map(|reply| (reply.xid, reply.err)).collect();
+    assert_eq!(answers, [(7, 0), (8, IN_PROGRESS)]);
+}
+
+#[test]
+fn who_may_not_or_cannot_is_told_so() {
+    let mut guarded = Ensemble::of(3, 0, Settings { skip_acl: false, ..settings() });
+    guarded.settle();
+    let client = guarded.client(1);
+    let nothing = Request::Reconfig { joining: None, leaving: None, new_members: None, config_id: -1 };
+    assert_eq!(refused(&mut guarded, 1, client, &nothing), NO_AUTH);
+    let mut plain = Ensemble::settled();
+    let client = plain.client(1);
+    assert_eq!(refused(&mut plain, 1, client, &nothing), DISABLED);
+    assert_eq!(plain.in_force(1).0, 0);
+}
+
+/// Proposed, on one disk alone, and then its leader is gone: it never was. On a quorum's: the next leader completes it.
+#[test]
+fn a_leader_that_crashes_in_the_middle() {
+    for reached in [0, 2] {
+        let mut ensemble = ensemble(3, 0, 2);
+        let leader = ensemble.leader();
+        let client = ensemble.client(leader);
+        let others: Vec<i64> = (1..=5).filter(|id| *id != leader).collect();
+        let voters: Vec<i64> = others.iter().copied().filter(|id| *id <= 3).collect();
+        if reached == 0 {
+            others.iter().for_each(|id| ensemble.cut_off_silently(*id));
+        }
+        (1..=5).for_each(|id| ensemble.server(id).slow_disk = true);
+        assert!(asks(&mut ensemble, leader, client, &step(&lines(&[4, 5], "participant"), "")).is_none());
+        if reached == 0 {
+            ensemble.server(leader).disk_finishes();
+        } else {
+            others.iter().for_each(|id| ensemble.server(*id).disk_finishes());
+        }
+        // Whatever they say now, it is too late.
+        ensemble.crash(leader);
+        others.iter().for_each(|id| ensemble.server(*id).slow_disk = false);
+        others.iter().filter(|_| reached == 0).for_each(|id| ensemble.rejoin(*id));
+        ensemble.settle();
+        let expected = if reached == 0 { vec![1, 2, 3] } else { vec![1, 2, 3, 4, 5] };
+        assert_eq!(ensemble.in_force(voters[0]).1, expected);
+        ensemble.start(leader);
+        ensemble.settle();
+        for id in 1..=5 {
+            assert_eq!(ensemble.in_force(id).1, expected, "server {id}");
+        }
+        writes(&mut ensemble, 4, "/on");
+    }
+}
