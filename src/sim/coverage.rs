@@ -75,5 +75,4 @@ pub const MARKS: &[&str] = &[
     "storage: a log was cut",
     "storage: a state was given up",
     "storage: a torn tail was cut",
-    "window: begins anew behind a gap",
 ];

@@ -12,6 +12,9 @@ use crate::core::settings::Ensemble;
 use crate::core::zab::membership::{Configurations, Membership, QuorumKind};
 use crate::core::{ServerId, Settings};
 
+/// No server's tick is as long as that.
+pub const TICK_MS_END: u64 = 400;
+
 /// What is not left to the seed. A shrinker narrows these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -156,7 +159,7 @@ impl Plan {
         let disk = DiskPlan { latency_us: chance.any_size(20..4_000), sector_bytes: *chance.pick(&[512, 512, 4096]) };
         // Whoever sets an ensemble up gives it time for a few messages and flushes.
         let tick_ms_min = (network.latency_us + disk.latency_us) / 100;
-        let tick_ms = chance.any_size(40..400).max(tick_ms_min) as u32;
+        let tick_ms = chance.any_size(40..TICK_MS_END).max(tick_ms_min) as u32;
         let observer_slowness = if chance.one_in(4) { chance.any_size(2..100) } else { 1 };
         let groups = draw_groups(voters, &mut chance.fork());
         let mut java = chance.fork();

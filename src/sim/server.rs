@@ -98,6 +98,8 @@ struct Installs {
     running: usize,
     /// The last one is complete: the disk changes when it has ended.
     finished: bool,
+    /// Of the last one.
+    zxid: Zxid,
     /// What the one that ended last failed of.
     failure: Option<String>,
 }
@@ -145,9 +147,7 @@ impl Process {
         let store = opened.into_store().map_err(killed_or)?;
         disk.get_mut().limit_ops(None);
         let (last, digest) = (recovered.tree.last_processed(), recovered.tree.digest());
-        if let Some(first) = recovered.mismatches.first() {
-            return Err(Down::Refused(format!("after {first} the tree does not have the digest its leader foresaw")));
-        }
+        check_digests(&recovered)?;
         said.events.push(Event::Started { server: setup.server, last, digest, epochs, standing });
         let mut outputs = Vec::new();
         let node = match &setup.configs {
@@ -294,7 +294,14 @@ impl Process {
         })?;
         self.store = Some(opened.into_store().map_err(killed_or)?);
         disk.get_mut().limit_ops(None);
+        check_digests(&recovered)?;
         let (last, digest) = (recovered.tree.last_processed(), recovered.tree.digest());
+        if matches!(change, Change::Installed) && failure.is_none() && last != self.installs.zxid {
+            let zxid = self.installs.zxid;
+            return Err(Down::Refused(format!(
+                "its leader's state at {zxid} is stored, and the disk ends with {last}"
+            )));
+        }
         said.events.push(Event::Reloaded { server: self.server, last, digest, standing });
         (self.told, self.logged_through) = (last, last);
         self.readers.clear();
@@ -386,7 +393,7 @@ impl Process {
                 let (zxid, digest) = (Zxid(header.zxid), header.tree_digest);
                 said.events.push(Event::Installing { server, zxid, digest });
                 self.installs.running += 1;
-                self.installs.finished = false;
+                (self.installs.finished, self.installs.zxid) = (false, zxid);
                 self.store().begin_install(*header);
             }
             Output::InstallChunk(chunk) => self.store().install_chunk(chunk),
@@ -533,6 +540,12 @@ fn recover(opened: &mut Opened<SharedDisk>, settings: &Settings) -> Result<Recov
         Some((zxid, error)) => Err(Down::Refused(format!("transaction {zxid} of the log cannot be read: {error}"))),
         None => Ok(replay.finish()),
     }
+}
+
+/// What the disk has is what its leaders meant.
+fn check_digests(recovered: &Recovered) -> Result<(), Down> {
+    let why = |first: &Zxid| format!("after {first} the tree does not have the digest its leader foresaw");
+    recovered.mismatches.first().map_or(Ok(()), |first| Err(Down::Refused(why(first))))
 }
 
 fn is_end_of_role(output: &Output) -> bool {

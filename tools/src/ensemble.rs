@@ -16,8 +16,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const QUORUM_PORT_OFFSET: u16 = 40;
 const ELECTION_PORT_OFFSET: u16 = 80;
 
-/// Ticks as most people have them.
-const LIMITS: &str = "initLimit=10\nsyncLimit=5";
+/// Ticks as most people have them; and sessions that outlive the start of a JVM on a busy machine.
+const LIMITS: &str = "initLimit=10\nsyncLimit=5\nmaxSessionTimeout=60000";
 
 #[derive(Clone, Debug)]
 pub struct Ensemble {

@@ -15,7 +15,8 @@ use crate::server::{Kind, Running, four_letter};
 use crate::wire::{Client, Opened, Request, Stat, Ticket, code};
 
 const TICK_MS: u32 = 500;
-const SESSION_MS: i32 = 10_000;
+/// Nobody pings while a member comes back.
+const SESSION_MS: i32 = 60_000;
 /// For an election, a sync and a reconnection.
 const PATIENCE: Duration = Duration::from_secs(40);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -33,8 +34,8 @@ pub struct Options {
     pub arrangements: Vec<String>,
 }
 
-/// Each role of each make, beside each role of the other.
-pub const ARRANGEMENTS: [&str; 4] = ["JJR+J", "RRJ+R", "JRR+J", "RRR"];
+/// Each role of each make, beside each role of the other. The last one is for those who have the time.
+pub const ARRANGEMENTS: [&str; 4] = ["RRR", "JRR+J", "RRJ+R", "JJR+J"];
 
 /// Runs them all; how many nodes were compared.
 pub fn run(options: &Options) -> Result<usize> {
@@ -106,11 +107,9 @@ impl Stage {
         for _ in 0..self.voters {
             self.runs_ahead()?;
         }
-        for (member, running) in self.ensemble.members.iter().zip(&mut self.running) {
-            no_mismatch(member.port)?;
-            if let Some(running) = running.take() {
-                running.stop()?;
-            }
+        self.ensemble.members.iter().try_for_each(|member| no_mismatch(member.port))?;
+        for running in self.running.iter_mut().filter_map(Option::take) {
+            running.stop()?;
         }
         Ok(self.compared)
     }

@@ -237,7 +237,7 @@ impl Election {
         match self.candidate.standing {
             Standing::Whole => true,
             Standing::Fresh => !self.heard_of_data || broken("an empty disk votes like any other"),
-            Standing::Lost => broken("a damaged log votes like any other"),
+            Standing::Lost => broken("those that may have lost something count"),
         }
     }
 

@@ -23,6 +23,8 @@ const SKIPPED_SLOT_BYTES: usize = 1;
 pub(super) struct Walk {
     next_slot: u32,
     end_slot: u32,
+    /// Nodes to be handed over yet: as many in all as there were at the beginning.
+    owed: u64,
     /// One bit for each slot: already handed over, or its node was born after the beginning.
     settled: Vec<u64>,
     /// Old images of nodes that changed before the walk came by.
@@ -33,6 +35,11 @@ pub(super) struct Walk {
 impl Walk {
     fn is_ahead(&self, id: NodeId) -> bool {
         (self.next_slot..self.end_slot).contains(&id.0) && self.settled[id.0 as usize / 64] & bit(id.0) == 0
+    }
+
+    fn hand_over(&mut self, nodes: usize) {
+        let left = self.owed.checked_sub(nodes as u64);
+        self.owed = left.expect("a snapshot has no node that was not there when it began");
     }
 
     fn settle(&mut self, id: NodeId) {
@@ -96,6 +103,7 @@ impl DataTree {
         self.walk = Some(Walk {
             next_slot: 0,
             end_slot,
+            owed: self.node_count(),
             settled: vec![0; (end_slot as usize).div_ceil(64)],
             saved: OldImages::default(),
             parents_first: false,
@@ -137,6 +145,7 @@ impl DataTree {
     pub fn snapshot_slice(&mut self, max_bytes: usize) -> Option<SnapshotChunk> {
         let mut walk = self.walk.take()?;
         if walk.saved.bytes == 0 && walk.next_slot == walk.end_slot {
+            assert_eq!(walk.owed, 0, "a snapshot has every node that there was when it began");
             return None;
         }
         let mut nodes = vec![];
@@ -151,6 +160,7 @@ impl DataTree {
         }
         if !nodes.is_empty() {
             nodes.sort_unstable_by_key(|image| image.slot);
+            walk.hand_over(nodes.len());
             self.walk = Some(walk);
             return Some(SnapshotChunk { slots: None, nodes });
         }
@@ -169,6 +179,7 @@ impl DataTree {
             }
         }
         let slots = Some(from..walk.next_slot);
+        walk.hand_over(nodes.len());
         self.walk = Some(walk);
         Some(SnapshotChunk { slots, nodes })
     }

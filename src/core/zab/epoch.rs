@@ -58,7 +58,7 @@ impl EpochChoice {
         if summary > self.own && !broken("leader: lead those that are ahead") {
             return false;
         }
-        if summary.last.is_some() || broken("leader: count those that may have lost something") {
+        if summary.last.is_some() || broken("those that may have lost something count") {
             self.electing.add(vote);
         }
         true

@@ -481,9 +481,13 @@ impl Leader {
         if self.phase == Phase::Standalone {
             return self.proposals.push(zxid, txn);
         }
-        assert!(self.may_propose(), "nothing is proposed {:?} with {:?}", self.phase, self.transition);
+        // Of two that belong together the first may begin the end of the epoch, which waits for whatever is in flight.
+        let ends = matches!(self.transition, Transition::Draining { .. } | Transition::HandingOver { .. });
+        let may_follow = ends && !self.proposals.is_drained() && zxid.counter() < self.settings.counter_end;
+        let (phase, transition) = (self.phase, &self.transition);
+        assert!(self.may_propose() || may_follow, "nothing is proposed {phase:?} with {transition:?}");
         for handler in self.handlers.values_mut().filter(|handler| handler.forwarding && !handler.observer) {
-            handler.forward(Packet::Proposal { zxid, txn: txn.clone() }, out);
+            handler.propose(zxid, txn.clone(), out);
         }
         self.proposals.push(zxid, txn);
         self.drop_overrun(out);

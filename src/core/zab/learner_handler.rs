@@ -6,8 +6,11 @@
 //! From the choice on it is told everything that is proposed and committed; while a stream (a snapshot, a range of the log) is
 //! on its way to it, that is held back here and follows the stream. Java: `LearnerHandler`. Spec: quorum-protocol 7.5-7.7, 14.
 
+use bytes::Bytes;
+
 use super::ballot::Votes;
 use super::catch_up::LogCheck;
+use super::window::is_next;
 use crate::core::types::{LinkId, LinkMessage, Output, ServerId, Zxid};
 use crate::limits;
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
@@ -88,6 +91,8 @@ pub struct Handler {
     pub forwarding: bool,
     /// The newest transaction that it has on its disk, as far as it has said so.
     pub has: Zxid,
+    /// The newest proposal that it was told of, or has: the next one follows it without a gap.
+    pub told: Zxid,
     /// Told to it, and held back behind a stream.
     held: Option<Vec<Packet>>,
     /// Those that came up after the choice.
@@ -124,6 +129,7 @@ impl Handler {
             vote: Votes::NONE,
             forwarding: false,
             has: Zxid::ZERO,
+            told: Zxid::ZERO,
             held: None,
             held_bytes: 0,
             unsent_bytes: 0,
@@ -230,6 +236,14 @@ impl Handler {
 
     pub fn has_answered(&self) -> bool {
         self.asked.is_some_and(|asked| self.answers >= asked)
+    }
+
+    /// The next proposal.
+    pub fn propose(&mut self, zxid: Zxid, txn: Bytes, out: &mut Vec<Output>) {
+        let told = self.told;
+        assert!(is_next(told, zxid) || told.counter() == 0, "{} was told of {told}, and now of {zxid}", self.name());
+        self.told = zxid;
+        self.forward(Packet::Proposal { zxid, txn }, out);
     }
 
     /// A stream begins: what is forwarded from now on follows it.

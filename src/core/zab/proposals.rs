@@ -131,6 +131,11 @@ impl Proposals {
         self.queue.iter_mut().for_each(|in_flight| in_flight.votes.remove(votes));
     }
 
+    /// Whether anything in flight counts on this voter.
+    pub fn has_vote_of(&self, vote: Votes) -> bool {
+        vote != Votes::NONE && self.queue.iter().any(|in_flight| in_flight.votes.contains(vote))
+    }
+
     /// The next one that has its quorum, and all before it: it is committed from now on.
     pub fn commit_next(&mut self) -> Option<&Proposal> {
         let in_flight = self.queue.get(self.committed_count)?;

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ringkeeper_storage::probe::mark;
 
 use crate::core::types::Zxid;
 use crate::limits;
@@ -36,12 +35,12 @@ impl Window {
 
     /// A transaction was applied.
     pub fn push(&mut self, zxid: Zxid, txn: Bytes) {
-        if !is_next(self.last(), zxid) {
-            // Never served: only what comes behind it is a history without a gap.
-            mark("window: begins anew behind a gap");
-            (self.base, self.bytes) = (zxid, 0);
-            return self.entries.clear();
-        }
+        // A learner refuses such a proposal, and who loads another state begins another window.
+        assert!(
+            is_next(self.last(), zxid),
+            "{zxid} is applied behind {}, and something is missing between",
+            self.last()
+        );
         self.bytes += txn.len();
         self.entries.push_back((zxid, txn));
         while self.entries.len() > self.entries_max || self.bytes > limits::WINDOW_BYTES {
@@ -113,15 +112,13 @@ mod tests {
 
     /// ZOOKEEPER-4925 (20.7).
     #[test]
-    fn a_gap_begins_a_new_window() {
+    #[should_panic(expected = "something is missing between")]
+    fn nothing_is_applied_behind_a_gap() {
         let mut window = Window::new(10, Zxid(7));
         window.push(Zxid(8), Bytes::new());
         window.push(Zxid::new(3, 1), Bytes::new());
         assert_eq!(window.base(), Zxid(7), "an epoch may begin at any time");
         window.push(Zxid::new(3, 3), Bytes::new());
-        assert_eq!((window.base(), window.newest()), (Zxid::new(3, 3), None));
-        window.push(Zxid::new(3, 4), Bytes::new());
-        assert_eq!(zxids(window.iter()), [Zxid::new(3, 4).0]);
     }
 
     #[test]

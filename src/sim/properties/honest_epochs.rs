@@ -41,8 +41,15 @@ impl Property for HonestEpochs {
             Event::Wiped { server } => {
                 self.stored.remove(server);
             }
-            // A disk that has lost something says so, and may have lost these too.
-            Event::Started { server, standing, .. } if *standing != Standing::Whole => {
+            // A disk that has lost something says so, and what it was adopted with; a promise it keeps.
+            Event::Started { server, standing: Standing::Lost, epochs, .. } => {
+                let (promised, _) = self.stored.insert(*server, (epochs.accepted, 0)).unwrap_or_default();
+                if epochs.accepted < promised {
+                    let (id, now) = (server.0, epochs.accepted);
+                    return Err(format!("server {id} had promised epoch {promised}, and has promised {now} now"));
+                }
+            }
+            Event::Started { server, standing: Standing::Fresh, .. } => {
                 self.stored.remove(server);
             }
             Event::Started { server: id, .. } => {

@@ -1,12 +1,15 @@
 //! Leader completeness: a leader that is established has every transaction committed in earlier epochs, a quorum has adopted its
 //! epoch, and nobody else leads it.
 //!
+//! Before it says so it has a quorum's word that nobody there is ahead of it: of servers that have promised its epoch, of which
+//! none may have lost something. Who has the newest epoch and transaction of a quorum has everything that is committed.
+//!
 //! Not those of later epochs: one whose process stood still may find its quorum's word for its epoch when others have long gone on
 //! to the next. It serves what it has until it notices that nobody follows, as any deposed leader does, and commits nothing.
 
 use super::Property;
 use super::truth::{Map, Truth};
-use crate::core::{EpochKind, RoleView, ServerId, Zxid};
+use crate::core::{EpochKind, RoleView, ServerId, Standing, Zxid};
 use crate::sim::event::{Event, Moment};
 
 #[derive(Debug, Default)]
@@ -14,6 +17,10 @@ pub struct LeaderCompleteness {
     leaders: Map<u32, ServerId>,
     /// The last epochs that each has ever promised and adopted, whatever became of its disk.
     epochs: Map<ServerId, (u32, u32)>,
+    /// What each had when it promised an epoch: its epoch and its newest transaction; None if it may have lost something.
+    promised: Map<(u32, ServerId), Option<(u32, Zxid)>>,
+    /// The epoch that each has adopted.
+    current: Map<ServerId, u32>,
     /// The last committed zxid before the latest event.
     committed: Zxid,
 }
@@ -30,6 +37,34 @@ impl LeaderCompleteness {
         *ever = (ever.0.max(promised), ever.1.max(adopted));
     }
 
+    fn note_promise(&mut self, event: &Event, truth: &Truth) -> Result<(), String> {
+        match event {
+            Event::Started { server, epochs, .. } => drop(self.current.insert(*server, epochs.current)),
+            Event::EpochStored { server: id, kind: EpochKind::Accepted, epoch } => {
+                let has = truth.server(*id).filter(|server| server.standing != Standing::Lost);
+                self.promised.insert((*epoch, *id), has.map(|server| (server.current_epoch, server.end())));
+            }
+            Event::EpochStored { server: id, kind: EpochKind::Current, epoch } => {
+                let before = self.current.insert(*id, *epoch).unwrap_or(0);
+                let Some(server) = truth.server(*id).filter(|server| server.is_leading() && *epoch > 0) else {
+                    return Ok(());
+                };
+                let ours = (before, server.end());
+                let has_less = |other: ServerId| {
+                    self.promised.get(&(*epoch, other)).is_some_and(|has| has.is_some_and(|has| has <= ours))
+                };
+                if truth.voters.len() > 1 && !truth.is_quorum(|other| other == *id || has_less(other)) {
+                    return Err(format!(
+                        "server {} with {ours:?} takes epoch {epoch} for its own, and no quorum that is not ahead of it has promised it",
+                        id.0
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// A server alone leads without ado.
     fn is_quorum(&self, truth: &Truth, has: impl Fn((u32, u32)) -> bool) -> bool {
         truth.voters.len() < 2 || truth.is_quorum(|id| self.epochs.get(&id).is_some_and(|epochs| has(*epochs)))
@@ -43,6 +78,7 @@ impl Property for LeaderCompleteness {
 
     fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
         self.note(event);
+        self.note_promise(event, truth)?;
         if let Event::EpochBegins { server, epoch } = event
             && !self.is_quorum(truth, |(promised, _)| promised >= *epoch)
         {
@@ -141,5 +177,33 @@ mod tests {
         story.bad(role(1, RoleView::Leading { epoch: 2, serving: true }), "no quorum has adopted");
         story.good(epoch_stored(2, EpochKind::Current, 2));
         story.good(role(1, RoleView::Leading { epoch: 2, serving: true }));
+    }
+
+    #[test]
+    fn a_leader_elected_by_those_who_have_more_is_seen() {
+        let mut story = one_committed();
+        story.good(role(3, RoleView::Leading { epoch: 2, serving: false }));
+        for id in [2, 3] {
+            story.good(epoch_stored(id, EpochKind::Accepted, 2));
+        }
+        story.bad(epoch_stored(3, EpochKind::Current, 2), "no quorum that is not ahead of it");
+        let mut story = one_committed();
+        story.good(role(2, RoleView::Leading { epoch: 2, serving: false }));
+        for id in [2, 3] {
+            story.good(epoch_stored(id, EpochKind::Accepted, 2));
+        }
+        story.good(epoch_stored(2, EpochKind::Current, 2));
+    }
+
+    #[test]
+    fn a_leader_elected_by_one_who_may_have_lost_something_is_seen() {
+        let mut story = one_committed();
+        let Event::Started { server, last, digest, epochs, .. } = started(3, zxid(1, 0)) else { unreachable!() };
+        story.good(Event::Started { server, last, digest, epochs, standing: Standing::Lost });
+        story.good(role(2, RoleView::Leading { epoch: 2, serving: false }));
+        for id in [2, 3] {
+            story.good(epoch_stored(id, EpochKind::Accepted, 2));
+        }
+        story.bad(epoch_stored(2, EpochKind::Current, 2), "no quorum that is not ahead of it");
     }
 }

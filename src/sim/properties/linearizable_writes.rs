@@ -9,7 +9,8 @@
 //! A write without an answer may have happened or not, now or later: all that is asked of it is the first point.
 //!
 //! While a server's log is short of room it refuses writes, SYSTEMERROR: its own clients' without a transaction, and as the leader
-//! those of learners' clients by one, because nothing else reaches them. Nobody is refused so by a server with ample room.
+//! those of learners' clients by one, because nothing else reaches them. A learner that logs such a transaction knows how its
+//! leader is, and refuses writes itself for a tick. Nobody else is refused so.
 
 use std::rc::Rc;
 
@@ -18,9 +19,13 @@ use super::truth::{Committed, Map, Server, Truth};
 use crate::core::{LogRoom, ServerId, Zxid};
 use crate::sim::event::{Event, Moment};
 use crate::sim::history::{Answered, Asked, ClientEvent, Link, Op};
+use crate::sim::plan::TICK_MS_END;
 use crate::wire::ErrorCode;
 use crate::wire::client::OpCode;
 use crate::wire::txn::{Txn, decode_header};
+
+/// A tick of a server whose clock is slow.
+const REFUSES_FOR_US: u64 = TICK_MS_END * 1200;
 
 #[derive(Debug)]
 struct Waiting {
@@ -53,6 +58,8 @@ pub struct LinearizableWrites {
     shortage: Shortage,
     /// Proposed by a leader that was short of room: refusals. A zxid has one proposer.
     refused: Map<Zxid, ()>,
+    /// When a learner logged one of those last.
+    knows: Map<ServerId, u64>,
     servers: Map<Link, ServerId>,
     /// There are sessions of one server alone, and whether they may become everybody's.
     local_sessions: Option<bool>,
@@ -62,7 +69,9 @@ impl LinearizableWrites {
     /// What a server may say to a write of its own accord, without a transaction: then it must never happen.
     fn may_refuse(&self, err: i32, link: Link, sent_us: u64) -> bool {
         if err == ErrorCode::SystemError.number() {
-            return self.servers.get(&link).is_some_and(|server| self.shortage.since(sent_us, *server));
+            let Some(server) = self.servers.get(&link) else { return false };
+            let knows = self.knows.get(server).is_some_and(|us| us + REFUSES_FOR_US >= sent_us);
+            return knows || self.shortage.since(sent_us, *server);
         }
         [ErrorCode::SessionExpired, ErrorCode::NotReadOnly].iter().any(|code| code.number() == err)
     }
@@ -131,12 +140,14 @@ impl Property for LinearizableWrites {
         match event {
             Event::LocalSessions { upgrading } => self.local_sessions = Some(*upgrading),
             Event::Room { server, room } => self.shortage.note(at.us, *server, *room),
-            // What is logged in the very moment in which there is room again may have been refused before.
-            Event::Logged { server, zxid, txn } if self.shortage.since(at.us, *server) => {
+            Event::Logged { server, zxid, txn } => {
                 let is_leader = truth.server(*server).is_some_and(Server::is_leading);
                 let is_error = decode_header(txn).is_ok_and(|(_, kind)| kind == OpCode::Error.number());
-                if is_leader && is_error {
+                // What is logged in the very moment in which there is room again may have been refused before.
+                if is_leader && is_error && self.shortage.since(at.us, *server) {
                     self.refused.insert(*zxid, ());
+                } else if self.refused.contains_key(zxid) {
+                    self.knows.insert(*server, at.us);
                 }
             }
             Event::Crashed { server, .. } | Event::Reloaded { server, .. } => {
@@ -292,6 +303,32 @@ mod tests {
         story.good(sent(&ask));
         story.good(room(2, LogRoom::Low));
         story.bad(answered(&ask, zxid(1, 1), refusal, b""), "not its own");
+    }
+
+    #[test]
+    fn a_learner_refuses_for_its_leader_after_it_saw_that_do_so() {
+        let refusal = ErrorCode::SystemError.number();
+        for shown in [false, true] {
+            let mut story = with_a();
+            story.good(Event::Client(ClientEvent::Connecting {
+                link: LINK,
+                server: server(2),
+                resumes: None,
+                seen: 0,
+            }));
+            story.good(sent(&creates(2, "/b", 8)));
+            story.good(room(1, LogRoom::Low));
+            story.good(logged(1, zxid(1, 2), &no_room(zxid(1, 2), 2)));
+            if shown {
+                story.good(logged(2, zxid(1, 2), &no_room(zxid(1, 2), 2)));
+            }
+            let ask = creates(3, "/b", 8);
+            story.good(sent(&ask));
+            match shown {
+                true => story.good(answered(&ask, zxid(1, 1), refusal, b"")),
+                false => story.bad(answered(&ask, zxid(1, 1), refusal, b""), "not its own"),
+            }
+        }
     }
 
     #[test]

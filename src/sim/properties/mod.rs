@@ -5,7 +5,7 @@
 //! | what ZAB promises (`Zab.tla`) | [`integrity`], [`agreement`], [`total_order`], [`local_primary_order`], [`global_primary_order`], [`primary_integrity`] |
 //! | what that rests on | [`leader_completeness`], [`acked_is_durable`], [`honest_epochs`] |
 //! | what servers have | [`committed_prefix`], [`equal_digest`] |
-//! | what clients see | [`session_fifo`], [`session_zxid`], [`linearizable_writes`], [`reads_show_their_zxid`], [`sync_sees_acknowledged`], [`watch_before_data`], [`ephemerals`], [`sequential_names`] |
+//! | what clients see | [`session_fifo`], [`session_moves`], [`session_zxid`], [`linearizable_writes`], [`reads_show_their_zxid`], [`sync_sees_acknowledged`], [`watch_before_data`], [`ephemerals`], [`sequential_names`] |
 //!
 //! A property hears every event after the [`truth`] has taken it in, and complains with a sentence. Each is proven to be able to
 //! fail by its own tests.
@@ -26,6 +26,7 @@ pub mod reads_show_their_zxid;
 mod request_rules;
 pub mod sequential_names;
 pub mod session_fifo;
+pub mod session_moves;
 pub mod session_zxid;
 pub mod sync_sees_acknowledged;
 #[cfg(test)]
@@ -81,6 +82,7 @@ impl Properties {
             Box::<committed_prefix::CommittedPrefix>::default(),
             Box::<equal_digest::EqualDigest>::default(),
             Box::<session_fifo::SessionFifo>::default(),
+            Box::<session_moves::SessionMoves>::default(),
             Box::<session_zxid::SessionZxid>::default(),
             Box::<linearizable_writes::LinearizableWrites>::default(),
             Box::<reads_show_their_zxid::ReadsShowTheirZxid>::default(),

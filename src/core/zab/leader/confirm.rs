@@ -5,7 +5,8 @@
 //!
 //! A learner answers every PING in turn, as long as it follows; to promise an epoch to somebody else it leaves first. So once a
 //! quorum has answered a PING that went out after the question, no later epoch had begun when it was asked. One round at a time:
-//! what is asked meanwhile waits for the next. Without an answer the leader is over before long, as ever. Java asks nobody.
+//! what is asked meanwhile waits for the next. Without an answer the leader is over before long, as ever. Java asks nobody: we differ
+//! in D-065, see `docs/COMPATIBILITY.md`.
 
 use super::{Leader, LeaderEvent};
 use crate::core::types::Output;

@@ -34,7 +34,10 @@ impl Leader {
         let committed = committed.map(|(proposal, _)| proposal.zxid).last().unwrap_or(self.popped);
         let history = History { window: view.window, applied: view.applied, committed };
         let newest = history.newest();
-        match catch_up::plan(last, history, &self.settings) {
+        let plan = catch_up::plan(last, history, &self.settings);
+        let keeps_what_it_has = matches!(plan, Plan::Diff { .. } | Plan::FromLog { .. });
+        assert!(keeps_what_it_has || !self.proposals.has_vote_of(handler.vote), "it votes for what it has to give up");
+        match plan {
             Plan::Diff { above } => {
                 handler.send_packet(Packet::Diff { zxid: newest.max(above) }, out);
                 start_forwarding(handler, Some(view.window), &self.proposals, above, out);
@@ -212,7 +215,7 @@ fn start_forwarding(
     if let Some(window) = window {
         last = last.max(window.last());
     }
-    handler.has = last;
+    (handler.has, handler.told) = (last, last);
     handler.forwarding = true;
     if broken("leader: forget outstanding proposals when forwarding starts") {
         return;
@@ -230,6 +233,7 @@ fn start_forwarding(
             handler.has = zxid;
         }
     }
+    handler.told = last;
 }
 
 /// The range that is read for this learner, if it still is. Its stage is to be set again.

@@ -257,3 +257,14 @@ fn a_voter_that_does_not_get_everything_in_time_does_not_take_over() {
     let told = scene.passes_among(&[2], 5.0);
     assert!(told.iter().any(|line| line.starts_with("! over: ")), "{told:?}");
 }
+
+/// A session that becomes everybody's, and the write for which it does.
+#[test]
+fn what_follows_the_last_proposal_at_once_belongs_to_the_old_epoch() {
+    let mut scene = Scene::leading_with(early());
+    full(&mut scene);
+    assert_eq!(scene.proposes(), ["2< P 6.4"]);
+    scene.durable(z(6, 4));
+    assert_eq!(scene.acks(2, z(6, 3)), ["2< C 6.3"], "the next epoch waits for it");
+    assert_eq!(scene.acks(2, z(6, 4)), ["2< C 6.4", "store Accepted 7"]);
+}
