@@ -33,7 +33,7 @@ impl Node {
             outstanding: self.outstanding.requests as u64,
             connections_count: self.connections.len() as u64,
             global_sessions: self.sessions.len() as u64,
-            local_sessions: self.local.len() as u64,
+            local_sessions: self.local.count() as u64,
             // Java counts the root under both of its names.
             node_count: self.tree.node_count() + 1,
             ephemerals_count: self.tree.ephemerals_count(),

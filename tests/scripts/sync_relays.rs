@@ -36,7 +36,9 @@ impl Relays {
     }
 
     pub fn logged(&mut self, id: i64, zxid: Zxid) {
-        self.applied.get_mut(&id).expect("it follows").1.push_back(zxid);
+        if let Some((_, tail)) = self.applied.get_mut(&id) {
+            tail.push_back(zxid);
+        }
     }
 }
 
@@ -84,7 +86,7 @@ impl SyncStage {
 
     /// The follower applies what it has logged.
     pub(super) fn relay(&mut self, id: i64, through: Zxid) {
-        let (window, tail) = self.relays.applied.get_mut(&id).expect("it follows");
+        let Some((window, tail)) = self.relays.applied.get_mut(&id) else { return };
         let mut out = Vec::new();
         while let Some(zxid) = tail.pop_front_if(|zxid| *zxid <= through) {
             window.push(zxid, Bytes::new());

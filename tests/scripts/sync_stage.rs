@@ -195,7 +195,9 @@ impl SyncStage {
         let (epochs, last, standing) = (disk.epochs, disk.last(), disk.standing);
         let log = disk.log.clone();
         let via = self.relays.master_of(id).map(ServerId);
-        self.relays.follows(id, &log);
+        if self.settings.observer_masters {
+            self.relays.follows(id, &log);
+        }
         let id_of = ServerId(id);
         let start = LearnerStart { id: id_of, leader, via, observer, epochs, last, standing, founds: false };
         let mut out = Vec::new();

@@ -31,7 +31,7 @@ impl LocalSessions {
         self.has(id) && !self.upgrading.contains(&id)
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.table.len()
     }
 
@@ -59,7 +59,9 @@ impl LocalSessions {
     pub fn begin_service(&mut self, global: &SessionTable, now_us: u64) {
         let upgraded: Vec<SessionId> =
             self.table.iter().map(|(id, _)| id).filter(|id| global.get(*id).is_some()).collect();
-        upgraded.into_iter().for_each(|id| drop(self.remove(id)));
+        for id in upgraded {
+            self.remove(id);
+        }
         self.table.restart(now_us);
     }
 
@@ -86,6 +88,6 @@ mod tests {
         local.role_over();
         assert!(local.is_local(id));
         assert_eq!(local.begin_upgrade(id), Some(4000));
-        assert!(local.remove(id).is_some() && !local.has(id) && local.len() == 0);
+        assert!(local.remove(id).is_some() && !local.has(id) && local.count() == 0);
     }
 }
