@@ -212,7 +212,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("skip the SNAP", Scene::Crashes, 40, &["honest_epochs"]),
     rule("skip the TRUNC", Scene::Mixed, 200, &["primary_integrity", "acked_is_durable"]),
     rule("the answer overtakes the events before it", Scene::Crashes, 40, &["watch_before_data"]),
-    rule("the longer log wins over the newer epoch", Scene::Moments, 300, &["liveness"]),
+    rule("the longer log wins over the newer epoch", Scene::Moments, 600, &["liveness"]),
     rule("the window forgets the first transaction of an epoch", Scene::Links, 40, &["assertions"]),
     rule("those that may have lost something count", Scene::Damage, 40, &["leader_completeness"]),
     rule("versions are checked against the tree alone", Scene::Crashes, 40, &["linearizable_writes"]),

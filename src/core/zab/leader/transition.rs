@@ -114,7 +114,7 @@ impl Leader {
             mark("leader: the counter is nearly used up");
             self.begin_hand_over(out);
         } else if is_behind && !all_speak {
-            // Java's leader refuses that server for good. Whoever leads next may lead everybody.
+            // Java's leader refuses that server for good (D-068). Whoever leads next may lead everybody.
             mark("leader: gives way to a later epoch");
             self.begin_hand_over(out);
         }
