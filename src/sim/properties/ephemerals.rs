@@ -6,7 +6,7 @@
 //! moment it begins to lead. (For a while two servers may believe that they lead: what one of them hears, the other cannot know, and
 //! what the deposed one ends is never committed.) What followers heard reaches it now and then, and in a broken world not at all: it
 //! is asked for in the world after `Healed` only, with patience, and of the leader of the latest epoch: those who follow that one
-//! tell nobody else. Clocks run a little fast or slow; that much earlier or later is right.
+//! tell nobody else; and who has not noticed yet that its leader is gone tells nobody. Clocks run a little fast or slow; that much earlier or later is right.
 
 use std::collections::VecDeque;
 
@@ -38,6 +38,8 @@ struct Connection {
 struct Sign {
     /// Of life, that the server it was given to has answered: when it was given.
     us: u64,
+    /// Whom that server followed then.
+    followed: Option<ServerId>,
     timeout_us: u64,
 }
 
@@ -49,6 +51,8 @@ pub struct Ephemerals {
     to_leaders: Map<(ServerId, i64), u64>,
     /// Since when a server leads.
     leading: Map<ServerId, u64>,
+    /// Whom a server follows.
+    following: Map<ServerId, ServerId>,
     /// The latest epoch that anybody has led.
     latest_epoch: u32,
     last_leader_us: u64,
@@ -110,7 +114,8 @@ impl Ephemerals {
         // Followers' tables take a while; half of the timeout is plenty once nothing is broken.
         let calm = self.healed_us.is_some_and(|healed_us| now > healed_us + 2 * sign.timeout_us);
         let deposed = zxid.epoch() < self.latest_epoch;
-        if calm && !deposed && now < sign.us.max(*since) + least / 2 {
+        let told_elsewhere = sign.followed.is_some_and(|followed| followed != leader);
+        if calm && !deposed && !told_elsewhere && now < sign.us.max(*since) + least / 2 {
             let (silent, timeout) = ((now - sign.us) / 1000, sign.timeout_us / 1000);
             return Err(format!("{zxid} ends session {session:#x}, whose client spoke {silent} of {timeout} ms ago"));
         }
@@ -122,7 +127,9 @@ impl Ephemerals {
         let Some(connection) = self.links.get_mut(&link) else { return };
         let Some(sent_us) = connection.sent_us.pop_front() else { return };
         let sign = self.signs.entry(session).or_default();
-        sign.us = sign.us.max(sent_us);
+        if sent_us >= sign.us {
+            (sign.us, sign.followed) = (sent_us, self.following.get(&connection.server).copied());
+        }
         if self.leading.get(&connection.server).is_some_and(|since| *since <= sent_us) {
             let known = self.to_leaders.entry((connection.server, session)).or_default();
             *known = sent_us.max(*known);
@@ -204,6 +211,14 @@ impl Property for Ephemerals {
         }
         if let Event::Crashed { server, .. } = event {
             self.local.values_mut().filter(|(at, _)| at == server).for_each(|(_, forgotten)| *forgotten = true);
+        }
+        if let Event::Role { server, .. } | Event::Crashed { server, .. } = event {
+            self.following.remove(server);
+        }
+        if let Event::Role { server, role: RoleView::Following { leader, .. } | RoleView::Observing { leader, .. } } =
+            event
+        {
+            self.following.insert(*server, *leader);
         }
         match event {
             Event::LocalSessions { .. } => self.local_sessions = true,
@@ -354,6 +369,36 @@ mod tests {
         // To whom nobody passes anything on any more.
         story.leads(3, 2);
         story.good(logged(1, zxid(1, 4), &close(zxid(1, 4), SESSION, 0, &["/e"])));
+    }
+
+    #[test]
+    fn one_who_follows_a_leader_that_is_gone_tells_nobody() {
+        let mut story = with_ephemeral();
+        let observing = |leader| RoleView::Observing { leader: server(leader), serving: true };
+        story.good(Event::Role { server: server(4), role: observing(1) });
+        story.good(looking(1));
+        story.good(looking(2));
+        story.leads(2, 2);
+        story.good(Event::Healed);
+        story.good(connecting_to(4));
+        story.pass(20_000);
+        story.good(client(ClientEvent::Welcomed { link: LINK_2, session: SESSION, timeout_ms: 4000 }));
+        let speaks = |story: &mut Story<Ephemerals>| {
+            let ping = crate::sim::history::Asked { link: LINK_2, session: SESSION, xid: -2, op: Op::Ping };
+            let ping = std::rc::Rc::new(ping);
+            story.good(sent(&ping));
+            story.good(answered(&ping, zxid(1, 2), 0, b""));
+            story.pass(500);
+        };
+        speaks(&mut story);
+        story.good(logged(2, zxid(2, 1), &close(zxid(2, 1), SESSION, 0, &["/e"])));
+        story.good(Event::Role { server: server(4), role: observing(2) });
+        speaks(&mut story);
+        story.bad(logged(2, zxid(2, 2), &close(zxid(2, 2), SESSION, 0, &["/e"])), "whose client spoke");
+    }
+
+    fn connecting_to(id: i64) -> Event {
+        client(ClientEvent::Connecting { link: LINK_2, server: server(id), resumes: Some(SESSION), seen: 0 })
     }
 
     #[test]

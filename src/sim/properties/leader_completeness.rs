@@ -19,6 +19,9 @@ pub struct LeaderCompleteness {
     epochs: Map<ServerId, (u32, u32)>,
     /// What each had when it promised an epoch: its epoch and its newest transaction; None if it may have lost something.
     promised: Map<(u32, ServerId), Option<(u32, Zxid)>>,
+    /// Who had promised an epoch, and had not more than the server that took it for its own: itself too. Looked at when it
+    /// serves: which configuration decides may come out with this very epoch.
+    elected: Map<(u32, ServerId), Vec<ServerId>>,
     /// The epoch that each has adopted.
     current: Map<ServerId, u32>,
     /// The last committed zxid before the latest event.
@@ -37,7 +40,7 @@ impl LeaderCompleteness {
         *ever = (ever.0.max(promised), ever.1.max(adopted));
     }
 
-    fn note_promise(&mut self, event: &Event, truth: &Truth) -> Result<(), String> {
+    fn note_promise(&mut self, event: &Event, truth: &Truth) {
         match event {
             Event::Started { server, epochs, .. } => drop(self.current.insert(*server, epochs.current)),
             Event::EpochStored { server: id, kind: EpochKind::Accepted, epoch } => {
@@ -47,32 +50,29 @@ impl LeaderCompleteness {
             Event::EpochStored { server: id, kind: EpochKind::Current, epoch } => {
                 let before = self.current.insert(*id, *epoch).unwrap_or(0);
                 let Some(server) = truth.server(*id).filter(|server| server.is_leading() && *epoch > 0) else {
-                    return Ok(());
+                    return;
                 };
                 let ours = (before, server.end());
-                let has_less = |other: ServerId| {
-                    self.promised.get(&(*epoch, other)).is_some_and(|has| has.is_some_and(|has| has <= ours))
-                };
-                let behind = |other: ServerId| other == *id || has_less(other);
-                let mut deciding = truth.deciding(Zxid::new(*epoch, 0));
-                if !deciding.all(|membership| membership.voters().count() < 2 || membership.has_quorum(behind)) {
-                    return Err(format!(
-                        "server {} with {ours:?} takes epoch {epoch} for its own, and no quorum that is not ahead of it has promised it",
-                        id.0
-                    ));
-                }
+                let behind = self
+                    .promised
+                    .iter()
+                    .filter(|((promised, _), has)| *promised == *epoch && has.is_some_and(|has| has <= ours));
+                let electors = behind.map(|((_, other), _)| *other).chain([*id]).collect();
+                self.elected.insert((*epoch, *id), electors);
             }
             _ => {}
         }
-        Ok(())
     }
 
     /// A server alone leads without ado.
     fn is_quorum(&self, truth: &Truth, epoch: u32, has: impl Fn((u32, u32)) -> bool) -> bool {
-        let is_one = |id: ServerId| self.epochs.get(&id).is_some_and(|epochs| has(*epochs));
-        let mut deciding = truth.deciding(Zxid::new(epoch, 0));
-        deciding.all(|membership| membership.voters().count() < 2 || membership.has_quorum(is_one))
+        decides(truth, epoch, |id| self.epochs.get(&id).is_some_and(|epochs| has(*epochs)))
     }
+}
+
+fn decides(truth: &Truth, epoch: u32, in_favour: impl Fn(ServerId) -> bool) -> bool {
+    let mut deciding = truth.deciding(Zxid::new(epoch, 0));
+    deciding.all(|membership| membership.voters().count() < 2 || membership.has_quorum(&in_favour))
 }
 
 impl Property for LeaderCompleteness {
@@ -82,7 +82,7 @@ impl Property for LeaderCompleteness {
 
     fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
         self.note(event);
-        self.note_promise(event, truth)?;
+        self.note_promise(event, truth);
         if let Event::EpochBegins { server, epoch } = event
             && !self.is_quorum(truth, *epoch, |(promised, _)| promised >= *epoch)
         {
@@ -92,6 +92,15 @@ impl Property for LeaderCompleteness {
             let known = *self.leaders.entry(*epoch).or_insert(*id);
             if known != *id {
                 return Err(format!("servers {} and {} both lead epoch {epoch}", known.0, id.0));
+            }
+            // Who is not there has moved on to the epoch with all who follow it, and was not elected.
+            if let Some(electors) = self.elected.remove(&(*epoch, *id))
+                && !decides(truth, *epoch, |other| electors.contains(&other))
+            {
+                return Err(format!(
+                    "server {} leads epoch {epoch}, and no quorum that was not ahead of it had promised that epoch",
+                    id.0
+                ));
             }
             let Some(server) = truth.server(*id) else { return Ok(()) };
             let due = match self.committed.epoch() < *epoch {
@@ -190,13 +199,18 @@ mod tests {
         for id in [2, 3] {
             story.good(epoch_stored(id, EpochKind::Accepted, 2));
         }
-        story.bad(epoch_stored(3, EpochKind::Current, 2), "no quorum that is not ahead of it");
+        story.good(epoch_stored(3, EpochKind::Current, 2));
+        story.bad(role(3, RoleView::Leading { epoch: 2, serving: true }), "no quorum that was not ahead of it");
         let mut story = one_committed();
         story.good(role(2, RoleView::Leading { epoch: 2, serving: false }));
         for id in [2, 3] {
             story.good(epoch_stored(id, EpochKind::Accepted, 2));
         }
-        story.good(epoch_stored(2, EpochKind::Current, 2));
+        for id in [2, 3] {
+            story.good(epoch_stored(id, EpochKind::Current, 2));
+        }
+        story.good(applied(2, zxid(1, 1)));
+        story.good(role(2, RoleView::Leading { epoch: 2, serving: true }));
     }
 
     #[test]
@@ -208,6 +222,7 @@ mod tests {
         for id in [2, 3] {
             story.good(epoch_stored(id, EpochKind::Accepted, 2));
         }
-        story.bad(epoch_stored(2, EpochKind::Current, 2), "no quorum that is not ahead of it");
+        story.good(epoch_stored(2, EpochKind::Current, 2));
+        story.bad(role(2, RoleView::Leading { epoch: 2, serving: true }), "no quorum that was not ahead of it");
     }
 }

@@ -77,7 +77,9 @@ impl<P: Property + Default> Story<P> {
     pub fn leads(&mut self, id: i64, epoch: u32) {
         self.good(role(id, RoleView::Leading { epoch, serving: false }));
         for kind in [EpochKind::Accepted, EpochKind::Current] {
-            [1, 2, 3].map(|member| self.good(epoch_stored(member, kind, epoch)));
+            for member in [1, 2, 3] {
+                self.good(epoch_stored(member, kind, epoch));
+            }
         }
         self.good(role(id, RoleView::Leading { epoch, serving: true }));
         for member in [1, 2, 3].into_iter().filter(|member| *member != id) {
