@@ -456,7 +456,7 @@ impl Node {
             LeaderEvent::Revalidate { link, session, timeout_ms } => {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
-            LeaderEvent::Confirmed { round } => self.refuse_doubted(round, out),
+            LeaderEvent::Confirmed { round } => self.answer_doubted(now, round, out),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);

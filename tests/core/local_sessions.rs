@@ -1,7 +1,7 @@
 //! Sessions that live on one server (semantics 11.5), alone and among others.
 
 use ringkeeper::core::Settings;
-use ringkeeper::wire::client::{MultiOp, Request};
+use ringkeeper::wire::client::{ConnectResponse, MultiOp, Request};
 
 use super::ensemble::ask;
 use super::ensemble_harness::{Ensemble, quick};
@@ -168,4 +168,22 @@ fn what_becomes_everybodys_may_be_the_last_of_an_epoch() {
         }
         ensemble.assert_agreed();
     }
+}
+
+/// Its createSession is on its way while the leader makes sure that it may refuse it.
+#[test]
+fn a_client_that_moves_while_its_session_becomes_everybodys_keeps_it() {
+    let mut ensemble = ensemble(true);
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    ensemble.server(leader).send(client, 1, &create("/e", b"", EPHEMERAL));
+    let frame = Server::connect_frame(client.session, &client.password, client.timeout_ms, 0);
+    let connection = ensemble.at(follower, |server| {
+        let connection = server.accept();
+        server.bytes(connection, &frame);
+        connection
+    });
+    let frames = ensemble.server(follower).frames(connection);
+    assert_eq!(ConnectResponse::decode(&frames[0]).unwrap().session_id, client.session.0);
+    assert!(exists(&mut ensemble, follower, "/e"));
 }

@@ -138,10 +138,15 @@ impl Node {
                     let connection = &mut self.connections[slot];
                     (connection.state, connection.session) = (State::Connecting, session);
                     let client = Returned::Here(connection.id);
-                    self.refuse_when_sure(session, client, out);
+                    self.refuse_when_sure(session, timeout_ms, client, out);
                 }
             };
         }
+        self.resumed_here(now, slot, session, timeout_ms);
+    }
+
+    /// The session belongs to this client, here, from now on.
+    pub(super) fn resumed_here(&mut self, now: Now, slot: Slot, session: SessionId, timeout_ms: i32) {
         self.take_over(slot, session);
         if let Some(session) = self.sessions.get_mut(session) {
             session.owner = Some(Owner::Here);

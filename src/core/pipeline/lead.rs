@@ -31,6 +31,8 @@ pub(in crate::core) struct Doubted {
     /// See `Leader::confirm`.
     round: u64,
     session: SessionId,
+    /// As its client asked.
+    timeout_ms: i32,
     client: Returned,
 }
 
@@ -218,43 +220,59 @@ impl Node {
         timeout_ms: i32,
         out: &mut Vec<Output>,
     ) {
-        let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader is asked") };
         let id = SessionId(session);
         if !self.sessions.resume(id, timeout_ms, now.mono_us) {
-            return self.refuse_when_sure(id, Returned::To(link), out);
+            return self.refuse_when_sure(id, timeout_ms, Returned::To(link), out);
         }
-        if let Some(known) = self.sessions.get_mut(id) {
+        self.revalidated_at(link, id, out);
+    }
+
+    /// The session belongs to this learner's client from now on.
+    fn revalidated_at(&mut self, link: LinkId, session: SessionId, out: &mut Vec<Output>) {
+        let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader is asked") };
+        if let Some(known) = self.sessions.get_mut(session) {
             known.owner = Some(Owner::Link(link));
         }
-        leading.leader.revalidated(link, session, true, out);
+        leading.leader.revalidated(link, session.0, true, out);
     }
 
     /// Who leads knows every session; who was deposed, and has not noticed, knows none of those made since. So a client hears
     /// that its session is over when a quorum has followed after it asked.
-    pub(super) fn refuse_when_sure(&mut self, session: SessionId, client: Returned, out: &mut Vec<Output>) {
+    pub(super) fn refuse_when_sure(
+        &mut self,
+        session: SessionId,
+        timeout_ms: i32,
+        client: Returned,
+        out: &mut Vec<Output>,
+    ) {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader knows") };
         probe::mark("leader: a quorum is asked before a session is refused");
         let round = leading.leader.confirm(out);
-        leading.doubted.push_back(Doubted { round, session, client });
+        leading.doubted.push_back(Doubted { round, session, timeout_ms, client });
         if leading.doubted.len() > limits::SESSIONS_DOUBTED {
             leading.doubted.pop_front();
         }
     }
 
-    /// A quorum followed in this round: whoever asked before is told.
-    pub(in crate::core) fn refuse_doubted(&mut self, round: u64, out: &mut Vec<Output>) {
+    /// A quorum followed in this round: whoever asked before is told. A session that was on its way then lives by now.
+    pub(in crate::core) fn answer_doubted(&mut self, now: Now, round: u64, out: &mut Vec<Output>) {
         while let Role::Leading(leading) = &mut self.role
-            && let Some(Doubted { session, client, .. }) =
+            && let Some(Doubted { session, timeout_ms, client, .. }) =
                 leading.doubted.pop_front_if(|doubted| doubted.round <= round)
         {
+            let lives = self.sessions.resume(session, timeout_ms, now.mono_us);
             match client {
+                Returned::To(link) if lives => self.revalidated_at(link, session, out),
                 Returned::To(link) => leading.leader.revalidated(link, session.0, false, out),
                 Returned::Here(connection) => {
                     // It may have given up meanwhile.
                     if let Some(slot) = self.slot(connection)
                         && self.connections[slot].state == State::Connecting
                     {
-                        self.refuse_session(slot);
+                        match lives {
+                            true => self.resumed_here(now, slot, session, timeout_ms),
+                            false => self.refuse_session(slot),
+                        }
                     }
                 }
             }
