@@ -46,6 +46,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Why it came to nothing.
+    pub fn failure(self) -> Option<String> {
+        match self {
+            Change::Installed { failure } => failure,
+            Change::Truncate(_) => None,
+        }
+    }
+}
+
 /// States from leaders on their way to the disk.
 #[derive(Debug, Default)]
 struct Installs {
@@ -201,6 +211,11 @@ impl StoreHost {
             .map(|(link, reader)| (*link, reader.through))?;
         self.readers.remove(&link);
         Some(Input::LogReadEnded { link, complete: result.is_ok_and(|last| last >= through) })
+    }
+
+    /// A change was asked for.
+    pub fn is_to_change(&self) -> bool {
+        self.change.is_some()
     }
 
     /// A change was asked for, and nothing is under way any more.

@@ -382,9 +382,7 @@ impl Pipeline {
             warn!("{note}");
         }
         let mut reloaded = reloader(&mut opened)?;
-        if let Change::Installed { failure } = change {
-            reloaded.failure = failure;
-        }
+        reloaded.failure = change.failure();
         info!(
             "what is stored was changed as the leader wanted: {} is the newest transaction",
             opened.report().last_zxid

@@ -1,17 +1,14 @@
-//! One server's process: the real node on the real store. What `shell/standalone.rs` and `shell/pipeline.rs` do with threads
-//! and sockets is done here by hand: inputs in, outputs carried out, the disk's operations handed to the world and back.
+//! One server's process: the real node on the real store (`store_host.rs`). What `shell/pipeline.rs` does with threads and
+//! sockets is done here by hand: inputs in, outputs carried out, the disk's operations handed to the world and back.
 //!
 //!   start: open -> replay -> into_store -> node      service: step -> outputs -> operations -> events -> step
 //!
 //! Not here, on purpose: when anything happens (`world.rs`), what it meets on its way (`network.rs`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use bytes::Bytes;
 use ringkeeper_storage::disk::DiskOp;
-use ringkeeper_storage::{
-    EpochKind, LogError, LogWindow, Opened, RangeId, Store, StoreConfig, StoreError, StoreEvent, open_on,
-};
+use ringkeeper_storage::{Opened, Store, StoreConfig, StoreError, StoreEvent, open_on};
 use slab::Slab;
 
 use super::chance::{Chance, Draw};
@@ -22,7 +19,8 @@ use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::zab::membership::Configurations;
-use crate::core::{Epochs, Input, LinkId, LogRoom, Node, Now, Output, Reloaded, RoleView, ServerId, Settings, Zxid};
+use crate::core::{Epochs, Input, Node, Now, Output, Reloaded, RoleView, ServerId, Settings, Zxid};
+use crate::store_host::{self, CarriedOut, Change, StoreHost, Told};
 
 /// Everything that stays the same from one start of a server to the next.
 #[derive(Debug)]
@@ -49,8 +47,7 @@ pub enum Down {
 pub struct Process {
     pub node: Node,
     server: ServerId,
-    /// None while the disk is cut or replaced.
-    store: Option<Store>,
+    disk: StoreHost,
     /// On their way.
     ops: Slab<DiskOp>,
     outputs: Vec<Output>,
@@ -65,44 +62,14 @@ pub struct Process {
     snapshot_at: u64,
     snapshot_running: bool,
     records: (u64, u64),
-    readers: BTreeMap<LinkId, Reader>,
-    change: Option<Change>,
-    installs: Installs,
+    /// What a leader's state is to be, that was begun last.
+    installing: Zxid,
     chance: Chance,
     pub steps: u64,
     /// Something may have to be started on the disk.
     pub wants_disk: bool,
     pub ends: Option<End>,
     pub drained: bool,
-}
-
-/// A learner that is sent something from the log.
-#[derive(Debug)]
-struct Reader {
-    range: RangeId,
-    through: Zxid,
-    window: Option<LogWindow>,
-}
-
-/// What is to become of everything on the disk, once nothing is under way any more.
-#[derive(Debug)]
-enum Change {
-    Truncate(Zxid),
-    /// A leader's state was written, or was not: the next start of the store knows.
-    Installed,
-}
-
-/// States from leaders on their way to the disk.
-#[derive(Debug, Default)]
-struct Installs {
-    /// Begun and not ended, those that were given up included.
-    running: usize,
-    /// The last one is complete: the disk changes when it has ended.
-    finished: bool,
-    /// Of the last one.
-    zxid: Zxid,
-    /// What the one that ended last failed of.
-    failure: Option<String>,
 }
 
 /// A process that ends by itself.
@@ -167,7 +134,7 @@ impl Process {
         let mut process = Process {
             node,
             server: setup.server,
-            store: Some(store),
+            disk: StoreHost::new(store),
             ops: Slab::new(),
             store_events: Vec::new(),
             told: last,
@@ -178,9 +145,7 @@ impl Process {
             snapshot_at: 0,
             snapshot_running: false,
             records: (0, now.mono_us),
-            readers: BTreeMap::new(),
-            change: None,
-            installs: Installs::default(),
+            installing: Zxid::ZERO,
             chance: chance.fork(),
             steps: 0,
             wants_disk: true,
@@ -199,20 +164,17 @@ impl Process {
     }
 
     pub fn tick(&mut self, setup: &Setup, now: Now, said: &mut Said) {
-        if let Some(store) = &mut self.store {
-            self.wants_disk = true;
-            store.retry();
-            let records = store.stats().records;
-            if records != self.records.0 {
-                self.records = (records, now.mono_us);
-            } else if now.mono_us - self.records.1 >= 1_000_000 {
-                store.at_rest();
-            }
+        let store = self.store();
+        store.retry();
+        let records = store.stats().records;
+        if records != self.records.0 {
+            self.records = (records, now.mono_us);
+        } else if now.mono_us - self.records.1 >= 1_000_000 {
+            self.store().at_rest();
         }
         self.turn(setup, now, Input::Tick, said);
-        if self.drained
-            && let Some(store) = &mut self.store
-        {
+        if self.drained {
+            let store = self.disk.store_mut();
             store.end();
             if store.is_idle() && self.ops.is_empty() {
                 self.ends.get_or_insert(End::Stopped);
@@ -223,9 +185,8 @@ impl Process {
     /// The operations to be started now, as places in the list of those under way.
     pub fn submit(&mut self, submitted: &mut Vec<usize>) {
         self.wants_disk = false;
-        let Some(store) = &mut self.store else { return };
         let mut ops = Vec::new();
-        store.poll_ops(&mut ops);
+        self.disk.poll_ops(&mut ops);
         submitted.extend(ops.into_iter().map(|op| self.ops.insert(op)));
     }
 
@@ -236,11 +197,9 @@ impl Process {
     /// One of them is done.
     pub fn disk_done(&mut self, setup: &Setup, disk: &SharedDisk, now: Now, op: usize, said: &mut Said) {
         let event = disk.get_mut().perform(self.ops.remove(op));
-        if let Some(store) = &mut self.store {
-            store.on_event(event, &mut self.store_events);
-            self.take_store_events(now, said);
-            self.carry_out_all(setup, now, said);
-        }
+        self.disk.on_event(event, &mut self.store_events);
+        self.take_store_events(now, said);
+        self.carry_out_all(setup, now, said);
     }
 
     /// The end: what was under way, for the disk to decide about.
@@ -250,15 +209,15 @@ impl Process {
 
     /// Whether there is something to do with time to spare.
     pub fn wants_spare_time(&self) -> bool {
-        self.node.is_moving() || self.store.as_ref().is_some_and(Store::snapshot_waits_for_turn)
+        self.node.is_moving() || self.disk.store().snapshot_waits_for_turn()
     }
 
     pub fn spare_time(&mut self, setup: &Setup, now: Now, said: &mut Said) {
         if self.node.is_moving() {
             self.step(now, Input::MoveNodes);
         }
-        if let Some(store) = self.store.as_mut().filter(|store| store.snapshot_waits_for_turn()) {
-            store.give_snapshot_turn(&mut self.store_events);
+        if self.disk.store().snapshot_waits_for_turn() {
+            self.disk.store_mut().give_snapshot_turn(&mut self.store_events);
             self.wants_disk = true;
             self.take_store_events(now, said);
         }
@@ -267,49 +226,39 @@ impl Process {
 
     /// The disk is to be changed as a whole, and nothing is under way on it any more.
     pub fn may_change_disk(&self) -> bool {
-        self.change.is_some() && self.ops.is_empty() && self.store.as_ref().is_none_or(Store::is_idle)
+        self.disk.may_change()
     }
 
     /// Closes the store, changes what is there, opens it again: as a start does, and like one it may be killed.
     pub fn change_disk(&mut self, setup: &Setup, disk: &SharedDisk, now: Now, said: &mut Said) -> Result<(), Down> {
-        let Some(change) = self.change.take() else { return Ok(()) };
-        self.store = None;
+        let change = self.disk.close();
         disk.get_mut().memory.end_process();
         let killed_or = |error: StoreError| match disk.get().is_out_of_ops() {
             true => Down::Killed,
             false => Down::Refused(error.to_string()),
         };
-        let mut opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
-        if let Change::Truncate(to) = change {
-            match opened.truncate(to) {
-                Err(StoreError::Log(LogError::NotCovered { .. })) => {
-                    opened =
-                        opened.forget("its leader has less, and there is no state to go back to").map_err(killed_or)?;
-                }
-                other => other.map_err(killed_or)?,
-            }
-        }
-        let (standing, failure) = (opened.standing(), self.installs.failure.take());
+        let opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
+        let mut opened = store_host::change(opened, &change).map_err(killed_or)?;
+        let standing = opened.standing();
         let recovered = recover(&mut opened, &setup.settings).map_err(|down| match disk.get().is_out_of_ops() {
             true => Down::Killed,
             false => down,
         })?;
-        self.store = Some(opened.into_store().map_err(killed_or)?);
+        self.disk.opened_anew(opened.into_store().map_err(killed_or)?);
         disk.get_mut().limit_ops(None);
         check_digests(&recovered)?;
         let (last, digest) = (recovered.tree.last_processed(), recovered.tree.digest());
-        if matches!(change, Change::Installed) && failure.is_none() && last != self.installs.zxid {
-            let zxid = self.installs.zxid;
+        if change == (Change::Installed { failure: None }) && last != self.installing {
+            let zxid = self.installing;
             return Err(Down::Refused(format!(
                 "its leader's state at {zxid} is stored, and the disk ends with {last}"
             )));
         }
         said.events.push(Event::Reloaded { server: self.server, last, digest, standing });
         (self.told, self.logged_through) = (last, last);
-        self.readers.clear();
         self.store_events.clear();
         self.snapshot_running = false;
-        self.installs = Installs::default();
+        let failure = change.failure();
         self.step(now, Input::Reloaded(Box::new(Reloaded { recovered, standing, failure })));
         self.carry_out_all(setup, now, said);
         Ok(())
@@ -355,7 +304,7 @@ impl Process {
     }
 
     fn want_snapshot(&mut self, now: Now) {
-        if !self.snapshot_running && self.change.is_none() {
+        if !self.snapshot_running && !self.disk.is_to_change() {
             self.step(now, Input::SnapshotWanted);
         }
     }
@@ -367,51 +316,31 @@ impl Process {
 
     fn carry_out(&mut self, now: Now, output: Output, said: &mut Said) {
         let server = self.server;
-        match output {
+        match &output {
             Output::Log { zxid, txn } => {
-                self.store().append(zxid, &txn);
-                (self.logged, self.logged_through) = (self.logged + 1, zxid);
-                said.events.push(Event::Logged { server, zxid, txn });
+                (self.logged, self.logged_through) = (self.logged + 1, *zxid);
+                said.events.push(Event::Logged { server, zxid: *zxid, txn: txn.clone() });
             }
-            Output::StoreEpoch { kind, epoch } => self.store().store_epoch(kind, epoch),
-            Output::ReadLog { link, after, through } => self.read_log(now, link, after, through),
-            Output::ReadLogOn { link } => {
-                if let Some(reader) = self.readers.get_mut(&link) {
-                    let window = reader.window.take().expect("a window was handed out");
-                    let range = reader.range;
-                    self.store().read_on(range, window);
-                }
-            }
-            Output::EndReadLog { link } => {
-                if let Some(reader) = self.readers.remove(&link) {
-                    self.store().end_range(reader.range);
-                }
-            }
-            Output::Truncate { to } => {
-                said.events.push(Event::Truncating { server, to });
-                self.change = Some(Change::Truncate(to));
-            }
+            Output::Truncate { to } => said.events.push(Event::Truncating { server, to: *to }),
             Output::InstallBegin(header) => {
-                let (zxid, digest) = (Zxid(header.zxid), header.tree_digest);
-                said.events.push(Event::Installing { server, zxid, digest });
-                self.installs.running += 1;
-                (self.installs.finished, self.installs.zxid) = (false, zxid);
-                self.store().begin_install(*header);
+                self.installing = Zxid(header.zxid);
+                said.events.push(Event::Installing { server, zxid: self.installing, digest: header.tree_digest });
             }
-            Output::InstallChunk(chunk) => self.store().install_chunk(chunk),
-            Output::InstallFinish => {
-                self.store().finish_install();
-                self.installs.finished = true;
-                self.look_at_installs();
+            Output::SnapshotBegin(_) => self.snapshot_running = true,
+            _ => {}
+        }
+        let output = match self.disk.carry_out(output) {
+            CarriedOut::NotMine(output) => output,
+            CarriedOut::Asked => {
+                self.wants_disk = true;
+                return;
             }
-            Output::InstallAbandon => self.store().abandon_install("the leader is gone"),
-            Output::SnapshotBegin(header) => {
-                self.snapshot_running = true;
-                self.store().begin_snapshot(*header);
+            CarriedOut::Answered(input) => {
+                self.wants_disk = true;
+                return self.step(now, input);
             }
-            Output::SnapshotChunk(chunk) => self.store().snapshot_chunk(chunk),
-            Output::SnapshotFinish => self.store().finish_snapshot(),
-            Output::SnapshotAbandon { why } => self.store().abandon_snapshot(why),
+        };
+        match output {
             Output::Moved(moved) => assert_eq!(moved.contradiction, None, "the snapshot is what its head says"),
             Output::Drained => self.drained = true,
             output => {
@@ -433,46 +362,32 @@ impl Process {
         }
     }
 
-    fn look_at_installs(&mut self) {
-        if self.installs.running == 0 && self.installs.finished {
-            self.change = Some(Change::Installed);
-        }
-    }
-
     fn store(&mut self) -> &mut Store {
         self.wants_disk = true;
-        self.store.as_mut().expect("nothing is asked of a disk that is being changed")
-    }
-
-    fn read_log(&mut self, now: Now, link: LinkId, after: Zxid, through: Zxid) {
-        match self.store().read_range(after, through) {
-            Ok(range) => {
-                let before = self.readers.insert(link, Reader { range, through, window: None });
-                assert!(before.is_none(), "one reader a link");
-            }
-            Err(_) => self.step(now, Input::LogReadEnded { link, complete: false }),
-        }
+        self.disk.store_mut()
     }
 
     fn take_store_events(&mut self, now: Now, said: &mut Said) {
         let server = self.server;
         let mut events = std::mem::take(&mut self.store_events);
         for event in events.drain(..) {
-            match event {
-                StoreEvent::Durable(through) => {
-                    said.events.push(Event::Durable { server, through });
-                    self.step(now, Input::LogDurable { through });
-                }
-                StoreEvent::Flushed { .. } | StoreEvent::Trouble(_) => {}
-                StoreEvent::Room(room) => {
-                    let room = core_room(room);
-                    said.events.push(Event::Room { server, room });
-                    self.step(now, Input::LogRoom(room));
-                }
+            match self.disk.tell(event) {
                 // A full disk gets room again when there is a newer one.
-                StoreEvent::SnapshotWanted => self.want_snapshot(now),
-                StoreEvent::SnapshotRoom { chunks } => self.step(now, Input::SnapshotRoom { chunks }),
-                StoreEvent::SnapshotEnded(ended) => {
+                Some(Told::Input(Input::SnapshotWanted)) => self.want_snapshot(now),
+                Some(Told::Input(input)) => {
+                    match &input {
+                        Input::LogDurable { through } => {
+                            said.events.push(Event::Durable { server, through: *through });
+                        }
+                        Input::LogRoom(room) => said.events.push(Event::Room { server, room: *room }),
+                        Input::EpochStored { kind, epoch } => {
+                            said.events.push(Event::EpochStored { server, kind: *kind, epoch: *epoch });
+                        }
+                        _ => {}
+                    }
+                    self.step(now, input);
+                }
+                Some(Told::SnapshotEnded(ended)) => {
                     self.snapshot_running = false;
                     if ended.is_ok() && self.chance.coin() {
                         let kept = self.chance.between(1..4) as usize;
@@ -480,41 +395,11 @@ impl Process {
                     }
                     self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
                 }
-                StoreEvent::InstallEnded(ended) => {
-                    self.installs.running -= 1;
-                    self.installs.failure = ended.err().map(|error| error.to_string());
-                    self.look_at_installs();
-                }
-                StoreEvent::RangeRead { range, window } => self.range_read(now, range, window),
-                StoreEvent::RangeEnded { range, result } => {
-                    let found = self.readers.iter().find(|(_, reader)| reader.range == range);
-                    if let Some((link, reader)) = found.map(|(link, reader)| (*link, reader.through)) {
-                        self.readers.remove(&link);
-                        let complete = result.is_ok_and(|last| last >= reader);
-                        self.step(now, Input::LogReadEnded { link, complete });
-                    }
-                }
-                StoreEvent::EpochStored { kind, epoch, result: Ok(()) } => {
-                    said.events.push(Event::EpochStored { server, kind, epoch });
-                    self.step(now, Input::EpochStored { kind, epoch });
-                }
-                StoreEvent::EpochStored { kind, epoch, result: Err(error) } => {
-                    self.ends.get_or_insert(End::LogFailed(epoch_failure(kind, epoch, &error)));
-                }
-                StoreEvent::Failed(error) => drop(self.ends.get_or_insert(End::LogFailed(error.to_string()))),
+                Some(Told::Failed(why)) => drop(self.ends.get_or_insert(End::LogFailed(why))),
+                Some(Told::Flushed { .. } | Told::Trouble(_)) | None => {}
             }
         }
         self.store_events = events;
-    }
-
-    fn range_read(&mut self, now: Now, range: RangeId, window: LogWindow) {
-        let found = self.readers.iter_mut().find(|(_, reader)| reader.range == range);
-        let Some((link, reader)) = found else { return };
-        let link = *link;
-        let predecessor = window.predecessor();
-        let records = window.records().map(|(zxid, record)| (zxid, Bytes::copy_from_slice(record))).collect();
-        reader.window = Some(window);
-        self.step(now, Input::LogRead { link, predecessor, records });
     }
 }
 
@@ -552,16 +437,4 @@ fn check_digests(recovered: &Recovered) -> Result<(), Down> {
 
 fn is_end_of_role(output: &Output) -> bool {
     matches!(output, Output::RoleChanged(RoleView::Looking { .. }))
-}
-
-fn epoch_failure(kind: EpochKind, epoch: u32, error: &std::io::Error) -> String {
-    format!("{} {epoch} could not be stored: {error}", kind.file_name())
-}
-
-fn core_room(room: ringkeeper_storage::LogRoom) -> LogRoom {
-    match room {
-        ringkeeper_storage::LogRoom::Ample => LogRoom::Ample,
-        ringkeeper_storage::LogRoom::Low => LogRoom::Low,
-        ringkeeper_storage::LogRoom::None => LogRoom::None,
-    }
 }
