@@ -309,7 +309,7 @@ pub fn mutations() -> Verdict {
 /// Seeds that everybody runs: what breaks here was not broken before.
 const KNOWN_SEEDS: &str = "200..500";
 /// Then as many fresh ones as there is time for, unless somebody says how much.
-const FRESH_MINUTES: f64 = 2.0;
+const FRESH_MINUTES: f64 = 1.0;
 
 /// Each run counted as a test: the known seeds, then fresh ones for so many minutes. Which they were, how often each fault struck,
 /// the marked branches that none has reached, and how to run one again that failed: all of that is printed. A gate has to give the

@@ -31,7 +31,7 @@ enum What {
         /// Crash rounds, shared out over the log strategies
         #[arg(long, default_value_t = 200)]
         rounds: u32,
-        /// Simulate fresh seeds for so many minutes, beside those that are known to pass; two without this
+        /// Simulate fresh seeds for so many minutes, beside those that are known to pass; one without this
         #[arg(long)]
         minutes: Option<f64>,
         #[command(flatten)]
