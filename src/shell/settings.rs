@@ -168,7 +168,7 @@ impl Settings {
             listener: listener_settings(config)?,
             store: store.clamped(), // the banner shows what is in effect
             disk_driver,
-            limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
+            limits: limits(config),
             tick_ms: config.sessions.tick_time_ms,
             sessionless_timeout_ms: config.client.sessionless_timeout_ms.into(),
             snap_count: config.snapshots.transactions_max.into(),
@@ -179,6 +179,11 @@ impl Settings {
             ensemble: config.ensemble.as_ref().map(|ensemble| ensemble_settings(config, ensemble)),
         })
     }
+}
+
+/// The same for clients and peers.
+fn limits(config: &Config) -> Limits {
+    Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes))
 }
 
 fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSettings {
@@ -192,10 +197,7 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSett
             keep_alive: ensemble.tcp_keep_alive,
             multi_address: ensemble.multi_address,
         },
-        links: LinkSettings {
-            limits: Limits::new(config.limits.frame_bytes_max, Some(config.limits.record_extra_bytes)),
-            keep_alive: ensemble.tcp_keep_alive,
-        },
+        links: LinkSettings { limits: limits(config), keep_alive: ensemble.tcp_keep_alive },
         connect_retry: ms(ensemble.connect_retry_ms),
         observer_master_port: ensemble.observer_master_port,
         listen_everywhere: ensemble.listen_everywhere,

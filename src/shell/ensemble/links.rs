@@ -137,9 +137,13 @@ impl Links {
 
     pub fn send(&self, link: LinkId, message: LinkMessage) {
         // It may have ended on its own meanwhile; the core is about to hear of that.
-        let Some(link) = self.by_id.borrow().get(&link).cloned() else { return };
+        let by_id = self.by_id.borrow();
+        let Some(link) = by_id.get(&link) else { return };
+        // With something to send it is among them already, or its writer is at it.
+        if link.outgoing.borrow().bytes.is_empty() {
+            self.dirty.borrow_mut().push(link.clone());
+        }
         link.encode(message);
-        self.dirty.borrow_mut().push(link);
     }
 
     /// Sends what was said before, then ends it.
