@@ -333,6 +333,7 @@ impl Plan {
                 ..StoreConfig::new("/sim", "/sim")
             };
             let mut ensemble = ensemble.clone();
+            self.throttle_syncs(&mut ensemble);
             ensemble.observer_delay_ms = shared.below(u64::from(self.tick_ms)) as u32;
             self.observe_masters(*server, &mut ensemble);
             Setup {
@@ -344,6 +345,15 @@ impl Plan {
             }
         };
         self.servers().iter().map(setup).collect()
+    }
+
+    /// Observers that have to wait for one another.
+    fn throttle_syncs(&self, ensemble: &mut Ensemble) {
+        let mut chance = Chance(self.seed ^ 0x243f_6a88_85a3_08d3);
+        if chance.one_in(6) {
+            ensemble.snap_syncs_max = chance.between(1..3) as usize;
+            ensemble.diff_syncs_max = chance.between(1..3) as usize;
+        }
     }
 
     fn observe_masters(&self, server: ServerId, ensemble: &mut Ensemble) {
