@@ -143,6 +143,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         ephemerals: vec![(EARLY, vec!["/app/eph".to_owned()])],
         watch_list: vec![(LATE, "/app/cfg".to_owned()), (EARLY, "/app/eph".to_owned()), (EARLY, "/app/cfg".to_owned())],
         digests: vec![(Zxid(0x80), 276_005_171_514)],
+        ensemble: None,
     }
 }
 

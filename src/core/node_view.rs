@@ -5,7 +5,7 @@
 
 use super::metrics::Metrics;
 use super::node::Node;
-use super::peer::Role;
+use super::peer::{Role, Service};
 use super::types::{ConnectionId, Now, SessionId};
 use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
 
@@ -51,10 +51,15 @@ impl Node {
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
             watch_list: gathered(wanted.watches, || self.watch_list()),
             digests: gathered(wanted.digests, || self.digests.iter().collect()),
+            ensemble: self.ensemble_view(now),
         }
     }
 
-    /// Of a member that serves nobody: what it would be.
+    /// Whether there is anything to show: a member that serves nobody has no state that anybody may rely on.
+    pub fn serves_anybody(&self) -> bool {
+        self.service != Service::Nobody
+    }
+
     fn mode(&self) -> Mode {
         match &self.role {
             _ if self.member.is_none() => Mode::Standalone,

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::connection::Connection;
+use super::ensemble_view::EnsembleView;
 use super::metrics::Metrics;
 use super::types::{SessionId, Zxid};
 use crate::wire::client::OpCode;
@@ -65,6 +66,8 @@ pub struct NodeView<'a> {
     pub watch_list: Vec<(SessionId, String)>,
     /// `hash`: the digest of the tree after every 128th transaction, newest last.
     pub digests: Vec<(Zxid, u64)>,
+    /// None: a standalone server.
+    pub ensemble: Option<EnsembleView>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
