@@ -25,6 +25,8 @@ pub struct EnsembleView {
     pub observer_master: Option<ServerId>,
     /// Of a leader, by id; of a follower its observers.
     pub learners: Vec<LearnerView>,
+    /// A follower that lets observers in.
+    pub serves_observers: bool,
     /// How this server, as a learner, came to have its history the last time.
     pub sync: Option<SyncView>,
     /// How long the last election took that this server was part of.
@@ -70,7 +72,12 @@ pub struct Awaits {
 }
 
 impl Awaits {
-    /// A sentence; `trouble` is what the network says about a server, which is the better reason.
+    /// The whole of it, for `srvr` and the log.
+    pub fn sentence(&self, trouble: &dyn Fn(ServerId) -> Option<String>) -> String {
+        format!("Not serving for {} s ({}): {}", self.since_ms / 1000, self.ended, self.reason(trouble))
+    }
+
+    /// Whom and what it waits for; `trouble` is what the network says about a server, which is the better reason.
     pub fn reason(&self, trouble: &dyn Fn(ServerId) -> Option<String>) -> String {
         let waits = |(server, what): &(ServerId, &str)| {
             let why = trouble(*server).unwrap_or_else(|| (*what).to_owned());
@@ -166,6 +173,7 @@ impl Node {
                     view.peer_state += &format!(" - {}", sync.kind.name().to_lowercase());
                 }
                 view.observer_master = following.observer.then(|| following.learner.master());
+                view.serves_observers = following.relay.is_some();
                 view.learners = following.relay.as_ref().map(|relay| relay.learners()).unwrap_or_default();
             }
             Role::Looking(_) | Role::Settling(_) => {}

@@ -9,7 +9,7 @@
 //!
 //! All of it runs on the pipeline's executor: a proposal goes from the core to the sockets of all learners without a hop, and
 //! everything a turn says leaves as one send a link. [`roll`]: where members are; [`dial`]: from a name to a socket;
-//! [`listener`]: the accept threads; [`peer_socket`]: a connection as two halves.
+//! [`listener`]: the accept threads; [`peer_socket`]: a connection as two halves; [`vigil`]: why nobody is served, in the log.
 //! Java: `QuorumPeer` with its `QuorumCnxManager`, `Leader`, `Learner`. Spec: quorum-protocol 3, 5, 6.1.
 
 pub mod dial;
@@ -20,6 +20,7 @@ pub mod listener;
 pub mod master_search;
 pub mod peer_socket;
 pub mod roll;
+pub mod vigil;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use self::listener::{BoundPeerPort, PeerListenError, PeerPort};
 use self::master_search::{MasterPort, MasterSearch};
 use self::roll::Roll;
 use crate::core::zab::membership::Membership;
-use crate::core::{LinkId, Output};
+use crate::core::{LinkId, Output, ServerId};
 use crate::shell::pipeline::PipelineHandle;
 
 /// What the shell has to know about the other servers.
@@ -150,6 +151,11 @@ impl Ensemble {
     pub fn tick(&self) {
         self.learners.tick();
         self.observers.tick();
+    }
+
+    /// What the network says about this server; None: nothing is wrong, as far as is known.
+    pub fn trouble(&self, server: ServerId) -> Option<String> {
+        self.search.trouble(server).or_else(|| self.election.trouble(server))
     }
 
     /// The process ends.
