@@ -562,6 +562,7 @@ impl Builder {
             init_limit: self.u32("initLimit"),
             sync_limit,
             connect_limit: self.u32("connectToLearnerMasterLimit"),
+            epoch_wait_ms: u32::try_from(self.int("leader.maxTimeToWaitForEpoch")).ok(),
             notification_min_ms: self.u32("fastleader.minNotificationInterval"),
             notification_max_ms: self.u32("fastleader.maxNotificationInterval"),
             observer_delay_ms: self.u32("observer.election.DelayMs"),

@@ -219,7 +219,7 @@ pub const KEYS: &[Key] = &[
     p("electionPortBindRetry", INT, "3", Ensemble),
     p("fastleader.minNotificationInterval", INT, "200", Ensemble),
     p("fastleader.maxNotificationInterval", INT, "60000", Ensemble),
-    p("leader.maxTimeToWaitForEpoch", INT, "-1", EnsembleNotYet("a leader waits for initLimit ticks")).alias(&["maxTimeToWaitForEpoch"]),
+    p("leader.maxTimeToWaitForEpoch", INT, "-1", Ensemble).alias(&["maxTimeToWaitForEpoch"]),
     p("leaderConnectDelayDuringRetryMs", INT, "100", Ensemble),
     p("observer.reconnectDelayMs", INT, "0", Ensemble),
     p("observer.election.DelayMs", INT, "200", Ensemble),

@@ -83,6 +83,8 @@ pub struct EnsembleConfig {
     pub init_limit: u32,
     pub sync_limit: u32,
     pub connect_limit: u32,
+    /// `leader.maxTimeToWaitForEpoch`, milliseconds. None: negative, off.
+    pub epoch_wait_ms: Option<u32>,
     /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
     pub notification_min_ms: u32,
     pub notification_max_ms: u32,

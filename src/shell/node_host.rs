@@ -157,6 +157,7 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         init_limit: ensemble.init_limit,
         sync_limit: ensemble.sync_limit,
         connect_limit: ensemble.connect_limit,
+        epoch_wait_ms: ensemble.epoch_wait_ms,
         notification_min_ms: ensemble.notification_min_ms,
         notification_max_ms: ensemble.notification_max_ms,
         observer_delay_ms: chance_up_to(ensemble.observer_delay_ms),

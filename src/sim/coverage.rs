@@ -43,6 +43,7 @@ pub const MARKS: &[&str] = &[
     "leader: an epoch rolled over",
     "leader: another configuration is proposed",
     "leader: completes a change that leaves it out",
+    "leader: an elector looks for a leader again",
     "leader: gives way to a later epoch",
     "leader: hands over",
     "leader: no quorum within initLimit",
