@@ -173,9 +173,6 @@ impl Node {
         }
         let configs = member.configs.clone();
         self.show_configuration(now);
-        if config.members == before.members && config.kind == before.kind {
-            return false;
-        }
         match &mut self.role {
             Role::Following(following) => {
                 following.learner.configured(&configs);

@@ -445,7 +445,9 @@ impl Election {
         None
     }
 
-    /// Whether a quorum of these follows the leader of this vote, and the leader agrees. Java: `checkLeader`.
+    /// Whether a quorum of these follows the leader of this vote, and the leader agrees. Java: `checkLeader`. Of the configuration
+    /// in force, to join somebody else: a proposed one that is known here alone never gets a quorum, and only from that leader
+    /// can this server hear what became of it. Who leads without those that had to be asked is found out when it wants an epoch.
     fn is_established(
         &self,
         own: &Vote,
@@ -454,16 +456,18 @@ impl Election {
         configs: &Configurations,
     ) -> bool {
         let leader = cast.vote.leader;
-        let leads = if leader == self.id {
+        let agrees = |id: ServerId| votes.get(&id).is_some_and(|vote| vote.agrees(cast));
+        if leader == self.id {
             // Others follow us already: only in our round, and only with what they elected us for.
             cast.vote.election_epoch == self.round
                 && self.counts()
                 && (own.peer_epoch, own.zxid) >= (cast.vote.peer_epoch, cast.vote.zxid)
+                && configs.has_all_quorums(agrees)
         } else {
             // Without its own word a crashed leader would be elected again and again.
             votes.get(&leader).is_some_and(|cast| cast.state == PeerState::Leading)
-        };
-        leads && configs.has_all_quorums(|id| votes.get(&id).is_some_and(|vote| vote.agrees(cast)))
+                && configs.committed.has_quorum(agrees)
+        }
     }
 
     /// Whether a quorum shares our proposal: then the wait begins, or goes on.

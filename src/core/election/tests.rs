@@ -111,6 +111,17 @@ fn during_a_reconfiguration_both_quorums_decide() {
     assert_eq!(elector.ticks(500).unwrap().leader, ServerId(3));
 }
 
+/// What it knows of alone never gets its quorum, and nobody but the leader can tell it so.
+#[test]
+fn a_leader_of_the_configuration_in_force_is_joined_whatever_is_proposed_here() {
+    let mut elector = Elector::started(3, WHOLE, changing());
+    let settled = |state| Notification { state, ..looking(1, 4) };
+    elector.hears(0, 2, &settled(PeerState::Following));
+    assert_eq!(elector.ticks(100), None);
+    elector.hears(200, 1, &settled(PeerState::Leading));
+    assert_eq!(elector.ticks(200).unwrap().leader, ServerId(1));
+}
+
 #[test]
 fn a_voter_of_the_next_configuration_alone_has_no_vote_for_itself_but_may_be_voted_for() {
     let mut elector = Elector::started(5, WHOLE, changing());
