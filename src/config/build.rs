@@ -593,6 +593,10 @@ impl Builder {
             observer_master_port: u16::try_from(self.int("observerMasterPort")).ok().filter(|port| *port != 0),
             observer_reconnect_ms: self.u32("observer.reconnectDelayMs"),
             observer_queue_max_bytes: self.u32("observerMaster.sizeLimit"),
+            snap_syncs_max: self.u32("leader.maxConcurrentSnapSyncs"),
+            diff_syncs_max: self.u32("leader.maxConcurrentDiffSyncs"),
+            commit_log_count: self.commit_log_count(),
+            snapshot_size_factor: self.snapshot_size_factor(),
             connect_timeout_ms: self.u32("cnxTimeout").max(1),
             introduction_timeout_ms: match u32::try_from(introduction_ms) {
                 Ok(ms) if ms > 0 => ms,
@@ -604,6 +608,31 @@ impl Builder {
             multi_address,
             tcp_keep_alive: self.bool("tcpKeepAlive"),
         })
+    }
+
+    /// Java: `ZKDatabase`, which keeps no fewer than its default.
+    fn commit_log_count(&mut self) -> u32 {
+        const LEAST: u32 = 500;
+        let count = self.u32("commitLogCount");
+        if count < LEAST {
+            self.warn(
+                "commitLogCount",
+                Concern::Other,
+                &format!("{count} is too few for learners to catch up; {LEAST} are kept"),
+            );
+        }
+        count.max(LEAST)
+    }
+
+    fn snapshot_size_factor(&mut self) -> Option<f64> {
+        const DEFAULT: f64 = 0.33;
+        let Some(Value::Double(factor)) = self.value("snapshotSizeFactor") else { return Some(DEFAULT) };
+        if factor > 1.0 {
+            let why = format!("{factor} is more than a whole snapshot; {DEFAULT} counts instead");
+            self.warn("snapshotSizeFactor", Concern::Other, &why);
+            return Some(DEFAULT);
+        }
+        (factor >= 0.0).then_some(factor)
     }
 
     // Reading values. A value that cannot be read has been refused by `judge`; the default stands in for it.

@@ -75,7 +75,7 @@ pub struct Config {
 }
 
 /// What a member of an ensemble needs beside what every server does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EnsembleConfig {
     /// `myid`: one of the members.
     pub server: ServerId,
@@ -102,6 +102,13 @@ pub struct EnsembleConfig {
     pub observer_reconnect_ms: u32,
     /// `observerMaster.sizeLimit`: what a follower keeps for an observer.
     pub observer_queue_max_bytes: u32,
+    /// `leader.maxConcurrentSnapSyncs`, `leader.maxConcurrentDiffSyncs`: beyond these an observer has to wait.
+    pub snap_syncs_max: u32,
+    pub diff_syncs_max: u32,
+    /// `commitLogCount`: transactions kept in memory for learners that miss some.
+    pub commit_log_count: u32,
+    /// `snapshotSizeFactor`: a DIFF from the log is at most that part of a snapshot; 0: of any size. `None`: none is sent.
+    pub snapshot_size_factor: Option<f64>,
     /// `cnxTimeout`: for a connection to an election port.
     pub connect_timeout_ms: u32,
     /// `quorumCnxnTimeoutMs`, or syncLimit ticks: for a caller to say who it is.

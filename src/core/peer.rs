@@ -463,6 +463,7 @@ impl Node {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
             LeaderEvent::Confirmed { round } => self.answer_doubted(now, round, out),
+            LeaderEvent::Syncs { kind, begins, under_way } => self.metrics.syncs(kind, begins, under_way),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);

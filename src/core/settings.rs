@@ -89,6 +89,10 @@ pub struct Ensemble {
     pub snapshot_size_factor: Option<f64>,
     /// `forceSnapshotSync`.
     pub force_snapshot_sync: bool,
+    /// `leader.maxConcurrentSnapSyncs`, `leader.maxConcurrentDiffSyncs`: when so many learners are brought up to the history, an
+    /// observer has to wait.
+    pub snap_syncs_max: usize,
+    pub diff_syncs_max: usize,
     /// `readonlymode.enabled`.
     pub read_only_mode: bool,
     /// Not a key: where in an epoch the leader moves on to the next one. Less in simulations.
@@ -118,6 +122,8 @@ impl Default for Ensemble {
             commit_log_count: 500,
             snapshot_size_factor: Some(0.33),
             force_snapshot_sync: false,
+            snap_syncs_max: 10,
+            diff_syncs_max: 100,
             read_only_mode: false,
             rollover_at: limits::EPOCH_ROLLOVER_AT,
             counter_end: limits::EPOCH_COUNTER_END,

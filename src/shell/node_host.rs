@@ -166,6 +166,10 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         observer_master_order: u64::from(chance_up_to(u32::MAX)),
         observer_reconnect_ms: chance_up_to(ensemble.observer_reconnect_ms),
         observer_queue_max_bytes: ensemble.observer_queue_max_bytes as usize,
+        snap_syncs_max: ensemble.snap_syncs_max as usize,
+        diff_syncs_max: ensemble.diff_syncs_max as usize,
+        commit_log_count: ensemble.commit_log_count as usize,
+        snapshot_size_factor: ensemble.snapshot_size_factor,
         read_only_mode: config.read_only_mode,
         ..core::settings::Ensemble::default()
     }

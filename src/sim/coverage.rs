@@ -41,6 +41,7 @@ pub const MARKS: &[&str] = &[
     "leader: an ack of what was never proposed",
     "leader: an epoch drains",
     "leader: an epoch rolled over",
+    "leader: an observer has to wait for the syncs of others",
     "leader: another configuration is proposed",
     "leader: completes a change that leaves it out",
     "leader: an elector looks for a leader again",

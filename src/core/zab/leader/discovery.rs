@@ -173,8 +173,10 @@ impl Leader {
             return self.close(link, &why, out);
         }
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        let kind = handler.syncing().expect("NEWLEADER ends what was chosen for it");
         handler.synchronised(self.now_us, &self.allowance);
         self.synchronised.add(handler.vote);
+        self.tell_sync(kind, false);
         if matches!(self.phase, Phase::Broadcasting | Phase::Relaying) {
             self.up_to_date(out);
             self.consider_transition(out);
