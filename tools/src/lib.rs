@@ -28,6 +28,7 @@ pub mod migration;
 pub mod mixed;
 pub mod process;
 pub mod reference;
+pub mod reshape;
 pub mod server;
 pub mod suites;
 pub mod summary;

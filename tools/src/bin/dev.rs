@@ -114,6 +114,11 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// An ensemble of both makes whose members join, leave and move to other ports
+    Reshape {
+        #[command(flatten)]
+        place: Place,
+    },
     /// An ensemble under load while servers die, stand still and lose their disks, and links between them break
     Drill {
         /// For so long
@@ -198,6 +203,7 @@ fn main() -> ExitCode {
             run_ensemble(voters, observers, &java, place).map(|()| true)
         }
         What::Mixed { arrangements, place } => run_mixed(&arrangements, place),
+        What::Reshape { place } => run_reshape(place),
         What::Drill { minutes, seed, members, observers, java, place } => {
             run_drill(minutes, seed, members, observers, &java, place)
         }
@@ -259,6 +265,10 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
         let arrangements = mixed::ARRANGEMENTS[..3].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         timed(&mut summary, "ensembles", || match reference::kind() {
             Ok(java) => suites::ensembles(&binary, &java, place.port_base, &arrangements),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+        timed(&mut summary, "reshape", || match reference::kind() {
+            Ok(java) => suites::reshape(&binary, &java, place.port_base),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
         timed(&mut summary, "drill", || {
@@ -329,6 +339,11 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
     Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn run_reshape(place: Place) -> Result<bool> {
+    let verdict = suites::reshape(&binary(place.binary)?, &reference::kind()?, place.port_base);
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
 fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {
