@@ -119,14 +119,13 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// A Java ensemble becomes one of ringkeepers under load, member by member, and back
+    Migrate {
+        #[command(flatten)]
+        place: Place,
+    },
     /// An ensemble under load while servers die, stand still and lose their disks, and links between them break
     Drill {
-        /// For so long
-        #[arg(long, default_value_t = 3.0)]
-        minutes: f64,
-        /// Without it, one is drawn and printed
-        #[arg(long)]
-        seed: Option<u64>,
         /// Servers that vote
         #[arg(long, default_value_t = 3)]
         members: usize,
@@ -136,6 +135,8 @@ enum What {
         /// Members that are Java servers, by number
         #[arg(long, value_delimiter = ',')]
         java: Vec<usize>,
+        #[command(flatten)]
+        run: DrillRun,
         #[command(flatten)]
         place: Place,
     },
@@ -151,6 +152,19 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+}
+
+#[derive(Args)]
+struct DrillRun {
+    /// For so long
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Without it, one is drawn and printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave logs and data where they are, also when all was well
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Args)]
@@ -204,9 +218,8 @@ fn main() -> ExitCode {
         }
         What::Mixed { arrangements, place } => run_mixed(&arrangements, place),
         What::Reshape { place } => run_reshape(place),
-        What::Drill { minutes, seed, members, observers, java, place } => {
-            run_drill(minutes, seed, members, observers, &java, place)
-        }
+        What::Migrate { place } => migrate(place),
+        What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
@@ -260,6 +273,10 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
             Ok(java) => suites::migration(&binary, &java, place.port_base),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
+        timed(&mut summary, "rolling migration", || match reference::kind() {
+            Ok(java) => suites::roll(&binary, &java, place.port_base),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
     }
     if wanted(Suite::Ensembles) {
         let arrangements = mixed::ARRANGEMENTS[..3].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -272,7 +289,10 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
         timed(&mut summary, "drill", || {
-            suites::drill(&vec![ours.kind.clone(); 3], 0, DRILL_TIME, Some(DRILL_SEED), place.port_base)
+            let (kinds, port) = (vec![ours.kind.clone(); 3], place.port_base);
+            let directory = suites::drill_directory(port);
+            let (seed, time) = (DRILL_SEED, DRILL_TIME);
+            suites::drill(&drill::Options { kinds, observers: 0, directory, port, seed, time, keep: false })
         });
     }
     // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
@@ -351,20 +371,24 @@ fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {
     Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
-fn run_drill(
-    minutes: f64,
-    seed: Option<u64>,
-    members: usize,
-    observers: usize,
-    java: &[usize],
-    place: Place,
-) -> Result<bool> {
-    if members == 0 || !(2..=drill::MEMBERS_MAX).contains(&(members + observers)) {
+fn migrate(place: Place) -> Result<bool> {
+    let verdict = suites::roll(&binary(place.binary)?, &reference::kind()?, place.port_base);
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
+}
+
+fn run_drill(voters: usize, observers: usize, java: &[usize], run: DrillRun, place: Place) -> Result<bool> {
+    if voters == 0 || !(2..=drill::MEMBERS_MAX).contains(&(voters + observers)) {
         return Err(format!("a drill has 2 to {} members, one of which votes", drill::MEMBERS_MAX).into());
     }
-    let kinds = kinds(members + observers, java, place.binary)?;
-    let minutes = Duration::try_from_secs_f64(minutes * 60.0).map_err(|error| format!("--minutes: {error}"))?;
-    let verdict = suites::drill(&kinds, observers, minutes, seed, place.port_base);
+    let port = place.port_base;
+    let kinds = kinds(voters + observers, java, place.binary)?;
+    let directory = suites::drill_directory(port);
+    let time = Duration::try_from_secs_f64(run.minutes * 60.0).map_err(|error| format!("--minutes: {error}"))?;
+    let seed = run.seed.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |now| u64::from(now.subsec_nanos()))
+    });
+    let verdict = suites::drill(&drill::Options { kinds, observers, directory, port, seed, time, keep: run.keep });
     Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 

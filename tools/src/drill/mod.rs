@@ -7,12 +7,13 @@
 //! ```
 //!
 //!   `faults`    what goes wrong      `links`    the network, a proxy between each two servers
-//!   `clients`   the load and what each client insists on      `ledger`    what they know together
+//!   `crowd`     the load: `clients`, what each of them insists on, and `ledger`, what they know together
 //!
 //! The seed decides what goes wrong, and for how long; when it meets the servers is the machine's choice. A seed narrows a
 //! failure down, it does not replay it.
 
 mod clients;
+pub mod crowd;
 mod faults;
 mod ledger;
 mod links;
@@ -21,23 +22,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::ensemble::{Ensemble, Ports};
 use crate::load::random::Random;
-use crate::mixed::{Tree, no_mismatch, same, walk};
 use crate::server::Kind;
-use clients::{Ground, Rival, Visitors, Writer};
+use clients::Ground;
+use crowd::Crowd;
 use faults::{Fault, Stage};
 use links::Network;
 
 const TICK_MS: u32 = 300;
-/// `syncLimit` of the members, and two ticks for what is on its way.
-const UNHEARD_TICKS: u32 = 5 + 2;
-const WRITERS: usize = 3;
-const RIVALS: usize = 3;
 const ROUNDS_A_CHECK: u32 = 8;
 /// From the healing of everything to an answered write: for failures, not for figures.
 const SERVE_BOUND: Duration = Duration::from_secs(30);
@@ -55,23 +51,19 @@ pub struct Options {
     pub port: u16,
     pub seed: u64,
     pub time: Duration,
+    /// Logs and data are left where they are, whatever comes of it.
+    pub keep: bool,
 }
 
 /// What a run came to.
 #[derive(Debug, Default)]
 pub struct Totals {
-    pub rounds: u32,
-    pub checks: u32,
+    rounds: u32,
     pub answers: u64,
     faults: BTreeMap<&'static str, u32>,
-    /// Versions of registers that had exactly one writer.
-    versions: usize,
-    survived: usize,
-    expiries: u64,
-    visits: u64,
-    compared: usize,
     /// From a fault to the next answered write, by what happened to the leader; and until everybody served again.
     times: BTreeMap<&'static str, Vec<Duration>>,
+    crowd: String,
 }
 
 pub fn run(options: &Options) -> (Totals, Result<()>) {
@@ -79,6 +71,8 @@ pub fn run(options: &Options) -> (Totals, Result<()>) {
     let outcome = Drill::new(options).and_then(|mut drill| {
         let outcome = drill.play(options.time);
         totals = std::mem::take(&mut drill.totals);
+        totals.answers = drill.crowd.answers();
+        totals.crowd = drill.crowd.text();
         outcome
     });
     (totals, outcome)
@@ -86,11 +80,8 @@ pub fn run(options: &Options) -> (Totals, Result<()>) {
 
 struct Drill {
     stage: Stage,
-    ground: Ground,
+    crowd: Crowd,
     random: Random,
-    writers: Vec<Writer>,
-    rivals: Vec<Rival>,
-    visitors: Visitors,
     story: File,
     totals: Totals,
     has_java: bool,
@@ -107,20 +98,11 @@ impl Drill {
         };
         let ensemble = Ensemble::routed(directory, *port, kinds, *observers, TICK_MS, told);
         let network = Network::new(count, told, |to| Ports::of(*port, to))?;
-        let addresses = ensemble.members.iter().map(|member| member.address()).collect();
         let stage = Stage::start(ensemble, network)?;
         let mut random = Random::new(*seed);
-        let ground = Ground::new(addresses, Duration::from_millis(u64::from(UNHEARD_TICKS * TICK_MS)));
-        let writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, &mut random)).collect();
-        let rivals: Vec<_> = (0..RIVALS).map(|number| Rival::new(number, &mut random)).collect();
-        let homes = writers.iter().map(Writer::home).chain(rivals.iter().map(Rival::home));
-        clients::prepare(&ground, homes.map(str::to_owned))?;
         Ok(Drill {
+            crowd: Crowd::new(&stage.ensemble.members, &mut random)?,
             stage,
-            ground,
-            writers,
-            rivals,
-            visitors: Visitors::new(&mut random),
             random,
             story: File::create(directory.join("drill.log"))?,
             totals: Totals::default(),
@@ -131,26 +113,8 @@ impl Drill {
     fn play(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            let healed = self.trouble(end)?;
-            self.check(healed)?;
-        }
-        self.stage.stop_all()
-    }
-
-    /// Some rounds under load. When all was put right for the last time.
-    fn trouble(&mut self, end: Instant) -> Result<Instant> {
-        self.ground.course.is_over.store(false, Ordering::SeqCst);
-        let Drill { stage, ground, random, writers, rivals, visitors, story, totals, has_java } = self;
-        let ground = &*ground;
-        let outcome = std::thread::scope(|scope| {
-            for writer in writers.iter_mut() {
-                scope.spawn(|| ground.note("a writer", writer.run(ground)));
-            }
-            for rival in rivals.iter_mut() {
-                scope.spawn(|| ground.note("a rival", rival.run(ground)));
-            }
-            scope.spawn(|| ground.note("a visitor", visitors.run(ground)));
-            let mut rounds = || {
+            let Drill { stage, crowd, random, story, totals, has_java } = self;
+            let healed = crowd.at_work(|ground| {
                 let mut healed = Instant::now();
                 for _ in 0..ROUNDS_A_CHECK {
                     if Instant::now() > end || ground.broken().is_some() {
@@ -159,44 +123,11 @@ impl Drill {
                     healed = Round { stage, ground, random, story, totals, has_java: *has_java }.play()?;
                 }
                 Ok(healed)
-            };
-            let outcome = rounds();
-            ground.course.is_over.store(true, Ordering::SeqCst);
-            outcome
-        });
-        match ground.broken() {
-            Some(broken) => Err(broken.into()),
-            None => outcome,
+            })?;
+            crowd.check(&stage.ensemble.members, healed)?;
+            tell(story, &format!("all {} trees are equal, {} answers so far", stage.count(), crowd.answers()))?;
         }
-    }
-
-    /// Everybody finds out what became of what was not answered, and all members have the same tree.
-    fn check(&mut self, healed: Instant) -> Result<()> {
-        let Drill { stage, ground, writers, rivals, visitors, totals, story, .. } = self;
-        let deadline = Instant::now() + SERVE_BOUND;
-        rivals.iter_mut().try_for_each(|rival| rival.finish(ground, deadline))?;
-        writers.iter_mut().try_for_each(|writer| writer.finish(ground, deadline))?;
-        let mut checker = clients::checker(ground)?;
-        visitors.finish(ground, &mut checker, healed)?;
-        totals.versions += clients::settle(ground, &mut checker)?;
-        rivals.iter_mut().for_each(Rival::forget_names);
-        drop(checker);
-        let mut expected: Option<Tree> = None;
-        for (at, member) in stage.ensemble.members.iter().enumerate() {
-            let found = walk(member.address()).map_err(|why| format!("server {}: {why}", at + 1))?;
-            totals.compared += found.len();
-            match &expected {
-                None => expected = Some(found),
-                Some(expected) => same(expected, &found).map_err(|what| format!("servers 1 and {}: {what}", at + 1))?,
-            }
-            no_mismatch(member.port)?;
-        }
-        totals.checks += 1;
-        totals.survived = writers.iter().map(|writer| writer.survived).sum();
-        totals.answers = ground.answers.load(Ordering::SeqCst);
-        totals.expiries = ground.expiries.load(Ordering::SeqCst);
-        totals.visits = ground.visits.load(Ordering::SeqCst);
-        tell(story, &format!("all {} trees are equal, {} answers so far", stage.count(), totals.answers))
+        self.stage.stop_all()
     }
 }
 
@@ -215,13 +146,13 @@ impl Round<'_> {
         self.sleep(100, 1000);
         let faults = self.draw();
         let leader = self.stage.leader();
-        let begin = self.ground.pulse.begin();
+        self.ground.pulse.begin();
+        let begin = Instant::now();
         for (number, fault) in faults.iter().enumerate() {
             if number > 0 {
                 self.sleep(0, 600);
             }
-            let told = if fault.member().is_some() && fault.member() == leader { ", who leads" } else { "" };
-            tell(self.story, &format!("{fault}{told}"))?;
+            tell(self.story, &described(*fault, leader))?;
             self.stage.strike(*fault, self.random)?;
             *self.totals.faults.entry(fault.name()).or_default() += 1;
         }
@@ -234,12 +165,12 @@ impl Round<'_> {
         let healed = Instant::now();
         let first = self.ground.pulse.took();
         self.stage.heal()?;
+        let first = match first {
+            Some(took) => took,
+            None => self.await_pulse(begin)?,
+        };
         if let Some(label) = label(&faults, leader) {
-            let took = match first {
-                Some(took) => took,
-                None => self.await_pulse(begin)?,
-            };
-            self.totals.times.entry(label).or_default().push(took);
+            self.totals.times.entry(label).or_default().push(first);
         }
         self.ground.pulse.begin();
         self.await_pulse(healed)?;
@@ -247,7 +178,7 @@ impl Round<'_> {
         let took = healed.elapsed();
         self.totals.times.entry("everybody serves again").or_default().push(took);
         self.totals.rounds += 1;
-        let described = faults.iter().map(Fault::to_string).collect::<Vec<_>>().join(", ");
+        let described = faults.iter().map(|fault| described(*fault, leader)).collect::<Vec<_>>().join(", ");
         let lasted = healed - begin;
         let line =
             format!("round {:>3}: {described}; for {lasted:.1?}; all serve {took:.1?} later", self.totals.rounds);
@@ -297,6 +228,11 @@ impl Round<'_> {
     }
 }
 
+fn described(fault: Fault, leader: Option<usize>) -> String {
+    let leads = if fault.member().is_some() && fault.member() == leader { " (leader)" } else { "" };
+    format!("{fault}{leads}")
+}
+
 /// What to call the time until the next answer: only where one thing happened, and to the leader.
 fn label(faults: &[Fault], leader: Option<usize>) -> Option<&'static str> {
     let [fault] = faults else { return None };
@@ -320,15 +256,9 @@ fn tell(story: &mut File, what: &str) -> Result<()> {
 impl Totals {
     /// For people.
     pub fn text(&self) -> String {
-        let Totals { rounds, checks, answers, faults, versions, survived, expiries, visits, compared, times } = self;
+        let Totals { rounds, faults, times, crowd, .. } = self;
         let faults: Vec<String> = faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let mut lines = vec![
-            format!("{rounds} rounds, {checks} checks; faults: {}", faults.join(", ")),
-            format!(
-                "{answers} answers checked; {versions} versions with one writer each; {survived} unanswered writes survived; \
-                 {expiries} sessions of the load ran out, {visits} visits; {compared} nodes compared"
-            ),
-        ];
+        let mut lines = vec![format!("{rounds} rounds; {}", faults.join(", ")), crowd.clone()];
         for (label, took) in times {
             let mut took = took.clone();
             took.sort();

@@ -14,7 +14,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,38 +97,51 @@ impl Ground {
     }
 }
 
-/// When the ensemble first answered a write that was sent after a certain moment.
+/// How writes are answered over time: how soon after a certain moment, and how long nobody was answered since then.
 #[derive(Debug, Default)]
-pub struct Pulse {
-    is_wanted: AtomicBool,
-    moments: Mutex<Option<(Instant, Option<Instant>)>>,
+pub struct Pulse(Mutex<Option<Beats>>);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Beats {
+    begin: Instant,
+    last: Instant,
+    /// From the beginning to the first answer to a write that was sent after it.
+    pub first: Option<Duration>,
+    /// The longest time without an answer to anybody, and to one who kept asking.
+    pub silence: Duration,
+    pub client_silence: Duration,
 }
 
 impl Pulse {
-    pub fn begin(&self) -> Instant {
+    pub fn begin(&self) {
+        let begin = Instant::now();
+        let none = Duration::ZERO;
+        *self.lock() = Some(Beats { begin, last: begin, first: None, silence: none, client_silence: none });
+    }
+
+    /// A write was answered, to a client whose last write was answered at `previous`.
+    fn beat(&self, sent: Instant, previous: Instant) {
         let now = Instant::now();
-        *self.moments.lock().expect("no panic") = Some((now, None));
-        self.is_wanted.store(true, Ordering::SeqCst);
-        now
-    }
-
-    /// A write was answered.
-    fn beat(&self, sent: Instant) {
-        if !self.is_wanted.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Some((begin, first @ None)) = &mut *self.moments.lock().expect("no panic")
-            && sent >= *begin
-        {
-            *first = Some(Instant::now());
-            self.is_wanted.store(false, Ordering::Relaxed);
+        if let Some(beats) = &mut *self.lock() {
+            beats.silence = beats.silence.max(now - beats.last);
+            beats.client_silence = beats.client_silence.max(now - previous.max(beats.begin));
+            beats.last = now;
+            if sent >= beats.begin {
+                beats.first.get_or_insert(now - beats.begin);
+            }
         }
     }
 
-    /// From the beginning to the first answer, if there has been one.
+    pub fn beats(&self) -> Option<Beats> {
+        *self.lock()
+    }
+
     pub fn took(&self) -> Option<Duration> {
-        let (begin, first) = (*self.moments.lock().expect("no panic"))?;
-        Some(first?.duration_since(begin))
+        self.beats()?.first
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Beats>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

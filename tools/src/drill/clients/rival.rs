@@ -25,6 +25,8 @@ pub struct Rival {
     /// Watches that have not fired: the version that was there.
     watched: HashMap<usize, i32>,
     names: VecDeque<u32>,
+    /// When its last write was answered.
+    answered: Instant,
 }
 
 impl Rival {
@@ -37,6 +39,7 @@ impl Rival {
             known: HashMap::new(),
             watched: HashMap::new(),
             names: VecDeque::new(),
+            answered: Instant::now(),
         }
     }
 
@@ -97,6 +100,11 @@ impl Rival {
         reply
     }
 
+    fn beat(&mut self, ground: &Ground, sent: Instant) {
+        ground.pulse.beat(sent, self.answered);
+        self.answered = Instant::now();
+    }
+
     fn value(&mut self) -> u64 {
         self.next_value += 1;
         self.next_value
@@ -117,7 +125,7 @@ impl Rival {
                     return Err(Broken(format!("{request:?} was answered with another zxid: {reply:?}")).into());
                 }
                 ground.ledger().answered(at, value, floor, &stat)?;
-                ground.pulse.beat(sent);
+                self.beat(ground, sent);
                 self.saw(at, stat.version)
             }
             code::BAD_VERSION => {
@@ -168,7 +176,7 @@ impl Rival {
         }
         let number = number_of(&reply.path()?)?;
         ground.ledger().named(value, number, floor)?;
-        ground.pulse.beat(sent);
+        self.beat(ground, sent);
         self.names.push_back(number);
         Ok(())
     }
