@@ -6,12 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
 use crate::server::{Kind, Setup};
 use crate::summary::Verdict;
-use crate::{Result, clients, migration, mixed, reference, root, target};
+use crate::{Result, clients, drill, migration, mixed, reference, reshape, root, target};
 
 const TICK_MS: u32 = 2000;
 /// Those that promise something: `--strategy all` of the crash harness.
@@ -381,6 +382,49 @@ pub fn ensembles(binary: &Path, java: &Kind, port: u16, arrangements: &[String])
         arrangements: arrangements.to_vec(),
     };
     carried_out(mixed::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
+}
+
+/// Members of both makes join, leave and move.
+pub fn reshape(binary: &Path, java: &Kind, port: u16) -> Verdict {
+    let options = reshape::Options {
+        ringkeeper: Kind::Ringkeeper { binary: binary.to_path_buf() },
+        java: java.clone(),
+        directory: target().join("reshape"),
+        port,
+    };
+    carried_out(reshape::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
+}
+
+/// An ensemble under random faults; each answer checked counts as a test. A failed run leaves logs and data where they are.
+pub fn drill(kinds: &[Kind], observers: usize, time: Duration, seed: Option<u64>, port: u16) -> Verdict {
+    let seed = seed.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |now| u64::from(now.subsec_nanos()))
+    });
+    let options = drill::Options {
+        kinds: kinds.to_vec(),
+        observers,
+        directory: target().join(format!("drill/{port}")),
+        port,
+        seed,
+        time,
+    };
+    println!("drill: {} members, {:.1} minutes, --seed {seed}", kinds.len(), time.as_secs_f64() / 60.0);
+    let (totals, outcome) = drill::run(&options);
+    println!("{}", totals.text());
+    carried_out(match outcome {
+        Ok(()) => fs::remove_dir_all(&options.directory).map_err(Into::into).map(|()| Verdict::Ran {
+            passed: totals.answers as usize,
+            failed: 0,
+            skipped: 0,
+        }),
+        Err(why) => Err(format!(
+            "{why}
+--seed {seed}; what happened (drill.log), logs and data: {}",
+            options.directory.display()
+        )
+        .into()),
+    })
 }
 
 fn skipped(why: &str) -> Verdict {
