@@ -205,7 +205,7 @@ pub const KEYS: &[Key] = &[
     s("localSessionsUpgradingEnabled", StrictBool, "false", Implemented),
     s("quorumListenOnAllIPs", StrictBool, "false", Ensemble),
     s("standaloneEnabled", StrictBool, "true", Implemented),
-    s("reconfigEnabled", StrictBool, "false", EnsembleNotYet("members change by a rolling restart with new server lines")),
+    s("reconfigEnabled", StrictBool, "false", Ensemble),
     s("dynamicConfigFile", Path, "", Implemented),
     p("multiAddress.enabled", StrictBool, "false", Implemented), // Java's server lines read the property only, its parser the file only
     s("multiAddress.reachabilityCheckEnabled", StrictBool, "true", EnsembleNotYet("all addresses of a member are called at once, and the first that answers is taken")),
@@ -219,7 +219,7 @@ pub const KEYS: &[Key] = &[
     p("electionPortBindRetry", INT, "3", Ensemble),
     p("fastleader.minNotificationInterval", INT, "200", Ensemble),
     p("fastleader.maxNotificationInterval", INT, "60000", Ensemble),
-    p("leader.maxTimeToWaitForEpoch", INT, "-1", EnsembleNotYet("a leader waits for initLimit ticks")).alias(&["maxTimeToWaitForEpoch"]),
+    p("leader.maxTimeToWaitForEpoch", INT, "-1", Ensemble).alias(&["maxTimeToWaitForEpoch"]),
     p("leaderConnectDelayDuringRetryMs", INT, "100", Ensemble),
     p("observer.reconnectDelayMs", INT, "0", Ensemble),
     p("observer.election.DelayMs", INT, "200", Ensemble),

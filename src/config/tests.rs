@@ -192,7 +192,7 @@ fn a_member_knows_its_ensemble() {
                 server.3=c:1:2:observer\nadmin.enableServer=false\n";
     let (config, notices) = home.load_with(text, &[], &[]).unwrap();
     let ensemble = config.ensemble.unwrap();
-    assert_eq!((ensemble.server, ensemble.membership.members.len()), (ServerId(3), 3));
+    assert_eq!((ensemble.server, ensemble.configs.committed.members.len()), (ServerId(3), 3));
     assert_eq!((ensemble.init_limit, ensemble.sync_limit, ensemble.introduction_timeout_ms), (10, 4, 2000));
     assert!(notices.iter().all(|notice| notice.level == Level::Info), "{notices:?}");
 

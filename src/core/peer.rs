@@ -238,6 +238,12 @@ impl Node {
         match input {
             Input::Notified { from, notification } => {
                 member.election.on_notification(now, from, &notification, &member.configs, out);
+                if let Role::Leading(leading) = &mut self.role
+                    && notification.state == PeerState::Looking
+                    && member.election.is_elected_by(from)
+                {
+                    leading.leader.on_elector_looking(now, from, out);
+                }
             }
             Input::EpochStored { kind, epoch } => self.on_epoch_stored(now, kind, epoch, out),
             Input::Reloaded(reloaded) => self.on_reloaded(now, *reloaded, out),

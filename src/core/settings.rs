@@ -66,6 +66,8 @@ pub struct Ensemble {
     pub init_limit: u32,
     pub sync_limit: u32,
     pub connect_limit: u32,
+    /// `leader.maxTimeToWaitForEpoch`, milliseconds (None = off).
+    pub epoch_wait_ms: Option<u32>,
     /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
     pub notification_min_ms: u32,
     pub notification_max_ms: u32,
@@ -108,6 +110,7 @@ impl Default for Ensemble {
             init_limit: 10,
             sync_limit: 5,
             connect_limit: 0,
+            epoch_wait_ms: None,
             notification_min_ms: 200,
             notification_max_ms: 60_000,
             finalize_wait_ms: 200,

@@ -44,6 +44,7 @@ pub const MARKS: &[&str] = &[
     "leader: an observer has to wait for the syncs of others",
     "leader: another configuration is proposed",
     "leader: completes a change that leaves it out",
+    "leader: an elector looks for a leader again",
     "leader: gives way to a later epoch",
     "leader: hands over",
     "leader: no quorum within initLimit",

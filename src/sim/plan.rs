@@ -274,6 +274,7 @@ impl Plan {
             tick_ms: self.tick_ms,
             init_limit: shared.between(5..12) as u32,
             sync_limit: shared.between(3..8) as u32,
+            epoch_wait_ms: self.epoch_wait_ms(),
             notification_min_ms: (self.tick_ms / 4).max(10),
             notification_max_ms: self.tick_ms * 4,
             finalize_wait_ms: (self.tick_ms / 4).max(10),
@@ -305,6 +306,9 @@ impl Plan {
                 settings.snapshot_backlog_max_bytes = 512;
                 settings.snapshot_chunk_bytes = 256;
                 ensemble.force_snapshot_sync = true;
+                // So many small pieces take their time, and nobody gets by without them: whoever wants that allows for it.
+                let storing_ticks = 600 * self.disk.latency_us / self.tick_us();
+                ensemble.init_limit = ensemble.init_limit.max(storing_ticks as u32);
             }
             Emphasis::ShortMemories => {
                 ensemble.commit_log_count = 1;
@@ -345,6 +349,13 @@ impl Plan {
             }
         };
         self.servers().iter().map(setup).collect()
+    }
+
+    /// From a stream of its own.
+    fn epoch_wait_ms(&self) -> Option<u32> {
+        let mut chance = Chance(self.seed ^ 0x6a09_e667_f3bc_c908);
+        let wait_ms = chance.below(2 * u64::from(self.tick_ms)) as u32;
+        chance.one_in(8).then_some(wait_ms)
     }
 
     /// Observers that have to wait for one another.

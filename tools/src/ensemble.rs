@@ -25,6 +25,21 @@ pub struct Ensemble {
     pub members: Vec<Setup>,
 }
 
+/// Where a member listens for the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub quorum: u16,
+    pub election: u16,
+}
+
+impl Ports {
+    /// Of the member that counts as `at` from 0.
+    pub fn of(port_base: u16, at: usize) -> Ports {
+        let port = port_base + at as u16 + 1;
+        Ports { quorum: port + QUORUM_PORT_OFFSET, election: port + ELECTION_PORT_OFFSET }
+    }
+}
+
 /// What `srvr` says a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -38,24 +53,34 @@ pub enum Part {
 impl Ensemble {
     /// The first `kinds.len() - observers` of them vote.
     pub fn new(directory: &Path, port_base: u16, kinds: &[Kind], observers: usize, tick_ms: u32) -> Ensemble {
+        Ensemble::routed(directory, port_base, kinds, observers, tick_ms, |_, to| Ports::of(port_base, to))
+    }
+
+    /// `told(from, to)` is where `from` is told that `to` is, if that is not itself. Both count from 0.
+    pub fn routed(
+        directory: &Path,
+        port_base: u16,
+        kinds: &[Kind],
+        observers: usize,
+        tick_ms: u32,
+        told: impl Fn(usize, usize) -> Ports,
+    ) -> Ensemble {
         let count = kinds.len();
         assert!(count < QUORUM_PORT_OFFSET as usize && observers < count);
-        let line = |at: usize| {
-            let port = port_base + at as u16;
-            let (quorum, election) = (port + QUORUM_PORT_OFFSET, port + ELECTION_PORT_OFFSET);
-            let role = if at > count - observers { ":observer" } else { "" };
-            format!("server.{at}=127.0.0.1:{quorum}:{election}{role}")
+        let line = |from: usize, to: usize| {
+            let Ports { quorum, election } = if from == to { Ports::of(port_base, to) } else { told(from, to) };
+            let role = if to >= count - observers { ":observer" } else { "" };
+            format!("server.{}=127.0.0.1:{quorum}:{election}{role}", to + 1)
         };
-        let lines: Vec<String> = std::iter::once(LIMITS.to_owned()).chain((1..=count).map(line)).collect();
         let member = |(at, kind): (usize, &Kind)| Setup {
             kind: kind.clone(),
-            directory: directory.join(format!("server-{at}")),
-            port: port_base + at as u16,
+            directory: directory.join(format!("server-{}", at + 1)),
+            port: port_base + at as u16 + 1,
             tick_ms,
-            my_id: Some(at as i64),
-            extra: lines.clone(),
+            my_id: Some(at as i64 + 1),
+            extra: std::iter::once(LIMITS.to_owned()).chain((0..count).map(|to| line(at, to))).collect(),
         };
-        Ensemble { members: (1..).zip(kinds).map(member).collect() }
+        Ensemble { members: kinds.iter().enumerate().map(member).collect() }
     }
 
     /// For client libraries.

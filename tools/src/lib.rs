@@ -11,6 +11,9 @@
 //!   `differential` the same bytes to ringkeeper and to the reference, and every answer compared
 //!   `migration`  a tree moved between ringkeeper and the reference, and back
 //!   `mixed`      ensembles of both makes: members die, are wiped and come back, and all have the same tree
+//!   `roll`       an ensemble of Java servers becomes one of ringkeepers under load, and back
+//!   `drill`      an ensemble under load and random faults: processes, disks, the network between them
+//!   `load`       clients whose every answer is known beforehand
 //!   `wire`       the few messages of the client protocol that a load needs, over a plain socket
 //!
 //! Not here, on purpose: the server's own code. A proof that shares its encoder with what it proves is worth less.
@@ -18,12 +21,16 @@
 pub mod clients;
 pub mod dialogue;
 pub mod differential;
+pub mod drill;
 pub mod ensemble;
+pub mod load;
 pub mod mask;
 pub mod migration;
 pub mod mixed;
 pub mod process;
 pub mod reference;
+pub mod reshape;
+pub mod roll;
 pub mod server;
 pub mod suites;
 pub mod summary;

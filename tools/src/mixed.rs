@@ -50,7 +50,8 @@ pub fn run(options: &Options) -> Result<usize> {
     Ok(compared)
 }
 
-type Tree = BTreeMap<String, (Vec<u8>, Stat)>;
+/// What a member has, by path.
+pub type Tree = BTreeMap<String, (Vec<u8>, Stat)>;
 
 struct Stage {
     ensemble: Ensemble,
@@ -242,7 +243,7 @@ impl Stage {
 }
 
 /// Everything a member has, as a client sees it, not older than this moment.
-fn walk(address: std::net::SocketAddr) -> Result<Tree> {
+pub fn walk(address: std::net::SocketAddr) -> Result<Tree> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match walk_once(address) {
@@ -272,7 +273,7 @@ fn walk_once(address: std::net::SocketAddr) -> Result<Tree> {
     Ok(tree)
 }
 
-fn same(expected: &Tree, found: &Tree) -> std::result::Result<(), String> {
+pub fn same(expected: &Tree, found: &Tree) -> std::result::Result<(), String> {
     for (path, node) in expected {
         match found.get(path) {
             None => return Err(format!("{path} is missing")),
@@ -286,7 +287,7 @@ fn same(expected: &Tree, found: &Tree) -> std::result::Result<(), String> {
     }
 }
 
-fn no_mismatch(port: u16) -> Result<()> {
+pub fn no_mismatch(port: u16) -> Result<()> {
     let answer = four_letter(port, "mntr")?;
     match answer.lines().find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t")) {
         Some("0") => Ok(()),

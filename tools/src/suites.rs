@@ -11,7 +11,7 @@ use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
 use crate::server::{Kind, Setup};
 use crate::summary::Verdict;
-use crate::{Result, clients, migration, mixed, reference, root, target};
+use crate::{Result, clients, drill, migration, mixed, reference, reshape, roll, root, target};
 
 const TICK_MS: u32 = 2000;
 /// Those that promise something: `--strategy all` of the crash harness.
@@ -371,6 +371,18 @@ pub fn migration(binary: &Path, java: &Kind, port: u16) -> Verdict {
     carried_out(migration::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
 }
 
+/// An ensemble that changes its make, member by member, under load; each answer checked counts as a test.
+pub fn roll(binary: &Path, java: &Kind, port: u16) -> Verdict {
+    let options = roll::Options {
+        ringkeeper: Kind::Ringkeeper { binary: binary.to_owned() },
+        rk: migration::rk_beside(binary),
+        java: java.clone(),
+        directory: target().join(format!("roll/{port}")),
+        port,
+    };
+    carried_out(roll::run(&options).map(|passed| Verdict::Ran { passed: passed as usize, failed: 0, skipped: 0 }))
+}
+
 /// Ensembles of both makes; each node compared counts as a test.
 pub fn ensembles(binary: &Path, java: &Kind, port: u16, arrangements: &[String]) -> Verdict {
     let options = mixed::Options {
@@ -381,6 +393,36 @@ pub fn ensembles(binary: &Path, java: &Kind, port: u16, arrangements: &[String])
         arrangements: arrangements.to_vec(),
     };
     carried_out(mixed::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
+}
+
+/// Members of both makes join, leave and move.
+pub fn reshape(binary: &Path, java: &Kind, port: u16) -> Verdict {
+    let options = reshape::Options {
+        ringkeeper: Kind::Ringkeeper { binary: binary.to_path_buf() },
+        java: java.clone(),
+        directory: target().join("reshape"),
+        port,
+    };
+    carried_out(reshape::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
+}
+
+/// An ensemble under random faults; each answer checked counts as a test. A failed run leaves logs and data where they are.
+pub fn drill(options: &drill::Options) -> Verdict {
+    let drill::Options { kinds, seed, time, directory, .. } = options;
+    println!("drill: {} members, {:.1} minutes, --seed {seed}", kinds.len(), time.as_secs_f64() / 60.0);
+    let (totals, outcome) = drill::run(options);
+    println!("{}", totals.text());
+    let outcome = outcome.and_then(|()| if options.keep { Ok(()) } else { Ok(fs::remove_dir_all(directory)?) });
+    let place = format!("what happened (drill.log), logs and data: {}", directory.display());
+    carried_out(match outcome {
+        Ok(()) => Ok(Verdict::Ran { passed: totals.answers as usize, failed: 0, skipped: 0 }),
+        Err(why) => Err(format!("{why}\n--seed {seed}; {place}").into()),
+    })
+}
+
+/// Where a drill on these ports leaves what it leaves.
+pub fn drill_directory(port: u16) -> PathBuf {
+    target().join(format!("drill/{port}"))
 }
 
 fn skipped(why: &str) -> Verdict {

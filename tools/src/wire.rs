@@ -1,7 +1,7 @@
 //! The few messages of the client protocol that a load and its checks need, over a plain blocking socket.
 //!
 //! Written from the protocol, not from the server's code: two readings of one specification check each other.
-//! Spec: client-protocol 1, 4, 5, 7. Not here, on purpose: watches, ACLs beyond world:anyone, authentication.
+//! Spec: client-protocol 1, 4, 5, 7, 9. Not here, on purpose: watches but those of a getData, ACLs beyond world:anyone, authentication.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,12 +12,19 @@ use crate::Result;
 /// A server that says nothing for so long is taken for dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const FRAME_BYTES_MAX: usize = 16 << 20;
+const PERSISTENT_SEQUENTIAL: i32 = 2;
+/// What stands in the place of a request's number, when nobody asked.
+const EVENT_XID: i32 = -1;
 
 pub mod code {
     pub const OK: i32 = 0;
     pub const NO_NODE: i32 = -101;
     pub const BAD_VERSION: i32 = -103;
+    pub const NEW_CONFIG_NO_QUORUM: i32 = -13;
+    pub const RECONFIG_IN_PROGRESS: i32 = -14;
     pub const NODE_EXISTS: i32 = -110;
+    pub const SESSION_EXPIRED: i32 = -112;
+    pub const SESSION_MOVED: i32 = -118;
 }
 
 /// One request.
@@ -27,6 +34,11 @@ pub enum Request {
         path: String,
         data: Vec<u8>,
         ephemeral: bool,
+    },
+    /// The server appends a number to the name.
+    Sequential {
+        path: String,
+        data: Vec<u8>,
     },
     Delete {
         path: String,
@@ -39,6 +51,10 @@ pub enum Request {
     Get {
         path: String,
     },
+    /// A get that leaves a watch behind.
+    Watch {
+        path: String,
+    },
     Exists {
         path: String,
     },
@@ -49,8 +65,13 @@ pub enum Request {
     Sync {
         path: String,
     },
-    /// Only of the first three.
+    /// Of writes that have no number appended.
     Multi(Vec<Request>),
+    /// Members that come and go, whatever the version in force; lists of server lines and of numbers.
+    Reconfig {
+        joining: String,
+        leaving: String,
+    },
     CloseSession,
 }
 
@@ -101,10 +122,21 @@ impl Client {
     /// Opens a new session, or takes over the one with this ticket. `last_zxid` is the highest that we saw: a server
     /// that knows less must refuse us.
     pub fn open(address: SocketAddr, timeout_ms: i32, ticket: Option<Ticket>, last_zxid: i64) -> io::Result<Opened> {
-        let socket = TcpStream::connect_timeout(&address, READ_TIMEOUT)?;
+        Client::open_within(READ_TIMEOUT, address, timeout_ms, ticket, last_zxid)
+    }
+
+    /// As `open`; this one waits no longer than `patience` for anything the server does.
+    pub fn open_within(
+        patience: Duration,
+        address: SocketAddr,
+        timeout_ms: i32,
+        ticket: Option<Ticket>,
+        last_zxid: i64,
+    ) -> io::Result<Opened> {
+        let socket = TcpStream::connect_timeout(&address, patience)?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(READ_TIMEOUT))?;
-        socket.set_write_timeout(Some(READ_TIMEOUT))?;
+        socket.set_read_timeout(Some(patience))?;
+        socket.set_write_timeout(Some(patience))?;
         let mut client = Client {
             reader: BufReader::with_capacity(1 << 16, socket.try_clone()?),
             writer: socket,
@@ -185,29 +217,23 @@ impl Client {
 impl Request {
     fn opcode(&self) -> i32 {
         match self {
-            Request::Create { .. } => 1,
+            Request::Create { .. } | Request::Sequential { .. } => 1,
             Request::Delete { .. } => 2,
             Request::Exists { .. } => 3,
-            Request::Get { .. } => 4,
+            Request::Get { .. } | Request::Watch { .. } => 4,
             Request::Set { .. } => 5,
             Request::Children { .. } => 8,
             Request::Sync { .. } => 9,
             Request::Multi(_) => 14,
+            Request::Reconfig { .. } => 16,
             Request::CloseSession => -11,
         }
     }
 
     fn put(&self, out: &mut Vec<u8>) {
         match self {
-            Request::Create { path, data, ephemeral } => {
-                put_buffer(out, path.as_bytes());
-                put_buffer(out, data);
-                put_int(out, 1); // one ACL entry: everything, world:anyone
-                put_int(out, 31);
-                put_buffer(out, b"world");
-                put_buffer(out, b"anyone");
-                put_int(out, i32::from(*ephemeral));
-            }
+            Request::Create { path, data, ephemeral } => put_create(out, path, data, i32::from(*ephemeral)),
+            Request::Sequential { path, data } => put_create(out, path, data, PERSISTENT_SEQUENTIAL),
             Request::Delete { path } => {
                 put_buffer(out, path.as_bytes());
                 put_int(out, -1);
@@ -221,6 +247,10 @@ impl Request {
                 put_buffer(out, path.as_bytes());
                 out.push(0); // no watch
             }
+            Request::Watch { path } => {
+                put_buffer(out, path.as_bytes());
+                out.push(1);
+            }
             Request::Sync { path } => put_buffer(out, path.as_bytes()),
             Request::Multi(parts) => {
                 for part in parts {
@@ -233,6 +263,16 @@ impl Request {
                 out.push(1); // the end
                 put_int(out, -1);
             }
+            Request::Reconfig { joining, leaving } => {
+                for list in [joining, leaving] {
+                    match list.is_empty() {
+                        true => put_int(out, -1), // null
+                        false => put_buffer(out, list.as_bytes()),
+                    }
+                }
+                put_int(out, -1);
+                out.extend_from_slice(&(-1i64).to_be_bytes());
+            }
             Request::CloseSession => {}
         }
     }
@@ -244,6 +284,21 @@ impl Reply {
         let mut fields = Fields(&self.body);
         let data = fields.buffer()?.to_vec();
         Ok((data, fields.stat()?))
+    }
+
+    /// An event of a watch: the path that it is about.
+    pub fn event(&self) -> io::Result<Option<String>> {
+        if self.xid != EVENT_XID {
+            return Ok(None);
+        }
+        let mut fields = Fields(&self.body);
+        let (_kind, _state) = (fields.int()?, fields.int()?);
+        Ok(Some(String::from_utf8_lossy(fields.buffer()?).into_owned()))
+    }
+
+    /// The body of a create: the node's whole path.
+    pub fn path(&self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(Fields(&self.body).buffer()?).into_owned())
     }
 
     /// The body of a set or an exists.
@@ -319,6 +374,16 @@ fn framed(payload: Vec<u8>) -> Vec<u8> {
     put_int(&mut frame, i32::try_from(payload.len()).expect("requests are small"));
     frame.extend(payload);
     frame
+}
+
+fn put_create(out: &mut Vec<u8>, path: &str, data: &[u8], flags: i32) {
+    put_buffer(out, path.as_bytes());
+    put_buffer(out, data);
+    put_int(out, 1); // one ACL entry: everything, world:anyone
+    put_int(out, 31);
+    put_buffer(out, b"world");
+    put_buffer(out, b"anyone");
+    put_int(out, flags);
 }
 
 fn put_int(out: &mut Vec<u8>, value: i32) {

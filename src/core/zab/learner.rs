@@ -504,8 +504,17 @@ impl Learner {
 
     fn agree(&mut self, current_epoch: Option<u32>, out: &mut Vec<Output>) {
         self.stage = Stage::Agreed;
-        let last = (self.standing == Standing::Whole).then_some(self.start.last);
-        self.send(Packet::AckEpoch { last, current_epoch }, out);
+        let last = self.has_history().then_some(self.start.last);
+        // Where something was lost it is no ack of the epoch: whether this leader has all that was acknowledged here, nobody can say.
+        let counts = last.is_none() || self.standing == Standing::Whole;
+        self.send(Packet::AckEpoch { last, current_epoch: current_epoch.filter(|_| counts) }, out);
+    }
+
+    /// What is on this disk can be gone on with. Where something was lost nothing of before is left: what is here now came from a
+    /// leader, as one state and what followed it, but not yet everything up to its NEWLEADER. Without this a server whose
+    /// leader sends more behind a state than can be kept while that is stored would begin from nothing again and again.
+    fn has_history(&self) -> bool {
+        self.standing == Standing::Whole || self.start.last > Zxid::ZERO
     }
 
     /// Java: `Follower.processPacket`, `Observer.processPacket`.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringkeeper_tools::differential::{self, Options};
@@ -10,7 +10,7 @@ use ringkeeper_tools::ensemble::{self, Ensemble};
 use ringkeeper_tools::server::{Kind, Setup, tail};
 use ringkeeper_tools::suites::{self, Context};
 use ringkeeper_tools::summary::{Summary, Verdict};
-use ringkeeper_tools::{Result, mixed, process, reference, root, target};
+use ringkeeper_tools::{Result, drill, mixed, process, reference, root, target};
 
 #[derive(Parser)]
 #[command(name = "cargo dev", about = "ringkeeper's developer commands")]
@@ -114,6 +114,32 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// An ensemble of both makes whose members join, leave and move to other ports
+    Reshape {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// A Java ensemble becomes one of ringkeepers under load, member by member, and back
+    Migrate {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// An ensemble under load while servers die, stand still and lose their disks, and links between them break
+    Drill {
+        /// Servers that vote
+        #[arg(long, default_value_t = 3)]
+        members: usize,
+        /// And servers that do not
+        #[arg(long, default_value_t = 0)]
+        observers: usize,
+        /// Members that are Java servers, by number
+        #[arg(long, value_delimiter = ',')]
+        java: Vec<usize>,
+        #[command(flatten)]
+        run: DrillRun,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Whole ensembles on one thread from one seed; see `cargo dev sim --help`
     #[command(disable_help_flag = true)]
     Sim {
@@ -129,6 +155,19 @@ enum What {
 }
 
 #[derive(Args)]
+struct DrillRun {
+    /// For so long
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Without it, one is drawn and printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave logs and data where they are, also when all was well
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Args)]
 struct Place {
     /// The server's binary; without it, the release binary is built
     #[arg(long)]
@@ -137,6 +176,10 @@ struct Place {
     #[arg(long, default_value_t = 23100)]
     port_base: u16,
 }
+
+/// Of `cargo dev test`. The same faults each time; when they meet the servers is the machine's choice all the same.
+const DRILL_TIME: Duration = Duration::from_secs(150);
+const DRILL_SEED: u64 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Server {
@@ -174,6 +217,9 @@ fn main() -> ExitCode {
             run_ensemble(voters, observers, &java, place).map(|()| true)
         }
         What::Mixed { arrangements, place } => run_mixed(&arrangements, place),
+        What::Reshape { place } => run_reshape(place),
+        What::Migrate { place } => migrate(place),
+        What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
@@ -199,7 +245,7 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
     let binary = match binary(place.binary) {
         Ok(binary) => binary,
         Err(why) => {
-            summary.add("release build", Verdict::Broke { why: why.to_string() }, std::time::Duration::ZERO);
+            summary.add("release build", Verdict::Broke { why: why.to_string() }, Duration::ZERO);
             println!("{}", summary.text());
             return Ok(false);
         }
@@ -227,12 +273,26 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
             Ok(java) => suites::migration(&binary, &java, place.port_base),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
+        timed(&mut summary, "rolling migration", || match reference::kind() {
+            Ok(java) => suites::roll(&binary, &java, place.port_base),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
     }
     if wanted(Suite::Ensembles) {
         let arrangements = mixed::ARRANGEMENTS[..3].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         timed(&mut summary, "ensembles", || match reference::kind() {
             Ok(java) => suites::ensembles(&binary, &java, place.port_base, &arrangements),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+        timed(&mut summary, "reshape", || match reference::kind() {
+            Ok(java) => suites::reshape(&binary, &java, place.port_base),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+        timed(&mut summary, "drill", || {
+            let (kinds, port) = (vec![ours.kind.clone(); 3], place.port_base);
+            let directory = suites::drill_directory(port);
+            let (seed, time) = (DRILL_SEED, DRILL_TIME);
+            suites::drill(&drill::Options { kinds, observers: 0, directory, port, seed, time, keep: false })
         });
     }
     // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
@@ -242,7 +302,7 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
             Err(why) => {
                 let why = format!("the reference cannot be had: {why}");
                 summary.remark(format!("answers were compared with the recorded ones only; {}", first_line(&why)));
-                summary.add("recordings (java)", Verdict::Skipped { why }, std::time::Duration::ZERO);
+                summary.add("recordings (java)", Verdict::Skipped { why }, Duration::ZERO);
             }
         }
     }
@@ -296,9 +356,14 @@ fn run_reference(port: Option<u16>) -> Result<()> {
     let mut running = setup.start()?;
     println!("127.0.0.1:{port}, process {}, data in {}", running.pid(), setup.data().display());
     while running.is_alive() {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
     }
     Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn run_reshape(place: Place) -> Result<bool> {
+    let verdict = suites::reshape(&binary(place.binary)?, &reference::kind()?, place.port_base);
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
 fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {
@@ -306,11 +371,37 @@ fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {
     Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
-fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -> Result<()> {
-    let ours = Kind::Ringkeeper { binary: binary(place.binary)? };
+fn migrate(place: Place) -> Result<bool> {
+    let verdict = suites::roll(&binary(place.binary)?, &reference::kind()?, place.port_base);
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
+}
+
+fn run_drill(voters: usize, observers: usize, java: &[usize], run: DrillRun, place: Place) -> Result<bool> {
+    if voters == 0 || !(2..=drill::MEMBERS_MAX).contains(&(voters + observers)) {
+        return Err(format!("a drill has 2 to {} members, one of which votes", drill::MEMBERS_MAX).into());
+    }
+    let port = place.port_base;
+    let kinds = kinds(voters + observers, java, place.binary)?;
+    let directory = suites::drill_directory(port);
+    let time = Duration::try_from_secs_f64(run.minutes * 60.0).map_err(|error| format!("--minutes: {error}"))?;
+    let seed = run.seed.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |now| u64::from(now.subsec_nanos()))
+    });
+    let verdict = suites::drill(&drill::Options { kinds, observers, directory, port, seed, time, keep: run.keep });
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
+}
+
+/// What each of so many members is.
+fn kinds(count: usize, java: &[usize], named: Option<PathBuf>) -> Result<Vec<Kind>> {
+    let ours = Kind::Ringkeeper { binary: binary(named)? };
     let theirs = if java.is_empty() { None } else { Some(reference::kind()?) };
     let kind = |at| theirs.clone().filter(|_| java.contains(&at)).unwrap_or_else(|| ours.clone());
-    let kinds: Vec<Kind> = (1..=voters + observers).map(kind).collect();
+    Ok((1..=count).map(kind).collect())
+}
+
+fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -> Result<()> {
+    let kinds = kinds(voters + observers, java, place.binary)?;
     let ensemble = Ensemble::new(&target().join("ensemble"), place.port_base, &kinds, observers, 2000);
     let mut running = ensemble.start()?;
     for (member, process) in ensemble.members.iter().zip(&running) {
@@ -325,7 +416,7 @@ fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -
                 return Err(format!("{} has left\n{}", member.address(), tail(&member.log(), 20)).into());
             }
         }
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -58,12 +58,12 @@ impl Learner {
     /// The answer to ACKEPOCH.
     pub(super) fn on_first_of_sync(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
         let last = self.history.last();
-        let is_whole = self.standing == Standing::Whole;
+        let goes_on = self.has_history();
         match packet {
-            Packet::Diff { .. } if is_whole => self.stage = Stage::Synchronising,
-            Packet::Trunc { zxid } if is_whole && zxid == last => self.stage = Stage::Synchronising,
-            Packet::Trunc { .. } if is_whole && broken("skip the TRUNC") => self.stage = Stage::Synchronising,
-            Packet::Trunc { zxid } if is_whole && zxid < last => {
+            Packet::Diff { .. } if goes_on => self.stage = Stage::Synchronising,
+            Packet::Trunc { zxid } if goes_on && zxid == last => self.stage = Stage::Synchronising,
+            Packet::Trunc { .. } if goes_on && broken("skip the TRUNC") => self.stage = Stage::Synchronising,
+            Packet::Trunc { zxid } if goes_on && zxid < last => {
                 mark("learner: TRUNC");
                 out.push(Output::Truncate { to: zxid });
                 self.begin_reloading(zxid);
@@ -73,7 +73,7 @@ impl Learner {
                 self.ahead = if self.leader_is_ringkeeper { Ahead::No } else { Ahead::Beyond(zxid) };
                 self.stage = Stage::Receiving(Receiving { zxid, check: None });
             }
-            Packet::Diff { .. } | Packet::Trunc { .. } if !is_whole => {
+            Packet::Diff { .. } | Packet::Trunc { .. } if !goes_on => {
                 return Err(format!("{packet:?} to a server that may have lost what it had"));
             }
             Packet::Trunc { zxid } => return Err(format!("TRUNC to {zxid}, and {last} is the newest here")),

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use ringkeeper_tools::Result;
 use ringkeeper_tools::wire::{Client, Request, code};
 
-use crate::model::data_of;
-use crate::random::Random;
+use ringkeeper_tools::load::model::data_of;
+use ringkeeper_tools::load::random::Random;
 
 const ROOT: &str = "/crash/ballast";
 const PER_DIRECTORY: u64 = 1000;

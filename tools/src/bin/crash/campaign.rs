@@ -1,17 +1,17 @@
 //! One campaign: a server, its load, and rounds of killing it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringkeeper_tools::Result;
 use ringkeeper_tools::server::{Kind, Running, Setup, four_letter};
 use ringkeeper_tools::wire::{Client, Opened, Request};
 
-use crate::actor::Actor;
 use crate::ballast::Ballast;
 use crate::files::{FileTotals, Files};
-use crate::random::Random;
 use crate::visitors::Visitors;
+use ringkeeper_tools::load::actor::{Actor, Course};
+use ringkeeper_tools::load::random::Random;
 
 const ACTOR_TIMEOUT_MS: i32 = 4000;
 
@@ -66,7 +66,8 @@ struct Started {
 impl Campaign {
     pub fn new(plan: Plan) -> Campaign {
         let mut random = Random::new(plan.seed);
-        let actors = (0..plan.actors).map(|number| Actor::new(number, random.fork())).collect();
+        let actors =
+            (0..plan.actors).map(|number| Actor::new(format!("/crash/actor-{number}"), random.fork())).collect();
         let files = Files::new(&plan.setup);
         Campaign { plan, random, actors, visitors: None, ballast: None, files, totals: Totals::default() }
     }
@@ -153,15 +154,15 @@ impl Campaign {
         let last_moment = Duration::from_millis(self.random.below(60));
         let begin = Instant::now();
         let answers_before: u64 = self.actors.iter().map(|actor| actor.answers).sum();
-        let is_ending = AtomicBool::new(false);
+        let course = Course::default();
         let (visited, broken, how) = std::thread::scope(|scope| {
             let loads: Vec<_> = self
                 .actors
                 .iter_mut()
                 .zip(clients)
                 .map(|(actor, client)| {
-                    let is_ending = &is_ending;
-                    scope.spawn(move || actor.load(client, is_ending))
+                    let course = &course;
+                    scope.spawn(move || actor.load(client, course))
                 })
                 .collect();
             std::thread::sleep(load_time);
@@ -174,7 +175,7 @@ impl Campaign {
                 Visitors::visit(address, number)
             })();
             std::thread::sleep(last_moment);
-            is_ending.store(true, Ordering::SeqCst);
+            course.may_break.store(true, Ordering::SeqCst);
             let how = if self.random.one_in(8) {
                 self.totals.stops += 1;
                 running.stop().and_then(|status| stopped_well(&self.plan.setup.kind, status))

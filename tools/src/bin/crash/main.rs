@@ -15,12 +15,9 @@
 //! Not here, on purpose: a disk that loses what it had confirmed. A kill leaves the page cache; the simulator's disk
 //! does not. So the strategy `none` can be put through this too, and proves nothing by passing.
 
-mod actor;
 mod ballast;
 mod campaign;
 mod files;
-mod model;
-mod random;
 mod visitors;
 
 use std::path::PathBuf;

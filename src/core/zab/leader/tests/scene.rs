@@ -244,6 +244,12 @@ impl Scene {
         self.take()
     }
 
+    pub fn elector_looks(&mut self, id: i64) -> Vec<String> {
+        self.leader.on_elector_looking(self.now, ServerId(id), &mut self.out);
+        self.settle();
+        self.take()
+    }
+
     pub fn asks_sync(&mut self, link: i64) -> Vec<String> {
         self.leader.sync_asked(LinkId(link as u64), &mut self.out);
         self.settle();

@@ -57,8 +57,9 @@ impl Round {
         self.zxids.len()
     }
 
-    /// How many of the writes the server shows, and the tree that the next round begins with; or what is wrong.
-    pub fn survivors(&self, seen: &BTreeMap<String, Seen>, owner: i64) -> Result<(usize, Tree), String> {
+    /// How many of the writes the server shows, and the tree that the next round begins with; or what is wrong. Ephemerals
+    /// belong to `owner`; without one the session has ended, and they must be gone.
+    pub fn survivors(&self, seen: &BTreeMap<String, Seen>, owner: Option<i64>) -> Result<(usize, Tree), String> {
         let mut tree = self.base.clone();
         let mut complaint = String::new();
         for count in 0..=self.writes.len() {
@@ -68,8 +69,10 @@ impl Round {
             if count < self.answered() {
                 continue;
             }
-            match self.difference(&tree, seen, owner) {
-                None => return Ok((count, settled(tree, seen))),
+            let mut left = tree.clone();
+            left.retain(|_, node| owner.is_some() || !node.is_ephemeral);
+            match self.difference(&left, seen, owner.unwrap_or(0)) {
+                None => return Ok((count, settled(left, seen))),
                 Some(difference) => {
                     let _ = write!(complaint, "\n  as after write {count}, but {difference}");
                 }
@@ -168,40 +171,52 @@ mod tests {
     #[test]
     fn unanswered_writes_may_be_there_or_not() {
         let one = shown(&[("/a", seen(1, 0, 10))]);
-        assert_eq!(round().survivors(&one, 0).unwrap().0, 1);
+        assert_eq!(round().survivors(&one, Some(0)).unwrap().0, 1);
         let all = shown(&[("/a", seen(3, 1, 12)), ("/b", seen(2, 0, 11)), ("/c", seen(2, 0, 11))]);
-        assert_eq!(round().survivors(&all, 0).unwrap().0, 3);
+        assert_eq!(round().survivors(&all, Some(0)).unwrap().0, 3);
     }
 
     #[test]
     fn an_answered_write_must_be_there() {
-        assert!(round().survivors(&BTreeMap::new(), 0).is_err());
+        assert!(round().survivors(&BTreeMap::new(), Some(0)).is_err());
     }
 
     #[test]
     fn half_a_transaction_is_seen() {
         let half = shown(&[("/a", seen(1, 0, 10)), ("/b", seen(2, 0, 11))]);
-        assert!(round().survivors(&half, 0).is_err());
+        assert!(round().survivors(&half, Some(0)).is_err());
     }
 
     #[test]
     fn a_write_that_overtook_another_is_seen() {
         let overtaken = shown(&[("/a", seen(3, 1, 12))]);
-        assert!(round().survivors(&overtaken, 0).is_err());
+        assert!(round().survivors(&overtaken, Some(0)).is_err());
     }
 
     #[test]
     fn an_answered_write_keeps_its_zxid_and_its_bytes() {
-        assert!(round().survivors(&shown(&[("/a", seen(1, 0, 9))]), 0).is_err());
+        assert!(round().survivors(&shown(&[("/a", seen(1, 0, 9))]), Some(0)).is_err());
         let mut torn = seen(1, 0, 10);
         torn.data.pop();
-        assert!(round().survivors(&shown(&[("/a", torn)]), 0).is_err());
+        assert!(round().survivors(&shown(&[("/a", torn)]), Some(0)).is_err());
+    }
+
+    #[test]
+    fn ephemerals_end_with_their_session() {
+        let ephemeral = Node { is_ephemeral: true, ..node(1, 0, 0) };
+        let write = Write { effects: vec![("/a".into(), Some(ephemeral))] };
+        let round = Round { base: Tree::new(), writes: vec![write], zxids: vec![10] };
+        let there = shown(&[("/a", Seen { ephemeral_owner: 7, ..seen(1, 0, 10) })]);
+        assert_eq!(round.survivors(&there, Some(7)).unwrap().1.len(), 1);
+        assert!(round.survivors(&BTreeMap::new(), Some(7)).is_err());
+        assert!(round.survivors(&there, None).is_err());
+        assert!(round.survivors(&BTreeMap::new(), None).unwrap().1.is_empty());
     }
 
     #[test]
     fn a_foreign_owner_is_seen() {
         let mut theirs = seen(1, 0, 10);
         theirs.ephemeral_owner = 7;
-        assert!(round().survivors(&shown(&[("/a", theirs)]), 0).is_err());
+        assert!(round().survivors(&shown(&[("/a", theirs)]), Some(0)).is_err());
     }
 }

@@ -1,15 +1,15 @@
 //! One session under load: it writes below a node of its own, many requests in flight, and knows what each must answer.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use ringkeeper_tools::Result;
-use ringkeeper_tools::wire::{Client, Opened, Reply, Request, Ticket, code};
+use crate::Result;
+use crate::wire::{Client, Opened, Reply, Request, Ticket, code};
 
-use crate::model::{Node, Round, Seen, Tree, Write, Written, apply, data_of};
-use crate::random::Random;
+use super::model::{Node, Round, Seen, Tree, Write, Written, apply, data_of};
+use super::random::Random;
 
 const KEYS: u64 = 8;
 const TWINS_MAX: usize = 4;
@@ -26,6 +26,20 @@ enum Expected {
     Nothing,
 }
 
+/// The server did what it must not; anything else may be a connection that broke.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(pub String);
+
+/// What an actor has to know of the others' plans.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// The server is ended, or may be at any moment: that the connection breaks is no wonder.
+    pub may_break: AtomicBool,
+    /// Enough: what is under way is waited for.
+    pub is_over: AtomicBool,
+}
+
 #[derive(Debug)]
 pub struct Actor {
     home: String,
@@ -37,12 +51,15 @@ pub struct Actor {
     sent: Tree,
     pub zxid_max: i64,
     pub answers: u64,
+    /// When the last answer came.
+    pub heard: Instant,
 }
 
 impl Actor {
-    pub fn new(number: usize, random: Random) -> Actor {
+    /// `home` is a node that is there, and that nobody else touches.
+    pub fn new(home: String, random: Random) -> Actor {
         Actor {
-            home: format!("/crash/actor-{number}"),
+            home,
             random,
             next_value: 1,
             ticket: None,
@@ -50,6 +67,7 @@ impl Actor {
             sent: Tree::new(),
             zxid_max: 0,
             answers: 0,
+            heard: Instant::now(),
         }
     }
 
@@ -74,8 +92,15 @@ impl Actor {
     /// Compares what the server shows with what this actor did, and begins a new round from there. Returns how many
     /// unanswered writes survived.
     pub fn check(&mut self, client: &mut Client) -> Result<usize> {
+        self.check_after(client, false)
+    }
+
+    /// The session of the last round may have ended since, and its ephemerals with it.
+    pub fn check_after(&mut self, client: &mut Client, is_expired: bool) -> Result<usize> {
         let seen = self.look(client)?;
-        let (count, tree) = self.round.survivors(&seen, self.owner()).map_err(|why| format!("{}: {why}", self.home))?;
+        let owner = if is_expired { None } else { Some(self.owner()) };
+        let (count, tree) =
+            self.round.survivors(&seen, owner).map_err(|why| Broken(format!("{}: {why}", self.home)))?;
         let survived = count - self.round.answered();
         self.round = Round { base: tree, ..Round::default() };
         Ok(survived)
@@ -96,31 +121,43 @@ impl Actor {
         Ok(seen)
     }
 
-    /// Sends and checks until the server is ended, which breaks the connection. `Err` is a broken promise; that the
-    /// connection broke before the end was near is one too.
-    pub fn load(&mut self, mut client: Client, is_ending: &AtomicBool) -> Result<()> {
-        let ended = |error: io::Error| -> Result<()> {
-            if is_ending.load(Ordering::SeqCst) { Ok(()) } else { Err(format!("the connection broke: {error}").into()) }
+    /// Sends and checks until the connection breaks, or it is enough. `Err` is a broken promise; that the connection broke
+    /// when it may not is one too.
+    pub fn load(&mut self, mut client: Client, course: &Course) -> Result<()> {
+        let ended = |why: String| -> Result<()> {
+            if course.may_break.load(Ordering::SeqCst) {
+                Ok(())
+            } else {
+                Err(format!("the connection broke: {why}").into())
+            }
         };
         self.sent = self.round.base.clone();
         let mut in_flight: VecDeque<(i32, Expected)> = VecDeque::new();
         let mut window = 1 + self.random.below(IN_FLIGHT_MAX);
         loop {
+            let is_over = course.is_over.load(Ordering::SeqCst);
+            if is_over && in_flight.is_empty() {
+                return Ok(());
+            }
             let mut frames = Vec::new();
-            while (in_flight.len() as u64) < window {
+            while !is_over && (in_flight.len() as u64) < window {
                 let (request, expected) = self.next_request();
                 let (xid, frame) = client.encode(&request);
                 frames.extend(frame);
                 in_flight.push_back((xid, expected));
             }
             if let Err(error) = client.send(&frames) {
-                return ended(error);
+                return ended(error.to_string());
             }
             loop {
                 let reply = match client.reply() {
                     Ok(reply) => reply,
-                    Err(error) => return ended(error),
+                    Err(error) => return ended(error.to_string()),
                 };
+                if let code::SESSION_EXPIRED | code::SESSION_MOVED = reply.code {
+                    return ended(format!("error {}", reply.code));
+                }
+                self.heard = Instant::now();
                 let (xid, expected) = in_flight.pop_front().ok_or("an answer to nothing")?;
                 self.on_reply(xid, &expected, &reply).map_err(|why| format!("{}: {why}: {reply:?}", self.home))?;
                 if in_flight.is_empty() || !client.has_buffered() {

@@ -1,0 +1,112 @@
+//! All clients of a run: they load while something happens, and then it is checked that all is well.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::clients::{self, Ground, Rival, Visitors, Writer};
+use crate::Result;
+use crate::load::random::Random;
+use crate::mixed::{Tree, no_mismatch, same, walk};
+use crate::server::Setup;
+
+const WRITERS: usize = 3;
+const RIVALS: usize = 3;
+/// `syncLimit` of the members, and two ticks for what is on its way.
+const UNHEARD_TICKS: u32 = 5 + 2;
+/// For failures, not for figures.
+const SETTLE_BOUND: Duration = Duration::from_secs(30);
+
+pub struct Crowd {
+    pub ground: Ground,
+    writers: Vec<Writer>,
+    rivals: Vec<Rival>,
+    visitors: Visitors,
+    /// Versions of registers that had exactly one writer.
+    versions: usize,
+    compared: usize,
+    checks: u32,
+}
+
+impl Crowd {
+    /// The members serve, and have nothing yet.
+    pub fn new(members: &[Setup], random: &mut Random) -> Result<Crowd> {
+        let tick_ms = members.first().map_or(0, |member| member.tick_ms);
+        let addresses = members.iter().map(Setup::address).collect();
+        let ground = Ground::new(addresses, Duration::from_millis(u64::from(UNHEARD_TICKS * tick_ms)));
+        let writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, random)).collect();
+        let rivals: Vec<_> = (0..RIVALS).map(|number| Rival::new(number, random)).collect();
+        let homes = writers.iter().map(Writer::home).chain(rivals.iter().map(Rival::home));
+        clients::prepare(&ground, homes.map(str::to_owned))?;
+        let visitors = Visitors::new(random);
+        Ok(Crowd { ground, writers, rivals, visitors, versions: 0, compared: 0, checks: 0 })
+    }
+
+    /// Everybody is at work while it happens. What clients found broken comes before what else went wrong.
+    pub fn at_work<T>(&mut self, happens: impl FnOnce(&Ground) -> Result<T>) -> Result<T> {
+        let Crowd { ground, writers, rivals, visitors, .. } = self;
+        let ground = &*ground;
+        ground.course.is_over.store(false, Ordering::SeqCst);
+        let outcome = std::thread::scope(|scope| {
+            for writer in writers {
+                scope.spawn(|| ground.note("a writer", writer.run(ground)));
+            }
+            for rival in rivals {
+                scope.spawn(|| ground.note("a rival", rival.run(ground)));
+            }
+            scope.spawn(|| ground.note("a visitor", visitors.run(ground)));
+            let outcome = happens(ground);
+            ground.course.is_over.store(true, Ordering::SeqCst);
+            outcome
+        });
+        match ground.broken() {
+            Some(broken) => Err(broken.into()),
+            None => outcome,
+        }
+    }
+
+    /// Everybody finds out what became of what was not answered, and all members have the same tree. They have been well since
+    /// `healed`.
+    pub fn check(&mut self, members: &[Setup], healed: Instant) -> Result<()> {
+        let Crowd { ground, writers, rivals, visitors, .. } = self;
+        let deadline = Instant::now() + SETTLE_BOUND;
+        rivals.iter_mut().try_for_each(|rival| rival.finish(ground, deadline))?;
+        writers.iter_mut().try_for_each(|writer| writer.finish(ground, deadline))?;
+        let mut checker = clients::checker(ground)?;
+        visitors.finish(ground, &mut checker, healed)?;
+        self.versions += clients::settle(ground, &mut checker)?;
+        rivals.iter_mut().for_each(Rival::forget_names);
+        drop(checker);
+        let mut expected: Option<Tree> = None;
+        for (at, member) in members.iter().enumerate() {
+            let found = walk(member.address()).map_err(|why| format!("server {}: {why}", at + 1))?;
+            self.compared += found.len();
+            match &expected {
+                None => expected = Some(found),
+                Some(expected) => same(expected, &found).map_err(|what| format!("servers 1 and {}: {what}", at + 1))?,
+            }
+            no_mismatch(member.port)?;
+        }
+        self.checks += 1;
+        Ok(())
+    }
+
+    pub fn answers(&self) -> u64 {
+        self.ground.answers.load(Ordering::SeqCst)
+    }
+
+    /// Sessions of the load that ended because nobody heard of them.
+    pub fn expiries(&self) -> u64 {
+        self.ground.expiries.load(Ordering::SeqCst)
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let Crowd { versions, compared, checks, .. } = self;
+        let survived: usize = self.writers.iter().map(|writer| writer.survived).sum();
+        let (answers, expiries, visits) = (self.answers(), self.expiries(), self.ground.visits.load(Ordering::SeqCst));
+        format!(
+            "{answers} answers checked; {versions} versions with one writer each; {survived} unanswered writes survived; \
+             {expiries} sessions of the load ran out, {visits} visits; {compared} nodes compared in {checks} checks"
+        )
+    }
+}
