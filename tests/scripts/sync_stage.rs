@@ -462,7 +462,7 @@ impl SyncStage {
                         self.told.push(format!("  {id} hands over to {}", leader.0));
                     }
                     LeaderEvent::Over { why } => self.told.push(format!("  {id} leads no longer: {why}")),
-                    LeaderEvent::LinkGone { .. } => {}
+                    LeaderEvent::LinkGone { .. } | LeaderEvent::Syncs { .. } => {}
                     other => self.told.push(format!("  {id} hears {other:?}")),
                 }
             } else if let Some(output) = out.pop_front() {

@@ -256,6 +256,12 @@ impl Election {
         }
     }
 
+    /// Whether this voter has said anything that counts in the election under way.
+    pub fn has_heard_of(&self, voter: ServerId) -> bool {
+        let has = |search: &Search| search.votes.contains_key(&voter) || search.settled.contains_key(&voter);
+        self.search.as_ref().is_some_and(has)
+    }
+
     pub fn current_vote(&self) -> Vote {
         self.current_vote
     }
