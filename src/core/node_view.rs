@@ -60,7 +60,8 @@ impl Node {
 
     /// Whether there is a state to show: a member that serves nobody has none that anybody may rely on.
     pub fn serves_anybody(&self) -> bool {
-        self.service != Service::Nobody
+        let leads_others = matches!(self.role, Role::Leading(_)) && self.member.is_some();
+        self.service != Service::Nobody && (self.settings.ensemble.leader_serves || !leads_others)
     }
 
     /// Sessions expire where others can tell when.

@@ -174,6 +174,7 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         commit_log_count: ensemble.commit_log_count as usize,
         snapshot_size_factor: ensemble.snapshot_size_factor,
         read_only_mode: config.read_only_mode,
+        leader_serves: ensemble.leader_serves,
         ..core::settings::Ensemble::default()
     }
 }
