@@ -7,16 +7,24 @@ use super::members::{self, Member, Mode, Role};
 use super::sources::{Setting, Settings};
 use super::values::{self, Value};
 use super::*;
+use crate::core::zab::membership::Membership;
+
+/// What lies in other files, if they are there.
+pub(super) struct Texts {
+    pub my_id: Option<Vec<u8>>,
+    /// `zoo.cfg.dynamic.next`.
+    pub next_members: Option<Vec<u8>>,
+}
 
 pub(super) fn build(
     source: String,
     settings: Settings,
-    my_id_text: Option<&[u8]>,
+    texts: Texts,
     notices: Vec<Notice>,
 ) -> Result<(Config, Vec<Notice>), ConfigError> {
     let mut builder = Builder { source, settings, notices, problems: Vec::new() };
     builder.judge();
-    let config = builder.config(my_id_text);
+    let config = builder.config(&texts);
     match config {
         Some(config) if builder.problems.is_empty() => Ok((config, builder.notices)),
         _ => {
@@ -96,8 +104,8 @@ impl Builder {
         self.settings = settings;
     }
 
-    fn config(&mut self, my_id_text: Option<&[u8]>) -> Option<Config> {
-        let my_id = self.my_id(my_id_text);
+    fn config(&mut self, texts: &Texts) -> Option<Config> {
+        let my_id = self.my_id(texts.my_id.as_deref());
         let directories = self.directories();
         let sessions = self.sessions();
         let upgrading = self.bool("localSessionsUpgradingEnabled");
@@ -110,7 +118,7 @@ impl Builder {
         let (members, mode) = membership?;
         let ensemble = match mode {
             Mode::Standalone { .. } => None,
-            Mode::Ensemble { .. } => self.ensemble(my_id),
+            Mode::Ensemble { .. } => self.ensemble(my_id, texts.next_members.as_deref()),
         };
         let auth = self.auth();
         let log = self.log();
@@ -505,7 +513,7 @@ impl Builder {
         }
     }
 
-    fn ensemble(&mut self, my_id: Option<i64>) -> Option<EnsembleConfig> {
+    fn ensemble(&mut self, my_id: Option<i64>, next_members: Option<&[u8]>) -> Option<EnsembleConfig> {
         for key in ["initLimit", "syncLimit"] {
             if self.int(key) == 0 {
                 let source = &self.source;
@@ -534,7 +542,9 @@ impl Builder {
             }
         };
         self.settings = settings;
-        let membership = membership?;
+        let mut membership = membership?;
+        let in_force = self.text("dynamicConfigFile");
+        membership.version = in_force.as_deref().map_or(0, dynamic_files::version_in_name);
         let path = my_id_path(&self.settings).unwrap_or_default();
         let Some(server) = my_id.map(ServerId) else {
             let why = "is missing; write the N of this server's server.N line into it";
@@ -555,19 +565,38 @@ impl Builder {
             self.warn("peerType", Concern::Other, &why);
         }
         let sync_limit = self.u32("syncLimit");
+        let dynamic_files =
+            self.bool("reconfigEnabled").then(|| DynamicFiles::new(Path::new(&self.source), &self.settings));
+        let mut configs = Configurations::settled(membership);
+        if let (Some(files), Some(text)) = (&dynamic_files, next_members) {
+            match Membership::parse(text) {
+                Ok(next) => drop(configs.see(&next)),
+                Err(error) => {
+                    let why = format!("{}: {error}; correct it, or remove it", files.next().display());
+                    self.problems.push(why);
+                }
+            }
+        }
         let introduction_ms = self.int("quorumCnxnTimeoutMs");
         Some(EnsembleConfig {
             server,
-            membership,
+            configs,
+            dynamic_files,
+            standalone_enabled: self.bool("standaloneEnabled"),
             init_limit: self.u32("initLimit"),
             sync_limit,
             connect_limit: self.u32("connectToLearnerMasterLimit"),
+            epoch_wait_ms: u32::try_from(self.int("leader.maxTimeToWaitForEpoch")).ok(),
             notification_min_ms: self.u32("fastleader.minNotificationInterval"),
             notification_max_ms: self.u32("fastleader.maxNotificationInterval"),
             observer_delay_ms: self.u32("observer.election.DelayMs"),
             observer_master_port: u16::try_from(self.int("observerMasterPort")).ok().filter(|port| *port != 0),
             observer_reconnect_ms: self.u32("observer.reconnectDelayMs"),
             observer_queue_max_bytes: self.u32("observerMaster.sizeLimit"),
+            snap_syncs_max: self.u32("leader.maxConcurrentSnapSyncs"),
+            diff_syncs_max: self.u32("leader.maxConcurrentDiffSyncs"),
+            commit_log_count: self.commit_log_count(),
+            snapshot_size_factor: self.snapshot_size_factor(),
             connect_timeout_ms: self.u32("cnxTimeout").max(1),
             introduction_timeout_ms: match u32::try_from(introduction_ms) {
                 Ok(ms) if ms > 0 => ms,
@@ -579,6 +608,31 @@ impl Builder {
             multi_address,
             tcp_keep_alive: self.bool("tcpKeepAlive"),
         })
+    }
+
+    /// Java: `ZKDatabase`, which keeps no fewer than its default.
+    fn commit_log_count(&mut self) -> u32 {
+        const LEAST: u32 = 500;
+        let count = self.u32("commitLogCount");
+        if count < LEAST {
+            self.warn(
+                "commitLogCount",
+                Concern::Other,
+                &format!("{count} is too few for learners to catch up; {LEAST} are kept"),
+            );
+        }
+        count.max(LEAST)
+    }
+
+    fn snapshot_size_factor(&mut self) -> Option<f64> {
+        const DEFAULT: f64 = 0.33;
+        let Some(Value::Double(factor)) = self.value("snapshotSizeFactor") else { return Some(DEFAULT) };
+        if factor > 1.0 {
+            let why = format!("{factor} is more than a whole snapshot; {DEFAULT} counts instead");
+            self.warn("snapshotSizeFactor", Concern::Other, &why);
+            return Some(DEFAULT);
+        }
+        (factor >= 0.0).then_some(factor)
     }
 
     // Reading values. A value that cannot be read has been refused by `judge`; the default stands in for it.

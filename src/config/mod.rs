@@ -6,13 +6,14 @@
 //!
 //! * [`properties`]: the grammar of Java's files. * [`keys`]: every name, its kind, default and what this server does about it.
 //! * [`sources`]: which place wins. * [`values`]: one value by its kind. * [`members`]: server lines and the mode.
-//! * [`check`]: what `--check` prints.
+//! * [`check`]: what `--check` prints. * [`dynamic_files`]: where a membership that changes is kept.
 //!
 //! [`Config`] has no behaviour and does no IO; only [`Config::load`] reads files (the configuration, a dynamic file beside
 //! it, `myid`). Logging is not here either: what an operator must hear comes back as [`Notice`]s.
 //! Java: `QuorumPeerConfig`, `ServerConfig`, and some sixty classes that read a property each.
 
 pub mod check;
+pub mod dynamic_files;
 pub mod keys;
 pub mod members;
 pub mod sources;
@@ -27,10 +28,11 @@ use std::path::{Path, PathBuf};
 
 pub use ringkeeper_storage::LogStrategy;
 
+pub use self::dynamic_files::DynamicFiles;
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
 use crate::core::ServerId;
-use crate::core::zab::membership::Membership;
+use crate::core::zab::membership::Configurations;
 use crate::wire::java_properties as properties;
 
 /// What a server runs on when it is given no configuration at all.
@@ -73,16 +75,22 @@ pub struct Config {
 }
 
 /// What a member of an ensemble needs beside what every server does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EnsembleConfig {
     /// `myid`: one of the members.
     pub server: ServerId,
-    /// `server.N`, `group.N` and `weight.N`.
-    pub membership: Membership,
+    /// `server.N`, `group.N` and `weight.N`; and with `reconfigEnabled` what was proposed last.
+    pub configs: Configurations,
+    /// `reconfigEnabled`: where the membership is kept when it changes.
+    pub dynamic_files: Option<DynamicFiles>,
+    /// `standaloneEnabled`: the membership never shrinks to a single voter.
+    pub standalone_enabled: bool,
     /// `initLimit`, `syncLimit`, `connectToLearnerMasterLimit` (0: initLimit), ticks.
     pub init_limit: u32,
     pub sync_limit: u32,
     pub connect_limit: u32,
+    /// `leader.maxTimeToWaitForEpoch`, milliseconds. None: negative, off.
+    pub epoch_wait_ms: Option<u32>,
     /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
     pub notification_min_ms: u32,
     pub notification_max_ms: u32,
@@ -94,6 +102,13 @@ pub struct EnsembleConfig {
     pub observer_reconnect_ms: u32,
     /// `observerMaster.sizeLimit`: what a follower keeps for an observer.
     pub observer_queue_max_bytes: u32,
+    /// `leader.maxConcurrentSnapSyncs`, `leader.maxConcurrentDiffSyncs`: beyond these an observer has to wait.
+    pub snap_syncs_max: u32,
+    pub diff_syncs_max: u32,
+    /// `commitLogCount`: transactions kept in memory for learners that miss some.
+    pub commit_log_count: u32,
+    /// `snapshotSizeFactor`: a DIFF from the log is at most that part of a snapshot; 0: of any size. `None`: none is sent.
+    pub snapshot_size_factor: Option<f64>,
     /// `cnxTimeout`: for a connection to an election port.
     pub connect_timeout_ms: u32,
     /// `quorumCnxnTimeoutMs`, or syncLimit ticks: for a caller to say who it is.
@@ -425,8 +440,9 @@ impl Config {
             }
         };
         apply_dynamic_file(&name, &mut settings, &mut notices)?;
-        let my_id_text = build::my_id_path(&settings).and_then(|path| std::fs::read(path).ok());
-        build::build(name, settings, my_id_text.as_deref(), notices)
+        let my_id = build::my_id_path(&settings).and_then(|path| std::fs::read(path).ok());
+        let next_members = std::fs::read(DynamicFiles::new(Path::new(&name), &settings).next()).ok();
+        build::build(name, settings, build::Texts { my_id, next_members }, notices)
     }
 }
 

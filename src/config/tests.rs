@@ -192,7 +192,7 @@ fn a_member_knows_its_ensemble() {
                 server.3=c:1:2:observer\nadmin.enableServer=false\n";
     let (config, notices) = home.load_with(text, &[], &[]).unwrap();
     let ensemble = config.ensemble.unwrap();
-    assert_eq!((ensemble.server, ensemble.membership.members.len()), (ServerId(3), 3));
+    assert_eq!((ensemble.server, ensemble.configs.committed.members.len()), (ServerId(3), 3));
     assert_eq!((ensemble.init_limit, ensemble.sync_limit, ensemble.introduction_timeout_ms), (10, 4, 2000));
     assert!(notices.iter().all(|notice| notice.level == Level::Info), "{notices:?}");
 
@@ -203,6 +203,21 @@ fn a_member_knows_its_ensemble() {
     assert!(said("peerType=participant\n").contains("the server line says observer"));
     assert!(said("leaderServes=no\n").contains("leaderServes: has no effect: a leader serves clients too"));
     assert_eq!(said("leaderServes=yes\npeerType=observer\n"), "");
+
+    let synchronising = |more: &str| {
+        let ensemble = home.load_with(&format!("{text}{more}"), &[], &[]).unwrap().0.ensemble.unwrap();
+        (ensemble.snap_syncs_max, ensemble.diff_syncs_max, ensemble.commit_log_count, ensemble.snapshot_size_factor)
+    };
+    assert_eq!(synchronising(""), (10, 100, 500, Some(0.33)));
+    let more = "leader.maxConcurrentSnapSyncs=2\nmaxConcurrentDiffSyncs=3\ncommitLogCount=900\nsnapshotSizeFactor=-1\n";
+    assert_eq!(synchronising(more), (2, 3, 900, None));
+    assert_eq!(synchronising("commitLogCount=10\nsnapshotSizeFactor=2\n"), (10, 100, 500, Some(0.33)));
+    assert!(
+        said("commitLogCount=10\n").contains("commitLogCount: 10 is too few for learners to catch up; 500 are kept")
+    );
+    assert!(said("snapshotSizeFactor=2\n").contains("2 is more than a whole snapshot; 0.33 counts instead"));
+    let error = home.load_with(&format!("{text}leader.maxConcurrentSnapSyncs=0\n"), &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("leader.maxConcurrentSnapSyncs"), "{error}");
 
     home.write("myid", "4\n");
     let error = home.load_with(text, &[], &[]).unwrap_err();

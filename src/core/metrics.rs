@@ -13,6 +13,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 
+use super::zab::catch_up::SyncKind;
+
 /// Namespaces (first parts of paths) with a summary of their own; later ones share the one called [`OTHER_NAMESPACES`].
 pub const NAMESPACES_MAX: usize = 100;
 /// A longer first part is counted with the others, so that the table's memory is bounded.
@@ -280,6 +282,16 @@ impl Metrics {
     pub fn proposed(&mut self, bytes: usize) {
         self.proposal_count += 1;
         self.proposal_size.record(bytes);
+    }
+
+    /// A learner begins or ceases to be brought up to the history, which leaves so many. Java counts a TRUNC with the DIFFs.
+    pub fn syncs(&mut self, kind: SyncKind, begins: bool, under_way: usize) {
+        let (count, in_flight) = match kind {
+            SyncKind::Snap => (&mut self.snap_count, &mut self.inflight_snap_count),
+            SyncKind::Diff | SyncKind::Trunc => (&mut self.diff_count, &mut self.inflight_diff_count),
+        };
+        *count += u64::from(begins);
+        in_flight.record(under_way as u64);
     }
 
     /// Notifications that one change caused, by number of their event kind (1 created, 2 deleted, 3 data, 4 children).

@@ -233,6 +233,12 @@ impl Node {
         match input {
             Input::Notified { from, notification } => {
                 member.election.on_notification(now, from, &notification, &member.configs, out);
+                if let Role::Leading(leading) = &mut self.role
+                    && notification.state == PeerState::Looking
+                    && member.election.is_elected_by(from)
+                {
+                    leading.leader.on_elector_looking(now, from, out);
+                }
             }
             Input::EpochStored { kind, epoch } => self.on_epoch_stored(now, kind, epoch, out),
             Input::Reloaded(reloaded) => self.on_reloaded(now, *reloaded, out),
@@ -457,6 +463,7 @@ impl Node {
                 self.on_learner_revalidate(now, link, session, timeout_ms, out);
             }
             LeaderEvent::Confirmed { round } => self.answer_doubted(now, round, out),
+            LeaderEvent::Syncs { kind, begins, under_way } => self.metrics.syncs(kind, begins, under_way),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);

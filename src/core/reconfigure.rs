@@ -45,16 +45,19 @@ impl Node {
         self.show_configuration(now);
     }
 
-    /// The config node tells which configuration is in force, unless it knows of a later one.
+    /// The config node tells which configuration is in force, unless it knows of a later one. Where members do not change it
+    /// shows each server's own.
     fn show_configuration(&mut self, now: Now) {
         let Some(member) = &self.member else { return };
         let committed = &member.configs.committed;
         let text = committed.to_text();
         let (is_later, is_same) = match self.tree.config_node() {
-            Some((shown, zxid)) => (zxid as u64 > committed.version, shown == text.as_bytes()),
+            Some((shown, zxid)) => {
+                (self.settings.reconfig_enabled && zxid as u64 > committed.version, shown == text.as_bytes())
+            }
             None => (false, false),
         };
-        if self.settings.reconfig_enabled && !is_later && !is_same {
+        if !is_later && !is_same {
             self.tree.set_config_node(&text, committed.version, now.wall_ms);
         }
     }
@@ -170,9 +173,6 @@ impl Node {
         }
         let configs = member.configs.clone();
         self.show_configuration(now);
-        if config.members == before.members && config.kind == before.kind {
-            return false;
-        }
         match &mut self.role {
             Role::Following(following) => {
                 following.learner.configured(&configs);

@@ -66,6 +66,8 @@ pub struct Ensemble {
     pub init_limit: u32,
     pub sync_limit: u32,
     pub connect_limit: u32,
+    /// `leader.maxTimeToWaitForEpoch`, milliseconds (None = off).
+    pub epoch_wait_ms: Option<u32>,
     /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
     pub notification_min_ms: u32,
     pub notification_max_ms: u32,
@@ -87,6 +89,10 @@ pub struct Ensemble {
     pub snapshot_size_factor: Option<f64>,
     /// `forceSnapshotSync`.
     pub force_snapshot_sync: bool,
+    /// `leader.maxConcurrentSnapSyncs`, `leader.maxConcurrentDiffSyncs`: when so many learners are brought up to the history, an
+    /// observer has to wait.
+    pub snap_syncs_max: usize,
+    pub diff_syncs_max: usize,
     /// `readonlymode.enabled`.
     pub read_only_mode: bool,
     /// Not a key: where in an epoch the leader moves on to the next one. Less in simulations.
@@ -104,6 +110,7 @@ impl Default for Ensemble {
             init_limit: 10,
             sync_limit: 5,
             connect_limit: 0,
+            epoch_wait_ms: None,
             notification_min_ms: 200,
             notification_max_ms: 60_000,
             finalize_wait_ms: 200,
@@ -115,6 +122,8 @@ impl Default for Ensemble {
             commit_log_count: 500,
             snapshot_size_factor: Some(0.33),
             force_snapshot_sync: false,
+            snap_syncs_max: 10,
+            diff_syncs_max: 100,
             read_only_mode: false,
             rollover_at: limits::EPOCH_ROLLOVER_AT,
             counter_end: limits::EPOCH_COUNTER_END,

@@ -260,7 +260,6 @@ pub struct ClientListener {
     socket: Arc<Socket>,
     stopping: Arc<AtomicBool>,
     pub address: SocketAddr,
-    pub admission: Arc<Admission>,
 }
 
 impl BoundListener {
@@ -290,11 +289,16 @@ impl BoundListener {
         self.address
     }
 
+    pub fn settings(&self) -> &ListenerSettings {
+        &self.settings
+    }
+
     /// Listens and starts the accept thread; `mailboxes` and `loads` have one entry per executor, the pipeline's first.
     pub fn start(
         self,
         mailboxes: Vec<Mailbox<AcceptedSocket>>,
         loads: Vec<Arc<ExecutorLoad>>,
+        admission: Arc<Admission>,
     ) -> Result<ClientListener, ListenError> {
         assert_eq!(mailboxes.len(), loads.len());
         assert!(mailboxes.len() <= EXECUTORS_MAX);
@@ -306,11 +310,10 @@ impl BoundListener {
 
         let socket = Arc::new(self.socket);
         let stopping = Arc::new(AtomicBool::new(false));
-        let admission = Admission::new(self.settings.connections_per_address, self.settings.connections_total);
         let acceptor = Acceptor {
             socket: socket.clone(),
             stopping: stopping.clone(),
-            admission: admission.clone(),
+            admission,
             keep_alive: self.settings.keep_alive,
             chooser: Chooser::new(loads),
             mailboxes,
@@ -321,7 +324,7 @@ impl BoundListener {
             .name("rk-accept".into())
             .spawn(move || acceptor.run())
             .map_err(|source| ListenError::Other { address, source })?;
-        Ok(ClientListener { socket, stopping, address, admission })
+        Ok(ClientListener { socket, stopping, address })
     }
 }
 
@@ -542,7 +545,10 @@ mod tests {
     #[test]
     fn a_port_in_use_is_said_with_its_cure_and_never_shared() {
         let (mailbox, _arrivals) = mailbox(HANDOVER_SOCKETS);
-        let running = BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
+        let running = BoundListener::bind(on_loopback(0))
+            .unwrap()
+            .start(vec![mailbox], vec![Arc::default()], Admission::new(0, 0))
+            .unwrap();
         let refused = BoundListener::bind(on_loopback(running.address.port())).unwrap_err();
         assert!(matches!(refused, ListenError::InUse { address } if address == running.address));
         assert!(refused.to_string().contains("choose another clientPort"));
@@ -552,7 +558,9 @@ mod tests {
     fn excess_connections_are_closed_at_once_and_a_stop_ends_the_thread() {
         use std::io::Read;
         let (mailbox, mut arrivals) = mailbox(HANDOVER_SOCKETS);
-        let listener = BoundListener::bind(on_loopback(0)).unwrap().start(vec![mailbox], vec![Arc::default()]).unwrap();
+        let admission = Admission::new(2, 0);
+        let bound = BoundListener::bind(on_loopback(0)).unwrap();
+        let listener = bound.start(vec![mailbox], vec![Arc::default()], admission.clone()).unwrap();
         let connect = || TcpStream::connect(listener.address).unwrap();
         let clients: Vec<TcpStream> = (0..4).map(|_| connect()).collect();
         let mut closed = 0;
@@ -568,7 +576,7 @@ mod tests {
         let first = next().unwrap();
         let second = next().unwrap();
         assert_ne!(first.id, second.id);
-        assert_eq!(listener.admission.connections(), 2);
+        assert_eq!(admission.connections(), 2);
         assert!(first.stream.nodelay().unwrap());
         drop(first);
         let third_client = connect();

@@ -14,7 +14,6 @@ use crate::core::node_view::Wanted;
 use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
-use crate::core::zab::membership::Configurations;
 use crate::core::{self, Input, Node, Now, Output, Reloaded, ServerId};
 use crate::java::ours;
 use crate::shell::bridge::AskedWord;
@@ -90,7 +89,7 @@ pub fn load(config: &Config) -> CoreLoaders {
     for name in unknown {
         warn!("4lw.commands.whitelist: {name:?} is no four-letter word; it is ignored");
     }
-    let configs = config.ensemble.as_ref().map(|ensemble| Configurations::settled(ensemble.membership.clone()));
+    let configs = config.ensemble.as_ref().map(|ensemble| ensemble.configs.clone());
     let first: CoreLoader = Box::new(move |opened| {
         let standing = opened.standing();
         let epochs = if configs.is_some() { opened.epochs()? } else { Epochs { accepted: 0, current: 0 } };
@@ -142,6 +141,8 @@ pub fn core_settings(config: &Config) -> core::Settings {
         digest_enabled: config.tree.digest_enabled,
         close_session_txn: config.tree.close_session_txn_enabled,
         extended_types: config.tree.extended_types_enabled,
+        reconfig_enabled: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.dynamic_files.is_some()),
+        standalone_enabled: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.standalone_enabled),
         enforce_auth_schemes: config.auth.enforced_schemes.clone().unwrap_or_default(),
         container_check_interval_ms: config.tree.container_check_interval_ms.into(),
         container_max_per_minute: config.tree.container_deletions_per_minute,
@@ -157,6 +158,7 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         init_limit: ensemble.init_limit,
         sync_limit: ensemble.sync_limit,
         connect_limit: ensemble.connect_limit,
+        epoch_wait_ms: ensemble.epoch_wait_ms,
         notification_min_ms: ensemble.notification_min_ms,
         notification_max_ms: ensemble.notification_max_ms,
         observer_delay_ms: chance_up_to(ensemble.observer_delay_ms),
@@ -164,6 +166,10 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         observer_master_order: u64::from(chance_up_to(u32::MAX)),
         observer_reconnect_ms: chance_up_to(ensemble.observer_reconnect_ms),
         observer_queue_max_bytes: ensemble.observer_queue_max_bytes as usize,
+        snap_syncs_max: ensemble.snap_syncs_max as usize,
+        diff_syncs_max: ensemble.diff_syncs_max as usize,
+        commit_log_count: ensemble.commit_log_count as usize,
+        snapshot_size_factor: ensemble.snapshot_size_factor,
         read_only_mode: config.read_only_mode,
         ..core::settings::Ensemble::default()
     }

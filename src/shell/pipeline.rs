@@ -132,6 +132,10 @@ pub struct Pipeline {
     stall: StallWatch,
     fatal: Option<Fatal>,
     drained: bool,
+    /// Where clients are to connect from now on.
+    client_address: Option<(String, u16)>,
+    /// Raised when that changes.
+    client_moved: Rc<Flag>,
     /// Raised when `fatal` or `drained` changes.
     changed: Rc<Flag>,
 }
@@ -189,6 +193,8 @@ impl Pipeline {
             logged: (0, 0),
             fatal: None,
             drained: false,
+            client_address: None,
+            client_moved: Rc::default(),
             changed: Rc::default(),
         }))
     }
@@ -559,6 +565,15 @@ impl Pipeline {
         self.drained
     }
 
+    /// Where clients are to connect from now on, once.
+    pub fn take_client_address(&mut self) -> Option<(String, u16)> {
+        self.client_address.take()
+    }
+
+    pub fn client_moved(&self) -> Rc<Flag> {
+        self.client_moved.clone()
+    }
+
     pub fn take_fatal(&mut self) -> Option<Fatal> {
         self.fatal.take()
     }
@@ -655,6 +670,11 @@ impl Pipeline {
                          the others' or with a backup"
                     );
                 }
+            }
+            Output::ClientAddressChanged { host, port } => {
+                info!("the configuration says that this server's clients connect to {host}:{port}");
+                self.client_address = Some((host, port));
+                self.client_moved.raise();
             }
             Output::Drained => {
                 self.drained = true;

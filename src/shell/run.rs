@@ -16,9 +16,8 @@ use tracing::{info, trace, warn};
 use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
 use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream};
-use crate::shell::client_listener::{
-    AcceptedSocket, Admission, BoundListener, ClientListener, ExecutorLoad, HANDOVER_SOCKETS,
-};
+use crate::shell::client_door::ClientDoor;
+use crate::shell::client_listener::{AcceptedSocket, Admission, BoundListener, ExecutorLoad, HANDOVER_SOCKETS};
 use crate::shell::clock::Clock;
 use crate::shell::ensemble::{BoundEnsemble, Ensemble};
 use crate::shell::io_executor::{self, IoExecutor};
@@ -168,19 +167,16 @@ async fn serve(
         tasks.push(glommio::spawn_local(run_purge(pipeline.clone(), purge)));
     }
 
-    let mut peer_ports = None;
     if let Some(bound) = ports.ensemble {
         let running = pipeline.borrow().ensemble().map(|ensemble| ensemble.begin(bound, &pipeline));
-        let running = running.expect("ports are bound for an ensemble").map_err(ServeError::PeerPorts)?;
-        tasks.extend(running.tasks);
-        peer_ports = Some(running.ports);
+        tasks.extend(running.expect("ports are bound for an ensemble").map_err(ServeError::PeerPorts)?);
         tasks.push(glommio::spawn_local(wake_core(pipeline.clone(), clock)));
     }
     pipeline.borrow_mut().begin();
 
     let ending = async {
-        let listener = listen(ports.clients, mailboxes, loads)?;
-        let admission = listener.as_ref().map(|listener| listener.admission.clone());
+        let door = listen(ports.clients, mailboxes, loads)?;
+        let admission = door.as_ref().map(|door| door.admission.clone());
         let _ticking = glommio::spawn_local(run_tick(
             pipeline.clone(),
             connections.clone(),
@@ -190,12 +186,19 @@ async fn serve(
             tick,
         ));
         info!("serving, {} ms after the start", clock.mono_us() / 1000);
-        ready(listener.as_ref().map(|listener| listener.address));
+        ready(door.as_ref().and_then(|door| door.address()));
+        let following = door.clone().map(|door| glommio::spawn_local(door.follow(pipeline.clone())));
         serve_until_stopped(&pipeline, &stop).await?;
-        stop_serving(&pipeline, &connections, listener).await
+        if let (Some(door), Some(following)) = (door, following) {
+            following.cancel().await;
+            door.close();
+        }
+        stop_serving(&pipeline, &connections).await
     };
     let ending = ending.await;
-    drop(peer_ports);
+    if let Some(ensemble) = pipeline.borrow().ensemble() {
+        ensemble.close_doors();
+    }
     pipeline.borrow_mut().stop_executors();
     if ending.is_ok() {
         // The runtime would leak them, and with them the store and its lock on the directory. After a failure the process
@@ -218,9 +221,9 @@ fn listen(
     listener: Option<BoundListener>,
     mailboxes: Vec<Mailbox<AcceptedSocket>>,
     loads: Vec<Arc<ExecutorLoad>>,
-) -> Result<Option<ClientListener>, ServeError> {
+) -> Result<Option<Rc<ClientDoor>>, ServeError> {
     match listener {
-        Some(listener) => Ok(Some(listener.start(mailboxes, loads)?)),
+        Some(listener) => Ok(Some(Rc::new(ClientDoor::open(listener, mailboxes, loads)?))),
         None => {
             info!("no clientPort is set: no client can connect");
             Ok(None)
@@ -246,12 +249,7 @@ async fn serve_until_stopped(pipeline: &PipelineHandle, stop: &StopRequest) -> R
     futures_lite::future::or(failed, asked).await
 }
 
-async fn stop_serving(
-    pipeline: &PipelineHandle,
-    connections: &Rc<Connections>,
-    listener: Option<ClientListener>,
-) -> Result<(), ServeError> {
-    drop(listener);
+async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) -> Result<(), ServeError> {
     pipeline.borrow_mut().begin_shutdown();
     let at_rest = async {
         loop {

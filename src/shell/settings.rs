@@ -1,6 +1,5 @@
 //! What the shell has to know of a configuration, why serving may end, and what an operator sees first.
 
-use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::core::{Now, Output};
 use crate::java::import::ImportError;
 use crate::java::ours::OursError;
 use crate::java::seen::SeenError;
+use crate::shell::client_door::resolve;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
 use crate::shell::ensemble::EnsembleSettings;
 use crate::shell::ensemble::election_port::ElectionSettings;
@@ -189,7 +189,8 @@ fn limits(config: &Config) -> Limits {
 fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSettings {
     let ms = |ms: u32| Duration::from_millis(ms.into());
     EnsembleSettings {
-        membership: ensemble.membership.clone(),
+        configs: ensemble.configs.clone(),
+        dynamic_files: ensemble.dynamic_files.clone(),
         election: ElectionSettings {
             server: ensemble.server,
             connect_limit: ms(ensemble.connect_timeout_ms),
@@ -220,8 +221,7 @@ fn listener_settings(config: &Config) -> Result<Option<ListenerSettings>, ServeE
         None => None,
         Some(name) => {
             let unknown = |why: String| ServeError::UnknownAddress { address: name.clone(), why };
-            let mut found = (name.as_str(), port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
-            Some(found.next().ok_or_else(|| unknown("has no address".into()))?.ip())
+            resolve(name, port).map_err(|error| unknown(error.to_string()))?
         }
     };
     Ok(Some(ListenerSettings {

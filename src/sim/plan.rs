@@ -274,6 +274,7 @@ impl Plan {
             tick_ms: self.tick_ms,
             init_limit: shared.between(5..12) as u32,
             sync_limit: shared.between(3..8) as u32,
+            epoch_wait_ms: self.epoch_wait_ms(),
             notification_min_ms: (self.tick_ms / 4).max(10),
             notification_max_ms: self.tick_ms * 4,
             finalize_wait_ms: (self.tick_ms / 4).max(10),
@@ -333,6 +334,7 @@ impl Plan {
                 ..StoreConfig::new("/sim", "/sim")
             };
             let mut ensemble = ensemble.clone();
+            self.throttle_syncs(&mut ensemble);
             ensemble.observer_delay_ms = shared.below(u64::from(self.tick_ms)) as u32;
             self.observe_masters(*server, &mut ensemble);
             Setup {
@@ -344,6 +346,22 @@ impl Plan {
             }
         };
         self.servers().iter().map(setup).collect()
+    }
+
+    /// From a stream of its own.
+    fn epoch_wait_ms(&self) -> Option<u32> {
+        let mut chance = Chance(self.seed ^ 0x6a09_e667_f3bc_c908);
+        let wait_ms = chance.below(2 * u64::from(self.tick_ms)) as u32;
+        chance.one_in(8).then_some(wait_ms)
+    }
+
+    /// Observers that have to wait for one another.
+    fn throttle_syncs(&self, ensemble: &mut Ensemble) {
+        let mut chance = Chance(self.seed ^ 0x243f_6a88_85a3_08d3);
+        if chance.one_in(6) {
+            ensemble.snap_syncs_max = chance.between(1..3) as usize;
+            ensemble.diff_syncs_max = chance.between(1..3) as usize;
+        }
     }
 
     fn observe_masters(&self, server: ServerId, ensemble: &mut Ensemble) {

@@ -1,6 +1,7 @@
 //! Members come, go and change their part while the ensemble works, and while servers crash in the middle of that.
 
 use ringkeeper::core::Settings;
+use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{RoleView, ServerId};
 use ringkeeper::wire::client::{OpCode, Request, Response};
 
@@ -137,6 +138,24 @@ fn observers_become_voters_and_voters_observers() {
     assert_eq!(ensemble.in_force(other), ensemble.in_force(4));
     assert_eq!(ensemble.in_force(4).0, version);
     writes(&mut ensemble, other, "/on");
+}
+
+/// The same members under a later name: followers tell their observers' versions from that.
+#[test]
+fn a_change_that_changes_nobody_is_known_to_observer_masters_too() {
+    let observer_masters = EnsembleSettings { observer_masters: true, tick_ms: 1000, ..EnsembleSettings::default() };
+    let mut ensemble = Ensemble::with_spares(3, 1, 0, Settings { ensemble: observer_masters, ..settings() });
+    ensemble.settle();
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    for _ in 0..2 {
+        reconfigure(&mut ensemble, leader, client, &step(&line(2, "participant"), ""));
+        ensemble.settle();
+    }
+    ensemble.crash(4);
+    ensemble.start(4);
+    ensemble.settle();
+    writes(&mut ensemble, 4, "/on");
 }
 
 #[test]

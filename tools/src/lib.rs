@@ -29,6 +29,7 @@ pub mod migration;
 pub mod mixed;
 pub mod process;
 pub mod reference;
+pub mod reshape;
 pub mod roll;
 pub mod server;
 pub mod suites;

@@ -81,8 +81,13 @@ impl Setup {
         if let Some(my_id) = self.my_id {
             fs::write(self.data().join("myid"), format!("{my_id}\n"))?;
         }
+        fs::write(self.directory.join("zoo.cfg"), self.config())?;
+        self.launch_again()
+    }
+
+    /// The same with the configuration it has: a server rewrites it when the members of its ensemble change.
+    pub fn launch_again(&self) -> Result<Running> {
         let config = self.directory.join("zoo.cfg");
-        fs::write(&config, self.config())?;
         self.await_free_port()?;
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = self

@@ -11,7 +11,7 @@ use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
 use crate::server::{Kind, Setup};
 use crate::summary::Verdict;
-use crate::{Result, clients, drill, migration, mixed, reference, roll, root, target};
+use crate::{Result, clients, drill, migration, mixed, reference, reshape, roll, root, target};
 
 const TICK_MS: u32 = 2000;
 /// Those that promise something: `--strategy all` of the crash harness.
@@ -393,6 +393,17 @@ pub fn ensembles(binary: &Path, java: &Kind, port: u16, arrangements: &[String])
         arrangements: arrangements.to_vec(),
     };
     carried_out(mixed::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
+}
+
+/// Members of both makes join, leave and move.
+pub fn reshape(binary: &Path, java: &Kind, port: u16) -> Verdict {
+    let options = reshape::Options {
+        ringkeeper: Kind::Ringkeeper { binary: binary.to_path_buf() },
+        java: java.clone(),
+        directory: target().join("reshape"),
+        port,
+    };
+    carried_out(reshape::run(&options).map(|passed| Verdict::Ran { passed, failed: 0, skipped: 0 }))
 }
 
 /// An ensemble under random faults; each answer checked counts as a test. A failed run leaves logs and data where they are.

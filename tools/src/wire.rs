@@ -20,6 +20,8 @@ pub mod code {
     pub const OK: i32 = 0;
     pub const NO_NODE: i32 = -101;
     pub const BAD_VERSION: i32 = -103;
+    pub const NEW_CONFIG_NO_QUORUM: i32 = -13;
+    pub const RECONFIG_IN_PROGRESS: i32 = -14;
     pub const NODE_EXISTS: i32 = -110;
     pub const SESSION_EXPIRED: i32 = -112;
     pub const SESSION_MOVED: i32 = -118;
@@ -65,6 +67,11 @@ pub enum Request {
     },
     /// Of writes that have no number appended.
     Multi(Vec<Request>),
+    /// Members that come and go, whatever the version in force; lists of server lines and of numbers.
+    Reconfig {
+        joining: String,
+        leaving: String,
+    },
     CloseSession,
 }
 
@@ -218,6 +225,7 @@ impl Request {
             Request::Children { .. } => 8,
             Request::Sync { .. } => 9,
             Request::Multi(_) => 14,
+            Request::Reconfig { .. } => 16,
             Request::CloseSession => -11,
         }
     }
@@ -254,6 +262,16 @@ impl Request {
                 put_int(out, -1);
                 out.push(1); // the end
                 put_int(out, -1);
+            }
+            Request::Reconfig { joining, leaving } => {
+                for list in [joining, leaving] {
+                    match list.is_empty() {
+                        true => put_int(out, -1), // null
+                        false => put_buffer(out, list.as_bytes()),
+                    }
+                }
+                put_int(out, -1);
+                out.extend_from_slice(&(-1i64).to_be_bytes());
             }
             Request::CloseSession => {}
         }

@@ -11,8 +11,8 @@
 //! less and less often.
 //!
 //! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053, see `docs/COMPATIBILITY.md`. The
-//! oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose: connections; the check for
-//! disloyal voters (off by default; it would be the leader's).
+//! oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose: connections; what a leader makes
+//! of an elector that is looking again (`zab/leader/discovery.rs`).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,8 @@ pub struct Election {
     round: i64,
     /// What ended the last election, or this server's own vote before the first.
     current_vote: Vote,
+    /// Who voted for this server when it was elected. Java: `leadingVoteSet`.
+    electors: Vec<ServerId>,
     /// The election under way.
     search: Option<Search>,
     decision: Option<Decision>,
@@ -102,6 +104,7 @@ impl Election {
             state: PeerState::Looking,
             round: 0,
             current_vote: Vote::of_nobody(0),
+            electors: Vec::new(),
             search: None,
             decision: None,
             newer_config: None,
@@ -134,6 +137,7 @@ impl Election {
     /// This server leads or follows no longer, but cannot yet say what it has: nobody must hear that all is well here.
     pub fn role_over(&mut self) {
         self.state = PeerState::Looking;
+        self.electors.clear();
         self.search = None;
         self.decision = None;
         self.newer_config = None;
@@ -191,6 +195,8 @@ impl Election {
         let due = |at_us: Option<u64>| at_us.is_some_and(|at_us| at_us <= now.mono_us);
         let Some(mut search) = self.search.take() else { return };
         if due(search.finalize_at_us) {
+            let ours = Cast::looking(search.proposal);
+            self.electors.extend(search.votes.iter().filter(|(_, cast)| cast.agrees(&ours)).map(|(id, _)| *id));
             return self.decide(search.proposal, configs);
         }
         if due(Some(search.resend_at_us)) {
@@ -225,6 +231,11 @@ impl Election {
         self.role_over();
         self.current_vote = Vote { leader, zxid: zxid.0 as i64, ..self.current_vote };
         self.state = state;
+    }
+
+    /// Whether this server leads because of that one's vote, among others.
+    pub fn is_elected_by(&self, id: ServerId) -> bool {
+        self.state == PeerState::Leading && self.electors.contains(&id)
     }
 
     /// The leader of this epoch is established, and this server has everything it has: joiners are told so. Java:
@@ -434,7 +445,9 @@ impl Election {
         None
     }
 
-    /// Whether a quorum of these follows the leader of this vote, and the leader agrees. Java: `checkLeader`.
+    /// Whether a quorum of these follows the leader of this vote, and the leader agrees. Java: `checkLeader`. Of the configuration
+    /// in force, to join somebody else: a proposed one that is known here alone never gets a quorum, and only from that leader
+    /// can this server hear what became of it. Who leads without those that had to be asked is found out when it wants an epoch.
     fn is_established(
         &self,
         own: &Vote,
@@ -443,16 +456,18 @@ impl Election {
         configs: &Configurations,
     ) -> bool {
         let leader = cast.vote.leader;
-        let leads = if leader == self.id {
+        let agrees = |id: ServerId| votes.get(&id).is_some_and(|vote| vote.agrees(cast));
+        if leader == self.id {
             // Others follow us already: only in our round, and only with what they elected us for.
             cast.vote.election_epoch == self.round
                 && self.counts()
                 && (own.peer_epoch, own.zxid) >= (cast.vote.peer_epoch, cast.vote.zxid)
+                && configs.has_all_quorums(agrees)
         } else {
             // Without its own word a crashed leader would be elected again and again.
             votes.get(&leader).is_some_and(|cast| cast.state == PeerState::Leading)
-        };
-        leads && configs.has_all_quorums(|id| votes.get(&id).is_some_and(|vote| vote.agrees(cast)))
+                && configs.committed.has_quorum(agrees)
+        }
     }
 
     /// Whether a quorum shares our proposal: then the wait begins, or goes on.

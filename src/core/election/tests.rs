@@ -86,6 +86,20 @@ fn the_only_voter_elects_itself() {
 }
 
 #[test]
+fn a_leader_knows_who_elected_it() {
+    let mut elector = Elector::started(3, WHOLE, of(5));
+    elector.hears(0, 1, &looking(3, 1));
+    elector.hears(0, 2, &looking(3, 1));
+    elector.hears(0, 4, &Notification { zxid: 1, ..looking(4, 1) });
+    assert!(!elector.election.is_elected_by(ServerId(1)), "not yet");
+    assert_eq!(elector.ticks(200).unwrap().leader, ServerId(3));
+    let electors: Vec<i64> = (1..=5).filter(|id| elector.election.is_elected_by(ServerId(*id))).collect();
+    assert_eq!(electors, [1, 2, 3]);
+    elector.election.role_over();
+    assert!(!elector.election.is_elected_by(ServerId(1)));
+}
+
+#[test]
 fn during_a_reconfiguration_both_quorums_decide() {
     let mut elector = Elector::started(3, WHOLE, changing());
     assert_eq!(elector.told(), [1, 2, 4, 5]);
@@ -95,6 +109,17 @@ fn during_a_reconfiguration_both_quorums_decide() {
     elector.hears(300, 4, &looking(3, 1));
     assert_eq!(elector.ticks(499), None);
     assert_eq!(elector.ticks(500).unwrap().leader, ServerId(3));
+}
+
+/// What it knows of alone never gets its quorum, and nobody but the leader can tell it so.
+#[test]
+fn a_leader_of_the_configuration_in_force_is_joined_whatever_is_proposed_here() {
+    let mut elector = Elector::started(3, WHOLE, changing());
+    let settled = |state| Notification { state, ..looking(1, 4) };
+    elector.hears(0, 2, &settled(PeerState::Following));
+    assert_eq!(elector.ticks(100), None);
+    elector.hears(200, 1, &settled(PeerState::Leading));
+    assert_eq!(elector.ticks(200).unwrap().leader, ServerId(1));
 }
 
 #[test]

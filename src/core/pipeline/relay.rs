@@ -54,6 +54,7 @@ impl Node {
                 following.forwarded.revalidates(SessionId(session), Asker::Observer { link }, timeout_ms);
                 following.learner.revalidate(session, timeout_ms, out);
             }
+            LeaderEvent::Syncs { kind, begins, under_way } => self.metrics.syncs(kind, begins, under_way),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => self.snapshot_link_gone(link, out),
             LeaderEvent::ConfigSeen { .. }

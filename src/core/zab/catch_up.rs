@@ -40,6 +40,35 @@ pub enum Plan {
     },
 }
 
+/// What a learner is told first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncKind {
+    Diff,
+    Trunc,
+    Snap,
+}
+
+impl Plan {
+    /// A log that turns out not to have what is wanted makes a SNAP of it.
+    pub fn kind(self) -> SyncKind {
+        match self {
+            Plan::Diff { .. } | Plan::FromLog { .. } => SyncKind::Diff,
+            Plan::Trunc { .. } => SyncKind::Trunc,
+            Plan::Snap { .. } => SyncKind::Snap,
+        }
+    }
+}
+
+impl SyncKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            SyncKind::Diff => "DIFF",
+            SyncKind::Trunc => "TRUNC",
+            SyncKind::Snap => "SNAP",
+        }
+    }
+}
+
 /// The leader's history, at the moment of the choice.
 #[derive(Clone, Copy, Debug)]
 pub struct History<'a> {

@@ -30,6 +30,7 @@ use ringkeeper_storage::probe::{broken, mark};
 use self::confirm::Rounds;
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
+use super::catch_up::SyncKind;
 use super::epoch::EpochChoice;
 use super::learner_handler::{Allowance, Handler, Stage};
 use super::membership::{Configurations, Membership};
@@ -81,6 +82,12 @@ pub enum LeaderEvent {
     /// A quorum followed when this was asked (`Leader::confirm`), and at every round before.
     Confirmed {
         round: u64,
+    },
+    /// A learner is brought up to the history in this way from now on, or is no more; that leaves so many.
+    Syncs {
+        kind: SyncKind,
+        begins: bool,
+        under_way: usize,
     },
     /// Send this learner a snapshot of the present state with `Leader::snapshot_*`.
     SnapshotWanted {
@@ -628,6 +635,9 @@ impl Leader {
         }
         if self.phase == Phase::Synchronising {
             self.synchronised.remove(handler.vote);
+        }
+        if let Some(kind) = handler.syncing() {
+            self.tell_sync(kind, false);
         }
         self.syncs.retain(|(_, asker)| *asker != link);
         self.events.push_back(LeaderEvent::LinkGone { link });

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use super::ballot::Votes;
-use super::catch_up::LogCheck;
+use super::catch_up::{LogCheck, SyncKind};
 use super::window::is_next;
 use crate::core::types::{LinkId, LinkMessage, Output, ServerId, Zxid};
 use crate::limits;
@@ -70,6 +70,17 @@ pub struct LogRange {
     pub paused: bool,
 }
 
+/// How a learner is, or was, brought up to the history.
+#[derive(Clone, Copy, Debug)]
+pub struct Sync {
+    pub kind: SyncKind,
+    began_us: u64,
+    /// What it was sent for that, as the link's queue counts it.
+    pub bytes: u64,
+    /// None: it is under way.
+    pub took_us: Option<u64>,
+}
+
 /// The limits of a leader's learners, microseconds and bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
@@ -103,6 +114,7 @@ pub struct Handler {
     granted_bytes: usize,
     /// Of these, everything up to NEWLEADER: to take that is progress. (A kernel takes pings for a learner that is no more.)
     sync_bytes: usize,
+    sync: Option<Sync>,
     /// Must be heard of, or seen to take something, until then. None: it is not its turn.
     due_us: Option<u64>,
     /// It counts as alive until then (Java: `tickOfNextAckDeadline`).
@@ -135,6 +147,7 @@ impl Handler {
             unsent_bytes: 0,
             granted_bytes: 0,
             sync_bytes: 0,
+            sync: None,
             due_us: Some(now_us + allowance.init_us),
             alive_until_us: now_us + allowance.init_us + allowance.sync_us,
             adopts: false,
@@ -189,11 +202,29 @@ impl Handler {
         matches!(self.stage, Stage::Synchronised | Stage::InStep)
     }
 
+    /// How it came to have the history. None: it has not been chosen yet.
+    pub fn sync(&self) -> Option<Sync> {
+        self.sync
+    }
+
+    pub fn begin_sync(&mut self, kind: SyncKind, now_us: u64) {
+        self.sync = Some(Sync { kind, began_us: now_us, bytes: 0, took_us: None });
+    }
+
+    /// The sync that is under way, from the choice to the ACK of NEWLEADER.
+    pub fn syncing(&self) -> Option<SyncKind> {
+        self.sync.filter(|sync| sync.took_us.is_none()).map(|sync| sync.kind)
+    }
+
     /// Right onto the link.
     pub fn send(&mut self, message: LinkMessage, out: &mut Vec<Output>) {
-        self.unsent_bytes += message.cost_bytes();
+        let bytes = message.cost_bytes();
+        self.unsent_bytes += bytes;
         if !self.is_pinged() {
             self.sync_bytes = self.unsent_bytes;
+            if let Some(sync) = &mut self.sync {
+                sync.bytes += bytes as u64;
+            }
         }
         out.push(Output::LinkSend { link: self.link, message });
     }
@@ -320,6 +351,9 @@ impl Handler {
     pub fn synchronised(&mut self, now_us: u64, allowance: &Allowance) {
         self.stage = Stage::Synchronised;
         self.granted_bytes = 0;
+        if let Some(sync) = &mut self.sync {
+            sync.took_us = Some(now_us - sync.began_us);
+        }
         self.heard(now_us, allowance);
     }
 

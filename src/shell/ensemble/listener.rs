@@ -73,8 +73,8 @@ impl BoundPeerPort {
         }
     }
 
-    pub fn listen(self) -> io::Result<(PeerPort, Arrivals<TcpStream>)> {
-        let (mailbox, arrivals) = mailbox(WAITING_SOCKETS);
+    /// Who calls is put into the mailbox.
+    pub fn listen(self, mailbox: &Mailbox<TcpStream>) -> io::Result<PeerPort> {
         let stopping = Arc::<AtomicBool>::default();
         let mut sockets = Vec::new();
         for socket in self.sockets {
@@ -87,8 +87,13 @@ impl BoundPeerPort {
             thread.spawn(move || accept(&accepting, &mailbox, &stopping))?;
             sockets.push(socket);
         }
-        Ok((PeerPort { sockets, stopping }, arrivals))
+        Ok(PeerPort { sockets, stopping })
     }
+}
+
+/// Where callers of a port wait to be looked at, whatever its address is meanwhile.
+pub fn callers() -> (Mailbox<TcpStream>, Arrivals<TcpStream>) {
+    mailbox(WAITING_SOCKETS)
 }
 
 impl Drop for PeerPort {

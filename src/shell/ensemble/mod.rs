@@ -8,36 +8,46 @@
 //! ```
 //!
 //! All of it runs on the pipeline's executor: a proposal goes from the core to the sockets of all learners without a hop, and
-//! everything a turn says leaves as one send a link. [`roll`]: where members are; [`dial`]: from a name to a socket;
-//! [`listener`]: the accept threads; [`peer_socket`]: a connection as two halves.
+//! everything a turn says leaves as one send a link. [`roll`]: where members are; [`dial`]: from a name to a socket; [`doors`]:
+//! our own ports, with the accept threads of [`listener`]; [`peer_socket`]: a connection as two halves; [`member_files`]: what
+//! is kept of a membership that changes.
 //! Java: `QuorumPeer` with its `QuorumCnxManager`, `Leader`, `Learner`. Spec: quorum-protocol 3, 5, 6.1.
 
 pub mod dial;
+pub mod doors;
 pub mod election_port;
 pub mod learner_port;
 pub mod links;
 pub mod listener;
 pub mod master_search;
+pub mod member_files;
 pub mod peer_socket;
 pub mod roll;
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use tracing::info;
+
+use self::doors::{BoundDoors, Doors};
 use self::election_port::{ElectionPort, ElectionSettings};
 use self::learner_port::LearnerPort;
 use self::links::{LinkSettings, Links};
-use self::listener::{BoundPeerPort, PeerListenError, PeerPort};
+use self::listener::PeerListenError;
 use self::master_search::{MasterPort, MasterSearch};
+use self::member_files::MemberFiles;
 use self::roll::Roll;
-use crate::core::zab::membership::Membership;
+use crate::config::DynamicFiles;
+use crate::core::zab::membership::Configurations;
 use crate::core::{LinkId, Output};
 use crate::shell::pipeline::PipelineHandle;
 
 /// What the shell has to know about the other servers.
 #[derive(Clone, Debug)]
 pub struct EnsembleSettings {
-    pub membership: Membership,
+    pub configs: Configurations,
+    /// `reconfigEnabled`: where the membership is kept when it changes.
+    pub dynamic_files: Option<DynamicFiles>,
     pub election: ElectionSettings,
     pub links: LinkSettings,
     /// `leaderConnectDelayDuringRetryMs`.
@@ -52,11 +62,7 @@ pub struct EnsembleSettings {
 
 /// All ports, bound and not listening.
 #[derive(Debug)]
-pub struct BoundEnsemble {
-    election: BoundPeerPort,
-    quorum: BoundPeerPort,
-    observers: Option<BoundPeerPort>,
-}
+pub struct BoundEnsemble(BoundDoors);
 
 /// Where the pipeline says what is for other servers.
 pub struct Ensemble {
@@ -65,63 +71,52 @@ pub struct Ensemble {
     observers: Rc<LearnerPort>,
     search: Rc<MasterSearch>,
     links: Rc<Links>,
+    roll: Rc<Roll>,
+    doors: Doors,
+    /// None: the membership never changes.
+    files: Option<MemberFiles>,
 }
 
-/// What runs for it.
-pub struct RunningEnsemble {
-    /// They hold the pipeline: to be cancelled in the end.
-    pub tasks: Vec<glommio::Task<()>>,
-    /// The accept threads end when these are dropped.
-    pub ports: Vec<PeerPort>,
+impl EnsembleSettings {
+    fn roll(&self) -> Roll {
+        Roll::new(self.election.server, self.configs.clone(), self.observer_master_port)
+    }
 }
 
 impl BoundEnsemble {
     pub fn bind(settings: &EnsembleSettings) -> Result<BoundEnsemble, PeerListenError> {
-        let EnsembleSettings { membership, election, listen_everywhere, bind_retries, .. } = settings;
-        let (roll, own) = (Roll::new(membership.clone(), settings.observer_master_port), election.server);
-        let is_voter = membership.is_voter(own);
-        let bind = |purpose, addresses| BoundPeerPort::bind(purpose, addresses, *listen_everywhere, *bind_retries);
-        Ok(BoundEnsemble {
-            election: bind("election", &roll.election_addresses(own))?,
-            quorum: bind("quorum", &roll.quorum_addresses(own))?,
-            observers: match settings.observer_master_port.filter(|_| is_voter) {
-                Some(_) => Some(bind("observer-master", &roll.observer_addresses(own))?),
-                None => None,
-            },
-        })
+        let EnsembleSettings { election, listen_everywhere, bind_retries, .. } = settings;
+        BoundDoors::bind(&settings.roll(), election.server, *listen_everywhere, *bind_retries).map(BoundEnsemble)
     }
 }
 
 impl Ensemble {
     pub fn new(settings: &EnsembleSettings) -> Ensemble {
-        let roll = Rc::new(Roll::new(settings.membership.clone(), settings.observer_master_port));
+        let own = settings.election.server;
+        let roll = Rc::new(settings.roll());
         let links = Rc::new(Links::new(settings.links.clone()));
         Ensemble {
             election: Rc::new(ElectionPort::new(settings.election.clone(), roll.clone())),
             learners: Rc::new(LearnerPort::new(links.clone())),
             observers: Rc::new(LearnerPort::new(links.clone())),
-            search: Rc::new(MasterSearch::new(links.clone(), roll, settings.connect_retry)),
+            search: Rc::new(MasterSearch::new(links.clone(), roll.clone(), settings.connect_retry)),
             links,
+            doors: Doors::new(roll.clone(), own, settings.listen_everywhere),
+            roll,
+            files: settings.dynamic_files.clone().map(|files| MemberFiles::new(own, files)),
         }
     }
 
-    /// Listens, and starts everything that runs in the background.
-    pub fn begin(&self, bound: BoundEnsemble, pipeline: &PipelineHandle) -> std::io::Result<RunningEnsemble> {
-        let (election, electors) = bound.election.listen()?;
-        let (quorum, learners) = bound.quorum.listen()?;
-        let mut tasks = vec![
+    /// Listens, and starts everything that runs in the background: tasks that hold the pipeline, to be cancelled in the end.
+    pub fn begin(&self, bound: BoundEnsemble, pipeline: &PipelineHandle) -> std::io::Result<Vec<glommio::Task<()>>> {
+        let [electors, learners, observers] = self.doors.open(bound.0)?;
+        Ok(vec![
             glommio::spawn_local(self.election.clone().run_lines(pipeline.clone())),
             glommio::spawn_local(self.election.clone().run_callers(electors)),
             glommio::spawn_local(self.learners.clone().run_callers(learners, pipeline.clone())),
+            glommio::spawn_local(self.observers.clone().run_callers(observers, pipeline.clone())),
             glommio::spawn_local(self.search.clone().run(pipeline.clone())),
-        ];
-        let mut ports = vec![election, quorum];
-        if let Some(bound) = bound.observers {
-            let (port, observers) = bound.listen()?;
-            ports.push(port);
-            tasks.push(glommio::spawn_local(self.observers.clone().run_callers(observers, pipeline.clone())));
-        }
-        Ok(RunningEnsemble { tasks, ports })
+        ])
     }
 
     /// Does what is for other servers and gives back the rest.
@@ -137,6 +132,24 @@ impl Ensemble {
             Output::ForgetMaster => self.search.end(),
             Output::LinkSend { link, message } => self.links.send(link, message),
             Output::LinkClose { link, why } => self.links.close(link, &why),
+            Output::ConfigSeen(proposed) => {
+                self.files.iter().for_each(|files| files.seen(&proposed));
+                self.roll.seen(&proposed);
+            }
+            Output::ConfigActivated(membership) => {
+                self.files.iter().for_each(|files| files.activated(&membership));
+                info!(
+                    "configuration {:x} is in force: {}",
+                    membership.version,
+                    membership.dynamic_file().replace('\n', ", ")
+                );
+                self.roll.activated(&membership);
+                self.doors.follow_roll();
+            }
+            Output::ConfigForgotten => {
+                self.files.iter().for_each(MemberFiles::forgotten);
+                self.roll.forgotten();
+            }
             other => return Some(other),
         }
         None
@@ -150,6 +163,12 @@ impl Ensemble {
     pub fn tick(&self) {
         self.learners.tick();
         self.observers.tick();
+        self.doors.tick();
+    }
+
+    /// The server stops: nobody is let in any more.
+    pub fn close_doors(&self) {
+        self.doors.close();
     }
 
     /// The process ends.

@@ -119,6 +119,11 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
+    /// An ensemble of both makes whose members join, leave and move to other ports
+    Reshape {
+        #[command(flatten)]
+        place: Place,
+    },
     /// An ensemble under load while servers die, stand still and lose their disks, and links between them break
     Drill {
         /// Servers that vote
@@ -213,6 +218,7 @@ fn main() -> ExitCode {
         }
         What::Mixed { arrangements, place } => run_mixed(&arrangements, place),
         What::Migrate { place } => migrate(place),
+        What::Reshape { place } => run_reshape(place),
         What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
@@ -276,6 +282,10 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
         let arrangements = mixed::ARRANGEMENTS[..3].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         timed(&mut summary, "ensembles", || match reference::kind() {
             Ok(java) => suites::ensembles(&binary, &java, place.port_base, &arrangements),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+        timed(&mut summary, "reshape", || match reference::kind() {
+            Ok(java) => suites::reshape(&binary, &java, place.port_base),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
         timed(&mut summary, "drill", || {
@@ -349,6 +359,11 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
     Err(format!("the reference has left\n{}", tail(&setup.log(), 20)).into())
+}
+
+fn run_reshape(place: Place) -> Result<bool> {
+    let verdict = suites::reshape(&binary(place.binary)?, &reference::kind()?, place.port_base);
+    Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
 fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {

@@ -71,21 +71,26 @@ impl Crowd {
         let Crowd { ground, writers, rivals, visitors, .. } = self;
         let deadline = Instant::now() + SETTLE_BOUND;
         rivals.iter_mut().try_for_each(|rival| rival.finish(ground, deadline))?;
-        writers.iter_mut().try_for_each(|writer| writer.finish(ground, deadline))?;
         let mut checker = clients::checker(ground)?;
         visitors.finish(ground, &mut checker, healed)?;
         self.versions += clients::settle(ground, &mut checker)?;
         rivals.iter_mut().for_each(Rival::forget_names);
         drop(checker);
-        let mut expected: Option<Tree> = None;
-        for (at, member) in members.iter().enumerate() {
-            let mut found = walk(member.address()).map_err(|why| format!("server {}: {why}", at + 1))?;
-            found.retain(|path, _| path.starts_with(clients::ROOT)); // others may be at work beside us
-            self.compared += found.len();
-            match &expected {
-                None => expected = Some(found),
-                Some(expected) => same(expected, &found).map_err(|what| format!("servers 1 and {}: {what}", at + 1))?,
+        // Last, and again if looking at everything took so long that sessions may have ended on the way.
+        let trees = loop {
+            let begin = Instant::now();
+            let deadline = begin + SETTLE_BOUND;
+            writers.iter_mut().try_for_each(|writer| writer.finish(ground, deadline))?;
+            let trees = members.iter().map(tree).collect::<Result<Vec<_>>>()?;
+            if begin.elapsed() < clients::UNTOUCHED {
+                break trees;
             }
+        };
+        for (at, found) in trees.iter().enumerate() {
+            same(&trees[0], found).map_err(|what| format!("servers 1 and {}: {what}", at + 1))?;
+            self.compared += found.len();
+        }
+        for member in members {
             if !is_snap || matches!(member.kind, Kind::Ringkeeper { .. }) {
                 no_mismatch(member.port)?;
             }
@@ -113,4 +118,10 @@ impl Crowd {
              {expiries} sessions of the load ran out, {visits} visits; {compared} nodes compared in {checks} checks"
         )
     }
+}
+
+fn tree(member: &Setup) -> Result<Tree> {
+    let mut found = walk(member.address()).map_err(|why| format!("{}: {why}", member.address()))?;
+    found.retain(|path, _| path.starts_with(clients::ROOT)); // others may be at work beside us
+    Ok(found)
 }

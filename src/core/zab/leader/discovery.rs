@@ -7,7 +7,7 @@
 use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Leader, LeaderEvent, Phase, SyncView};
-use crate::core::types::{EpochKind, LinkId, Output, ServerId, Zxid};
+use crate::core::types::{EpochKind, LinkId, Now, Output, ServerId, Zxid};
 use crate::core::zab::epoch::Summary;
 use crate::core::zab::learner_handler::{Handler, Stage};
 use crate::limits;
@@ -67,6 +67,21 @@ impl Leader {
                 self.consider_transition(out);
             }
             _ => self.tell_epoch(out),
+        }
+    }
+
+    /// Whoever elected this server, and looks for a leader again, will not come: then it may be quicker to elect anew with him
+    /// than to wait for the others. Java: `Leader.reportLookingSid`; off by default. Spec: quorum-protocol 6.4.
+    pub fn on_elector_looking(&mut self, now: Now, id: ServerId, out: &mut Vec<Output>) {
+        self.now_us = now.mono_us;
+        let began_us = self.phase_until_us.saturating_sub(self.allowance.init_us);
+        if let Some(most_ms) = self.settings.epoch_wait_ms
+            && self.phase == Phase::Discovering
+            && now.mono_us > began_us + u64::from(most_ms) * 1000
+        {
+            mark("leader: an elector looks for a leader again");
+            let why = format!("server {} voted for this one and is looking again after {most_ms} ms", id.0);
+            self.over(why, out);
         }
     }
 
@@ -158,8 +173,10 @@ impl Leader {
             return self.close(link, &why, out);
         }
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        let kind = handler.syncing().expect("NEWLEADER ends what was chosen for it");
         handler.synchronised(self.now_us, &self.allowance);
         self.synchronised.add(handler.vote);
+        self.tell_sync(kind, false);
         if matches!(self.phase, Phase::Broadcasting | Phase::Relaying) {
             self.up_to_date(out);
             self.consider_transition(out);

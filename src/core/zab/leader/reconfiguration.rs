@@ -16,16 +16,18 @@ use crate::wire::ErrorCode;
 use crate::wire::quorum::Packet;
 
 impl Leader {
-    /// Whether a quorum of these is here, in step with this server. Java: `isQuorumSynced`.
+    /// Whether a quorum of these is here, in step with this server. Java: `isQuorumSynced`. A server that the last change made an
+    /// observer may still be here as the follower it was: it is about to leave, and acknowledges nothing when it is back.
     pub fn may_reconfigure(&self, next: &Membership) -> Result<(), ErrorCode> {
         let is_here = |id: ServerId| {
-            let in_step = |handler: &&Handler| {
+            let in_step = |handler: &Handler| {
                 handler.id == Some(id)
                     && !handler.observer
                     && handler.has_synchronised()
                     && handler.is_alive(self.now_us)
             };
-            id == self.id || self.handlers.values().find(in_step).is_some()
+            let stays = !self.configs.committed.is_observer(id);
+            id == self.id || (stays && self.handlers.values().any(in_step))
         };
         if !next.has_quorum(is_here) {
             return Err(ErrorCode::NewConfigNoQuorum);

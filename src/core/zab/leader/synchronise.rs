@@ -3,6 +3,9 @@
 //! On the link, in this order: DIFF, TRUNC or SNAP; what the learner misses, each transaction with its COMMIT; what is in flight;
 //! NEWLEADER; and from the choice on everything that is proposed and committed, wherever it falls between these. Nothing can fall
 //! through: what is not in the first part is in flight or comes later. Spec: quorum-protocol 7.2-7.6.
+//!
+//! Observers may be many, and come all at once: of those that are brought up to the history at a time there is a bound, by SNAP and
+//! by the rest, and who is above it tries again later. Voters count, and never have to wait. Java: `LearnerSyncThrottler`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Leader, LeaderEvent, SyncView};
 use crate::core::types::{LinkId, LinkMessage, Output, Zxid};
-use crate::core::zab::catch_up::{self, History, LogCheck, Plan};
+use crate::core::zab::catch_up::{self, History, LogCheck, Plan, SyncKind};
 use crate::core::zab::learner_handler::{Handler, LogRange, Stage};
 use crate::core::zab::proposals::Proposals;
 use crate::core::zab::window::{Window, is_next};
@@ -20,7 +23,7 @@ use crate::wire::quorum::Packet;
 impl Leader {
     /// The history is settled, and this learner has told what it has of it.
     pub(super) fn synchronise(&mut self, link: LinkId, view: SyncView<'_>, out: &mut Vec<Output>) {
-        let handler = self.handlers.get_mut(&link).expect("it is there");
+        let handler = &self.handlers[&link];
         let Stage::AwaitsHistory { last } = handler.stage else {
             unreachable!("{} is synchronised once", handler.name());
         };
@@ -37,11 +40,16 @@ impl Leader {
         let plan = catch_up::plan(last, history, &self.settings);
         let keeps_what_it_has = matches!(plan, Plan::Diff { .. } | Plan::FromLog { .. });
         assert!(keeps_what_it_has || !self.proposals.has_vote_of(handler.vote), "it votes for what it has to give up");
+        if !matches!(plan, Plan::Snap { .. }) && !self.begin_sync(link, plan.kind(), out) {
+            return;
+        }
+        let handler = self.handlers.get_mut(&link).expect("as above");
         match plan {
             Plan::Diff { above } => {
                 handler.send_packet(Packet::Diff { zxid: newest.max(above) }, out);
                 start_forwarding(handler, Some(view.window), &self.proposals, above, out);
                 self.new_leader(link, out);
+                self.tell_sync(SyncKind::Diff, true);
             }
             Plan::Trunc { to } => {
                 let mut kept = to;
@@ -53,6 +61,7 @@ impl Leader {
                 handler.send_packet(Packet::Trunc { zxid: kept }, out);
                 start_forwarding(handler, Some(view.window), &self.proposals, to, out);
                 self.new_leader(link, out);
+                self.tell_sync(SyncKind::Trunc, true);
             }
             Plan::FromLog { after, through } => {
                 mark("leader: the log is looked at for a DIFF");
@@ -64,15 +73,49 @@ impl Leader {
                     Stage::ReadingLog(LogRange { after, through, newest, check, sending: false, paused: false });
                 out.push(Output::ReadLog { link, after, through });
             }
-            Plan::Snap { .. } => self.send_snapshot(link),
+            Plan::Snap { .. } => self.send_snapshot(link, out),
         }
     }
 
-    fn send_snapshot(&mut self, link: LinkId) {
+    /// Whether this learner may be brought up to the history in this way, now; otherwise its link is closed.
+    fn begin_sync(&mut self, link: LinkId, kind: SyncKind, out: &mut Vec<Output>) -> bool {
+        let (most, key) = match kind {
+            SyncKind::Snap => (self.settings.snap_syncs_max, "leader.maxConcurrentSnapSyncs"),
+            SyncKind::Diff | SyncKind::Trunc => (self.settings.diff_syncs_max, "leader.maxConcurrentDiffSyncs"),
+        };
+        let under_way = self.syncs_under_way(kind);
+        let handler = self.handlers.get_mut(&link).expect("it is there");
+        if handler.observer && under_way >= most {
+            mark("leader: an observer has to wait for the syncs of others");
+            let why = format!("{under_way} others are being synchronised by {} already ({key}={most})", kind.name());
+            self.close(link, &why, out);
+            return false;
+        }
+        handler.begin_sync(kind, self.now_us);
+        true
+    }
+
+    /// By SNAP, or without one.
+    fn syncs_under_way(&self, kind: SyncKind) -> usize {
+        let snap = kind == SyncKind::Snap;
+        let like = |handler: &&Handler| handler.syncing().is_some_and(|other| (other == SyncKind::Snap) == snap);
+        self.handlers.values().filter(like).count()
+    }
+
+    pub(super) fn tell_sync(&mut self, kind: SyncKind, begins: bool) {
+        let under_way = self.syncs_under_way(kind);
+        self.events.push_back(LeaderEvent::Syncs { kind, begins, under_way });
+    }
+
+    fn send_snapshot(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        if !self.begin_sync(link, SyncKind::Snap, out) {
+            return;
+        }
         let handler = self.handlers.get_mut(&link).expect("it is there");
         handler.stop_forwarding();
         handler.stage = Stage::AwaitsSnapshot;
         self.events.push_back(LeaderEvent::SnapshotWanted { link });
+        self.tell_sync(SyncKind::Snap, true);
     }
 
     fn new_leader(&mut self, link: LinkId, out: &mut Vec<Output>) {
@@ -133,7 +176,7 @@ impl Leader {
         }
         if !whole {
             mark("leader: SNAP because the log does not reach");
-            return self.send_snapshot(link);
+            return self.send_snapshot(link, out);
         }
         if range.sending {
             handler.release(out);
@@ -146,11 +189,12 @@ impl Leader {
         handler.stage = Stage::ReadingLog(range);
         handler.expect(self.now_us, self.allowance.init_us);
         out.push(Output::ReadLog { link, after, through });
+        self.tell_sync(SyncKind::Diff, true);
     }
 
     fn give_log_up(&mut self, link: LinkId, range: LogRange, why: &str, out: &mut Vec<Output>) {
         out.push(Output::EndReadLog { link });
-        if range.sending { self.close(link, why, out) } else { self.send_snapshot(link) }
+        if range.sending { self.close(link, why, out) } else { self.send_snapshot(link, out) }
     }
 
     // --- a snapshot ---

@@ -1,6 +1,7 @@
 //! From elected to serving: which epoch, whose, and when it may be told. Spec: quorum-protocol 6.3, 9, 20.11, 20.22.
 
 use super::scene::{Scene, request, settings, z};
+use crate::core::settings::Ensemble;
 use crate::core::types::EpochKind::{Accepted, Current};
 use crate::core::types::{Epochs, ServerId, Zxid};
 use crate::core::zab::leader::LeaderStart;
@@ -64,6 +65,28 @@ fn the_epoch_is_above_every_one_that_was_accepted() {
     let mut scene = Scene::elected(3, 2, 3, 3, z(3, 5));
     assert_eq!(scene.informs(4, 11), [""; 0], "an observer is no voter");
     assert_eq!(scene.informs(2, 3), ["store Accepted 12"], "but its epoch is heard of (2959)");
+}
+
+/// Spec: quorum-protocol 6.4.
+#[test]
+fn an_elector_that_looks_again_ends_the_wait_for_an_epoch_if_the_operator_says_so() {
+    let of_three = || Configurations::settled(Membership::of(3, 0));
+    let patient = |epoch_wait_ms| {
+        let settings = Ensemble { epoch_wait_ms, ..settings() };
+        Scene::with(settings, of_three(), 5, 5, z(5, 3))
+    };
+    let mut scene = patient(None);
+    scene.passes(5.0);
+    assert_eq!(scene.elector_looks(2), [""; 0], "off by default");
+    let mut scene = patient(Some(100));
+    assert_eq!(scene.elector_looks(2), [""; 0], "it may not have decided yet");
+    scene.passes(5.0);
+    let why = "! over: server 2 voted for this one and is looking again after 100 ms";
+    assert_eq!(scene.elector_looks(2), ["accept false", why]);
+    let mut scene = patient(Some(100));
+    scene.informs(3, 5);
+    scene.passes(5.0);
+    assert_eq!(scene.elector_looks(2), [""; 0], "a quorum is here: the epoch is chosen");
 }
 
 /// ZOOKEEPER-764 (20.22).

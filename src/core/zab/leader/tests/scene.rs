@@ -5,6 +5,7 @@ use ringkeeper_storage::SnapshotChunk;
 
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
+use crate::core::zab::catch_up::SyncKind;
 use crate::core::zab::leader::{Leader, LeaderEvent, LeaderStart, SyncView};
 use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::zab::window::Window;
@@ -25,6 +26,8 @@ pub struct Scene {
     unsent: Vec<(LinkId, usize)>,
     pub learner_protocol: i32,
     observers: Vec<ServerId>,
+    /// Syncs that were begun, and how many of their kind were under way then.
+    pub syncs: Vec<(SyncKind, usize)>,
 }
 
 pub fn settings() -> Ensemble {
@@ -73,6 +76,7 @@ impl Scene {
             told: Vec::new(),
             unsent: Vec::new(),
             learner_protocol: PROTOCOL_RINGKEEPER,
+            syncs: Vec::new(),
         };
         scene.settle();
         scene
@@ -240,6 +244,12 @@ impl Scene {
         self.take()
     }
 
+    pub fn elector_looks(&mut self, id: i64) -> Vec<String> {
+        self.leader.on_elector_looking(self.now, ServerId(id), &mut self.out);
+        self.settle();
+        self.take()
+    }
+
     pub fn asks_sync(&mut self, link: i64) -> Vec<String> {
         self.leader.sync_asked(LinkId(link as u64), &mut self.out);
         self.settle();
@@ -321,7 +331,11 @@ impl Scene {
             if let LeaderEvent::Established { epoch } | LeaderEvent::NextEpoch { epoch } = event {
                 self.applied = z(epoch, 0);
             }
-            self.told.push(show_event(event));
+            match event {
+                LeaderEvent::Syncs { kind, begins: true, under_way } => self.syncs.push((kind, under_way)),
+                LeaderEvent::Syncs { .. } => {}
+                event => self.told.push(show_event(event)),
+            }
         }
     }
 
@@ -365,6 +379,7 @@ fn show_event(event: LeaderEvent) -> String {
         }
         LeaderEvent::Confirmed { round } => format!("! confirmed {round}"),
         LeaderEvent::SnapshotWanted { link } => format!("! snapshot for {}", link.0),
+        LeaderEvent::Syncs { .. } => unreachable!("kept beside the words"),
         LeaderEvent::LinkGone { link } => format!("! {} is gone", link.0),
         LeaderEvent::NextEpoch { epoch } => format!("! next epoch {epoch}"),
         LeaderEvent::HandedOver { leader } => format!("! handed over to {}", leader.0),

@@ -429,7 +429,7 @@ impl Storm {
                     assert!(self.peers.get(&link).is_none_or(|peer| peer.up_to_date));
                     self.leader.revalidated(link, 1, true, &mut Vec::new());
                 }
-                LeaderEvent::Confirmed { .. } => {}
+                LeaderEvent::Confirmed { .. } | LeaderEvent::Syncs { .. } => {}
                 LeaderEvent::Touched { .. } => assert!(self.established),
                 LeaderEvent::SnapshotWanted { .. } => {
                     self.seen.insert("snapshot");

@@ -1,8 +1,9 @@
 //! Bringing learners up to the history, while it goes on. Spec: quorum-protocol 7, 20.1, 20.6-20.9, 20.18, 20.19.
 
-use super::scene::{Scene, settings, z};
+use super::scene::{Scene, TICK_US, settings, z};
 use crate::core::settings::Ensemble;
-use crate::core::types::{EpochKind, Zxid};
+use crate::core::types::{EpochKind, LinkId, Zxid};
+use crate::core::zab::catch_up::SyncKind;
 use crate::wire::quorum::Packet;
 
 #[test]
@@ -205,4 +206,66 @@ fn an_initial_history_is_given_away_before_it_is_committed() {
     assert_eq!(scene.snapshot_begins(2), ["2< SNAP 5.3"]);
     assert_eq!(scene.snapshot_ends(2), ["2< END", "2< NEWLEADER 6.0"]);
     assert_eq!(scene.synchronised(2), ["2< UPTODATE", "! established 6"]);
+}
+
+// --- how many at a time ---
+
+/// Java: `LearnerSyncThrottler`. Servers 4 and 5 are observers.
+fn one_at_a_time() -> Scene {
+    Scene::leading_with(Ensemble { snap_syncs_max: 1, diff_syncs_max: 1, ..settings() })
+}
+
+#[test]
+fn an_observer_has_to_wait_for_the_syncs_of_others_and_a_voter_has_not() {
+    let mut scene = one_at_a_time();
+    assert_eq!(scene.joins(4, z(5, 3)), ["4< DIFF 5.3", "4< NEWLEADER 6.0"]);
+    let refused = "5x 1 others are being synchronised by DIFF already (leader.maxConcurrentDiffSyncs=1)";
+    assert_eq!(scene.joins(5, z(5, 3)), [refused, "! 5 is gone"]);
+    assert_eq!(scene.joins(3, z(5, 9)), ["3< TRUNC 5.3", "3< NEWLEADER 6.0"], "a voter brings the quorum");
+    assert_eq!(scene.syncs[1..], [(SyncKind::Diff, 1), (SyncKind::Trunc, 2)], "it counts");
+    scene.synchronised(4);
+    let refused = "5x 1 others are being synchronised by TRUNC already (leader.maxConcurrentDiffSyncs=1)";
+    assert_eq!(scene.joins(5, z(5, 9)), [refused, "! 5 is gone"]);
+    scene.synchronised(3);
+    assert_eq!(scene.joins(5, z(5, 3)), ["5< DIFF 5.3", "5< NEWLEADER 6.0"], "the others have their ACK out");
+}
+
+#[test]
+fn a_snapshot_takes_nobody_the_place_for_a_diff() {
+    let mut scene = one_at_a_time();
+    assert_eq!(scene.joins(4, z(4, 11)), ["! snapshot for 4"]);
+    assert_eq!(scene.joins(5, z(5, 3)), ["5< DIFF 5.3", "5< NEWLEADER 6.0"]);
+    assert_eq!(scene.joins(3, None), ["! snapshot for 3"]);
+    scene.closes(4);
+    let refused = "4x 1 others are being synchronised by SNAP already (leader.maxConcurrentSnapSyncs=1)";
+    assert_eq!(scene.joins(4, None), [refused, "! 4 is gone"]);
+    scene.closes(3);
+    assert_eq!(scene.joins(4, None), ["! snapshot for 4"], "who is gone takes no place");
+}
+
+#[test]
+fn a_log_that_does_not_reach_takes_a_place_among_the_snapshots() {
+    let mut scene = one_at_a_time();
+    assert_eq!(scene.joins(5, z(4, 5)), ["read for 5 after 4.5 through 4.7"]);
+    assert_eq!(scene.joins(3, None), ["! snapshot for 3"]);
+    let refused = "5x 1 others are being synchronised by SNAP already (leader.maxConcurrentSnapSyncs=1)";
+    assert_eq!(scene.log_read(5, z(4, 4), &[z(4, 6)]), ["end reading for 5", refused, "! 5 is gone"]);
+    assert_eq!(scene.joins(5, z(4, 5)), ["read for 5 after 4.5 through 4.7"]);
+    assert_eq!(scene.log_read_ended(5, false), [refused, "! 5 is gone"]);
+    assert_eq!(scene.syncs[1..], [(SyncKind::Snap, 1)], "a DIFF begins when its log proved whole");
+}
+
+#[test]
+fn what_a_sync_cost_is_kept() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(5, 1));
+    let sync = |scene: &Scene| scene.leader.handlers[&LinkId(3)].sync().unwrap();
+    assert_eq!(sync(&scene).took_us, None, "it is under way");
+    scene.passes(1.0);
+    scene.synchronised(3);
+    let (before, kind) = (sync(&scene), sync(&scene).kind);
+    assert_eq!((kind, before.took_us), (SyncKind::Diff, Some(TICK_US)));
+    scene.writes();
+    assert_eq!(sync(&scene).bytes, before.bytes, "what comes later belongs to nobody's sync");
+    assert!(before.bytes > 2 * 8, "two transactions: {before:?}");
 }
