@@ -171,7 +171,7 @@ impl Machine {
             .written
             .iter()
             .map(|(path, written)| (Path::new(path), written))
-            .filter(|(path, _)| self.memory.has(path))
+            .filter(|(path, _)| self.memory.has(path) && !is_set_aside(path))
             .flat_map(|(path, written)| {
                 let young = if path.extension().is_some_and(|kind| kind == "seg") { YOUNG_WRITES } else { 0 };
                 let old = written.len().saturating_sub(young);
@@ -258,6 +258,11 @@ impl Disk for SharedDisk {
         }
         machine.memory.read(file, offset, bytes)
     }
+}
+
+/// Nobody reads it; and in its successor's place it would be that file's older self, which no check tells from the present one.
+fn is_set_aside(path: &Path) -> bool {
+    path.to_string_lossy().contains(".lost-")
 }
 
 fn killed() -> io::Error {

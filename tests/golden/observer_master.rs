@@ -88,6 +88,8 @@ fn a_recorded_observer_is_served_as_its_master_served_it() {
         }
         while let Some(event) = master.next_event() {
             asked.push(match event {
+                LeaderEvent::Syncs { .. } => continue, // for its metrics
+
                 LeaderEvent::Request { request, .. } => format!("request {}", request.opcode),
                 LeaderEvent::Revalidate { session, timeout_ms, .. } => format!("revalidate {session:#x} {timeout_ms}"),
                 LeaderEvent::Touched { session, timeout_ms } => format!("touched {session:#x} {timeout_ms}"),

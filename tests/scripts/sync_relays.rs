@@ -133,7 +133,7 @@ impl SyncStage {
                 LeaderEvent::SnapshotWanted { link } => {
                     send_snapshot(relay, link, self.relays.applied[&id].0.last(), &mut out);
                 }
-                LeaderEvent::LinkGone { .. } => {}
+                LeaderEvent::LinkGone { .. } | LeaderEvent::Syncs { .. } => {}
                 other => self.told.push(format!("  {id} hears {other:?}")),
             }
         }

@@ -1,7 +1,7 @@
 //! The stage of `sync-*.txt`: one leader and its learners, the real ones, with disks and links in the script's hand.
 //!
 //!   ensemble voters=1,2,3 observers=4 rollover=6     first of all; `rollover`: the counter at which an epoch ends
-//!   server 1 log=1:1-1:5,2:1 epoch=1 accepted=2 lost   what its disk has; `lost`: something of it was damaged
+//!   server 1 log=1:1-1:5,2:1 epoch=1 accepted=2 lost   what its disk has; `lost`: what it had before is gone
 //!   lead 3 window=4                        it is elected; the window has its last transactions
 //!   follow 1 2                             they connect to it
 //!   observe 4 via 1                        it connects to a follower that serves observers (`ensemble observer-masters ..`)
@@ -462,7 +462,7 @@ impl SyncStage {
                         self.told.push(format!("  {id} hands over to {}", leader.0));
                     }
                     LeaderEvent::Over { why } => self.told.push(format!("  {id} leads no longer: {why}")),
-                    LeaderEvent::LinkGone { .. } => {}
+                    LeaderEvent::LinkGone { .. } | LeaderEvent::Syncs { .. } => {}
                     other => self.told.push(format!("  {id} hears {other:?}")),
                 }
             } else if let Some(output) = out.pop_front() {

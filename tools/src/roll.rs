@@ -1,7 +1,7 @@
 //! A rolling restart under load in which the members change: Java servers become ringkeepers one by one, and Java servers again.
 //!
 //! ```text
-//! for each member, the leader last:   stop -> hand over its data -> start the other kind on the same zoo.cfg -> caught up?
+//! for each member, the leader last (or first):   stop -> hand over its data -> start the other kind on the same zoo.cfg -> caught up?
 //! ```
 //!
 //! Clients know all servers and are at work all the time (`drill::crowd`): nothing that was acknowledged is lost, no session ends.
@@ -53,10 +53,12 @@ struct Pass {
     what: &'static str,
     to_java: bool,
     hand_over: HandOver,
+    /// Whoever leads is the next one: a leader of each make is stopped with followers of both.
+    leader_first: bool,
 }
 
 const fn pass(what: &'static str, to_java: bool, hand_over: HandOver) -> Pass {
-    Pass { what, to_java, hand_over }
+    Pass { what, to_java, hand_over, leader_first: matches!(hand_over, HandOver::Empty) }
 }
 
 /// Each follows from the one before.
@@ -66,8 +68,8 @@ const PASSES: [Pass; 7] = [
     pass("ringkeeper to ringkeeper", false, HandOver::Nothing),
     pass("ringkeeper to Java, rk export", true, HandOver::Export),
     pass("Java to ringkeeper again, rk import", false, HandOver::Import),
-    pass("ringkeeper to Java, on empty disks", true, HandOver::Empty),
-    pass("Java to ringkeeper, on empty disks", false, HandOver::Empty),
+    pass("ringkeeper to Java, on empty disks, the leader first", true, HandOver::Empty),
+    pass("Java to ringkeeper, on empty disks, the leader first", false, HandOver::Empty),
 ];
 
 /// What one step cost.
@@ -115,11 +117,12 @@ struct Roll<'a> {
 
 impl Roll<'_> {
     fn play(&mut self, pass: &Pass) -> Result<()> {
-        let leader = self.ensemble.leader().ok_or("nobody leads")?;
-        let mut order: Vec<usize> = (0..VOTERS).filter(|at| *at != leader).collect();
-        order.push(leader);
         println!("{}", pass.what);
-        for member in order {
+        let mut left: Vec<usize> = (0..VOTERS).collect();
+        while !left.is_empty() {
+            let leader = self.ensemble.leader().ok_or("nobody leads")?;
+            let at = left.iter().position(|member| (*member == leader) == pass.leader_first).unwrap_or(0);
+            let member = left.remove(at);
             let Roll { options, ensemble, running, crowd } = self;
             let expired = crowd.expiries();
             let cost = crowd.at_work(|ground| {

@@ -24,6 +24,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use self::history::History;
 use self::rollover::Rollover;
+use self::sync::Sync;
 use super::membership::Configurations;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Standing, Zxid};
@@ -159,6 +160,10 @@ pub struct Learner {
     /// NEWLEADER told which configuration comes in force with UPTODATE.
     config_follows: bool,
     heard_us: u64,
+    /// How the history came, once the leader has chosen.
+    sync: Option<Sync>,
+    /// Proposals and commits since UPTODATE, for the metrics.
+    received: (u64, u64),
     events: VecDeque<LearnerEvent>,
 }
 
@@ -205,6 +210,8 @@ impl Learner {
             waiting_bytes: 0,
             config_follows: false,
             heard_us: now.mono_us,
+            sync: None,
+            received: (0, 0),
             events: VecDeque::new(),
         };
         let limit_ms = tick_ms * u64::from(connect_limit);
@@ -227,6 +234,30 @@ impl Learner {
 
     pub fn leader(&self) -> ServerId {
         self.start.leader
+    }
+
+    /// Whom it is, or is going to be, connected to.
+    pub fn master(&self) -> ServerId {
+        self.start.via.unwrap_or(self.start.leader)
+    }
+
+    /// For sentences about the master.
+    pub fn doing(&self) -> &'static str {
+        self.stage.doing()
+    }
+
+    /// Java: `QuorumPeer.ZabState`.
+    pub fn zab_state(&self) -> &'static str {
+        match self.stage {
+            Stage::Connecting | Stage::Registered | Stage::Promising | Stage::Agreed => "discovery",
+            Stage::Serving | Stage::Over => "broadcast",
+            _ => "synchronization",
+        }
+    }
+
+    /// Proposals and commits since the last call.
+    pub fn take_received(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.received)
     }
 
     /// Whom it follows, for sentences.
@@ -280,6 +311,7 @@ impl Learner {
             return;
         }
         self.heard_us = now.mono_us;
+        self.count_sync(&message);
         let waits = match self.stage {
             Stage::Reloading { .. } => true,
             Stage::Serving => self.waits_for_promise() && !matches!(message, LinkMessage::Packet(Packet::Ping { .. })),
@@ -472,12 +504,23 @@ impl Learner {
 
     fn agree(&mut self, current_epoch: Option<u32>, out: &mut Vec<Output>) {
         self.stage = Stage::Agreed;
-        let last = (self.standing == Standing::Whole).then_some(self.start.last);
-        self.send(Packet::AckEpoch { last, current_epoch }, out);
+        let last = self.has_history().then_some(self.start.last);
+        // Where something was lost it is no ack of the epoch: whether this leader has all that was acknowledged here, nobody can say.
+        let counts = last.is_none() || self.standing == Standing::Whole;
+        self.send(Packet::AckEpoch { last, current_epoch: current_epoch.filter(|_| counts) }, out);
+    }
+
+    /// What is on this disk can be gone on with. Where something was lost nothing of before is left: what is here now came from a
+    /// leader, as one state and what followed it, but not yet everything up to its NEWLEADER. Without this a server whose
+    /// leader sends more behind a state than can be kept while that is stored would begin from nothing again and again.
+    fn has_history(&self) -> bool {
+        self.standing == Standing::Whole || self.start.last > Zxid::ZERO
     }
 
     /// Java: `Follower.processPacket`, `Observer.processPacket`.
     fn on_broadcast(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
+        self.received.0 += u64::from(matches!(packet, Packet::Proposal { .. }));
+        self.received.1 += u64::from(matches!(packet, Packet::Commit { .. } | Packet::Inform { .. }));
         match packet {
             Packet::Proposal { zxid, txn } => self.on_proposal(zxid, txn)?,
             Packet::Commit { zxid } => self.on_commit(zxid)?,

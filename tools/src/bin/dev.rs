@@ -114,13 +114,13 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
-    /// A Java ensemble becomes one of ringkeepers under load, member by member, and back
-    Migrate {
+    /// An ensemble of both makes whose members join, leave and move to other ports
+    Reshape {
         #[command(flatten)]
         place: Place,
     },
-    /// An ensemble of both makes whose members join, leave and move to other ports
-    Reshape {
+    /// A Java ensemble becomes one of ringkeepers under load, member by member, and back
+    Migrate {
         #[command(flatten)]
         place: Place,
     },
@@ -143,6 +143,12 @@ enum What {
     /// Whole ensembles on one thread from one seed; see `cargo dev sim --help`
     #[command(disable_help_flag = true)]
     Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The same in a build for very many seeds: minutes longer to make, and a quarter faster
+    #[command(disable_help_flag = true)]
+    Soak {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -217,10 +223,11 @@ fn main() -> ExitCode {
             run_ensemble(voters, observers, &java, place).map(|()| true)
         }
         What::Mixed { arrangements, place } => run_mixed(&arrangements, place),
-        What::Migrate { place } => migrate(place),
         What::Reshape { place } => run_reshape(place),
+        What::Migrate { place } => migrate(place),
         What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
+        What::Soak { arguments } => process::run(suites::simulate_as("soak").args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
     match outcome {

@@ -126,6 +126,27 @@ fn who_may_have_lost_something_says_so_and_takes_nothing_but_a_snapshot() {
     }
 }
 
+/// It came from a leader, and is a history; but what was acknowledged before the loss may be newer, so it counts for nothing.
+#[test]
+fn who_lost_something_goes_on_with_what_it_was_given_since() {
+    for standing in [Standing::Lost, Standing::Fresh] {
+        let given = LearnerStart { standing, epochs: Epochs { accepted: 2, current: 0 }, ..start() };
+        dialogue_from(
+            given,
+            "
+            connected    => send FOLLOWERINFO 2
+            LEADERINFO 3 => store accepted 3
+            accepted 3   => send ACKEPOCH 1:5 -
+            DIFF 2:1     =>
+            P 2:1        => log 2:1
+            NEWLEADER 3  =>
+            durable 2:1  => store current 3
+            current 3    => send ACK 3:0
+            ",
+        );
+    }
+}
+
 #[test]
 fn a_log_ahead_of_the_leader_is_cut_before_anything_else_is_taken() {
     dialogue(
