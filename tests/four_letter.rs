@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
-use ringkeeper::core::types::{SessionId, Zxid};
+use ringkeeper::core::types::{ServerId, SessionId, Zxid};
 use ringkeeper::core::view::{
-    Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, LogSegments, Mode, NodeView,
-    SessionView, WatchCounts,
+    Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, LogSegments,
+    MemberConfigurationView, Mode, NodeView, SessionView, WatchCounts,
 };
+use ringkeeper::core::zab::catch_up::SyncKind;
+use ringkeeper::core::zab::membership::Membership;
 use ringkeeper::shell::four_letter::{Answer, Effect, Whitelist, answer};
 use ringkeeper::wire::client::OpCode;
 use ringkeeper::wire::frame::FourLetterWord as Word;
@@ -47,6 +50,7 @@ fn host() -> HostView<'static> {
             max_session_timeout_ms: 40000,
             listen_backlog: -1,
             server_id: 0,
+            ensemble: None,
         },
         log_segments: LogSegments {
             in_use: 1,
@@ -55,6 +59,7 @@ fn host() -> HostView<'static> {
             zero_filled: 2,
             ..LogSegments::default()
         },
+        not_serving: None,
         directory_sizes: DirectorySizes { data_bytes: 478, log_bytes: 67_108_880 },
         environment: EnvironmentView {
             host_name: "localhost",
@@ -143,6 +148,9 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         ephemerals: vec![(EARLY, vec!["/app/eph".to_owned()])],
         watch_list: vec![(LATE, "/app/cfg".to_owned()), (EARLY, "/app/eph".to_owned()), (EARLY, "/app/cfg".to_owned())],
         digests: vec![(Zxid(0x80), 276_005_171_514)],
+        timeouts: Vec::new(),
+        ensemble: None,
+        membership: None,
     }
 }
 
@@ -426,6 +434,169 @@ fn a_server_that_does_not_serve() {
         assert_eq!(say(word, None).text, golden!("not_serving.srvr"), "{}", word.name());
     }
     assert_eq!(say(Word::Envi, None).text.lines().count(), 21);
+}
+
+#[test]
+fn a_member_that_does_not_serve_says_why_behind_the_sentence_that_everybody_knows() {
+    let why =
+        "Not serving for 12 s (it starts): no leader is elected; waiting for server 2: b:3888: Connection refused";
+    let host = HostView { not_serving: Some(why.to_owned()), ..host() };
+    let say = |word| answer(word, None, &all_words(), &host, None).text;
+    assert_eq!(say(Word::Srvr), format!("{}{why}\n", golden!("not_serving.srvr")));
+    assert_eq!(say(Word::Mntr), golden!("not_serving.mntr"));
+    assert_eq!(say(Word::Stat), golden!("not_serving.srvr"));
+}
+
+/// Servers 1 to 3 vote, 4 observes; 3 leads. As captured.
+fn in_ensemble(mode: Mode) -> EnsembleView {
+    let sync = |kind| Some(SyncView { kind, bytes: 640, took_ms: Some(41) });
+    let learner = |id, kind| LearnerView {
+        server: ServerId(id),
+        observer: id == 4,
+        votes: id != 4,
+        in_step: true,
+        behind_transactions: (id != 4).then_some(id as u64),
+        behind_bytes: 0,
+        sync: sync(kind),
+    };
+    let common = EnsembleView { quorum_size: 3, election_ms: Some(559), ..EnsembleView::default() };
+    match mode {
+        Mode::Leader => EnsembleView {
+            peer_state: "leading - broadcast".to_owned(),
+            leader_uptime_ms: 2206,
+            learners: vec![learner(1, SyncKind::Diff), learner(2, SyncKind::Snap), learner(4, SyncKind::Trunc)],
+            ..common
+        },
+        Mode::Follower => {
+            EnsembleView { peer_state: "following - broadcast".to_owned(), sync: sync(SyncKind::Diff), ..common }
+        }
+        Mode::Observer => EnsembleView {
+            peer_state: "observing - broadcast".to_owned(),
+            sync: sync(SyncKind::Snap),
+            observer_master: Some(ServerId(3)),
+            ..common
+        },
+        Mode::ReadOnly => EnsembleView { peer_state: "looking".to_owned(), ..common },
+        Mode::Standalone => panic!("not in an ensemble"),
+    }
+}
+
+fn names(text: &str) -> BTreeSet<&str> {
+    text.lines().filter_map(|line| line.split('\t').next()).collect()
+}
+
+#[test]
+fn mntr_of_each_role_has_what_java_has_there_and_nothing_of_other_roles() {
+    let metrics = Metrics::default();
+    for (mode, java) in [
+        (Mode::Leader, golden!("leader.mntr")),
+        (Mode::Follower, golden!("follower.mntr")),
+        (Mode::Observer, golden!("observer.mntr")),
+        (Mode::ReadOnly, golden!("readonly.mntr")),
+    ] {
+        let ours = text(Word::Mntr, &NodeView { mode, ensemble: Some(in_ensemble(mode)), ..node(&metrics) });
+        // Per learner and per namespace: what was recorded there, and not here.
+        let elsewhere = |name: &&&str| name.contains("learner_handler_qp") || name.ends_with("_per_namespace");
+        let java_names = names(java);
+        let java_names: BTreeSet<&str> = java_names.iter().filter(|name| !elsewhere(name)).copied().collect();
+        let missing: Vec<_> = java_names.difference(&names(&ours)).copied().collect();
+        assert_eq!(missing, [""; 0], "{mode:?}");
+        let ours_names = names(&ours);
+        assert_eq!(ours_names.len(), ours.lines().count(), "{mode:?}: a line stands twice");
+        let is_own =
+            |name: &&&str| name.starts_with("zk_ringkeeper_") || name.ends_with("_fsync_threshold_exceed_count");
+        let extra: Vec<&str> = ours_names.iter().filter(|name| !is_own(name)).copied().collect();
+        let extra: Vec<&str> = extra.into_iter().filter(|name| !java_names.contains(name)).collect();
+        assert_eq!(extra, if mode == Mode::Leader { vec!["zk_followers"] } else { vec![] }, "{mode:?}");
+        // Those that say what the role is, whole and in Java's places.
+        let head = |text: &str| {
+            let head = text.lines().take(4).filter(|line| !line.starts_with("zk_version"));
+            head.filter(|line| line.contains("_state\t") || line.contains("_id\t"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(head(&ours), head(java), "{mode:?}");
+        let roles = ["quorum_size", "learners", "synced_", "pending_syncs", "leader_uptime"];
+        let told = |text: &str| {
+            let told = text.lines().filter(|line| roles.iter().any(|role| line.starts_with(&format!("zk_{role}"))));
+            told.map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(told(&ours), told(java), "{mode:?}");
+    }
+}
+
+#[test]
+fn mntr_tells_how_far_behind_learners_are_and_how_they_came_to_their_history() {
+    let metrics = Metrics::default();
+    let ours = |mode| {
+        let text = text(Word::Mntr, &NodeView { mode, ensemble: Some(in_ensemble(mode)), ..node(&metrics) });
+        let (_, ours) = text.split_once("zk_ringkeeper_unmoved_slots\t0\n").unwrap();
+        ours.to_owned()
+    };
+    assert_eq!(
+        ours(Mode::Follower),
+        "zk_ringkeeper_last_election_ms\t559\nzk_ringkeeper_last_sync_kind\tDIFF\nzk_ringkeeper_last_sync_bytes\t640\n\
+         zk_ringkeeper_last_sync_ms\t41\n"
+    );
+    let leader = ours(Mode::Leader);
+    for line in [
+        "zk_followers\t2",
+        "zk_ringkeeper_learner_1_in_step\t1",
+        "zk_ringkeeper_learner_2_behind_transactions\t2",
+        "zk_ringkeeper_learner_2_behind_bytes\t0",
+        "zk_ringkeeper_learner_2_sync_kind\tSNAP",
+        "zk_ringkeeper_learner_4_sync_bytes\t640",
+        "zk_ringkeeper_learner_4_sync_ms\t41",
+    ] {
+        assert!(leader.lines().any(|ours| ours == line), "{line} in\n{leader}");
+    }
+    assert!(!leader.contains("learner_4_behind_transactions"), "an observer acknowledges nothing");
+    assert!(!leader.contains("last_sync"), "it had its history");
+}
+
+#[test]
+fn conf_and_dump_of_members() {
+    let metrics = Metrics::default();
+    let text_of_membership: String = (1..=4)
+        .map(|id: u16| {
+            let role = if id == 4 { "observer" } else { "participant" };
+            format!("server.{id}=127.0.0.1:{}:{}:{role};127.0.0.1:{}\n", 23310 + id, 23320 + id, 23290 + id)
+        })
+        .collect();
+    let membership = Membership::parse(format!("{text_of_membership}version=100000000").as_bytes()).unwrap();
+    let mut host = host();
+    host.configuration = ConfigurationView {
+        client_port: 23293,
+        data_dir: "/var/lib/zookeeper3/version-2",
+        log_dir: "/var/lib/zookeeper3/version-2",
+        server_id: 3,
+        ensemble: Some(MemberConfigurationView {
+            init_limit: 10,
+            sync_limit: 5,
+            election_port: 23323,
+            quorum_port: 23313,
+            observer: false,
+        }),
+        ..host.configuration
+    };
+    host.directory_sizes = DirectorySizes { data_bytes: 67_109_602, log_bytes: 67_109_602 };
+    let say = |node: &NodeView<'_>| answer(Word::Conf, None, &all_words(), &host, Some(node)).text;
+    let leader = NodeView { mode: Mode::Leader, membership: Some(&membership), ..node(&metrics) };
+    assert_eq!(say(&leader), golden!("leader.conf"));
+    assert_eq!(say(&NodeView { mode: Mode::ReadOnly, ..node(&metrics) }), golden!("readonly.conf"));
+
+    let session = SessionId(0x100_001b_28cd_0000);
+    let follower = NodeView {
+        mode: Mode::Follower,
+        timeouts: vec![(session, 10_000)],
+        ephemerals: vec![(session, vec!["/e/x0000000000".to_owned()])],
+        connections_by_expiry: Buckets(vec![(
+            EXPIRY_MS + 12_000,
+            vec![(address(39750), SessionId(0)), (address(39708), session)],
+        )]),
+        ..node(&metrics)
+    };
+    assert_eq!(text(Word::Dump, &follower), golden!("follower.dump"));
 }
 
 #[test]

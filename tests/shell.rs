@@ -10,11 +10,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ringkeeper::core::ensemble_view::Awaits;
 use ringkeeper::core::metrics::Metrics;
 use ringkeeper::core::{ConnectionId, Input, Now, Output, Zxid};
 use ringkeeper::shell::bridge::AskedWord;
 use ringkeeper::shell::client_listener::ListenerSettings;
-use ringkeeper::shell::pipeline::Core;
+use ringkeeper::shell::pipeline::{Core, Trouble};
 use ringkeeper::shell::placement::Plan;
 use ringkeeper::shell::settings::{CoreLoader, CoreLoaders, ServeError, Settings};
 use ringkeeper::shell::signals::{self, StopRequest};
@@ -79,6 +80,10 @@ impl Echo {
 }
 
 impl Core for Echo {
+    fn awaits(&self, _: Now) -> Option<Awaits> {
+        None
+    }
+
     fn is_moving(&self) -> bool {
         false
     }
@@ -159,7 +164,7 @@ impl Core for Echo {
         &mut self.metrics
     }
 
-    fn word(&mut self, _: Now, asked: AskedWord, _: &Store) -> Vec<u8> {
+    fn word(&mut self, _: Now, asked: AskedWord, _: &Store, _: &Trouble<'_>) -> Vec<u8> {
         let answer = match asked.word {
             FourLetterWord::Ruok => "imok".to_owned(),
             FourLetterWord::Cons => "x".repeat(300_000),

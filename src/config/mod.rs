@@ -115,6 +115,8 @@ pub struct EnsembleConfig {
     pub introduction_timeout_ms: u32,
     /// `leaderConnectDelayDuringRetryMs`: between two attempts to reach the leader.
     pub connect_retry_ms: u32,
+    /// `leaderServes`.
+    pub leader_serves: bool,
     /// `electionPortBindRetry`; 0 is without end.
     pub bind_retries: u32,
     /// `quorumListenOnAllIPs`.

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod election;
+pub mod ensemble_view;
 pub mod metrics;
 pub mod node;
 pub mod node_view;

@@ -5,9 +5,10 @@
 
 use super::metrics::Metrics;
 use super::node::Node;
-use super::peer::Role;
+use super::peer::{Role, Service};
 use super::types::{ConnectionId, Now, SessionId};
 use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
+use super::zab::membership::Membership;
 
 /// Which of a view's lists to gather.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,15 +47,33 @@ impl Node {
                 in_both_tables: self.watches.watch_count(),
             },
             connections: gathered(wanted.connections, || self.connection_views(asks)),
-            sessions_by_expiry: gathered(wanted.expiry, || self.sessions_by_expiry(now)),
+            sessions_by_expiry: gathered(wanted.expiry && !self.is_learner(), || self.sessions_by_expiry(now)),
+            timeouts: gathered(wanted.expiry && self.is_learner(), || self.timeouts()),
             connections_by_expiry: gathered(wanted.expiry, || self.connections_by_expiry(now)),
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
             watch_list: gathered(wanted.watches, || self.watch_list()),
             digests: gathered(wanted.digests, || self.digests.iter().collect()),
+            ensemble: self.ensemble_view(now),
+            membership: self.membership_in_force(),
         }
     }
 
-    /// Of a member that serves nobody: what it would be.
+    /// Whether there is a state to show: a member that serves nobody has none that anybody may rely on.
+    pub fn serves_anybody(&self) -> bool {
+        let leads_others = matches!(self.role, Role::Leading(_)) && self.member.is_some();
+        self.service != Service::Nobody && (self.settings.ensemble.leader_serves || !leads_others)
+    }
+
+    /// Sessions expire where others can tell when.
+    fn is_learner(&self) -> bool {
+        !matches!(self.role, Role::Leading(_))
+    }
+
+    fn membership_in_force(&self) -> Option<&Membership> {
+        let member = self.member.as_deref().filter(|_| self.service == Service::Everybody)?;
+        Some(&member.configs.committed)
+    }
+
     fn mode(&self) -> Mode {
         match &self.role {
             _ if self.member.is_none() => Mode::Standalone,
@@ -96,6 +115,12 @@ impl Node {
 
     fn sessions_by_expiry(&self, now: Now) -> Buckets<SessionId> {
         self.sessions.iter().map(|(id, session)| (wall_ms(now, session.deadline_us()), id)).collect()
+    }
+
+    fn timeouts(&self) -> Vec<(SessionId, i32)> {
+        let mut timeouts: Vec<_> = self.sessions.iter().map(|(id, session)| (id, session.timeout_ms)).collect();
+        timeouts.sort_unstable();
+        timeouts
     }
 
     fn connections_by_expiry(&self, now: Now) -> Buckets<(std::net::SocketAddr, SessionId)> {

@@ -17,6 +17,8 @@ use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 
 use super::election::{Candidate, Election};
+use super::ensemble_view::Annals;
+use super::metrics::Sizes;
 use super::node::Node;
 use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};
 use super::progress::Progress;
@@ -67,6 +69,8 @@ pub(super) struct Member {
     epoch_writes: usize,
     /// The disk is being cut or replaced: there is no state until `Input::Reloaded`.
     reloading: bool,
+    /// For operators.
+    pub annals: Annals,
 }
 
 #[derive(Debug)]
@@ -195,6 +199,7 @@ impl Node {
             served_to: None,
             epoch_writes: 0,
             reloading: false,
+            annals: Annals::new(now),
         }));
         node.service = Service::Nobody;
         node.recover_configuration(now, out);
@@ -395,6 +400,9 @@ impl Node {
         self.service = Service::Nobody;
         let member = self.member.as_mut().expect("a role in an ensemble");
         let id = self.settings.server;
+        if let Role::Looking(looking) = &self.role {
+            member.annals.elected(now, looking.since_us, member.configs.committed.is_observer(id), &mut self.metrics);
+        }
         let last = self.progress.logged;
         assert_eq!((self.progress.durable, self.progress.applied), (last, last), "a role begins with the whole log");
         if leader == id {
@@ -450,6 +458,7 @@ impl Node {
             LeaderEvent::Established { epoch } => {
                 assert!(self.tail.is_empty() && self.outstanding.has_no_proposals(), "nothing is proposed before that");
                 self.pending = PendingView::new(self.tree.digest());
+                self.metrics.proposal_size = Sizes::default();
                 if !probe::broken("a new leader does not restart the deadlines of sessions") {
                     self.sessions.restart(now.mono_us);
                 }
@@ -487,6 +496,9 @@ impl Node {
         let Role::Following(following) = &mut self.role else {
             return false;
         };
+        let (proposals, commits) = following.learner.take_received();
+        self.metrics.learner_proposal_received_count += proposals;
+        self.metrics.learner_commit_received_count += commits;
         let Some(event) = following.learner.next_event() else {
             if self.carry_on_relay(out) {
                 return true;
@@ -502,6 +514,9 @@ impl Node {
             }
             LearnerEvent::Reloading => self.member.as_mut().expect("a learner is a member").reloading = true,
             LearnerEvent::Serving { epoch } => {
+                let (sync, observer) = (following.learner.sync(), following.observer);
+                let member = self.member.as_mut().expect("a learner is a member");
+                member.annals.synchronised(sync, observer, &mut self.metrics);
                 self.serve(now, epoch, out);
                 self.tell_following(true, out);
                 self.snapshot_when_caught_up(out);
@@ -531,6 +546,9 @@ impl Node {
     /// In step with a quorum: this server has everything there was before this epoch.
     fn serve(&mut self, now: Now, epoch: u32, out: &mut Vec<Output>) {
         self.enter_epoch(epoch);
+        let leads = matches!(self.role, Role::Leading(_));
+        let member = self.member.as_mut().expect("a member is in an epoch");
+        member.annals.serves(now, leads, &mut self.metrics);
         self.service = Service::Everybody;
         self.local.begin_service(&self.sessions, now.mono_us);
         self.go_on_with_snapshots(out);
@@ -585,6 +603,7 @@ impl Node {
 
     /// Ends the present role: links and clients are closed at once. The next one begins when the disk has caught up.
     pub(super) fn end_role(&mut self, now: Now, why: String, next: Option<ServerId>, out: &mut Vec<Output>) {
+        self.member.as_mut().expect("a role in an ensemble").annals.role_over(now, &why);
         // Said before anything that is not known committed is applied.
         out.push(Output::RoleChanged(RoleView::Looking { why }));
         let settling = Role::Settling(Settling { next, until_us: 0 });
@@ -670,6 +689,7 @@ impl Node {
     }
 
     fn look(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.metrics.looking_count += 1;
         self.role = Role::Looking(Looking { since_us: now.mono_us, read_only: None });
         self.search(now, out);
     }

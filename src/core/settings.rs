@@ -95,6 +95,8 @@ pub struct Ensemble {
     pub diff_syncs_max: usize,
     /// `readonlymode.enabled`.
     pub read_only_mode: bool,
+    /// `leaderServes`: whoever leads has clients of its own, too.
+    pub leader_serves: bool,
     /// Not a key: where in an epoch the leader moves on to the next one. Less in simulations.
     pub rollover_at: u32,
     /// Not a key: `limits::EPOCH_COUNTER_END`, and less in simulations.
@@ -125,6 +127,7 @@ impl Default for Ensemble {
             snap_syncs_max: 10,
             diff_syncs_max: 100,
             read_only_mode: false,
+            leader_serves: true,
             rollover_at: limits::EPOCH_ROLLOVER_AT,
             counter_end: limits::EPOCH_COUNTER_END,
             learner_queue_max_bytes: limits::LEARNER_QUEUE_BYTES,

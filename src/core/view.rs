@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 
 use super::connection::Connection;
+use super::ensemble_view::EnsembleView;
 use super::metrics::Metrics;
 use super::types::{SessionId, Zxid};
+use super::zab::membership::Membership;
 use crate::wire::client::OpCode;
 
 /// As printed after `Mode:`.
@@ -56,6 +58,8 @@ pub struct NodeView<'a> {
     pub connections: Vec<ConnectionView>,
     /// `dump`: sessions by the moment they expire.
     pub sessions_by_expiry: Buckets<SessionId>,
+    /// `dump`, of a learner, which does not know when they expire: sessions and their timeouts, milliseconds.
+    pub timeouts: Vec<(SessionId, i32)>,
     /// `dump`: connections by the moment they are closed if nothing is heard of them.
     pub connections_by_expiry: Buckets<(SocketAddr, SessionId)>,
     /// `dump`: sessions that own ephemerals, and their paths.
@@ -65,6 +69,10 @@ pub struct NodeView<'a> {
     pub watch_list: Vec<(SessionId, String)>,
     /// `hash`: the digest of the tree after every 128th transaction, newest last.
     pub digests: Vec<(Zxid, u64)>,
+    /// None: a standalone server, like the next.
+    pub ensemble: Option<EnsembleView>,
+    /// `conf`: in force. None in read-only mode, too.
+    pub membership: Option<&'a Membership>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,6 +190,8 @@ pub struct HostView<'a> {
     pub directory_sizes: DirectorySizes,
     /// `mntr`.
     pub log_segments: LogSegments,
+    /// Why clients are not served, of a member: a sentence, for `srvr`.
+    pub not_serving: Option<String>,
     /// `envi`.
     pub environment: EnvironmentView<'a>,
 }
@@ -209,7 +219,7 @@ pub struct DirectorySizes {
     pub log_bytes: u64,
 }
 
-/// What `conf` shows of a server that is no member of an ensemble.
+/// What `conf` shows.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigurationView<'a> {
     /// -1 without a listener.
@@ -226,6 +236,18 @@ pub struct ConfigurationView<'a> {
     pub listen_backlog: i32,
     /// 0 when standalone.
     pub server_id: i64,
+    /// None: a standalone server.
+    pub ensemble: Option<MemberConfigurationView>,
+}
+
+/// What `conf` shows of a member beside the membership.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberConfigurationView {
+    pub init_limit: u32,
+    pub sync_limit: u32,
+    pub election_port: u16,
+    pub quorum_port: u16,
+    pub observer: bool,
 }
 
 /// What `envi` shows. Java's own properties are `<NA>` here.

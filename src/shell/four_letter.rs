@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use crate::core::metrics::catalogue::{CATALOGUE, Metric, MetricKind, Roles};
 use crate::core::metrics::{Reading, Summary};
 use crate::core::types::SessionId;
@@ -127,13 +128,18 @@ pub fn answer(
         },
         (Word::Isro, None) => text.write_str("null"),
         (Word::Hash, None) => text.write_str(NOT_SERVING),
+        // Who looks for Java's sentence looks at the first line; `mntr` is read line by line by those who want nothing else.
+        (Word::Srvr, None) => {
+            let why = host.not_serving.iter();
+            writeln!(text, "{NOT_SERVING}").and_then(|()| why.into_iter().try_for_each(|why| writeln!(text, "{why}")))
+        }
         (_, None) => writeln!(text, "{NOT_SERVING}"),
         (Word::Isro, Some(node)) => text.write_str(if node.mode == Mode::ReadOnly { "ro" } else { "rw" }),
         (Word::Srvr, Some(node)) => version(&mut text, host, node).and_then(|()| summary(&mut text, node)),
         (Word::Stat, Some(node)) => stat(&mut text, host, node),
         (Word::Cons, Some(node)) => connections(&mut text, node),
         (Word::Mntr, Some(node)) => monitor(&mut text, host, node),
-        (Word::Conf, Some(_)) => configuration(&mut text, host),
+        (Word::Conf, Some(node)) => configuration(&mut text, host, node),
         (Word::Dirs, Some(_)) => {
             let sizes = host.directory_sizes;
             writeln!(text, "datadir_size: {}\nlogdir_size: {}", sizes.data_bytes, sizes.log_bytes)
@@ -235,7 +241,7 @@ fn connection_session(out: &mut String, session: &SessionView) -> fmt::Result {
     write!(out, ",minlat={min_latency_ms},avglat={average_latency_ms},maxlat={max_latency_ms}")
 }
 
-fn configuration(out: &mut String, host: &HostView<'_>) -> fmt::Result {
+fn configuration(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::Result {
     let (conf, sizes) = (&host.configuration, &host.directory_sizes);
     writeln!(out, "clientPort={}", conf.client_port)?;
     writeln!(out, "secureClientPort={}", conf.secure_client_port)?;
@@ -248,16 +254,34 @@ fn configuration(out: &mut String, host: &HostView<'_>) -> fmt::Result {
     writeln!(out, "minSessionTimeout={}", conf.min_session_timeout_ms)?;
     writeln!(out, "maxSessionTimeout={}", conf.max_session_timeout_ms)?;
     writeln!(out, "clientPortListenBacklog={}", conf.listen_backlog)?;
-    writeln!(out, "serverId={}", conf.server_id)
+    writeln!(out, "serverId={}", conf.server_id)?;
+    if let Some(member) = &conf.ensemble {
+        writeln!(out, "initLimit={}\nsyncLimit={}\nelectionAlg=3", member.init_limit, member.sync_limit)?;
+        writeln!(out, "electionPort={}\nquorumPort={}", member.election_port, member.quorum_port)?;
+        writeln!(out, "peerType={}", u8::from(member.observer))?;
+    }
+    match node.membership {
+        Some(membership) => write!(out, "membership: \n{}", membership.to_text()),
+        None => Ok(()),
+    }
 }
 
 fn dump(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
-    let buckets = &node.sessions_by_expiry.0;
     writeln!(out, "SessionTracker dump:")?;
-    writeln!(out, "Session Sets ({})/({}):", buckets.len(), buckets.iter().map(|(_, ids)| ids.len()).sum::<usize>())?;
-    for (at_ms, ids) in buckets {
-        writeln!(out, "{} expire at {}:", ids.len(), JavaDate(*at_ms))?;
-        ids.iter().try_for_each(|id| writeln!(out, "\t{}", Hex(*id)))?;
+    match node.mode {
+        Mode::Standalone | Mode::Leader => {
+            let buckets = &node.sessions_by_expiry.0;
+            let count: usize = buckets.iter().map(|(_, ids)| ids.len()).sum();
+            writeln!(out, "Session Sets ({})/({count}):", buckets.len())?;
+            for (at_ms, ids) in buckets {
+                writeln!(out, "{} expire at {}:", ids.len(), JavaDate(*at_ms))?;
+                ids.iter().try_for_each(|id| writeln!(out, "\t{}", Hex(*id)))?;
+            }
+        }
+        Mode::Follower | Mode::Observer | Mode::ReadOnly => {
+            writeln!(out, "Global Sessions({}):", node.timeouts.len())?;
+            node.timeouts.iter().try_for_each(|(id, timeout_ms)| writeln!(out, "{}\t{timeout_ms}ms", Hex(*id)))?;
+        }
     }
     writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", node.ephemerals.len())?;
     for (id, paths) in &node.ephemerals {
@@ -323,6 +347,12 @@ impl fmt::Display for Number {
 
 fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::Result {
     writeln!(out, "zk_version\t{}\nzk_server_state\t{}", host.version, node.mode.name())?;
+    if let Some(ensemble) = node.ensemble.as_ref().filter(|_| is_in_ensemble(node.mode)) {
+        writeln!(out, "zk_peer_state\t{}", ensemble.peer_state)?;
+        if let Some(master) = ensemble.observer_master {
+            writeln!(out, "zk_observer_master_id\t{}", master.0)?;
+        }
+    }
     for metric in CATALOGUE.iter().filter(|metric| shown_by(metric.roles, node.mode)) {
         monitored(out, metric, host, node)?;
     }
@@ -344,7 +374,58 @@ fn monitor(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::R
     ] {
         writeln!(out, "zk_ringkeeper_log_{name}\t{value}")?;
     }
-    writeln!(out, "zk_ringkeeper_unmoved_slots\t{}", node.unmoved_slots)
+    writeln!(out, "zk_ringkeeper_unmoved_slots\t{}", node.unmoved_slots)?;
+    match &node.ensemble {
+        Some(ensemble) => monitored_ensemble(out, host, node, ensemble),
+        None => Ok(()),
+    }
+}
+
+/// Ours: what operators of ensembles ask first. One line a fact, values that begin with a word.
+fn monitored_ensemble(
+    out: &mut String,
+    host: &HostView<'_>,
+    node: &NodeView<'_>,
+    ensemble: &EnsembleView,
+) -> fmt::Result {
+    if let Some(why) = &host.not_serving {
+        writeln!(out, "zk_ringkeeper_not_serving\t{why}")?; // in read-only mode
+    }
+    if let Some(ms) = ensemble.election_ms {
+        writeln!(out, "zk_ringkeeper_last_election_ms\t{ms}")?;
+    }
+    if let (Some(sync), Mode::Follower | Mode::Observer) = (&ensemble.sync, node.mode) {
+        monitored_sync(out, "zk_ringkeeper_last_sync", sync)?;
+    }
+    if node.mode == Mode::Leader {
+        // No longer Java's, but collectors written for older servers ask for it.
+        let followers = ensemble.learners.iter().filter(|learner| !learner.observer).count();
+        writeln!(out, "zk_followers\t{followers}")?;
+    }
+    for learner in &ensemble.learners {
+        let label = format!("zk_ringkeeper_learner_{}", learner.server.0);
+        writeln!(out, "{label}_in_step\t{}", u8::from(learner.in_step))?;
+        if let Some(transactions) = learner.behind_transactions {
+            writeln!(out, "{label}_behind_transactions\t{transactions}")?;
+        }
+        writeln!(out, "{label}_behind_bytes\t{}", learner.behind_bytes)?;
+        if let Some(sync) = &learner.sync {
+            monitored_sync(out, &format!("{label}_sync"), sync)?;
+        }
+    }
+    Ok(())
+}
+
+fn monitored_sync(out: &mut String, label: &str, sync: &SyncView) -> fmt::Result {
+    writeln!(out, "{label}_kind\t{}\n{label}_bytes\t{}", sync.kind.name(), sync.bytes)?;
+    match sync.took_ms {
+        Some(took_ms) => writeln!(out, "{label}_ms\t{took_ms}"),
+        None => Ok(()), // under way
+    }
+}
+
+fn is_in_ensemble(mode: Mode) -> bool {
+    matches!(mode, Mode::Leader | Mode::Follower | Mode::Observer)
 }
 
 fn shown_by(roles: Roles, mode: Mode) -> bool {
@@ -352,7 +433,7 @@ fn shown_by(roles: Roles, mode: Mode) -> bool {
         Roles::All => true,
         Roles::Leader => mode == Mode::Leader,
         Roles::LeaderAndFollower => matches!(mode, Mode::Leader | Mode::Follower),
-        Roles::EnsembleMember => mode != Mode::Standalone,
+        Roles::EnsembleMember => is_in_ensemble(mode),
     }
 }
 
@@ -391,7 +472,7 @@ fn monitored_summary(out: &mut String, label: &str, name: &str, summary: &Summar
     Ok(())
 }
 
-/// Gauges are read where the value is, at the moment of asking. What only an ensemble has is not there yet.
+/// Gauges are read where the value is, at the moment of asking.
 fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number> {
     let metrics = node.metrics;
     let latency = &metrics.request_latency;
@@ -427,9 +508,28 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
         "uptime" => host.uptime_ms,
         "watch_count" => node.watches.in_both_tables,
         "znode_count" => node.node_count,
-        _ => return None,
+        _ => ensemble_gauge(name, node)?,
     };
     Some(Number::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+fn ensemble_gauge(name: &str, node: &NodeView<'_>) -> Option<u64> {
+    let ensemble = node.ensemble.as_ref()?;
+    let synced = |is: fn(&LearnerView) -> bool| {
+        ensemble.learners.iter().filter(|learner| learner.in_step && is(learner)).count() as u64
+    };
+    Some(match name {
+        "quorum_size" => ensemble.quorum_size,
+        "leader_uptime" => ensemble.leader_uptime_ms,
+        "learners" => ensemble.learners.len() as u64,
+        "pending_syncs" => ensemble.pending_syncs,
+        "synced_followers" => synced(|learner| learner.votes),
+        "synced_non_voting_followers" => synced(|learner| !learner.votes && !learner.observer),
+        // A follower shows it if it serves any.
+        "synced_observers" if node.mode == Mode::Follower && !ensemble.serves_observers => return None,
+        "synced_observers" => synced(|learner| learner.observer),
+        _ => return None,
+    })
 }
 
 fn environment(out: &mut String, host: &HostView<'_>) -> fmt::Result {

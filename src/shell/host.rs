@@ -7,9 +7,11 @@ use std::path::Path;
 use ringkeeper_storage::{DIRECTORY, Store, StoreStats};
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, EnsembleConfig, Mode};
 use crate::core::Now;
-use crate::core::view::{ConfigurationView, DirectorySizes, EnvironmentView, HostView, LogSegments};
+use crate::core::view::{
+    ConfigurationView, DirectorySizes, EnvironmentView, HostView, LogSegments, MemberConfigurationView,
+};
 use crate::shell::four_letter::Needs;
 
 /// The level whose behaviour we show: clients and dashboards read it off the version.
@@ -33,6 +35,7 @@ pub struct Host {
     max_session_timeout_ms: u32,
     listen_backlog: i32,
     server_id: i64,
+    ensemble: Option<MemberConfigurationView>,
     host_name: String,
     os_version: String,
     user_name: String,
@@ -63,6 +66,7 @@ impl Host {
                 Mode::Standalone { .. } => 0,
                 Mode::Ensemble { .. } => config.my_id.unwrap_or(0),
             },
+            ensemble: config.ensemble.as_ref().map(member_configuration),
             host_name: first_line("/proc/sys/kernel/hostname"),
             os_version: first_line("/proc/sys/kernel/osrelease"),
             user_name: environment("USER"),
@@ -96,9 +100,11 @@ impl Host {
                 max_session_timeout_ms: self.max_session_timeout_ms,
                 listen_backlog: self.listen_backlog,
                 server_id: self.server_id,
+                ensemble: self.ensemble,
             },
             directory_sizes,
             log_segments: log_segments(&disk.stats()),
+            not_serving: None,
             environment: EnvironmentView {
                 host_name: &self.host_name,
                 os_name: "Linux",
@@ -114,6 +120,19 @@ impl Host {
                 log_strategy: self.log_strategy,
             },
         }
+    }
+}
+
+/// Of several addresses the first one's ports, as in Java.
+fn member_configuration(ensemble: &EnsembleConfig) -> MemberConfigurationView {
+    let own = ensemble.configs.committed.members.get(&ensemble.server);
+    let address = own.and_then(|own| own.addresses.first());
+    MemberConfigurationView {
+        init_limit: ensemble.init_limit,
+        sync_limit: ensemble.sync_limit,
+        election_port: address.map_or(0, |address| address.election_port),
+        quorum_port: address.map_or(0, |address| address.quorum_port),
+        observer: !ensemble.configs.committed.is_voter(ensemble.server),
     }
 }
 

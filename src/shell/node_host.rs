@@ -9,17 +9,19 @@ use ringkeeper_storage::{Epochs, Opened, Store};
 use tracing::{error, warn};
 
 use crate::config::{Config, EnsembleConfig};
+use crate::core::ensemble_view::Awaits;
 use crate::core::metrics::Metrics;
 use crate::core::node_view::Wanted;
 use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
+use crate::core::view::HostView;
 use crate::core::{self, Input, Node, Now, Output, Reloaded, ServerId};
 use crate::java::ours;
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
-use crate::shell::pipeline::{Core, Reloader};
+use crate::shell::pipeline::{Core, Reloader, Trouble};
 use crate::shell::settings::{CoreLoader, CoreLoaders, ServeError};
 
 struct NodeHost {
@@ -53,7 +55,11 @@ impl Core for NodeHost {
         self.node.metrics_mut()
     }
 
-    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8> {
+    fn awaits(&self, now: Now) -> Option<Awaits> {
+        self.node.awaits(now)
+    }
+
+    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store, trouble: &Trouble<'_>) -> Vec<u8> {
         let AskedWord { connection, word, trace_mask } = asked;
         self.node.word_received(connection);
         let needs = four_letter::needs(word, &self.whitelist);
@@ -63,13 +69,10 @@ impl Core for NodeHost {
             watches: needs.watch_list,
             digests: needs.digests,
         };
-        let answer = four_letter::answer(
-            word,
-            trace_mask,
-            &self.whitelist,
-            &self.host.view(now, &needs, disk),
-            Some(&self.node.view(now, connection, wanted)),
-        );
+        let not_serving = self.node.awaits(now).map(|awaits| awaits.sentence(trouble));
+        let host = HostView { not_serving, ..self.host.view(now, &needs, disk) };
+        let node = self.node.serves_anybody().then(|| self.node.view(now, connection, wanted));
+        let answer = four_letter::answer(word, trace_mask, &self.whitelist, &host, node.as_ref());
         match answer.effect {
             Effect::None => {}
             Effect::ResetServerStats => self.node.reset_server_stats(),
@@ -171,6 +174,7 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
         commit_log_count: ensemble.commit_log_count as usize,
         snapshot_size_factor: ensemble.snapshot_size_factor,
         read_only_mode: config.read_only_mode,
+        leader_serves: ensemble.leader_serves,
         ..core::settings::Ensemble::default()
     }
 }

@@ -18,6 +18,7 @@ use ringkeeper_storage::disk::{DiskEvent, DiskOp};
 use ringkeeper_storage::{Opened, SnapshotDone, SnapshotError, Store, StoreConfig, StoreEvent};
 use tracing::{error, info, warn};
 
+use crate::core::ensemble_view::Awaits;
 use crate::core::metrics::Metrics;
 use crate::core::tree::Moved;
 use crate::core::{ConnectionId, Input, LinkId, LinkMessage, Now, Output, Reloaded, RoleView, ServerId};
@@ -26,6 +27,7 @@ use crate::shell::client_connection::Connections;
 use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
 use crate::shell::ensemble::Ensemble;
+use crate::shell::ensemble::vigil::Vigil;
 use crate::shell::flag::Flag;
 use crate::shell::settings::ServeError;
 use crate::shell::snapshot_pace::SnapshotPace;
@@ -48,7 +50,10 @@ pub trait Core {
     fn is_moving(&self) -> bool;
 
     /// The whole answer to a four-letter word; empty closes without one.
-    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store) -> Vec<u8>;
+    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store, trouble: &Trouble<'_>) -> Vec<u8>;
+
+    /// Why clients are not served, if this is a member that serves nobody.
+    fn awaits(&self, now: Now) -> Option<Awaits>;
 
     /// When the next tick is due at the latest.
     fn wake_us(&self) -> Option<u64>;
@@ -59,6 +64,9 @@ pub trait Core {
     /// Where the shell adds what only it can measure.
     fn metrics(&mut self) -> &mut Metrics;
 }
+
+/// What the network says about a server that is waited for, if it says anything.
+pub type Trouble<'a> = dyn Fn(ServerId) -> Option<String> + 'a;
 
 /// Why a pipeline stops serving by itself.
 #[derive(Debug)]
@@ -107,6 +115,7 @@ pub struct Pipeline {
     install_room: Rc<Flag>,
     /// None: a standalone server.
     ensemble: Option<Ensemble>,
+    vigil: Vigil,
     /// What links took, to be told in the same turn.
     links_sent: Vec<(LinkId, usize)>,
     /// Raised when the next tick is due earlier than it was.
@@ -177,6 +186,7 @@ impl Pipeline {
             reloader: parts.reloader,
             install_room: Rc::default(),
             ensemble: parts.ensemble,
+            vigil: Vigil::default(),
             links_sent: Vec::new(),
             wake_changed: Rc::default(),
             wake_us: None,
@@ -520,6 +530,13 @@ impl Pipeline {
             ensemble.tick();
         }
         self.turn(Input::Tick);
+        if let Some(ensemble) = &self.ensemble {
+            let now = self.clock.now();
+            let trouble = |server| ensemble.trouble(server);
+            if let Some(sentence) = self.vigil.look(now, self.core.awaits(now), &trouble) {
+                warn!("{sentence}");
+            }
+        }
     }
 
     /// One line for SIGQUIT.
@@ -732,7 +749,8 @@ impl Pipeline {
     fn answer_word(&mut self, now: Now, asked: AskedWord) {
         let _end_on_panic = EndProcessOnPanic;
         let connection = asked.connection;
-        let bytes = self.core.word(now, asked, self.disk.store());
+        let trouble = |server| self.ensemble.as_ref().and_then(|ensemble| ensemble.trouble(server));
+        let bytes = self.core.word(now, asked, self.disk.store(), &trouble);
         if !bytes.is_empty() {
             self.outputs.push(Output::Send { connection, bytes });
         }

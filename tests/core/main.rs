@@ -14,5 +14,6 @@ mod reconfiguration;
 mod recovery;
 mod role_changes;
 mod sessions;
+mod status;
 mod watches;
 mod writes;

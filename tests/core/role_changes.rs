@@ -1,5 +1,6 @@
 //! Three nodes and what happens when one of them goes, comes back, hands over, runs full or is stopped.
 
+use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{LogRoom, RoleView};
 use ringkeeper::core::{Input, Settings};
 use ringkeeper::wire::client::{ConnectResponse, Request};
@@ -31,6 +32,26 @@ fn a_follower_that_loses_its_leader_closes_its_clients_and_comes_back() {
     let back = ensemble.resume(here, &client).expect("nobody was silent for long");
     assert_eq!(ask(&mut ensemble, here, back, &exists("/e", false)), 0);
     assert_eq!(ask(&mut ensemble, here, back, &exists("/a", false)), 0);
+}
+
+/// `leaderServes=no`.
+#[test]
+fn a_leader_may_leave_all_clients_to_others() {
+    let settings = Settings { ensemble: EnsembleSettings { leader_serves: false, ..quick().ensemble }, ..quick() };
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    assert!(ensemble.connect(leader, Some(false), &Client::NOBODY).is_none());
+    assert!(!ensemble.server(leader).node.serves_anybody());
+    let client = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/a", b"", PERSISTENT)), 0);
+    ensemble.crash(leader);
+    ensemble.settle();
+    let next = ensemble.leader();
+    let other = *ensemble.followers().iter().find(|id| **id != leader).expect("two are there");
+    assert!(ensemble.connect(next, Some(false), &Client::NOBODY).is_none(), "it leads now");
+    let client = ensemble.client(other);
+    assert_eq!(ask(&mut ensemble, other, client, &set("/a", b"1", -1)), 0);
 }
 
 #[test]

@@ -285,8 +285,13 @@ pub fn unit() -> Verdict {
 
 /// The simulator, in a build of its own that counts branches and can break rules.
 pub fn simulate() -> Command {
+    simulate_as("sim")
+}
+
+/// By a build for very many seeds (`soak`), or by one that is soon there (`sim`).
+pub fn simulate_as(profile: &str) -> Command {
     let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "--profile", "sim", "--package", "ringkeeper-tools", "--features", "sim"]);
+    command.args(["run", "--quiet", "--profile", profile, "--package", "ringkeeper-tools", "--features", "sim"]);
     command.args(["--bin", "simulate", "--"]).current_dir(root());
     // Worlds come and go: what one leaves is the next one's, and clearing pages for each would cost a fifth of the time.
     command.env("MIMALLOC_PURGE_DELAY", "-1");

@@ -256,6 +256,12 @@ impl Election {
         }
     }
 
+    /// Whether this voter has said anything that counts in the election under way.
+    pub fn has_heard_of(&self, voter: ServerId) -> bool {
+        let has = |search: &Search| search.votes.contains_key(&voter) || search.settled.contains_key(&voter);
+        self.search.as_ref().is_some_and(has)
+    }
+
     pub fn current_vote(&self) -> Vote {
         self.current_vote
     }
@@ -494,13 +500,18 @@ impl Election {
     fn broadcast(&self, search: &mut Search, now: Now, configs: &Configurations, out: &mut Vec<Output>) {
         search.resend_at_us = now.mono_us + search.resend_interval_us;
         let voters: BTreeSet<ServerId> = configs.committed.voters().chain(configs.last_seen.voters()).collect();
-        for voter in voters.into_iter().filter(|voter| *voter != self.id) {
-            self.tell(voter, search.proposal, configs, out);
+        let notification = self.notification(search.proposal, configs);
+        for to in voters.into_iter().filter(|voter| *voter != self.id) {
+            out.push(Output::Notify { to, notification: notification.clone() });
         }
     }
 
     fn tell(&self, to: ServerId, vote: Vote, configs: &Configurations, out: &mut Vec<Output>) {
-        let notification = Notification {
+        out.push(Output::Notify { to, notification: self.notification(vote, configs) });
+    }
+
+    fn notification(&self, vote: Vote, configs: &Configurations) -> Notification {
+        Notification {
             state: self.state,
             leader: vote.leader.0,
             zxid: vote.zxid,
@@ -508,8 +519,7 @@ impl Election {
             peer_epoch: vote.peer_epoch,
             version: Notification::VERSION,
             config: configs.committed.to_text().into(),
-        };
-        out.push(Output::Notify { to, notification });
+        }
     }
 
     fn decide(&mut self, vote: Vote, configs: &Configurations) {

@@ -25,7 +25,7 @@ impl Node {
         if self.shutting_down {
             return;
         }
-        if self.service == Service::Nobody {
+        if !self.serves_anybody() {
             return self.close(slot);
         }
         let connection = &mut self.connections[slot];

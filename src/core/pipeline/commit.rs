@@ -307,7 +307,7 @@ impl Node {
             overflowed: &mut overflowed,
         };
         let applied = self.tree.apply(&header, &txn, &mut sink);
-        self.metrics.commit_count += 1;
+        self.metrics.commit_count += u64::from(matches!(self.role, Role::Leading(_)));
         note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
         if let Some(member) = &mut self.member

@@ -222,7 +222,6 @@ impl Node {
         self.progress.logged = zxid;
         self.outstanding.propose(zxid, asked);
         self.tail_bytes += txn.len();
-        self.metrics.proposed(txn.len());
         self.tail.push_back(Proposal { zxid, txn: txn.clone() });
         out.push(Output::Log { zxid, txn });
         if probe::broken("observer master: INFORM before the commit")

@@ -221,6 +221,7 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let id = SessionId(session);
+        self.metrics.revalidate_count += 1;
         if !self.sessions.resume(id, timeout_ms, now.mono_us) {
             return self.refuse_when_sure(id, timeout_ms, Returned::To(link), out);
         }

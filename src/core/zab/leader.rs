@@ -6,7 +6,7 @@
 //! Holds at every step: a zxid is proposed once; commits leave in zxid order, each with a quorum on disk; nothing is proposed
 //! before Broadcasting; LEADERINFO tells an epoch that is durable here; every vote belongs to a server, whatever link it came on.
 //! Parts: `discovery.rs` gathers a quorum and its epoch, `synchronise.rs` brings learners up to the history, `transition.rs`
-//! changes the epoch or hands over, `reconfiguration.rs` changes the membership, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader;
+//! changes the epoch or hands over, `reconfiguration.rs` changes the membership, `confirm.rs` makes sure that it leads still, `relay.rs` serves observers for another leader, `report.rs` is for operators;
 //! `proposals.rs` counts acks, `epoch.rs` chooses the epoch, `learner_handler.rs` is one learner, `catch_up.rs` the choice.
 //! Not here, on purpose: what a transaction means (`pipeline`), the disk (`Output::Log`), sockets.
 //! Java: `Leader`, `LearnerHandler` (3.9). Spec: quorum-protocol 6, 7, 10, 14, appendix A.
@@ -17,6 +17,7 @@ mod confirm;
 mod discovery;
 mod reconfiguration;
 mod relay;
+mod report;
 mod synchronise;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use self::history::History;
 use self::rollover::Rollover;
+use self::sync::Sync;
 use super::membership::Configurations;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Standing, Zxid};
@@ -159,6 +160,10 @@ pub struct Learner {
     /// NEWLEADER told which configuration comes in force with UPTODATE.
     config_follows: bool,
     heard_us: u64,
+    /// How the history came, once the leader has chosen.
+    sync: Option<Sync>,
+    /// Proposals and commits since UPTODATE, for the metrics.
+    received: (u64, u64),
     events: VecDeque<LearnerEvent>,
 }
 
@@ -205,6 +210,8 @@ impl Learner {
             waiting_bytes: 0,
             config_follows: false,
             heard_us: now.mono_us,
+            sync: None,
+            received: (0, 0),
             events: VecDeque::new(),
         };
         let limit_ms = tick_ms * u64::from(connect_limit);
@@ -227,6 +234,30 @@ impl Learner {
 
     pub fn leader(&self) -> ServerId {
         self.start.leader
+    }
+
+    /// Whom it is, or is going to be, connected to.
+    pub fn master(&self) -> ServerId {
+        self.start.via.unwrap_or(self.start.leader)
+    }
+
+    /// For sentences about the master.
+    pub fn doing(&self) -> &'static str {
+        self.stage.doing()
+    }
+
+    /// Java: `QuorumPeer.ZabState`.
+    pub fn zab_state(&self) -> &'static str {
+        match self.stage {
+            Stage::Connecting | Stage::Registered | Stage::Promising | Stage::Agreed => "discovery",
+            Stage::Serving | Stage::Over => "broadcast",
+            _ => "synchronization",
+        }
+    }
+
+    /// Proposals and commits since the last call.
+    pub fn take_received(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.received)
     }
 
     /// Whom it follows, for sentences.
@@ -280,6 +311,7 @@ impl Learner {
             return;
         }
         self.heard_us = now.mono_us;
+        self.count_sync(&message);
         let waits = match self.stage {
             Stage::Reloading { .. } => true,
             Stage::Serving => self.waits_for_promise() && !matches!(message, LinkMessage::Packet(Packet::Ping { .. })),
@@ -487,6 +519,8 @@ impl Learner {
 
     /// Java: `Follower.processPacket`, `Observer.processPacket`.
     fn on_broadcast(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
+        self.received.0 += u64::from(matches!(packet, Packet::Proposal { .. }));
+        self.received.1 += u64::from(matches!(packet, Packet::Commit { .. } | Packet::Inform { .. }));
         match packet {
             Packet::Proposal { zxid, txn } => self.on_proposal(zxid, txn)?,
             Packet::Commit { zxid } => self.on_commit(zxid)?,

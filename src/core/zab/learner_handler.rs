@@ -304,6 +304,11 @@ impl Handler {
         self.forwarding = false;
     }
 
+    /// What is kept for it because its link does not take it.
+    pub fn owed_bytes(&self) -> usize {
+        self.held_bytes + self.unsent_bytes
+    }
+
     /// It takes less than is proposed.
     pub fn is_overrun(&self, allowance: &Allowance) -> bool {
         self.held_bytes > allowance.queue_max_bytes

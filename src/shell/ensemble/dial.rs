@@ -36,7 +36,7 @@ fn call(address: HostPort, limit: Duration, mailbox: Mailbox<io::Result<TcpStrea
     let (host, port) = address;
     std::thread::Builder::new().name("rk-dial".into()).spawn(move || {
         let answer = connect(&host, port, limit);
-        let answer = answer.map_err(|error| io::Error::new(error.kind(), format!("{host}:{port}: {error}")));
+        let answer = answer.map_err(|error| io::Error::new(error.kind(), format!("{host}:{port}: {}", plain(&error))));
         // Nobody waits any more: the socket closes.
         mailbox.deliver(answer);
     })?;
@@ -52,6 +52,12 @@ fn connect(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
         }
     }
     Err(failure)
+}
+
+/// Without the number behind it, which says nothing more.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -75,7 +81,7 @@ mod tests {
             assert_eq!(stream.peer_addr().unwrap().port(), port);
             let refused = dial(&[host(deaf_port)], limit).await.unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            assert!(refused.to_string().starts_with(&format!("127.0.0.1:{deaf_port}: ")), "{refused}");
+            assert_eq!(refused.to_string(), format!("127.0.0.1:{deaf_port}: Connection refused"));
             assert!(dial(&[], limit).await.unwrap_err().to_string().contains("no address"));
         });
     }

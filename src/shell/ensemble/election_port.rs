@@ -76,6 +76,8 @@ struct Line {
     called: RefCell<Option<PeerSocket>>,
     /// It asked to be called, there.
     call_back: RefCell<Option<Vec<HostPort>>>,
+    /// Why there is no connection, as of the last attempt or the end of the last one.
+    trouble: RefCell<Option<String>>,
     /// Raised when any of these changes.
     work: Flag,
 }
@@ -107,6 +109,10 @@ impl ElectionPort {
             *line.unsent.borrow_mut() = Some(frame);
             line.work.raise();
         }
+    }
+
+    pub fn trouble(&self, server: ServerId) -> Option<String> {
+        self.lines.borrow().get(&server)?.trouble.borrow().clone()
     }
 
     fn line(&self, of: ServerId) -> Option<Rc<Line>> {
@@ -240,10 +246,12 @@ impl ElectionPort {
         match introduced.await {
             Ok(socket) if peer < self.settings.server => Some(socket),
             Ok(socket) => {
+                *line.trouble.borrow_mut() = None;
                 socket.line.end_writing(); // it reads who we are, then the end, and calls
                 None
             }
             Err(error) => {
+                *line.trouble.borrow_mut() = Some(error.to_string());
                 self.note(&format!("Cannot open channel to {} at election address {error}", peer.0));
                 None
             }
@@ -263,6 +271,7 @@ impl ElectionPort {
     /// Until the connection ends, or another takes its place.
     async fn talk(&self, peer: ServerId, line: &Line, socket: PeerSocket, pipeline: &PipelineHandle) {
         let PeerSocket { mut reader, mut writer, line: phone, unread } = socket;
+        *line.trouble.borrow_mut() = None;
         if line.unsent.borrow().is_none() {
             let last = line.last.borrow().clone();
             *line.unsent.borrow_mut() = last;
@@ -295,6 +304,9 @@ impl ElectionPort {
             }
             Either::Right((_, _)) => Ok(()),
         };
+        let ended =
+            if line.called.borrow().is_none() { Some("its election connection ended".to_owned()) } else { None };
+        *line.trouble.borrow_mut() = ended;
         match spoken {
             Ok(()) => debug!("the connection with server {} on the election port is over", peer.0),
             Err(error) => debug!("the connection with server {} on the election port broke: {error}", peer.0),

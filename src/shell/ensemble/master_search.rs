@@ -26,6 +26,8 @@ pub struct MasterSearch {
     /// `leaderConnectDelayDuringRetryMs`: between two attempts.
     retry_pause: Duration,
     wanted: RefCell<Option<Wanted>>,
+    /// How the last attempt to reach the one that is wanted failed.
+    failure: RefCell<Option<(ServerId, String)>>,
     /// Raised when that changes.
     changed: Flag,
 }
@@ -48,18 +50,31 @@ pub enum MasterPort {
 
 impl MasterSearch {
     pub fn new(links: Rc<Links>, roll: Rc<Roll>, retry_pause: Duration) -> MasterSearch {
-        MasterSearch { links, roll, retry_pause, wanted: RefCell::default(), changed: Flag::default() }
+        MasterSearch {
+            links,
+            roll,
+            retry_pause,
+            wanted: RefCell::default(),
+            failure: RefCell::default(),
+            changed: Flag::default(),
+        }
     }
 
     pub fn begin(&self, master: ServerId, port: MasterPort, limit_ms: u64) {
         let until = Instant::now() + Duration::from_millis(limit_ms);
         *self.wanted.borrow_mut() = Some(Wanted { master, port, until });
+        *self.failure.borrow_mut() = None;
         self.changed.raise();
     }
 
     pub fn end(&self) {
         *self.wanted.borrow_mut() = None;
+        *self.failure.borrow_mut() = None;
         self.changed.raise();
+    }
+
+    pub fn trouble(&self, server: ServerId) -> Option<String> {
+        self.failure.borrow().as_ref().filter(|(wanted, _)| *wanted == server).map(|(_, failure)| failure.clone())
     }
 
     /// Searches whenever the core wants a master, for as long as the executor runs.
@@ -87,12 +102,14 @@ impl MasterSearch {
                 Ok(link) => {
                     info!("connected to server {} at {}", master.0, link.peer());
                     *self.wanted.borrow_mut() = None;
+                    *self.failure.borrow_mut() = None;
                     let id = link.id();
                     link.serve(pipeline.clone());
                     pipeline.borrow_mut().master_connected(id);
                 }
                 Err(error) => {
                     debug!("server {} cannot be reached: {error}", master.0);
+                    *self.failure.borrow_mut() = Some((master, error.to_string()));
                     let pause = std::pin::pin!(glommio::timer::sleep(self.retry_pause));
                     select(pause, std::pin::pin!(self.changed.lowered())).await;
                 }

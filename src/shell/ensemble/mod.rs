@@ -10,7 +10,7 @@
 //! All of it runs on the pipeline's executor: a proposal goes from the core to the sockets of all learners without a hop, and
 //! everything a turn says leaves as one send a link. [`roll`]: where members are; [`dial`]: from a name to a socket; [`doors`]:
 //! our own ports, with the accept threads of [`listener`]; [`peer_socket`]: a connection as two halves; [`member_files`]: what
-//! is kept of a membership that changes.
+//! is kept of a membership that changes; [`vigil`]: why nobody is served, in the log.
 //! Java: `QuorumPeer` with its `QuorumCnxManager`, `Leader`, `Learner`. Spec: quorum-protocol 3, 5, 6.1.
 
 pub mod dial;
@@ -23,6 +23,7 @@ pub mod master_search;
 pub mod member_files;
 pub mod peer_socket;
 pub mod roll;
+pub mod vigil;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ use self::member_files::MemberFiles;
 use self::roll::Roll;
 use crate::config::DynamicFiles;
 use crate::core::zab::membership::Configurations;
-use crate::core::{LinkId, Output};
+use crate::core::{LinkId, Output, ServerId};
 use crate::shell::pipeline::PipelineHandle;
 
 /// What the shell has to know about the other servers.
@@ -169,6 +170,11 @@ impl Ensemble {
     /// The server stops: nobody is let in any more.
     pub fn close_doors(&self) {
         self.doors.close();
+    }
+
+    /// What the network says about this server; None: nothing is wrong, as far as is known.
+    pub fn trouble(&self, server: ServerId) -> Option<String> {
+        self.search.trouble(server).or_else(|| self.election.trouble(server))
     }
 
     /// The process ends.

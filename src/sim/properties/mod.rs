@@ -55,43 +55,75 @@ pub trait Property: Debug {
     }
 }
 
+/// All of them, in the order in which they are asked. Not behind pointers: most events mean nothing to most promises, and that
+/// must cost nothing.
+macro_rules! promises {
+    ($($module:ident::$Property:ident),+ $(,)?) => {
+        #[derive(Debug, Default)]
+        struct All {
+            $($module: $module::$Property,)+
+        }
+
+        impl All {
+            fn names(&self) -> Vec<&'static str> {
+                vec![$(self.$module.name()),+]
+            }
+
+            fn observe(&mut self, at: Moment, event: &Event, truth: &Truth) -> Result<(), Violation> {
+                $(self.$module.observe(at, event, truth).map_err(|why| broken(&self.$module, why))?;)+
+                Ok(())
+            }
+
+            fn at_end(&mut self, at: Moment, settled: &[Settled], truth: &Truth) -> Result<(), Violation> {
+                $(self.$module.at_end(at, settled, truth).map_err(|why| broken(&self.$module, why))?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+promises! {
+    integrity::Integrity,
+    agreement::Agreement,
+    total_order::TotalOrder,
+    local_primary_order::LocalPrimaryOrder,
+    global_primary_order::GlobalPrimaryOrder,
+    primary_integrity::PrimaryIntegrity,
+    leader_completeness::LeaderCompleteness,
+    acked_is_durable::AckedIsDurable,
+    honest_epochs::HonestEpochs,
+    committed_prefix::CommittedPrefix,
+    equal_digest::EqualDigest,
+    session_fifo::SessionFifo,
+    session_moves::SessionMoves,
+    session_zxid::SessionZxid,
+    linearizable_writes::LinearizableWrites,
+    reads_show_their_zxid::ReadsShowTheirZxid,
+    sync_sees_acknowledged::SyncSeesAcknowledged,
+    watch_before_data::WatchBeforeData,
+    ephemerals::Ephemerals,
+    sequential_names::SequentialNames,
+}
+
+fn broken(property: &impl Property, why: String) -> Violation {
+    Violation { property: property.name(), why }
+}
+
 /// Of all of them.
 pub fn names() -> Vec<&'static str> {
-    Properties::new(&Membership::of(1, 0)).all.iter().map(|property| property.name()).collect()
+    All::default().names()
 }
 
 /// All of them, and the truth they share.
 #[derive(Debug)]
 pub struct Properties {
     truth: Truth,
-    all: Vec<Box<dyn Property>>,
+    all: All,
 }
 
 impl Properties {
     pub fn new(membership: &Membership) -> Properties {
-        let all: Vec<Box<dyn Property>> = vec![
-            Box::<integrity::Integrity>::default(),
-            Box::<agreement::Agreement>::default(),
-            Box::<total_order::TotalOrder>::default(),
-            Box::<local_primary_order::LocalPrimaryOrder>::default(),
-            Box::<global_primary_order::GlobalPrimaryOrder>::default(),
-            Box::<primary_integrity::PrimaryIntegrity>::default(),
-            Box::<leader_completeness::LeaderCompleteness>::default(),
-            Box::<acked_is_durable::AckedIsDurable>::default(),
-            Box::<honest_epochs::HonestEpochs>::default(),
-            Box::<committed_prefix::CommittedPrefix>::default(),
-            Box::<equal_digest::EqualDigest>::default(),
-            Box::<session_fifo::SessionFifo>::default(),
-            Box::<session_moves::SessionMoves>::default(),
-            Box::<session_zxid::SessionZxid>::default(),
-            Box::<linearizable_writes::LinearizableWrites>::default(),
-            Box::<reads_show_their_zxid::ReadsShowTheirZxid>::default(),
-            Box::<sync_sees_acknowledged::SyncSeesAcknowledged>::default(),
-            Box::<watch_before_data::WatchBeforeData>::default(),
-            Box::<ephemerals::Ephemerals>::default(),
-            Box::<sequential_names::SequentialNames>::default(),
-        ];
-        Properties { truth: Truth::new(membership), all }
+        Properties { truth: Truth::new(membership), all: All::default() }
     }
 
     pub fn truth(&self) -> &Truth {
@@ -101,17 +133,11 @@ impl Properties {
     /// Everything that happens, in order.
     pub fn observe(&mut self, at: Moment, event: &Event) -> Result<(), Violation> {
         self.truth.observe(event).map_err(|why| Violation { property: "truth", why })?;
-        for property in &mut self.all {
-            property.observe(at, event, &self.truth).map_err(|why| Violation { property: property.name(), why })?;
-        }
-        Ok(())
+        self.all.observe(at, event, &self.truth)
     }
 
     /// After the liveness phase: everybody is up and in step.
     pub fn at_end(&mut self, at: Moment, settled: &[Settled]) -> Result<(), Violation> {
-        for property in &mut self.all {
-            property.at_end(at, settled, &self.truth).map_err(|why| Violation { property: property.name(), why })?;
-        }
-        Ok(())
+        self.all.at_end(at, settled, &self.truth)
     }
 }

@@ -95,8 +95,15 @@ fn same_children(path: &str, names: &[impl AsRef<str>], zxid: Zxid, truth: &Trut
     if names.len() != due {
         return Err(format!("{} children, {due} were due: {names:?}", names.len()));
     }
-    let prefix = if path == "/" { "" } else { path };
-    match names.iter().find(|name| truth.node_at(&format!("{prefix}/{name}"), zxid).is_none()) {
+    let mut child = String::from(if path == "/" { "" } else { path });
+    child.push('/');
+    let prefix = child.len();
+    let is_missing = |name: &&&str| {
+        child.truncate(prefix);
+        child.push_str(name);
+        truth.node_at(&child, zxid).is_none()
+    };
+    match names.iter().find(is_missing) {
         Some(name) => Err(format!("child {name}, which is not there")),
         None => Ok(()),
     }

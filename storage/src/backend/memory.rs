@@ -12,6 +12,7 @@
 mod content;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -71,11 +72,14 @@ enum NameChange {
     },
 }
 
+/// Paths as bytes, which are compared much faster than piece by piece.
+type Names = BTreeMap<OsString, usize>;
+
 #[derive(Clone, Debug)]
 pub struct MemoryDisk {
     contents: Vec<Content>,
-    names: BTreeMap<PathBuf, usize>,
-    stable_names: BTreeMap<PathBuf, usize>,
+    names: Names,
+    stable_names: Names,
     unflushed_names: Vec<NameChange>,
     open: BTreeMap<FileId, usize>,
     /// Of the open ones: opened with `Access::WriteDsync`.
@@ -184,16 +188,18 @@ impl MemoryDisk {
 
     /// The bytes behind a name, as readers see them.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
-        Some(self.contents[*self.names.get(path)?].to_vec())
+        Some(self.contents[*self.names.get(path.as_os_str())?].to_vec())
     }
 
     pub fn has(&self, path: &Path) -> bool {
-        self.names.contains_key(path)
+        self.names.contains_key(path.as_os_str())
     }
 
     /// Changes what a file holds, behind everybody's back and for good. False when there is no such file.
     pub fn damage(&mut self, path: &Path, how: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let Some(content) = self.names.get(path).map(|content| &mut self.contents[*content]) else { return false };
+        let Some(content) = self.names.get(path.as_os_str()).map(|content| &mut self.contents[*content]) else {
+            return false;
+        };
         let mut bytes = content.to_vec();
         how(&mut bytes);
         *content = Content::stable(bytes);
@@ -204,14 +210,14 @@ impl MemoryDisk {
     pub fn put(&mut self, path: &Path, bytes: Vec<u8>) {
         self.contents.push(Content::stable(bytes));
         for names in [&mut self.names, &mut self.stable_names] {
-            names.insert(path.to_owned(), self.contents.len() - 1);
+            names.insert(path.into(), self.contents.len() - 1);
         }
     }
 
     /// Takes a file away, behind everybody's back and for good. False when there is no such file.
     pub fn remove(&mut self, path: &Path) -> bool {
-        self.stable_names.remove(path);
-        self.names.remove(path).is_some()
+        self.stable_names.remove(path.as_os_str());
+        self.names.remove(path.as_os_str()).is_some()
     }
 
     pub fn used_bytes(&self) -> u64 {
@@ -222,8 +228,8 @@ impl MemoryDisk {
         self.open.len()
     }
 
-    pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.names.keys()
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.names.keys().map(Path::new)
     }
 
     fn perform(&mut self, action: &Action) -> io::Result<u64> {
@@ -256,12 +262,15 @@ impl MemoryDisk {
             }
             Action::Read { .. } => unreachable!("answered in `run`"),
             Action::Rename { from, to } => {
-                let content = *self.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+                let content = *self.names.get(from.as_os_str()).ok_or(io::ErrorKind::NotFound)?;
                 self.change_name(NameChange::Rename { from: from.clone(), to: to.clone(), content })
             }
             Action::Unlink { path } => self.change_name(NameChange::Unlink { path: path.clone() }),
             Action::SyncDirectory { path } => {
-                for change in self.unflushed_names.extract_if(.., |change| change.directory() == Some(path)) {
+                for change in self
+                    .unflushed_names
+                    .extract_if(.., |change| change.directory().is_some_and(|directory| directory.as_os_str() == path))
+                {
                     change.apply(&mut self.stable_names);
                 }
                 Ok(0)
@@ -270,7 +279,7 @@ impl MemoryDisk {
     }
 
     fn open(&mut self, file: FileId, path: &Path, access: Access) -> io::Result<u64> {
-        let known = self.names.get(path).copied();
+        let known = self.names.get(path.as_os_str()).copied();
         let content = match (access, known) {
             (Access::Create, _) => {
                 self.contents.push(Content::default());
@@ -337,9 +346,10 @@ impl Disk for MemoryDisk {
     }
 
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
-        let here = self.names.iter().filter(|(name, _)| name.parent() == Some(directory));
+        let paths = self.names.iter().map(|(path, content)| (Path::new(path), content));
+        let here = paths.filter(|(path, _)| path.parent() == Some(directory));
         let bytes = |content: &usize| self.contents[*content].len() as u64;
-        let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(here.filter_map(|(path, content)| Some((name(path)?, bytes(content)))).collect())
     }
 
@@ -355,16 +365,16 @@ impl Disk for MemoryDisk {
 
 impl NameChange {
     /// False when there is nothing of that name.
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) -> bool {
+    fn apply(&self, names: &mut Names) -> bool {
         match self {
             NameChange::Link { path, content } => {
-                names.insert(path.clone(), *content);
+                names.insert(path.into(), *content);
                 true
             }
-            NameChange::Unlink { path } => names.remove(path).is_some(),
+            NameChange::Unlink { path } => names.remove(path.as_os_str()).is_some(),
             NameChange::Rename { from, to, content } => {
-                names.remove(from);
-                names.insert(to.clone(), *content);
+                names.remove(from.as_os_str());
+                names.insert(to.into(), *content);
                 true
             }
         }

@@ -191,7 +191,8 @@ impl SnapshotWriter {
     pub fn poll(&mut self, ids: &mut Ids, acknowledged: Zxid, proven: Durable, ops: &mut Vec<DiskOp>) {
         let Some(active) = self.active.as_mut().filter(|active| active.under_way.is_none()) else { return };
         let (file, zxid) = (active.file, active.zxid);
-        let unfinished = self.purpose.unfinished_path(&self.directory, zxid);
+        let (purpose, directory) = (self.purpose, &self.directory);
+        let unfinished = || purpose.unfinished_path(directory, zxid);
         // An installed state begins a log of its own; nobody serves beside it.
         let install = self.purpose == Purpose::Install;
         let (acknowledged, proven) =
@@ -202,7 +203,7 @@ impl SnapshotWriter {
         }
         let mut bytes = 0;
         let action = match active.step {
-            Step::Open => Action::Open { file, path: unfinished, access: Access::Create, direct: self.direct },
+            Step::Open => Action::Open { file, path: unfinished(), access: Access::Create, direct: self.direct },
             Step::Body => {
                 let Some((offset, buffer)) = active.next_piece(proven) else {
                     if active.error.is_some() {
@@ -216,9 +217,9 @@ impl SnapshotWriter {
             Step::Sync => Action::Sync { file },
             Step::Close | Step::AbandonClose => Action::Close { file },
             Step::Rename if acknowledged < zxid => return, // until the log vouches for it
-            Step::Rename => Action::Rename { from: unfinished, to: self.purpose.path(&self.directory, zxid) },
+            Step::Rename => Action::Rename { from: unfinished(), to: self.purpose.path(&self.directory, zxid) },
             Step::SyncDirectory => Action::SyncDirectory { path: self.directory.clone() },
-            Step::AbandonUnlink => Action::Unlink { path: unfinished },
+            Step::AbandonUnlink => Action::Unlink { path: unfinished() },
         };
         let id = ids.operation(self.purpose.owner());
         active.under_way = Some((id, action.name(), bytes));

@@ -88,7 +88,7 @@ impl SharedDisk {
 
     pub fn paths(&self, part: &str) -> Vec<PathBuf> {
         let memory = self.memory.borrow();
-        memory.paths().filter(|path| path.to_string_lossy().contains(part)).cloned().collect()
+        memory.paths().filter(|path| path.to_string_lossy().contains(part)).map(Path::to_owned).collect()
     }
 
     pub fn bytes(&self, path: &Path) -> Vec<u8> {

@@ -146,6 +146,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The same in a build for very many seeds: minutes longer to make, and a quarter faster
+    #[command(disable_help_flag = true)]
+    Soak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Kills the server under load, again and again, and checks what it promised; see `cargo dev crash --help`
     #[command(disable_help_flag = true)]
     Crash {
@@ -221,6 +227,7 @@ fn main() -> ExitCode {
         What::Migrate { place } => migrate(place),
         What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
+        What::Soak { arguments } => process::run(suites::simulate_as("soak").args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
     match outcome {

@@ -7,8 +7,10 @@
 use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Ahead, Learner, LearnerEvent, Refusal, Stage, name_of};
+use crate::core::ensemble_view::SyncView;
 use crate::core::snapshot_check::SnapshotCheck;
 use crate::core::types::{EpochKind, LinkMessage, Output, Standing, Zxid};
+use crate::core::zab::catch_up::SyncKind;
 use crate::wire::quorum::Packet;
 
 /// A snapshot on its way in.
@@ -19,7 +21,40 @@ pub(super) struct Receiving {
     check: Option<SnapshotCheck>,
 }
 
+/// How the history comes, or came: for operators.
+#[derive(Debug)]
+pub(super) struct Sync {
+    kind: SyncKind,
+    began_us: u64,
+    bytes: u64,
+    /// None: UPTODATE has not come.
+    took_us: Option<u64>,
+}
+
 impl Learner {
+    pub fn sync(&self) -> Option<SyncView> {
+        self.sync.as_ref().map(|sync| SyncView {
+            kind: sync.kind,
+            bytes: sync.bytes,
+            took_ms: sync.took_us.map(|us| us / 1000),
+        })
+    }
+
+    /// From the leader's choice to UPTODATE.
+    pub(super) fn count_sync(&mut self, message: &LinkMessage) {
+        if let (Stage::Agreed, LinkMessage::Packet(packet)) = (&self.stage, message) {
+            let kind = match packet {
+                Packet::Trunc { .. } => SyncKind::Trunc,
+                Packet::Snap { .. } => SyncKind::Snap,
+                _ => SyncKind::Diff,
+            };
+            self.sync = Some(Sync { kind, began_us: self.heard_us, bytes: 0, took_us: None });
+        }
+        if let Some(sync) = self.sync.as_mut().filter(|sync| sync.took_us.is_none()) {
+            sync.bytes += message.cost_bytes() as u64;
+        }
+    }
+
     /// The answer to ACKEPOCH.
     pub(super) fn on_first_of_sync(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
         let last = self.history.last();
@@ -144,6 +179,9 @@ impl Learner {
 
     fn serve(&mut self, out: &mut Vec<Output>) {
         self.stage = Stage::Serving;
+        if let Some(sync) = &mut self.sync {
+            sync.took_us = Some(self.heard_us - sync.began_us);
+        }
         if let Ahead::Beyond(zxid) = self.ahead {
             let last = self.history.last();
             self.ahead = if last > zxid { Ahead::Through(last) } else { Ahead::No };

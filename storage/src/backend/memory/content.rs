@@ -173,8 +173,11 @@ impl Bytes {
             let made = if from.len() == BLOCK_BYTES {
                 Arc::from(without_zeroes(from))
             } else {
-                let mut whole = [0; BLOCK_BYTES];
-                self.read(block * BLOCK_BYTES, &mut whole);
+                // What is there, and zeroes up to what comes.
+                let there = self.blocks.get(block).map_or(&[][..], |block| block);
+                let mut whole = Vec::with_capacity(BLOCK_BYTES);
+                whole.extend_from_slice(there);
+                whole.resize(there.len().max(at + from.len()), 0);
                 whole[at..at + from.len()].copy_from_slice(from);
                 Arc::from(without_zeroes(&whole))
             };

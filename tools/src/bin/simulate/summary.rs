@@ -16,6 +16,8 @@ pub struct Summary {
     steps: u64,
     happenings: u64,
     virtual_us: u64,
+    /// Of all runs, in whatever order: the same seeds and the same sources, the same number.
+    traces: u64,
     faults: FaultCounts,
     marks: BTreeMap<&'static str, u64>,
     busy: Duration,
@@ -32,6 +34,7 @@ impl Summary {
         self.steps += outcome.steps;
         self.happenings += outcome.happenings;
         self.virtual_us += outcome.virtual_us;
+        self.traces = self.traces.wrapping_add(outcome.trace_hash);
         self.faults.add_all(&outcome.faults);
     }
 
@@ -62,6 +65,7 @@ impl Summary {
         self.steps += other.steps;
         self.happenings += other.happenings;
         self.virtual_us += other.virtual_us;
+        self.traces = self.traces.wrapping_add(other.traces);
         self.faults.add_all(&other.faults);
         self.add_marks(other.marks);
         self.busy += other.busy;
@@ -86,11 +90,12 @@ impl Summary {
         line(
             &mut text,
             format_args!(
-                "{} steps of nodes ({:.0} a second and thread), {} happenings ({:.0})",
+                "{} steps of nodes ({:.0} a second and thread), {} happenings ({:.0}), traces {:016x}",
                 self.steps,
                 rate(self.steps),
                 self.happenings,
-                rate(self.happenings)
+                rate(self.happenings),
+                self.traces
             ),
         );
         let faults = Fault::ALL.iter().map(|fault| format!("{} {}", fault.name(), self.faults.get(*fault)));

@@ -2,7 +2,8 @@
 
 use super::scene::{Scene, settings, z};
 use crate::core::settings::Ensemble;
-use crate::core::types::LinkId;
+use crate::core::types::{EpochKind, LinkId};
+use crate::core::zab::membership::{Configurations, Membership};
 use crate::limits;
 use crate::wire::quorum::Packet;
 
@@ -235,4 +236,27 @@ fn a_leader_that_is_its_own_quorum_is_sure() {
     scene.stored_epoch(crate::core::types::EpochKind::Accepted, 1);
     scene.stored_epoch(crate::core::types::EpochKind::Current, 1);
     assert_eq!(scene.makes_sure(), (1, vec!["! confirmed 1".to_owned()]));
+}
+
+#[test]
+fn a_leader_without_its_quorum_says_who_is_missing() {
+    let mut scene = Scene::elected(3, 0, 5, 5, z(5, 3));
+    let configs = Configurations::settled(Membership::of(3, 0));
+    let awaited = |scene: &Scene| {
+        let awaited = scene.leader.awaited(&configs);
+        awaited.into_iter().map(|(server, why)| format!("{}: {why}", server.0)).collect::<Vec<_>>()
+    };
+    let absent = "it has not connected to this server";
+    assert_eq!(scene.leader.zab_state(), "discovery");
+    assert_eq!(awaited(&scene), [format!("2: {absent}"), format!("3: {absent}")]);
+    scene.informs(2, 5);
+    scene.stored(EpochKind::Accepted);
+    assert_eq!(awaited(&scene), ["2: it has not accepted the epoch yet".to_owned(), format!("3: {absent}")]);
+    scene.says(2, Packet::AckEpoch { last: Some(z(5, 3)), current_epoch: Some(5) });
+    assert_eq!(awaited(&scene), [format!("3: {absent}")]);
+    scene.stored(EpochKind::Current);
+    assert_eq!(scene.leader.zab_state(), "synchronization");
+    assert_eq!(awaited(&scene), ["2: it is being brought up to the history".to_owned(), format!("3: {absent}")]);
+    scene.synchronised(2);
+    assert_eq!((scene.leader.zab_state(), scene.leader.learners()[0].in_step), ("broadcast", true));
 }

@@ -1,0 +1,141 @@
+//! What members say of themselves to operators.
+
+use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView};
+use ringkeeper::core::metrics::Metrics;
+use ringkeeper::core::node_view::Wanted;
+use ringkeeper::core::settings::Ensemble as EnsembleSettings;
+use ringkeeper::core::types::{ConnectionId, ServerId};
+use ringkeeper::core::zab::catch_up::SyncKind;
+use ringkeeper::core::{Node, Settings};
+
+use super::ensemble::ask;
+use super::ensemble_harness::{Ensemble, quick};
+use super::harness::{PERSISTENT, create};
+
+fn view(ensemble: &mut Ensemble, id: i64) -> EnsembleView {
+    let now = ensemble.now;
+    ensemble.server(id).node.view(now, ConnectionId(0), Wanted::default()).ensemble.expect("a member")
+}
+
+fn metrics(ensemble: &mut Ensemble, id: i64) -> &mut Metrics {
+    Node::metrics_mut(&mut ensemble.server(id).node)
+}
+
+fn writes(ensemble: &mut Ensemble, paths: &[&str]) {
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    for path in paths {
+        assert_eq!(ask(ensemble, leader, client, &create(path, b"", PERSISTENT)), 0);
+    }
+}
+
+#[test]
+fn who_serves_nobody_says_since_when_and_whom_it_waits_for() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let began = ensemble.now;
+    assert!((1..=3).all(|id| view(&mut ensemble, id).awaits.is_none()));
+    followers.iter().for_each(|id| ensemble.crash(*id));
+    for _ in 0..100 {
+        ensemble.pass_ms(100);
+    }
+    let awaits = view(&mut ensemble, leader).awaits.expect("nobody is served");
+    assert_eq!(
+        (awaits.what.as_str(), awaits.ended.as_str()),
+        ("no leader is elected", "no quorum of voters was heard of in time")
+    );
+    let silent: Vec<i64> = awaits.servers.iter().map(|(server, _)| server.0).collect();
+    assert_eq!(silent, followers);
+    let passed_ms = (ensemble.now.mono_us - began.mono_us) / 1000;
+    assert!(awaits.since_ms > 0 && awaits.since_ms < passed_ms, "{awaits:?} of {passed_ms} ms");
+    assert_eq!(view(&mut ensemble, leader).peer_state, "looking");
+
+    ensemble.start(followers[0]);
+    ensemble.settle();
+    let idle_ms = metrics(&mut ensemble, leader).unavailable_time.max();
+    assert!(idle_ms >= awaits.since_ms, "{idle_ms}: it was longer in the end");
+    let metrics = metrics(&mut ensemble, leader);
+    assert_eq!((metrics.looking_count, metrics.election_time.count(), metrics.unavailable_time.count()), (2, 2, 2));
+    assert!(view(&mut ensemble, leader).awaits.is_none());
+}
+
+#[test]
+fn a_leader_shows_who_follows_and_how_far_behind() {
+    let mut ensemble = Ensemble::of(3, 1, quick());
+    ensemble.settle();
+    let leader = ensemble.leader();
+    writes(&mut ensemble, &["/a", "/b"]);
+    let shown = view(&mut ensemble, leader);
+    assert_eq!((shown.peer_state.as_str(), shown.quorum_size), ("leading - broadcast", 3));
+    let ids: Vec<ServerId> = shown.learners.iter().map(|learner| learner.server).collect();
+    assert_eq!(ids, ensemble.followers().into_iter().map(ServerId).collect::<Vec<_>>());
+    for LearnerView { server, observer, votes, in_step, behind_transactions, sync, .. } in shown.learners {
+        assert_eq!((observer, votes, in_step), (server.0 == 4, server.0 != 4, true), "{server:?}");
+        assert_eq!(behind_transactions, (server.0 != 4).then_some(0), "{server:?}");
+        let sync = sync.expect("it was brought up to date");
+        assert_eq!((sync.kind, sync.took_ms.is_some()), (SyncKind::Diff, true));
+    }
+    let leading = metrics(&mut ensemble, leader);
+    assert_eq!((leading.diff_count, leading.snap_count), (3, 0));
+    assert_eq!(leading.commit_count, leading.proposal_count);
+    assert_eq!((leading.leader_unavailable_time.count(), leading.follower_sync_time.count()), (1, 0));
+
+    let follower = ensemble.followers()[0];
+    let shown = view(&mut ensemble, follower);
+    assert_eq!((shown.peer_state.as_str(), shown.quorum_size), ("following - broadcast", 3));
+    assert!(shown.learners.is_empty() && shown.observer_master.is_none());
+    let sync = shown.sync.expect("it was brought up to date");
+    assert_eq!((sync.kind, sync.took_ms.is_some()), (SyncKind::Diff, true));
+    let following = metrics(&mut ensemble, follower);
+    assert_eq!((following.proposal_count, following.commit_count), (0, 0), "its leader's");
+    assert_eq!((following.learner_proposal_received_count, following.learner_commit_received_count), (3, 3));
+    assert_eq!((following.follower_sync_time.count(), following.election_time.count()), (1, 1));
+
+    let shown = view(&mut ensemble, 4);
+    assert_eq!((shown.peer_state.as_str(), shown.observer_master), ("observing - broadcast", Some(ServerId(leader))));
+    let observing = metrics(&mut ensemble, 4);
+    assert_eq!((observing.learner_proposal_received_count, observing.learner_commit_received_count), (0, 3));
+    assert_eq!((observing.observer_sync_time.count(), observing.election_time.count()), (1, 0));
+
+    ensemble.cut_off_silently(follower);
+    writes(&mut ensemble, &["/c", "/d"]);
+    let shown = view(&mut ensemble, leader);
+    let behind = shown.learners.iter().find(|learner| learner.server.0 == follower).unwrap();
+    assert_eq!(behind.behind_transactions, Some(3), "the session, and two writes");
+}
+
+#[test]
+fn a_snapshot_shows_on_both_ends() {
+    let mut settings = quick();
+    settings.ensemble.commit_log_count = 1;
+    settings.ensemble.snapshot_size_factor = None;
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    writes(&mut ensemble, &["/a", "/b", "/c"]);
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    ensemble.crash(follower);
+    ensemble.wipe(follower);
+    ensemble.start(follower);
+    ensemble.settle();
+    let received = view(&mut ensemble, follower).sync.unwrap();
+    let learners = view(&mut ensemble, leader).learners;
+    let sent = learners.iter().find(|learner| learner.server.0 == follower).unwrap().sync.unwrap();
+    assert_eq!((received.kind, sent.kind), (SyncKind::Snap, SyncKind::Snap));
+    assert!(received.bytes > 0 && sent.bytes > 0);
+    let metrics = metrics(&mut ensemble, leader);
+    assert_eq!((metrics.snap_count, metrics.inflight_snap_count.max(), metrics.inflight_snap_count.count()), (1, 1, 2));
+}
+
+#[test]
+fn an_observer_master_shows_its_observers() {
+    let ensemble = EnsembleSettings { observer_masters: true, tick_ms: 1000, ..EnsembleSettings::default() };
+    let mut ensemble = Ensemble::of(3, 1, Settings { ensemble, ..quick() });
+    ensemble.settle();
+    let (leader, master) = (ensemble.leader(), ensemble.master_of(4));
+    assert_ne!(leader, master);
+    assert_eq!(view(&mut ensemble, 4).observer_master, Some(ServerId(master)));
+    let shown = view(&mut ensemble, master);
+    assert_eq!(shown.peer_state, "following - broadcast");
+    assert_eq!(shown.learners.iter().map(|learner| learner.server.0).collect::<Vec<_>>(), [4]);
+    assert!(view(&mut ensemble, leader).learners.iter().all(|learner| !learner.observer));
+}
