@@ -1,23 +1,23 @@
 //! A rolling restart under load in which the members change: Java servers become ringkeepers one by one, and Java servers again.
 //!
 //! ```text
-//! for each member, the leader last:   stop -> hand over its data -> start the other kind on the same zoo.cfg -> caught up?
+//! for each member, the leader last (or first):   stop -> hand over its data -> start the other kind on the same zoo.cfg -> caught up?
 //! ```
 //!
 //! Clients know all servers and are at work all the time (`drill::crowd`): nothing that was acknowledged is lost, no session ends.
-//! What each step costs them is measured; the same roll of Java servers alone comes first, to compare with.
+//! kazoo and the Java client are there with one session each from beginning to end. What each step costs them is measured; the same roll of Java servers alone comes first, to compare with.
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::drill::crowd::Crowd;
 use crate::ensemble::{Ensemble, Part, await_part, part_of};
 use crate::load::random::Random;
-use crate::process::output_of;
+use crate::process::{output_of, run as run_program};
 use crate::server::{Kind, Running, Setup, four_letter};
+use crate::{Result, clients, reference, root, target};
 
 const TICK_MS: u32 = 500;
 /// Under load, between two steps.
@@ -53,10 +53,12 @@ struct Pass {
     what: &'static str,
     to_java: bool,
     hand_over: HandOver,
+    /// Whoever leads is the next one: a leader of each make is stopped with followers of both.
+    leader_first: bool,
 }
 
 const fn pass(what: &'static str, to_java: bool, hand_over: HandOver) -> Pass {
-    Pass { what, to_java, hand_over }
+    Pass { what, to_java, hand_over, leader_first: matches!(hand_over, HandOver::Empty) }
 }
 
 /// Each follows from the one before.
@@ -66,8 +68,8 @@ const PASSES: [Pass; 7] = [
     pass("ringkeeper to ringkeeper", false, HandOver::Nothing),
     pass("ringkeeper to Java, rk export", true, HandOver::Export),
     pass("Java to ringkeeper again, rk import", false, HandOver::Import),
-    pass("ringkeeper to Java, on empty disks", true, HandOver::Empty),
-    pass("Java to ringkeeper, on empty disks", false, HandOver::Empty),
+    pass("ringkeeper to Java, on empty disks, the leader first", true, HandOver::Empty),
+    pass("Java to ringkeeper, on empty disks, the leader first", false, HandOver::Empty),
 ];
 
 /// What one step cost.
@@ -89,9 +91,14 @@ pub fn run(options: &Options) -> Result<u64> {
     let ensemble = Ensemble::new(directory, *port, &vec![java.clone(); VOTERS], 0, TICK_MS);
     let running = ensemble.start()?.into_iter().map(Some).collect();
     let crowd = Crowd::new(&ensemble.members, &mut Random::new(1))?;
+    let witnesses = Witness::all(&ensemble.connect_string())?;
     let mut roll = Roll { options, ensemble, running, crowd };
+    let kept = |why| format!("{why}\nlogs and data: {}", directory.display());
     for pass in &PASSES {
-        roll.play(pass).map_err(|why| format!("{}: {why}\nlogs and data: {}", pass.what, directory.display()))?;
+        roll.play(pass).map_err(|why| kept(format!("{}: {why}", pass.what)))?;
+    }
+    for witness in witnesses {
+        witness.finish().map_err(|why| kept(why.to_string()))?;
     }
     for running in roll.running.into_iter().flatten() {
         running.stop()?;
@@ -110,11 +117,12 @@ struct Roll<'a> {
 
 impl Roll<'_> {
     fn play(&mut self, pass: &Pass) -> Result<()> {
-        let leader = self.ensemble.leader().ok_or("nobody leads")?;
-        let mut order: Vec<usize> = (0..VOTERS).filter(|at| *at != leader).collect();
-        order.push(leader);
         println!("{}", pass.what);
-        for member in order {
+        let mut left: Vec<usize> = (0..VOTERS).collect();
+        while !left.is_empty() {
+            let leader = self.ensemble.leader().ok_or("nobody leads")?;
+            let at = left.iter().position(|member| (*member == leader) == pass.leader_first).unwrap_or(0);
+            let member = left.remove(at);
             let Roll { options, ensemble, running, crowd } = self;
             let expired = crowd.expiries();
             let cost = crowd.at_work(|ground| {
@@ -126,7 +134,8 @@ impl Roll<'_> {
                 (cost.silence, cost.client_silence) = (beats.silence, beats.client_silence);
                 Ok(cost)
             })?;
-            crowd.check(&ensemble.members, Instant::now())?;
+            let is_snap = pass.hand_over == HandOver::Empty;
+            crowd.check(&ensemble.members, Instant::now(), is_snap)?;
             println!("{}", cost.text());
             if crowd.expiries() > expired {
                 return Err(format!("a session of the load ended while server {} was replaced", member + 1).into());
@@ -184,6 +193,66 @@ fn await_zxid(member: &Setup, zxid: u64) -> Result<()> {
         std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
+}
+
+/// A client that nobody wrote for us, with one session for all passes (`tests/clients/roll`).
+struct Witness {
+    name: &'static str,
+    /// None: it has said how it went.
+    program: Option<Child>,
+}
+
+impl Witness {
+    /// Those that can be had here.
+    fn all(hosts: &str) -> Result<Vec<Witness>> {
+        let source = root().join("tests/clients/roll");
+        let kazoo = clients::ensure_kazoo().map(|python| {
+            let mut program = Command::new(python);
+            program.arg(source.join("counter.py"));
+            program
+        });
+        let java = clients::ensure_javac().and_then(|()| reference::class_path()).and_then(|class_path| {
+            let classes = target().join("clients/java");
+            fs::create_dir_all(&classes)?;
+            run_program(
+                Command::new("javac").args(["-cp", &class_path, "-d"]).arg(&classes).arg(source.join("Counter.java")),
+            )?;
+            let mut program = Command::new("java");
+            program.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp"]);
+            program.arg(format!("{class_path}:{}", classes.display())).arg("Counter");
+            Ok(program)
+        });
+        let mut witnesses = Vec::new();
+        for (name, program) in [("kazoo", kazoo), ("the Java client", java)] {
+            match program {
+                Err(why) => println!("SKIPPED: {name}: {why}"),
+                Ok(mut program) => {
+                    let program = program.arg(hosts).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+                    witnesses.push(Witness { name, program: Some(program) });
+                }
+            }
+        }
+        Ok(witnesses)
+    }
+
+    /// The end of its input makes it say how it went.
+    fn finish(mut self) -> Result<()> {
+        let program = self.program.take().expect("it is asked once");
+        let output = program.wait_with_output()?; // closes its input first
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{text}");
+        if output.status.success() { Ok(()) } else { Err(format!("{}: {}, {text}", self.name, output.status).into()) }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if let Some(program) = &mut self.program {
+            // Errors mean that it is gone already.
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+    }
 }
 
 impl Cost {

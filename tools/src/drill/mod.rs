@@ -124,7 +124,7 @@ impl Drill {
                 }
                 Ok(healed)
             })?;
-            crowd.check(&stage.ensemble.members, healed)?;
+            crowd.check(&stage.ensemble.members, healed, *has_java)?;
             tell(story, &format!("all {} trees are equal, {} answers so far", stage.count(), crowd.answers()))?;
         }
         self.stage.stop_all()
@@ -180,9 +180,10 @@ impl Round<'_> {
         self.totals.rounds += 1;
         let described = faults.iter().map(|fault| described(*fault, leader)).collect::<Vec<_>>().join(", ");
         let lasted = healed - begin;
-        let line =
-            format!("round {:>3}: {described}; for {lasted:.1?}; all serve {took:.1?} later", self.totals.rounds);
-        println!("{line}");
+        let line = format!(
+            "{described}; next answer after {first:.1?}; put right after {lasted:.1?}, all serve {took:.1?} later"
+        );
+        println!("round {:>3}: {line}", self.totals.rounds);
         tell(self.story, &line)?;
         Ok(healed)
     }

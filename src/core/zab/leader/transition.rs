@@ -261,6 +261,13 @@ impl Leader {
             return;
         }
         let leader = best.id.expect("a voter has a name");
+        // Who leads without an election must not wait for those who hold one: Java servers, and whoever is not here.
+        let hears = self.handlers.values().filter(|handler| handler.is_in_step() && handler.speaks_ringkeeper());
+        if !ballot.is_quorum(hears.fold(Votes::NONE, |votes, handler| votes.with(handler.vote))) {
+            mark("leader: too few would hear of its successor");
+            return self
+                .over("it was asked to hand over, and those who would hear to whom are no quorum".to_owned(), out);
+        }
         self.tell_in_step(|| Packet::HandOver { leader: leader.0 }, out);
         self.end(out);
         self.events.push_back(LeaderEvent::HandedOver { leader });

@@ -36,6 +36,8 @@ pub const REGISTERS: usize = 4;
 
 /// Longer than most faults, shorter than some.
 const SESSION_MS: i32 = 8_000;
+/// So long no session of the load ends by itself, in an ensemble that is well.
+pub const UNTOUCHED: Duration = Duration::from_secs(4);
 /// For an answer; then another server is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(10);

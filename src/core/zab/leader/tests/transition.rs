@@ -231,7 +231,24 @@ fn the_voter_with_everything_takes_over() {
 #[test]
 fn a_hand_over_at_rest_is_immediate() {
     let mut scene = Scene::leading();
-    assert_eq!(scene.hands_over().last().unwrap(), "! handed over to 2");
+    scene.joins(3, z(5, 3));
+    scene.synchronised(3);
+    assert_eq!(scene.hands_over().last().unwrap(), "! handed over to 3");
+}
+
+/// The one that is named would wait for the rest, who hold an election meanwhile that it takes no part in.
+#[test]
+fn nobody_is_named_to_less_than_a_quorum() {
+    let ended = |mut scene: Scene| {
+        let told = scene.hands_over();
+        assert!(told.last().unwrap().starts_with("! over: it was asked to hand over, and those who"), "{told:?}");
+        assert!(!told.iter().any(|line| line.contains("HANDOVER")), "{told:?}");
+    };
+    ended(Scene::leading()); // 3 is not there
+    let mut scene = Scene::leading().java_learners();
+    scene.joins(3, z(5, 3));
+    scene.synchronised(3);
+    ended(scene); // 3 would not understand
 }
 
 #[test]
