@@ -1,9 +1,10 @@
 //! Ensembles of ringkeeper and the reference in one: members die, lose their disks, fall behind and run ahead, and come back;
 //! sessions move between them; and in the end of each step every member has the same tree.
 //!
-//! An arrangement is a word: `R` and `J` for who votes, in the order of their numbers, behind a `+` those who observe. On empty
-//! disks the voter with the highest number leads first. What is compared: names, data, and of each node's stat what a client
-//! can rely on. That the trees are also the same by the reference's own sums is in its metrics, which count mismatches.
+//! An arrangement is a word: `R`, `J` and `8` (Java 3.8) for who votes, in the order of their numbers, behind a `+` those who
+//! observe. On empty disks the voter with the highest number leads first. What is compared: names, data, and of each node's
+//! stat what a client can rely on. That the trees are also the same by the reference's own sums is in its metrics, which count
+//! mismatches.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,14 +29,16 @@ const MANY: usize = 1_500;
 pub struct Options {
     pub ringkeeper: Kind,
     pub java: Kind,
+    /// Debian's, if it can be had.
+    pub java_3_8: Option<Kind>,
     pub directory: PathBuf,
     pub port: u16,
     /// Like `JJR+R`.
     pub arrangements: Vec<String>,
 }
 
-/// Each role of each make, beside each role of the other. The last one is for those who have the time.
-pub const ARRANGEMENTS: [&str; 4] = ["RRR", "JRR+J", "RRJ+R", "JJR+J"];
+/// Each role of each make, beside each role of the other. Those behind the third are for those who have the time.
+pub const ARRANGEMENTS: [&str; 6] = ["RRR", "JRR+J", "RRJ+R", "JJR+J", "8RR+8", "RR8+R"];
 
 /// Runs them all; how many nodes were compared.
 pub fn run(options: &Options) -> Result<usize> {
@@ -77,7 +80,8 @@ impl Stage {
         let kind = |letter| match letter {
             'R' => Ok(options.ringkeeper.clone()),
             'J' => Ok(options.java.clone()),
-            other => Err(format!("{other:?} is neither R nor J")),
+            '8' => options.java_3_8.clone().ok_or_else(|| "Java 3.8 (Debian's zookeeper) cannot be had".to_owned()),
+            other => Err(format!("{other:?} is neither R, J nor 8")),
         };
         let kinds =
             voters.chars().chain(observers.chars()).map(kind).collect::<std::result::Result<Vec<_>, String>>()?;

@@ -18,6 +18,12 @@ pub fn kind() -> Result<Kind> {
     Ok(Kind::Java { class_path: class_path()? })
 }
 
+/// An older one, 3.8.0 out of Debian's package.
+pub fn debian() -> Result<Kind> {
+    clients::ensure_zkcli()?;
+    Ok(Kind::Java { class_path: clients::DEBIAN_JAR.to_owned() })
+}
+
 /// The class path of the reference's server and clients, Curator included; fetched if need be.
 pub fn class_path() -> Result<String> {
     let jars = directory();

@@ -398,9 +398,15 @@ pub fn roll(binary: &Path, java: &Kind, port: u16) -> Verdict {
 
 /// Ensembles of both makes; each node compared counts as a test.
 pub fn ensembles(binary: &Path, java: &Kind, port: u16, arrangements: &[String]) -> Verdict {
+    let java_3_8 = arrangements.iter().any(|word| word.contains('8')).then(reference::debian);
+    let java_3_8 = match java_3_8.transpose() {
+        Ok(java) => java,
+        Err(why) => return skipped(&why.to_string()),
+    };
     let options = mixed::Options {
         ringkeeper: Kind::Ringkeeper { binary: binary.to_owned() },
         java: java.clone(),
+        java_3_8,
         directory: target().join("ensembles"),
         port,
         arrangements: arrangements.to_vec(),

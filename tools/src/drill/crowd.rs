@@ -70,9 +70,14 @@ impl Crowd {
     pub fn check(&mut self, members: &[Setup], healed: Instant, is_snap: bool) -> Result<()> {
         let Crowd { ground, writers, rivals, visitors, .. } = self;
         let deadline = Instant::now() + SETTLE_BOUND;
-        rivals.iter_mut().try_for_each(|rival| rival.finish(ground, deadline))?;
+        let mut settle = || {
+            rivals.iter_mut().try_for_each(|rival| rival.finish(ground, deadline))?;
+            writers.iter_mut().try_for_each(|writer| writer.finish(ground, deadline))
+        };
+        settle()?;
         let mut checker = clients::checker(ground)?;
-        visitors.finish(ground, &mut checker, healed)?;
+        // That takes a while, in which the others' sessions must not end.
+        visitors.finish(ground, &mut checker, healed, &mut settle)?;
         self.versions += clients::settle(ground, &mut checker)?;
         rivals.iter_mut().for_each(Rival::forget_names);
         drop(checker);
@@ -80,6 +85,7 @@ impl Crowd {
         let trees = loop {
             let begin = Instant::now();
             let deadline = begin + SETTLE_BOUND;
+            rivals.iter_mut().try_for_each(|rival| rival.finish(ground, deadline))?;
             writers.iter_mut().try_for_each(|writer| writer.finish(ground, deadline))?;
             let trees = members.iter().map(tree).collect::<Result<Vec<_>>>()?;
             if begin.elapsed() < clients::UNTOUCHED {

@@ -86,8 +86,14 @@ impl Visitors {
         Ok(())
     }
 
-    /// Waits until none can be there any more, in an ensemble that has been well since `healed`.
-    pub fn finish(&mut self, ground: &Ground, checker: &mut Client, healed: Instant) -> Result<()> {
+    /// Waits until none can be there any more, in an ensemble that has been well since `healed`; meanwhile there is this to do.
+    pub fn finish(
+        &mut self,
+        ground: &Ground,
+        checker: &mut Client,
+        healed: Instant,
+        meanwhile: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
         let last = self.gone.values().map(|(heard, _)| *heard).max().map_or(healed, |heard| heard.max(healed));
         let deadline = last + Duration::from_millis(SESSION_MS as u64) + EXPIRY_SLACK;
         loop {
@@ -99,6 +105,7 @@ impl Visitors {
             if Instant::now() > deadline {
                 return Err(format!("{there:?} outlived their sessions").into());
             }
+            meanwhile()?;
             std::thread::sleep(RETRY_PAUSE);
         }
         for (path, (_, ticket)) in std::mem::take(&mut self.gone) {
