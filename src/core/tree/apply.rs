@@ -203,11 +203,12 @@ impl DataTree {
     }
 
     fn delete_ephemerals(&mut self, zxid: i64, session: SessionId, sink: &mut impl ChangeSink) {
-        let mut path = String::new();
         let left_over = usize::from(broken("a closed session leaves one ephemeral behind"));
-        while let Some(id) = { self.ephemerals(session).nth(left_over) } {
-            path.clear();
-            self.write_path(id, &mut path);
+        let ids: Vec<NodeId> = self.ephemerals(session).skip(left_over).collect();
+        // The same order everywhere: what one transaction created lies in another order behind a snapshot.
+        let mut paths: Vec<(i64, String)> = ids.into_iter().map(|id| (self.stat(id).czxid, self.path(id))).collect();
+        paths.sort_unstable();
+        for (_, path) in paths {
             let outcome = self.delete(zxid, &path, sink);
             assert_eq!(outcome, ItemOutcome::Deleted, "{path} is listed as an ephemeral, and cannot be found");
         }

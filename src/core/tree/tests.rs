@@ -212,6 +212,18 @@ fn a_closed_session_takes_its_ephemerals_along() {
     assert_eq!(apply(&mut tree, 10, &Txn::CloseSession { paths: None }), ItemOutcome::Session);
 }
 
+/// A snapshot keeps no order among what one transaction created, and every server tells its clients the same.
+#[test]
+fn a_closed_session_without_a_list_takes_its_ephemerals_along_in_one_order() {
+    let mut tree = DataTree::new(TreeOptions::default());
+    apply(&mut tree, 1, &create("/z", CreateKind::Ephemeral, -1));
+    let both = Txn::Multi(vec![create("/b", CreateKind::Ephemeral, -1), create("/a", CreateKind::Ephemeral, -1)]);
+    tree.apply(&header(2), &both, &mut Unwatched);
+    let mut heard = Heard::default();
+    tree.apply(&header(3), &Txn::CloseSession { paths: None }, &mut heard);
+    assert_eq!(heard.0, ["Deleted /z", "Deleted /a", "Deleted /b"]);
+}
+
 #[derive(Default)]
 struct Heard(Vec<String>);
 

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeMap;
 
-use super::membership::{Configurations, Member, MemberRole, Membership, PeerAddress, QuorumKind};
+use super::membership::{Configurations, Member, MemberRole, Membership, QuorumKind};
 use crate::core::types::{ServerId, Zxid};
 use crate::wire::ErrorCode;
 use crate::wire::server_line;
