@@ -201,8 +201,8 @@ fn a_member_knows_its_ensemble() {
         notices.into_iter().filter(|notice| notice.level == Level::Warn).map(|notice| notice.text).collect::<String>()
     };
     assert!(said("peerType=participant\n").contains("the server line says observer"));
-    assert!(said("leaderServes=no\n").contains("leaderServes: has no effect: a leader serves clients too"));
-    assert_eq!(said("leaderServes=yes\npeerType=observer\n"), "");
+    assert!(said("syncEnabled=false\n").contains("syncEnabled: has no effect: an observer always keeps a log"));
+    assert_eq!(said("leaderServes=no\npeerType=observer\n"), "");
 
     let synchronising = |more: &str| {
         let ensemble = home.load_with(&format!("{text}{more}"), &[], &[]).unwrap().0.ensemble.unwrap();
@@ -529,4 +529,26 @@ fn the_report_names_origins_and_hides_secrets() {
         assert!(report.contains(title), "{title}\n{report}");
     }
     assert!(!report.contains("abc=") && !format!("{:?}", config.auth).contains("abc="));
+}
+
+#[test]
+fn members_that_change_are_read_with_the_version_in_the_name_and_what_was_proposed() {
+    let home = Home::new();
+    home.write("myid", "2");
+    home.write("zoo.cfg.dynamic.100000007", "server.1=a:1:2:participant\nserver.2=b:1:2:participant;2181");
+    let text = "dataDir=DIR\ninitLimit=5\nsyncLimit=2\nreconfigEnabled=true\ndynamicConfigFile=DIR/zoo.cfg.dynamic.100000007\n";
+    let ensemble = |text: &str| home.load_with(text, &[], &[]).unwrap().0.ensemble.unwrap();
+    let configs = ensemble(text).configs;
+    assert_eq!((configs.committed.version, configs.is_changing()), (0x1_0000_0007, false));
+    let proposed = "server.2=b:1:2:participant;2181\nserver.3=c:1:2:participant;2181\nversion=100000009";
+    home.write("zoo.cfg.dynamic.next", proposed);
+    let configs = ensemble(text).configs;
+    assert_eq!((configs.last_seen.version, configs.last_seen.members.len()), (0x1_0000_0009, 2));
+    assert!(configs.is_changing());
+    let off = ensemble(&text.replace("reconfigEnabled=true\n", ""));
+    assert_eq!((off.configs.is_changing(), off.dynamic_files), (false, None), "members do not change here");
+    home.write("zoo.cfg.dynamic.next", &proposed.replace("participant", "leader"));
+    let error = home.load_with(text, &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("zoo.cfg.dynamic.next: "), "{error}");
+    assert!(error.problems[0].ends_with("; correct it, or remove it"), "{error}");
 }

@@ -30,7 +30,8 @@ impl Node {
         NodeView {
             mode: self.mode(),
             metrics: &self.metrics,
-            zxid: self.progress.applied,
+            // As Java: a leader has processed the beginning of its epoch.
+            zxid: if self.is_learner() { self.progress.applied } else { self.processed() },
             outstanding: self.outstanding.requests as u64,
             connections_count: self.connections.len() as u64,
             global_sessions: self.sessions.len() as u64,

@@ -16,8 +16,9 @@ use hashbrown::HashMap;
 use crate::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use crate::core::metrics::catalogue::{CATALOGUE, Metric, MetricKind, Roles};
 use crate::core::metrics::{Reading, Summary};
-use crate::core::types::SessionId;
+use crate::core::types::{ServerId, SessionId};
 use crate::core::view::{self, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView};
+use crate::core::zab::membership::MemberRole;
 use crate::wire::frame::FourLetterWord as Word;
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
@@ -257,8 +258,13 @@ fn configuration(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> 
     writeln!(out, "serverId={}", conf.server_id)?;
     if let Some(member) = &conf.ensemble {
         writeln!(out, "initLimit={}\nsyncLimit={}\nelectionAlg=3", member.init_limit, member.sync_limit)?;
-        writeln!(out, "electionPort={}\nquorumPort={}", member.election_port, member.quorum_port)?;
-        writeln!(out, "peerType={}", u8::from(member.observer))?;
+        // What is in force may have moved it.
+        let own = node.membership.and_then(|membership| membership.members.get(&ServerId(conf.server_id)));
+        let address = own.and_then(|own| own.addresses.first());
+        let election_port = address.map_or(member.election_port, |address| address.election_port);
+        let quorum_port = address.map_or(member.quorum_port, |address| address.quorum_port);
+        let observer = own.map_or(member.observer, |own| own.role == MemberRole::Observer);
+        writeln!(out, "electionPort={election_port}\nquorumPort={quorum_port}\npeerType={}", u8::from(observer))?;
     }
     match node.membership {
         Some(membership) => write!(out, "membership: \n{}", membership.to_text()),

@@ -123,16 +123,16 @@ impl Host {
     }
 }
 
-/// Of several addresses the first one's ports, as in Java.
+/// As the server started. Of several addresses the first one's ports, as in Java.
 fn member_configuration(ensemble: &EnsembleConfig) -> MemberConfigurationView {
-    let own = ensemble.configs.committed.members.get(&ensemble.server);
-    let address = own.and_then(|own| own.addresses.first());
+    let configs = &ensemble.configs;
+    let address = configs.member(ensemble.server).and_then(|own| own.addresses.first());
     MemberConfigurationView {
         init_limit: ensemble.init_limit,
         sync_limit: ensemble.sync_limit,
         election_port: address.map_or(0, |address| address.election_port),
         quorum_port: address.map_or(0, |address| address.quorum_port),
-        observer: !ensemble.configs.committed.is_voter(ensemble.server),
+        observer: !configs.committed.is_voter(ensemble.server),
     }
 }
 

@@ -79,6 +79,9 @@ impl Core for NodeHost {
             Effect::ResetConnectionStats => self.node.reset_connection_stats(),
             Effect::SetTraceMask(mask) => self.host.trace_mask = mask,
         }
+        if !answer.text.is_empty() {
+            self.node.metrics_mut().packets_sent += 1; // seen by the next one
+        }
         answer.text.into_bytes()
     }
 }

@@ -188,6 +188,7 @@ fn limits(config: &Config) -> Limits {
 
 fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSettings {
     let ms = |ms: u32| Duration::from_millis(ms.into());
+    let ticks = |ticks: u32| Duration::from_millis(u64::from(ticks) * u64::from(config.sessions.tick_time_ms));
     EnsembleSettings {
         configs: ensemble.configs.clone(),
         dynamic_files: ensemble.dynamic_files.clone(),
@@ -197,8 +198,14 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> EnsembleSett
             introduction_limit: ms(ensemble.introduction_timeout_ms),
             keep_alive: ensemble.tcp_keep_alive,
             multi_address: ensemble.multi_address,
+            stall_limit: ticks(ensemble.sync_limit),
         },
-        links: LinkSettings { limits: limits(config), keep_alive: ensemble.tcp_keep_alive },
+        links: LinkSettings {
+            limits: limits(config),
+            keep_alive: ensemble.tcp_keep_alive,
+            init_stall: ticks(ensemble.init_limit.max(ensemble.sync_limit)),
+            sync_stall: ticks(ensemble.sync_limit),
+        },
         connect_retry: ms(ensemble.connect_retry_ms),
         observer_master_port: ensemble.observer_master_port,
         listen_everywhere: ensemble.listen_everywhere,

@@ -301,7 +301,7 @@ impl Plan {
         };
         match self.emphasis {
             Emphasis::None | Emphasis::Handshakes | Emphasis::Beginnings => {}
-            Emphasis::Ephemerals => settings.jute_max_buffer_bytes = 1,
+            Emphasis::Ephemerals => (settings.jute_max_buffer_bytes, settings.jute_extra_bytes) = (1, 0),
             Emphasis::Snapshots => {
                 settings.snapshot_backlog_max_bytes = 512;
                 settings.snapshot_chunk_bytes = 256;

@@ -240,6 +240,9 @@ impl Process {
         let opened = open_on(disk.clone(), setup.store.clone()).map_err(killed_or)?;
         let mut opened = store_host::change(opened, &change).map_err(killed_or)?;
         let standing = opened.standing();
+        if change == (Change::Installed { failure: None }) && opened.log_range().is_some() {
+            return Err(Down::Refused("its leader's state is stored, and a log of before is still there".to_owned()));
+        }
         let recovered = recover(&mut opened, &setup.settings).map_err(|down| match disk.get().is_out_of_ops() {
             true => Down::Killed,
             false => down,

@@ -6,7 +6,7 @@ use ringkeeper::core::node_view::Wanted;
 use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{ConnectionId, ServerId};
 use ringkeeper::core::zab::catch_up::SyncKind;
-use ringkeeper::core::{Node, Settings};
+use ringkeeper::core::{Node, Settings, Zxid};
 
 use super::ensemble::ask;
 use super::ensemble_harness::{Ensemble, quick};
@@ -64,6 +64,9 @@ fn a_leader_shows_who_follows_and_how_far_behind() {
     let mut ensemble = Ensemble::of(3, 1, quick());
     ensemble.settle();
     let leader = ensemble.leader();
+    let now = ensemble.now;
+    let zxid = ensemble.server(leader).node.view(now, ConnectionId(0), Wanted::default()).zxid;
+    assert_eq!(zxid, Zxid::new(1, 0), "no transaction has it");
     writes(&mut ensemble, &["/a", "/b"]);
     let shown = view(&mut ensemble, leader);
     assert_eq!((shown.peer_state.as_str(), shown.quorum_size), ("leading - broadcast", 3));

@@ -11,7 +11,9 @@ mod frames;
 mod harness;
 mod idle;
 mod java;
+mod peers;
 mod restarts;
+mod scripted;
 mod sessions;
 mod slow_clients;
 #[path = "../../storage/tests/rig/small_disk.rs"]

@@ -113,10 +113,49 @@ impl Stage {
             self.runs_ahead()?;
         }
         self.ensemble.members.iter().try_for_each(|member| no_mismatch(member.port))?;
+        self.shows_itself()?;
         for running in self.running.iter_mut().filter_map(Option::take) {
             running.stop()?;
         }
         Ok(self.compared)
+    }
+
+    /// Whatever make a member is of, monitoring sees the same of its part.
+    fn shows_itself(&self) -> Result<()> {
+        let (voters, observers) = (self.voters, self.ensemble.members.len() - self.voters);
+        let mut leaders = 0;
+        for (at, member) in self.ensemble.members.iter().enumerate() {
+            let answer = four_letter(member.port, "mntr")?;
+            let told: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
+            let part = told.get("zk_server_state").copied().unwrap_or_default();
+            let mut expected = vec![("zk_quorum_size", voters.to_string())];
+            expected.push((
+                "zk_peer_state",
+                match part {
+                    "leader" => "leading - broadcast".to_owned(),
+                    "follower" => "following - broadcast".to_owned(),
+                    "observer" => "observing - broadcast".to_owned(),
+                    other => return Err(format!("server {} is {other:?} where everybody serves", at + 1).into()),
+                },
+            ));
+            if part == "leader" {
+                leaders += 1;
+                expected.push(("zk_learners", (voters + observers - 1).to_string()));
+                expected.push(("zk_synced_followers", (voters - 1).to_string()));
+                expected.push(("zk_synced_observers", observers.to_string()));
+                expected.push(("zk_pending_syncs", "0".to_owned()));
+            }
+            for (key, value) in expected {
+                if told.get(key) != Some(&&*value) {
+                    let found = told.get(key);
+                    return Err(format!("server {}, a {part}: {key} is {found:?} and should be {value}", at + 1).into());
+                }
+            }
+        }
+        match leaders {
+            1 => Ok(()),
+            _ => Err(format!("{leaders} servers lead").into()),
+        }
     }
 
     /// It dies, the others go on, and it comes back; without its disk, if it is wiped.

@@ -50,8 +50,11 @@ impl Change<'_> {
             Some(text) => whole(text)?,
             None => self.step_by_step(&configs.last_seen)?,
         };
-        let unreachable = |address: &PeerAddress| is_wildcard(&address.host);
-        if next.voters().count() < fewest_voters || next.members.values().any(|m| m.addresses.iter().any(unreachable)) {
+        // Observers call, and are called by nobody.
+        let is_unreachable = |member: &Member| {
+            member.role == MemberRole::Participant && member.addresses.iter().any(|address| is_wildcard(&address.host))
+        };
+        if next.voters().count() < fewest_voters || next.members.values().any(is_unreachable) {
             return Err(ErrorCode::BadArguments);
         }
         next.version = version.0;
@@ -290,6 +293,8 @@ mod tests {
             let refused = change(Some(joining), None).of(&configs, VERSION, 2);
             assert_eq!(refused, Err(ErrorCode::BadArguments), "{joining}");
         }
+        let observer = change(Some("server.4=0.0.0.0:1:2:observer;2181"), None);
+        assert!(observer.of(&configs, VERSION, 2).is_ok(), "nobody has to find it");
         assert_eq!(
             change(None, Some("2,3")).of(&configs, VERSION, 2),
             Err(ErrorCode::BadArguments),

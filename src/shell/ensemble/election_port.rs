@@ -12,8 +12,8 @@
 //! Nothing here repeats anything by a clock: the elector does, and each notification to an unreachable server is an attempt.
 //! Java: `QuorumCnxManager`. Spec: quorum-protocol 3.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ use futures_util::future::{Either, select};
 use tracing::{debug, info, warn};
 
 use super::dial::{HostPort, dial};
-use super::peer_socket::{HangUpAfter, PeerSocket, read_more, write_all};
+use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more, write_all};
 use super::roll::Roll;
 use crate::core::ServerId;
 use crate::shell::flag::Flag;
@@ -35,7 +35,7 @@ use crate::shell::pipeline::PipelineHandle;
 use crate::shell::turn::next_turn;
 use crate::wire::election::{Introduction, Notification, frame_bytes};
 
-/// Callers that have not said who they are. At the bound newer ones are turned away.
+/// Callers that have not said who they are. At the bound the oldest is hung up on: one that means it says so at once.
 const STRANGERS: usize = 64;
 
 /// Servers that have a line. Members, and those that once were or will be; at the bound others are not talked to.
@@ -54,13 +54,16 @@ pub struct ElectionSettings {
     /// `tcpKeepAlive`.
     pub keep_alive: bool,
     pub multi_address: bool,
+    /// How long a peer may take nothing of what is sent: syncLimit ticks.
+    pub stall_limit: Duration,
 }
 
 pub struct ElectionPort {
     settings: ElectionSettings,
     roll: Rc<Roll>,
     lines: RefCell<BTreeMap<ServerId, Rc<Line>>>,
-    strangers: Cell<usize>,
+    /// Oldest first.
+    strangers: RefCell<VecDeque<Rc<PhoneLine>>>,
     /// Lines that need a task.
     new_lines: RefCell<Vec<(ServerId, Rc<Line>)>>,
     new_line: Flag,
@@ -94,7 +97,7 @@ impl ElectionPort {
             settings,
             roll,
             lines: RefCell::default(),
-            strangers: Cell::new(0),
+            strangers: RefCell::default(),
             new_lines: RefCell::default(),
             new_line: Flag::default(),
             failures: RefCell::new(Throttle::new()),
@@ -144,24 +147,31 @@ impl ElectionPort {
     /// Answers callers until the accept threads end.
     pub async fn run_callers(self: Rc<Self>, mut arrivals: Arrivals<TcpStream>) {
         while let Some(socket) = poll_fn(|cx| arrivals.poll_next(cx)).await {
-            if self.strangers.get() >= STRANGERS {
-                continue; // closed
+            match PeerSocket::new(socket, self.settings.keep_alive, self.settings.stall_limit) {
+                Ok(socket) => drop(glommio::spawn_local(self.clone().meet(socket)).detach()),
+                Err(error) => self.note(&format!("a call to the election port cannot be taken: {error}")),
             }
-            self.strangers.set(self.strangers.get() + 1);
-            let port = self.clone();
-            glommio::spawn_local(async move {
-                if let Err(error) = port.answer(socket).await {
-                    port.note(&format!("a call to the election port came to nothing: {error}"));
-                }
-                port.strangers.set(port.strangers.get() - 1);
-            })
-            .detach();
             next_turn().await;
         }
     }
 
-    async fn answer(&self, socket: TcpStream) -> io::Result<()> {
-        let mut socket = PeerSocket::new(socket, self.settings.keep_alive)?;
+    async fn meet(self: Rc<Self>, socket: PeerSocket) {
+        let line = socket.line.clone();
+        let oldest = {
+            let mut strangers = self.strangers.borrow_mut();
+            strangers.push_back(line.clone());
+            if strangers.len() > STRANGERS { strangers.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            oldest.hang_up(); // its own task finds out
+        }
+        if let Err(error) = self.answer(socket).await {
+            self.note(&format!("a call to the election port came to nothing: {error}"));
+        }
+        self.strangers.borrow_mut().retain(|stranger| !Rc::ptr_eq(stranger, &line));
+    }
+
+    async fn answer(&self, mut socket: PeerSocket) -> io::Result<()> {
         let limit = HangUpAfter::new(socket.line.clone(), self.settings.introduction_limit);
         let introduction = introduction_of(&mut socket).await;
         limit.cancel().await;
@@ -237,7 +247,7 @@ impl ElectionPort {
             Either::Right((socket, _)) => return Some(socket),
         };
         let introduced = async {
-            let mut socket = PeerSocket::new(dialled?, self.settings.keep_alive)?;
+            let mut socket = PeerSocket::new(dialled?, self.settings.keep_alive, self.settings.stall_limit)?;
             let mut introduction = Vec::new();
             self.introduction().encode(&mut introduction);
             write_all(&mut socket.writer, &introduction).await?;

@@ -82,6 +82,7 @@ impl LearnerPort {
             Ok(link) => {
                 info!("a learner connected from {}", link.peer());
                 let id = link.id();
+                link.is_stranger();
                 link.serve(pipeline.clone());
                 pipeline.borrow_mut().learner_connected(id);
             }

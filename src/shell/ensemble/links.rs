@@ -3,12 +3,13 @@
 //! What the core says in a turn is encoded as it is said, and leaves at the turn's end with one send a link; what the kernel
 //! does not take at once is sent by the link's own writer. A reader task decodes whole packets and hands over everything it
 //! has in one turn. Holds: messages of a link arrive in their order; after `LinkClose` the core hears nothing more of it, and
-//! what was said before still leaves; a link that ends by itself is told of once.
+//! what was said before still leaves, as far as the other end takes it soon; a link that ends by itself is told of once; of those
+//! that called and have not said a word there are at most [`STRANGERS`], and a newer one takes the place of the oldest.
 //! Not here, on purpose: how much may wait for a link (the core counts what `LinkSent` has not given back), and what a packet
 //! means. Java: `LearnerHandler`, `Learner`, `QuorumPacket`. Spec: quorum-protocol 5, 7.6.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use glommio::net::TcpStream as AsyncStream;
 use tracing::{debug, info, warn};
 
-use super::peer_socket::{PeerSocket, PhoneLine, read_more, write_all};
+use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more, write_all};
 use crate::core::{LinkId, LinkMessage, Zxid};
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
@@ -32,6 +33,9 @@ const READ_BYTES: usize = 256 * 1024;
 /// How long a link that is being closed may take to accept what was said before.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// Callers that have not said a word.
+const STRANGERS: usize = 64;
+
 /// An outgoing buffer is kept between turns up to this.
 const KEPT_BYTES: usize = 1024 * 1024;
 
@@ -40,6 +44,10 @@ pub struct LinkSettings {
     pub limits: Limits,
     /// `tcpKeepAlive`.
     pub keep_alive: bool,
+    /// How long a peer may take nothing of what is sent: initLimit ticks (or syncLimit's, if these are more) while one is brought
+    /// up to the other's history, syncLimit ticks then.
+    pub init_stall: Duration,
+    pub sync_stall: Duration,
 }
 
 pub struct Links {
@@ -48,6 +56,8 @@ pub struct Links {
     last_id: Cell<u64>,
     /// Links that have something to send since the last flush.
     dirty: RefCell<Vec<Rc<Link>>>,
+    /// Oldest first.
+    strangers: RefCell<VecDeque<Rc<Link>>>,
 }
 
 struct Link {
@@ -62,6 +72,10 @@ struct Link {
     closed: Cell<bool>,
     /// The stream has ended.
     over: Cell<bool>,
+    /// It said something.
+    heard: Cell<bool>,
+    /// From UPTODATE on.
+    sync_stall: Duration,
     /// What each end has said it speaks.
     ours_is_ringkeeper: Cell<bool>,
     theirs_is_ringkeeper: Cell<bool>,
@@ -93,6 +107,9 @@ impl Link {
                 if let Some(protocol) = told_protocol(&packet) {
                     self.ours_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
                 }
+                if matches!(packet, Packet::UpToDate) {
+                    self.line.limit_stall(self.sync_stall);
+                }
                 packet.encode(bytes);
             }
             part => {
@@ -112,12 +129,19 @@ impl Link {
 
 impl Links {
     pub fn new(settings: LinkSettings) -> Links {
-        Links { settings, by_id: RefCell::default(), last_id: Cell::new(0), dirty: RefCell::default() }
+        Links {
+            settings,
+            by_id: RefCell::default(),
+            last_id: Cell::new(0),
+            dirty: RefCell::default(),
+            strangers: RefCell::default(),
+        }
     }
 
     /// Takes a connected socket over. `pipeline` hears of it by this id.
     pub fn enter(self: &Rc<Self>, socket: TcpStream) -> io::Result<NewLink> {
-        let PeerSocket { reader, writer, line, .. } = PeerSocket::new(socket, self.settings.keep_alive)?;
+        let PeerSocket { reader, writer, line, .. } =
+            PeerSocket::new(socket, self.settings.keep_alive, self.settings.init_stall)?;
         let id = LinkId(self.last_id.get() + 1);
         self.last_id.set(id.0);
         let link = Rc::new(Link {
@@ -128,6 +152,8 @@ impl Links {
             work: Flag::default(),
             closed: Cell::new(false),
             over: Cell::new(false),
+            heard: Cell::new(false),
+            sync_stall: self.settings.sync_stall,
             ours_is_ringkeeper: Cell::new(false),
             theirs_is_ringkeeper: Cell::new(false),
         });
@@ -151,7 +177,21 @@ impl Links {
         let Some(link) = self.by_id.borrow_mut().remove(&link) else { return };
         info!("closing the link with {}: {why}", link.line.peer);
         link.closed.set(true);
+        HangUpAfter::new(link.line.clone(), CLOSE_LIMIT).detach();
         self.dirty.borrow_mut().push(link);
+    }
+
+    /// The one that just called: others that have not said a word by now give way.
+    fn bound_strangers(&self, link: &Rc<Link>) {
+        let mut strangers = self.strangers.borrow_mut();
+        strangers.retain(|stranger| !stranger.heard.get() && !stranger.over.get());
+        if strangers.len() == STRANGERS
+            && let Some(oldest) = strangers.pop_front()
+        {
+            info!("the link with {} gives way to newer ones: it has said nothing yet", oldest.line.peer);
+            oldest.line.hang_up(); // the reader finds out, and tells
+        }
+        strangers.push_back(link.clone());
     }
 
     /// The end of a turn: everything said in it leaves, as far as the kernel takes it. Tells what it took.
@@ -207,6 +247,11 @@ impl NewLink {
         self.link.line.peer
     }
 
+    /// It called, and has to say who it is.
+    pub fn is_stranger(&self) {
+        self.links.bound_strangers(&self.link);
+    }
+
     /// Serves it in the background until it ends.
     pub fn serve(self, pipeline: PipelineHandle) {
         let NewLink { link, reader, writer, links } = self;
@@ -256,9 +301,7 @@ async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle
         }
         if link.closed.get() {
             // The other end reads what is left, and then the end. A close with unread bytes here would take that from it.
-            link.line.end_writing();
-            glommio::timer::sleep(CLOSE_LIMIT).await;
-            return link.line.hang_up();
+            return link.line.end_writing();
         }
         link.writing.set(false);
     }
@@ -286,6 +329,9 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
                     if let Some(protocol) = told_protocol(&packet) {
                         link.theirs_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
                     }
+                    if matches!(packet, Packet::UpToDate) {
+                        link.line.limit_stall(link.sync_stall);
+                    }
                     if let Packet::Snap { zxid } = packet {
                         snapshot = Some(zxid);
                     }
@@ -299,6 +345,7 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
             }
         };
         buffer.drain(..taken);
+        link.heard.set(link.heard.get() || taken > 0);
         hand_over(link, pipeline, &mut messages);
         if let Some(error) = fault {
             return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));

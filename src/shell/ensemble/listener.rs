@@ -127,7 +127,10 @@ fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) 
 
 fn bind_all(purpose: &'static str, addresses: &[HostPort], everywhere: bool) -> Result<Vec<Socket>, PeerListenError> {
     let mut sockets = Vec::new();
-    for (host, port) in addresses {
+    for (at, (host, port)) in addresses.iter().enumerate() {
+        if everywhere && addresses[..at].iter().any(|(_, bound)| bound == port) {
+            continue; // several addresses of this server, one port
+        }
         let socket = if everywhere { bind_everywhere(*port) } else { bind_host(host, *port) };
         sockets.push(socket.map_err(|source| PeerListenError {
             purpose,
@@ -152,4 +155,31 @@ fn bind_everywhere(port: u16) -> io::Result<Socket> {
     let address = |ip: IpAddr| SocketAddr::new(ip, port);
     // A machine without IPv6 listens on IPv4 alone.
     bind(address(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| bind(address(Ipv4Addr::UNSPECIFIED.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free_port() -> u16 {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    fn port_of(socket: &Socket) -> u16 {
+        socket.local_addr().unwrap().as_socket().unwrap().port()
+    }
+
+    #[test]
+    fn a_server_with_several_addresses_listens_at_each_or_once_everywhere() {
+        let (one, other) = (free_port(), free_port());
+        let addresses = [("127.0.0.1".to_owned(), one), ("127.0.0.2".to_owned(), one), ("127.0.0.2".to_owned(), other)];
+        let bound = bind_all("quorum", &addresses, false).unwrap();
+        let at = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().to_string();
+        let wanted = [format!("127.0.0.1:{one}"), format!("127.0.0.2:{one}"), format!("127.0.0.2:{other}")];
+        assert_eq!(bound.iter().map(at).collect::<Vec<_>>(), wanted);
+        drop(bound);
+        let bound = bind_all("quorum", &addresses, true).unwrap();
+        assert_eq!(bound.iter().map(port_of).collect::<Vec<_>>(), [one, other]);
+        assert!(bound.iter().all(|socket| socket.local_addr().unwrap().as_socket().unwrap().ip().is_unspecified()));
+    }
 }

@@ -2,6 +2,10 @@
 //!
 //! A read that is under way is never dropped (the runtime's timers misfire after that): whoever wants it to end hangs up, and
 //! it ends with the connection.
+//!
+//! A peer whose machine is gone, or that stopped reading, says nothing more, and what is sent to it just waits: the kernel would
+//! try for a quarter of an hour, and after a partition wait two minutes before it tries again. So it gets a limit for bytes that
+//! are not taken (TCP_USER_TIMEOUT), and ends the connection itself; whoever needs another one opens it.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -28,10 +32,11 @@ pub struct PhoneLine {
 }
 
 impl PeerSocket {
-    /// Two more descriptors of the socket. TCP_NODELAY is always on.
-    pub fn new(socket: TcpStream, keep_alive: bool) -> io::Result<PeerSocket> {
+    /// Two more descriptors of the socket. TCP_NODELAY is always on. `stall`: how long sent bytes may wait to be taken.
+    pub fn new(socket: TcpStream, keep_alive: bool, stall: Duration) -> io::Result<PeerSocket> {
         socket.set_nodelay(true)?;
         SockRef::from(&socket).set_keepalive(keep_alive)?;
+        set_stall_limit(&socket, stall)?;
         let peer = socket.peer_addr()?;
         let half = || Ok::<_, io::Error>(AsyncStream::from(socket2_04::Socket::from(socket.try_clone()?)));
         Ok(PeerSocket {
@@ -54,6 +59,12 @@ impl PhoneLine {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
+    /// How long sent bytes may wait to be taken from now on.
+    pub fn limit_stall(&self, limit: Duration) {
+        // Of a connection that has just ended nobody needs it.
+        let _ = set_stall_limit(&self.socket, limit);
+    }
+
     /// Sends what the kernel takes at once; how many bytes that was.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         use rustix::net::{SendFlags, send};
@@ -65,6 +76,12 @@ impl PhoneLine {
     }
 }
 
+fn set_stall_limit(socket: &TcpStream, limit: Duration) -> io::Result<()> {
+    let ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    // 0 would mean the kernel's own.
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(socket, ms.max(1))?)
+}
+
 /// Hangs up unless it is dropped before.
 pub struct HangUpAfter(Option<glommio::Task<()>>);
 
@@ -74,6 +91,13 @@ impl HangUpAfter {
             glommio::timer::sleep(limit).await;
             line.hang_up();
         })))
+    }
+
+    /// Whatever happens to its caller.
+    pub fn detach(mut self) {
+        if let Some(task) = self.0.take() {
+            task.detach();
+        }
     }
 
     pub async fn cancel(mut self) {

@@ -4,8 +4,8 @@
 //! its history; if it dies then, the next one may begin with more of an epoch before, and nothing was lost by that.
 //!
 //! And the small print: epochs on a disk never go back while the disk lives, currentEpoch is never above acceptedEpoch, nobody
-//! tells a peer of an epoch that it has not promised on disk, adopts one below what it promised, or acknowledges a transaction
-//! of one that its disk has not adopted.
+//! tells a peer of an epoch that it has not promised on disk, adopts or joins one below what it promised, or acknowledges a
+//! transaction of one that its disk has not adopted.
 
 use super::Property;
 use super::truth::{Committed, Map, Server, Truth};
@@ -87,6 +87,11 @@ impl Property for HonestEpochs {
                 if through.epoch() > server.current_epoch {
                     let has = server.current_epoch;
                     return Err(format!("server {} acknowledged {through} with currentEpoch {has} on disk", id.0));
+                }
+                // Of NEWLEADER: it joins the epoch. Zab.tla: acceptedEpoch is what keeps it from an older one.
+                if through.counter() == 0 && through.epoch() < server.accepted_epoch {
+                    let (epoch, promised) = (through.epoch(), server.accepted_epoch);
+                    return Err(format!("server {} joined epoch {epoch} and has promised {promised}", id.0));
                 }
             }
             _ => {}
@@ -200,6 +205,16 @@ mod tests {
         story.bad(Event::Promised { server: server(3), epoch: 2 }, "acceptedEpoch 1 on disk");
         story.good(epoch_stored(3, EpochKind::Accepted, 2));
         story.good(Event::Promised { server: server(3), epoch: 2 });
+    }
+
+    #[test]
+    fn an_epoch_joined_against_a_promise_is_seen() {
+        let mut story = one_committed();
+        story.good(Event::Acked { server: server(3), through: zxid(1, 0) });
+        story.good(epoch_stored(3, EpochKind::Accepted, 3));
+        // What it has logged it may say, whatever it has promised since.
+        story.good(Event::Acked { server: server(2), through: zxid(1, 1) });
+        story.bad(Event::Acked { server: server(3), through: zxid(1, 0) }, "joined epoch 1 and has promised 3");
     }
 
     #[test]

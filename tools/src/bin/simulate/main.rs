@@ -8,6 +8,7 @@
 //!
 //! A broken promise is told with the command line that shows it again.
 
+mod marks;
 mod mutations;
 mod run;
 mod shrink;
@@ -59,9 +60,12 @@ struct Arguments {
     /// Go on after a broken promise
     #[arg(long)]
     keep_going: bool,
-    /// List the marked branches, how often each was taken, and those that never were
+    /// List the marked branches, how often each was taken, and those that never were: after 10000 runs there must be none
     #[arg(long)]
     coverage: bool,
+    /// Every marked branch must be taken: behind the seeds, go where each is that they did not come to
+    #[arg(long, requires = "seeds")]
+    marks: bool,
     #[command(flatten)]
     wished: Wished,
 }
@@ -149,6 +153,7 @@ fn main() -> ExitCode {
         jobs,
         keep_going: arguments.keep_going,
         coverage: arguments.coverage,
+        marks: arguments.marks,
     };
     let content = match (arguments.seed, arguments.seeds, arguments.time_box) {
         (Some(seed), ..) if arguments.shrink => shrink::shrink(seed, wishes, broken),

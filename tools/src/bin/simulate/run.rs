@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ringkeeper::sim::coverage::UNREACHED;
 use ringkeeper::sim::event::Violation;
 use ringkeeper::sim::faults::Fault;
 use ringkeeper::sim::plan::Wishes;
@@ -13,6 +14,7 @@ use ringkeeper::sim::trace::{Level, Sink};
 use ringkeeper::sim::world::{Outcome, World};
 use ringkeeper_storage::probe;
 
+use crate::marks;
 use crate::summary::Summary;
 
 /// What all runs of a batch have in common.
@@ -22,7 +24,11 @@ pub struct Batch {
     pub jobs: usize,
     pub keep_going: bool,
     pub coverage: bool,
+    pub marks: bool,
 }
+
+/// So many fresh seeds take every marked branch, or it is one that no run can take.
+const TAKES_THEM_ALL: u64 = 10_000;
 
 thread_local! {
     /// What the last panic of this thread said, and where.
@@ -104,7 +110,14 @@ pub fn many(seeds: std::ops::Range<u64>, time: Option<Duration>, batch: &Batch) 
     });
     let summary = summary.into_inner().expect("no panic holds it");
     println!("{}", summary.text(began.elapsed(), summary.busy(), batch.coverage));
-    !failed.load(Ordering::Relaxed)
+    let missed = summary.missed();
+    let unforeseen = missed.iter().any(|mark| !UNREACHED.contains(mark));
+    let lacks_marks = if batch.marks {
+        !marks::reach(&missed, batch.jobs)
+    } else {
+        batch.coverage && summary.runs() >= TAKES_THEM_ALL && unforeseen
+    };
+    !failed.load(Ordering::Relaxed) && !lacks_marks
 }
 
 fn failure(seed: u64, violation: &Violation, wishes: &Wishes, broken: Option<&str>) -> String {

@@ -71,6 +71,15 @@ impl Summary {
         self.busy += other.busy;
     }
 
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// Marked branches that no run has taken.
+    pub fn missed(&self) -> Vec<&'static str> {
+        coverage::MARKS.iter().copied().filter(|name| !self.marks.contains_key(name)).collect()
+    }
+
     /// `busy`: the time of all threads together.
     pub fn text(&self, elapsed: Duration, busy: Duration, with_coverage: bool) -> String {
         let mut text = String::new();
@@ -105,7 +114,7 @@ impl Summary {
                 line(&mut text, format_args!("  {times:>10}  {name}"));
             }
         }
-        let missed: Vec<&str> = coverage::MARKS.iter().copied().filter(|name| !self.marks.contains_key(name)).collect();
+        let missed = self.missed();
         line(
             &mut text,
             format_args!("marks: {} of {} reached", coverage::MARKS.len() - missed.len(), coverage::MARKS.len()),
