@@ -10,7 +10,8 @@ use crate::mixed::{Tree, no_mismatch, same, walk};
 use crate::server::{Kind, Setup};
 
 const WRITERS: usize = 3;
-const RIVALS: usize = 3;
+/// So many that they are not all at one server: how soon writes are answered again is measured with them.
+const RIVALS: usize = 5;
 /// `syncLimit` of the members, and two ticks for what is on its way.
 const UNHEARD_TICKS: u32 = 5 + 2;
 /// For failures, not for figures.
