@@ -28,6 +28,8 @@ struct Connection {
     session: i64,
     /// Its session was one of one server alone when it was asked for.
     resumes_local: bool,
+    /// The server has died since; what it said before may be still on its way.
+    outlived: bool,
     /// The latest epoch when it was asked for.
     epoch: u32,
     /// When each request on its way was sent, the handshake first.
@@ -154,7 +156,9 @@ impl Ephemerals {
                 let session = resumes.unwrap_or(0);
                 let epoch = self.latest_epoch;
                 let resumes_local = self.local.contains_key(&session) && truth.session(session).is_none();
-                self.links.insert(*link, Connection { server: *server, session, resumes_local, epoch, sent_us });
+                let connection =
+                    Connection { server: *server, session, resumes_local, outlived: false, epoch, sent_us };
+                self.links.insert(*link, connection);
             }
             ClientEvent::Welcomed { link, session, timeout_ms } => {
                 let timeout_us = *timeout_ms as u64 * 1000;
@@ -163,10 +167,13 @@ impl Ephemerals {
                 if let Some(connection) = self.links.get_mut(link) {
                     connection.session = *session;
                 }
-                let at = self.links.get(link).map(|connection| connection.server);
+                let (at, outlived) = match self.links.get(link) {
+                    Some(connection) => (Some(connection.server), connection.outlived),
+                    None => (None, false),
+                };
                 let is_own = at.is_some_and(|server| (session >> 56) as u8 == server.0 as u8);
                 if truth.session(*session).is_none() && self.local_sessions && is_own {
-                    self.local.entry(*session).or_insert((at.expect("it is its own"), false));
+                    self.local.entry(*session).or_insert((at.expect("it is its own"), outlived));
                 } else if truth.session(*session).is_none() {
                     return Err(format!("session {session:#x} is given to a client, and nobody has committed it"));
                 }
@@ -211,6 +218,8 @@ impl Property for Ephemerals {
         }
         if let Event::Crashed { server, .. } = event {
             self.local.values_mut().filter(|(at, _)| at == server).for_each(|(_, forgotten)| *forgotten = true);
+            let its = self.links.values_mut().filter(|connection| connection.server == *server);
+            its.for_each(|connection| connection.outlived = true);
         }
         if let Event::Role { server, .. } | Event::Crashed { server, .. } = event {
             self.following.remove(server);
@@ -283,6 +292,23 @@ mod tests {
     fn close(at: Zxid, session: i64, cxid: i32, paths: &[&'static str]) -> bytes::Bytes {
         let paths = paths.iter().map(|path| (*path).into()).collect();
         txn(at, session, cxid, &Txn::CloseSession { paths: Some(paths) })
+    }
+
+    /// What a server said before it died may arrive after its death.
+    #[test]
+    fn a_session_of_one_server_dies_with_it_even_if_its_client_hears_of_it_later() {
+        let link = |number| Link { client: 1, number };
+        let session = 1 << 56 | 7;
+        let connecting = |number, resumes| {
+            Event::Client(ClientEvent::Connecting { link: link(number), server: server(1), resumes, seen: 0 })
+        };
+        let mut story = Story::<Ephemerals>::begun();
+        story.good(Event::LocalSessions { upgrading: true });
+        story.good(connecting(1, None));
+        story.good(Event::Crashed { server: server(1), power: false });
+        story.good(Event::Client(ClientEvent::Welcomed { link: link(1), session, timeout_ms: 1000 }));
+        story.good(connecting(2, Some(session)));
+        story.good(Event::Client(ClientEvent::Refused { link: link(2), session }));
     }
 
     #[test]

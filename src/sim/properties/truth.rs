@@ -89,8 +89,9 @@ pub struct SessionLife {
 pub struct Logged {
     pub zxid: Zxid,
     pub txn: Bytes,
-    /// Of the tree after it, as its leader foresaw; of one that changes nothing, that before it.
-    pub digest: u64,
+    /// Of the tree after it, as its leader foresaw; of one that changes nothing, that before it. None: nobody foresaw it (a
+    /// `closeSession` that does not list what goes with it).
+    pub digest: Option<u64>,
 }
 
 /// What is known of one server.
@@ -178,10 +179,15 @@ impl Server {
 
     /// The digest its log foresees at a zxid of its log, or of a new epoch behind it.
     pub fn digest_at(&self, zxid: Zxid) -> Option<u64> {
+        self.known_at(zxid).flatten()
+    }
+
+    /// The same; None: its log has no such zxid.
+    fn known_at(&self, zxid: Zxid) -> Option<Option<u64>> {
         let count = self.count_through(zxid);
         let (at, digest) = match count.checked_sub(1) {
             Some(last) => (self.log[last].zxid, self.log[last].digest),
-            None => (self.base, self.base_digest),
+            None => (self.base, Some(self.base_digest)),
         };
         (at == zxid || zxid.counter() == 0 && at < zxid).then_some(digest)
     }
@@ -203,7 +209,8 @@ impl Server {
     /// What the disk has is `last`: what is logged above is gone. Where the log does not lead there, it begins anew.
     fn restart_at(&mut self, last: Zxid, digest: u64) {
         let installed = self.installing.take().filter(|installing| installing.zxid == last);
-        if self.digest_at(last) == Some(digest) || (self.digest_at(last).is_some() && installed.is_none()) {
+        let known = self.known_at(last);
+        if known == Some(Some(digest)) || (known.is_some() && installed.is_none()) {
             self.log.truncate(self.count_through(last));
         } else {
             self.log.clear();
@@ -394,11 +401,15 @@ impl Truth {
                 }
             }
             Event::Logged { server, zxid, txn } => {
-                let (_, _, digest) = decode_txn(txn).map_err(|why| format!("{zxid} cannot be read: {why}"))?;
+                let (_, decoded, digest) = decode_txn(txn).map_err(|why| format!("{zxid} cannot be read: {why}"))?;
                 let this = self.server_mut(*server);
-                let before = this.log.last().map_or(this.base_digest, |last| last.digest);
+                let before = this.log.last().map_or(Some(this.base_digest), |last| last.digest);
                 let foreseen = digest.filter(|digest| digest.version == DIGEST_VERSION);
-                let digest = foreseen.map_or(before, |digest| digest.tree_digest as u64);
+                let changes_nothing = matches!(decoded, Txn::Error { .. });
+                let digest = match foreseen {
+                    Some(digest) => Some(digest.tree_digest as u64),
+                    None => before.filter(|_| changes_nothing),
+                };
                 this.log.push(Logged { zxid: *zxid, txn: txn.clone(), digest });
             }
             Event::Durable { server, through } => {
