@@ -3,7 +3,8 @@
 //!
 //! Where that is certain: the new connection is to the leader itself, which has known since then that the session belongs there,
 //! and the older ones had all been let in before. A request to be let in that is still on its way may move the session back, and
-//! so does the end of the server it had moved to. Java: `SessionTracker.checkSession`, SESSIONMOVED. Spec: semantics 11.4.
+//! so does the end of the server it had moved to. Where sessions may be those of one server, a leader does not know of another's that
+//! has ended whether it ever was everybody's (in Java, too): then what an older connection left behind may pass for such a session's write. Java: `SessionTracker.checkSession`, SESSIONMOVED. Spec: semantics 11.4.
 
 use super::Property;
 use super::truth::{Committed, Map, Truth};
@@ -30,6 +31,7 @@ pub struct SessionMoves {
     servers: Map<Link, ServerId>,
     sent_on: Map<(i64, i32), Link>,
     leaders: Map<u32, ServerId>,
+    local_sessions: bool,
 }
 
 impl SessionMoves {
@@ -39,7 +41,7 @@ impl SessionMoves {
         self.sessions.insert(id, Session { link, server, let_in, in_doubt, written: None });
     }
 
-    fn on_committed(&mut self, committed: &Committed) -> Result<(), String> {
+    fn on_committed(&mut self, committed: &Committed, truth: &Truth) -> Result<(), String> {
         let (zxid, id, cxid) = (committed.zxid, committed.session, committed.cxid);
         let Some(link) = self.sent_on.remove(&(id, cxid)) else { return Ok(()) };
         // A refusal is a transaction, too, and changes nothing.
@@ -49,7 +51,9 @@ impl SessionMoves {
             session.written = Some(zxid);
             return Ok(());
         }
+        let has_ended = truth.session(id).is_some_and(|life| life.closed.is_some());
         match session.written {
+            _ if has_ended && self.local_sessions && (id >> 56) as u8 != session.server.0 as u8 => Ok(()),
             Some(before)
                 if !session.in_doubt
                     && before.epoch() == zxid.epoch()
@@ -71,9 +75,10 @@ impl Property for SessionMoves {
 
     fn observe(&mut self, _at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
         for committed in truth.committed_now() {
-            self.on_committed(committed)?;
+            self.on_committed(committed, truth)?;
         }
         match event {
+            Event::LocalSessions { .. } => self.local_sessions = true,
             Event::Role { server, role: RoleView::Leading { epoch, serving: true } } => {
                 self.leaders.insert(*epoch, *server);
             }
@@ -104,6 +109,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::sim::history::{Mode, Op};
+    use crate::wire::txn::Txn;
 
     const MOVED: Link = Link { client: 0, number: 2 };
 
@@ -152,6 +158,20 @@ mod tests {
         let mut story = moved(1, true);
         done(&mut story, 2).unwrap();
         assert!(done(&mut story, 1).unwrap_err().contains("had moved to the leader"));
+    }
+
+    #[test]
+    fn a_session_that_has_ended_may_pass_for_one_of_another_server() {
+        for local_sessions in [false, true] {
+            let mut story = moved(1, true);
+            if local_sessions {
+                story.good(Event::LocalSessions { upgrading: true });
+            }
+            done(&mut story, 2).unwrap();
+            let at = Zxid(story.truth.last().0 + 1);
+            story.commit(at, &txn(at, SESSION, 3, &Txn::CloseSession { paths: Some(Vec::new()) }));
+            assert_eq!(done(&mut story, 1).is_ok(), local_sessions);
+        }
     }
 
     #[test]
