@@ -54,6 +54,9 @@ pub const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 /// Learners, and strangers that may become one, connected to a leader. At the bound newer ones are closed.
 pub const LEARNERS: usize = 1024;
 
+/// One member in it: its addresses introduce it to electors, who take 2 KiB.
+pub const MEMBER_LINE_BYTES: usize = 1024;
+
 /// The text of a configuration: an elector takes frames of half a megabyte at most.
 pub const CONFIGURATION_BYTES: usize = 256 << 10;
 

@@ -603,7 +603,7 @@ impl Builder {
                 _ => self.u32("tickTime").saturating_mul(sync_limit).max(1),
             },
             connect_retry_ms: self.u32("leaderConnectDelayDuringRetryMs"),
-            leader_serves: self.bool("leaderServes"),
+            leader_serves: !self.bool("leaderServes"),
             bind_retries: self.u32("electionPortBindRetry"),
             listen_everywhere: self.bool("quorumListenOnAllIPs"),
             multi_address,

@@ -200,7 +200,7 @@ pub const KEYS: &[Key] = &[
     s("observerMasterPort", PORT, "0", Ensemble),
     s("syncEnabled", StrictBool, "true", EnsembleNotYet("an observer always keeps a log: it restarts from its own disk")),
     p("observer.syncEnabled", PropertyBool, "true", EnsembleNotYet("an observer always keeps a log: it restarts from its own disk")),
-    p("leaderServes", Word("yes"), "yes", Ensemble),
+    p("leaderServes", Word("no"), "yes", Ensemble),
     s("localSessionsEnabled", StrictBool, "false", Implemented),
     s("localSessionsUpgradingEnabled", StrictBool, "false", Implemented),
     s("quorumListenOnAllIPs", StrictBool, "false", Ensemble),

@@ -203,6 +203,11 @@ fn a_member_knows_its_ensemble() {
     assert!(said("peerType=participant\n").contains("the server line says observer"));
     assert!(said("syncEnabled=false\n").contains("syncEnabled: has no effect: an observer always keeps a log"));
     assert_eq!(said("leaderServes=no\npeerType=observer\n"), "");
+    let serves =
+        |more: &str| home.load_with(&format!("{text}{more}"), &[], &[]).unwrap().0.ensemble.unwrap().leader_serves;
+    // Java compares with this word alone.
+    let written = ["", "leaderServes=no\n", "leaderServes=yes\n", "leaderServes=No\n"];
+    assert_eq!(written.map(serves), [true, false, true, true]);
 
     let synchronising = |more: &str| {
         let ensemble = home.load_with(&format!("{text}{more}"), &[], &[]).unwrap().0.ensemble.unwrap();

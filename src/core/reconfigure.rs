@@ -81,8 +81,11 @@ impl Node {
         Some(next.and_then(|next| {
             leading.leader.may_reconfigure(&next)?;
             let text = next.to_text();
-            // Every notification of an election carries it.
-            if text.len() > limits::CONFIGURATION_BYTES { Err(ErrorCode::BadArguments) } else { Ok(text) }
+            // Whoever reads it must find what was asked for: a name may hold what this text cannot.
+            let is_read_back = Membership::parse(text.as_bytes()).is_ok_and(|read| read.to_text() == text);
+            let is_short = text.len() <= limits::CONFIGURATION_BYTES // every notification of an election carries it
+                && next.members.values().all(|member| member.value().len() <= limits::MEMBER_LINE_BYTES);
+            if is_read_back && is_short { Ok(text) } else { Err(ErrorCode::BadArguments) }
         }))
     }
 

@@ -186,6 +186,11 @@ fn what_cannot_be_is_refused() {
         let stale = Request::Reconfig { joining: None, leaving: None, new_members: None, config_id: 0x77 };
         assert_eq!(refused(&mut ensemble, at, client, &stale), BAD_VERSION);
         assert_eq!(refused(&mut ensemble, at, client, &step("server.4=h:1:2", "")), BAD_ARGUMENTS);
+        // Names that the text of a configuration cannot hold, and one that no introduction has room for.
+        for name in ["zk-\u{f6}", "a\nb", "a\\b", &"n".repeat(2000)] {
+            let line = format!("server.4={name}:1:2:observer;2181");
+            assert_eq!(refused(&mut ensemble, at, client, &step(&line, "")), BAD_ARGUMENTS, "{name:?}");
+        }
         let absent = whole("server.7=a:1:2;3,server.8=b:1:2;3,server.9=c:1:2;3");
         assert_eq!(refused(&mut ensemble, at, client, &absent), NO_QUORUM);
         assert_eq!(refused(&mut ensemble, at, client, &set("/zookeeper", b"works on", -1)), 0);

@@ -209,8 +209,8 @@ impl DataTree {
         let mut paths: Vec<(i64, String)> = ids.into_iter().map(|id| (self.stat(id).czxid, self.path(id))).collect();
         paths.sort_unstable();
         for (_, path) in paths {
-            let outcome = self.delete(zxid, &path, sink);
-            assert_eq!(outcome, ItemOutcome::Deleted, "{path} is listed as an ephemeral, and cannot be found");
+            // Gone already, if it hung below another of them: no server of ours makes that, others' logs may say it.
+            self.delete(zxid, &path, sink);
         }
     }
 

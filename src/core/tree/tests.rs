@@ -222,6 +222,11 @@ fn a_closed_session_without_a_list_takes_its_ephemerals_along_in_one_order() {
     let mut heard = Heard::default();
     tree.apply(&header(3), &Txn::CloseSession { paths: None }, &mut heard);
     assert_eq!(heard.0, ["Deleted /z", "Deleted /a", "Deleted /b"]);
+    // What no server of ours proposes.
+    apply(&mut tree, 4, &create("/e", CreateKind::Ephemeral, -1));
+    apply(&mut tree, 5, &create("/e/below", CreateKind::Ephemeral, -1));
+    apply(&mut tree, 6, &Txn::CloseSession { paths: None });
+    assert_eq!((tree.find("/e").is_some(), tree.ephemerals_count()), (false, 0));
 }
 
 #[derive(Default)]

@@ -447,7 +447,8 @@ impl Leader {
             return;
         }
         let relayed = std::mem::replace(&mut self.phase, Phase::Over) == Phase::Relaying;
-        self.events.clear();
+        // What came in force with the last commit is in force, whoever leads on.
+        self.events.retain(|event| matches!(event, LeaderEvent::ConfigActivated { .. }));
         self.syncs.clear();
         let (doors, why) = match relayed {
             true => (Output::AcceptObservers(false), "this server follows no longer"),

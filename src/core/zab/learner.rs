@@ -512,9 +512,14 @@ impl Learner {
 
     /// What is on this disk can be gone on with. Where something was lost nothing of before is left: what is here now came from a
     /// leader, as one state and what followed it, but not yet everything up to its NEWLEADER. Without this a server whose
-    /// leader sends more behind a state than can be kept while that is stored would begin from nothing again and again.
+    /// leader sends more behind a state than can be kept while that is stored would begin from nothing again and again. Only a
+    /// ringkeeper leader is asked for that: the log that a Java leader would send from may have a hole (20.1).
     fn has_history(&self) -> bool {
-        self.standing == Standing::Whole || self.start.last > Zxid::ZERO
+        let has_part = self.leader_is_ringkeeper && self.start.last > Zxid::ZERO;
+        if self.standing != Standing::Whole && has_part {
+            mark("learner: goes on with what it was given since its loss");
+        }
+        self.standing == Standing::Whole || has_part
     }
 
     /// Java: `Follower.processPacket`, `Observer.processPacket`.

@@ -14,6 +14,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Leader, LeaderEvent, SyncView};
 use crate::core::types::{LinkId, LinkMessage, Output, Zxid};
+use crate::core::zab::ballot::Votes;
 use crate::core::zab::catch_up::{self, History, LogCheck, Plan, SyncKind};
 use crate::core::zab::learner_handler::{Handler, LogRange, Stage};
 use crate::core::zab::proposals::Proposals;
@@ -85,7 +86,8 @@ impl Leader {
         };
         let under_way = self.syncs_under_way(kind);
         let handler = self.handlers.get_mut(&link).expect("it is there");
-        if handler.observer && under_way >= most {
+        // An observer that is to vote brings a quorum, too.
+        if handler.observer && handler.vote == Votes::NONE && under_way >= most {
             mark("leader: an observer has to wait for the syncs of others");
             let why = format!("{under_way} others are being synchronised by {} already ({key}={most})", kind.name());
             self.close(link, &why, out);

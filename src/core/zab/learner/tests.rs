@@ -144,6 +144,14 @@ fn who_lost_something_goes_on_with_what_it_was_given_since() {
             current 3    => send ACK 3:0
             ",
         );
+        dialogue_from(
+            given,
+            "
+            connected        => send FOLLOWERINFO 2
+            JAVALEADERINFO 3 => store accepted 3
+            accepted 3       => send ACKEPOCH - 0
+            ",
+        );
     }
 }
 
