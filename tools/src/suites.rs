@@ -44,17 +44,21 @@ impl Context {
     }
 }
 
-/// kazoo's own tests, those that pass against the reference. `keyword` is pytest's `-k`.
-pub fn kazoo(context: &Context, keyword: Option<&str>) -> Verdict {
+/// kazoo's own tests, those that pass against as many servers of the reference. `keyword` is pytest's `-k`.
+pub fn kazoo(context: &Context, servers: u16, keyword: Option<&str>) -> Verdict {
     match clients::ensure_kazoo() {
         Err(why) => skipped(&why.to_string()),
-        Ok(python) => carried_out(run_kazoo(context, &python, keyword)),
+        Ok(python) => carried_out(run_kazoo(context, servers, &python, keyword)),
     }
 }
 
-fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<Verdict> {
+fn run_kazoo(context: &Context, servers: u16, python: &Path, keyword: Option<&str>) -> Result<Verdict> {
     let adapter = root().join("tests/clients/kazoo");
     let list = adapter.join("passes_on_reference.txt");
+    let mut expected = vec![list.clone()];
+    if servers > 1 {
+        expected.push(adapter.join("needs_an_ensemble.txt"));
+    }
     let directory = target().join("clients/servers").join(format!("{}-kazoo", context.kind.name()));
     let mut command = Command::new(python);
     command
@@ -65,7 +69,7 @@ fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<
         .env("RINGKEEPER_TEST_SERVER", context.kind.name())
         .env("RINGKEEPER_TEST_DIR", &directory)
         .env("ZOOKEEPER_VERSION", "3.9.5")
-        .env("ZOOKEEPER_CLUSTER_SIZE", "1")
+        .env("ZOOKEEPER_CLUSTER_SIZE", servers.to_string())
         .env("ZOOKEEPER_PORT_OFFSET", (context.port_base + 100).to_string())
         .env_remove("CI"); // kazoo's tests take it for the CI of their own project
     match &context.kind {
@@ -79,7 +83,7 @@ fn run_kazoo(context: &Context, python: &Path, keyword: Option<&str>) -> Result<
     if context.record {
         command.env("RINGKEEPER_TEST_RECORD", &passed_list);
     } else {
-        command.env("RINGKEEPER_TEST_EXPECTED", &list);
+        command.env("RINGKEEPER_TEST_EXPECTED", std::env::join_paths(expected)?);
     }
     let (content, text) = run_and_keep(&mut command)?;
     if context.record {

@@ -8,7 +8,7 @@ four-letter words, super digest, peers), and what they start is chosen by the en
     RINGKEEPER_TEST_BINARY     the server's binary            (ringkeeper)
     RINGKEEPER_TEST_CLASSPATH  the reference's class path     (java)
     RINGKEEPER_TEST_DIR        where the servers' directories go; a real disk, kept after a failure
-    RINGKEEPER_TEST_EXPECTED   run exactly the tests this file lists; one that is missing is an error
+    RINGKEEPER_TEST_EXPECTED   run exactly the tests these files (parted by colons) list; one that is missing is an error
     RINGKEEPER_TEST_RECORD     write the tests that passed to this file
 
 Not here, on purpose: TLS and SASL. Their tests need certificates and a login configuration and are left out by name.
@@ -228,10 +228,11 @@ def name_of(item):
     return "::".join([*parts, item.name])
 
 
-def listed(path):
-    """The names in a list file: one a line, what follows a `#` is for the reader."""
-    lines = (line.split("#")[0].strip() for line in pathlib.Path(path).read_text().splitlines())
-    return {line for line in lines if line}
+def listed(paths):
+    """The names in list files: one a line, what follows a `#` is for the reader."""
+    lines = [line for path in paths.split(os.pathsep) for line in pathlib.Path(path).read_text().splitlines()]
+    names = (line.split("#")[0].strip() for line in lines)
+    return {name for name in names if name}
 
 
 def pytest_configure(config):

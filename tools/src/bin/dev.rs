@@ -41,11 +41,14 @@ enum What {
     Kazoo {
         #[arg(long, value_enum, default_value_t = Server::Ringkeeper)]
         server: Server,
+        /// An ensemble of so many instead of a server that stands alone
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
+        servers: u16,
         /// pytest's expression that selects tests by name
         #[arg(short = 'k')]
         keyword: Option<String>,
         /// Run all of kazoo's tests and write those that pass as the expected ones (reference only)
-        #[arg(long, conflicts_with = "keyword")]
+        #[arg(long, conflicts_with_all = ["keyword", "servers"])]
         record: bool,
         #[command(flatten)]
         place: Place,
@@ -213,7 +216,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         What::Check => check().map(|()| true),
         What::Test { only, rounds, minutes, place } => test(&only, rounds, minutes, place),
-        What::Kazoo { server, keyword, record, place } => kazoo(server, keyword.as_deref(), record, place),
+        What::Kazoo { server, servers, keyword, record, place } => {
+            kazoo(server, servers, keyword.as_deref(), record, place)
+        }
         What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
         What::Differential { seed, seeds, ops, sessions, quotas, no_shrink, place } => {
@@ -271,7 +276,8 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
         timed(&mut summary, "crash", || suites::crash(&binary, rounds, place.port_base));
     }
     if wanted(Suite::Kazoo) {
-        timed(&mut summary, "kazoo", || suites::kazoo(&ours, None));
+        timed(&mut summary, "kazoo", || suites::kazoo(&ours, 1, None));
+        timed(&mut summary, "kazoo, three servers", || suites::kazoo(&ours, 3, None));
     }
     run_cli_suites(&mut summary, &wanted, &ours);
     if wanted(Suite::Migration) {
@@ -317,11 +323,11 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
     Ok(summary.is_success())
 }
 
-fn kazoo(server: Server, keyword: Option<&str>, record: bool, place: Place) -> Result<bool> {
+fn kazoo(server: Server, servers: u16, keyword: Option<&str>, record: bool, place: Place) -> Result<bool> {
     let context = context(server, record, place)?;
     let mut summary = Summary::default();
-    let name = format!("kazoo ({})", context.kind.name());
-    timed(&mut summary, &name, || suites::kazoo(&context, keyword));
+    let name = format!("kazoo ({}, {servers})", context.kind.name());
+    timed(&mut summary, &name, || suites::kazoo(&context, servers, keyword));
     println!("{}", summary.text());
     Ok(summary.is_success())
 }
