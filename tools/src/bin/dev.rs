@@ -187,7 +187,7 @@ struct Place {
 }
 
 /// Of `cargo dev test`. The same faults each time; when they meet the servers is the machine's choice all the same.
-const DRILL_TIME: Duration = Duration::from_secs(150);
+const DRILL_TIME: Duration = Duration::from_secs(90);
 const DRILL_SEED: u64 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
