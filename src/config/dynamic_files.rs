@@ -7,11 +7,15 @@
 //! zoo.cfg.bak              zoo.cfg as the operator wrote it
 //! ```
 //!
+//! A zoo.cfg that cannot be written, as in a container, needs `ringkeeper.dynamicConfigDir`: the newest configuration there is in
+//! force then, and what zoo.cfg says of members is how it all began.
+//!
 //! With `reconfigEnabled=true` servers write them, ours and Java's in the same form, because an ensemble may go from one to the
 //! other; unlike Java we keep an operator's comments and order. Java: `QuorumPeerConfig.editStaticConfig`,
 //! `QuorumPeer.setQuorumVerifier`. Spec: operations 1.6, on-disk-formats 9.
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::{Settings, properties};
 
@@ -22,6 +26,8 @@ pub struct DynamicFiles {
     pub static_file: PathBuf,
     /// `ringkeeper.dynamicConfigDir`, or where zoo.cfg is; absolute.
     directory: PathBuf,
+    /// It is `ringkeeper.dynamicConfigDir`: the newest file there counts, whatever zoo.cfg says, which may be read-only.
+    pub has_own_directory: bool,
 }
 
 impl DynamicFiles {
@@ -29,11 +35,12 @@ impl DynamicFiles {
     pub fn new(source: &Path, settings: &Settings) -> DynamicFiles {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let static_file = absolute(source);
-        let directory = match settings.get("ringkeeper.dynamicConfigDir") {
+        let own_directory = settings.get("ringkeeper.dynamicConfigDir");
+        let directory = match own_directory {
             Some(setting) => absolute(Path::new(&setting.value)),
             None => static_file.parent().unwrap_or(Path::new("/")).to_owned(),
         };
-        DynamicFiles { static_file, directory }
+        DynamicFiles { static_file, directory, has_own_directory: own_directory.is_some() }
     }
 
     pub fn in_force(&self, version: u64) -> PathBuf {
@@ -46,6 +53,26 @@ impl DynamicFiles {
 
     pub fn backup(&self) -> PathBuf {
         self.beside(".bak")
+    }
+
+    /// The configuration of the highest version in the directory of their own.
+    pub fn newest(&self) -> io::Result<Option<PathBuf>> {
+        if !self.has_own_directory {
+            return Ok(None);
+        }
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        let mut newest = None;
+        for entry in entries {
+            let path = entry?.path();
+            let version = version_in_name(&path.to_string_lossy());
+            if path == self.in_force(version) {
+                newest = newest.max(Some((version, path)));
+            }
+        }
+        Ok(newest.map(|(_, path)| path))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

@@ -30,7 +30,7 @@ impl MemberFiles {
     /// A configuration was proposed.
     pub fn seen(&self, proposed: &Membership) {
         let path = self.files.next();
-        told(&path, write(&path, proposed.next_file().as_bytes()));
+        told(&path, UNWRITTEN, write(&path, proposed.next_file().as_bytes()));
     }
 
     /// It was taken back.
@@ -41,12 +41,32 @@ impl MemberFiles {
     /// A configuration is in force.
     pub fn activated(&self, membership: &Membership) {
         let path = self.files.in_force(membership.version);
-        if told(&path, write(&path, membership.dynamic_file().as_bytes())) {
-            told(&self.files.static_file, self.point_to(&path, membership));
-        }
+        let is_found = told(&path, UNWRITTEN, write(&path, membership.dynamic_file().as_bytes()))
+            && self.told_of_pointer(&path, self.point_to(&path, membership));
+        // A start that does not find it begins with the members of before, and needs to know what was proposed since.
         let next = fs::read(self.files.next()).ok().and_then(|text| Membership::parse(&text).ok());
-        if next.is_some_and(|next| next.version <= membership.version) {
+        if is_found && next.is_some_and(|next| next.version <= membership.version) {
             self.remove_next();
+        }
+    }
+
+    /// Whether a start finds `dynamic_file`.
+    fn told_of_pointer(&self, dynamic_file: &Path, done: io::Result<()>) -> bool {
+        let static_file = &self.files.static_file;
+        match done {
+            Err(error) if self.files.has_own_directory => {
+                let (name, newest) = (static_file.display(), dynamic_file.display());
+                info!("{name} stays as it is ({error}); a start takes the members from the newest file, now {newest}");
+                true
+            }
+            done => {
+                let cure = format!(
+                    "make it writable, or write dynamicConfigFile={} there in place of the members, before the next start: \
+                     that would begin with members of before. If it has to stay read-only, set ringkeeper.dynamicConfigDir",
+                    dynamic_file.display()
+                );
+                told(static_file, &cure, done)
+            }
         }
     }
 
@@ -69,16 +89,22 @@ impl MemberFiles {
         let removed = fs::remove_file(&path);
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => drop(told(&path, other.and_then(|()| sync_directory(&path)))),
+            other => {
+                let cure = "remove it by hand before the next start: that would take it for a change under way";
+                told(&path, cure, other.and_then(|()| sync_directory(&path)));
+            }
         }
     }
 }
 
-fn told(path: &Path, done: io::Result<()>) -> bool {
+const UNWRITTEN: &str =
+    "make it writable, or write it by hand, before the next start: that would begin with members of before";
+
+fn told(path: &Path, cure: &str, done: io::Result<()>) -> bool {
     if let Err(error) = &done {
         error!(
-            "{}: the ensemble's members changed and this could not be written: {error}. This server serves on; make it \
-             writable, or write it by hand, before the next start: that would begin with members of before",
+            "{}: the ensemble's members changed, and with this file that could not be done: {error}. This server serves on; \
+             {cure}",
             path.display()
         );
     }
@@ -106,7 +132,8 @@ fn sync_directory(of: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::sources::Setting;
+    use crate::config::{Origin, Settings};
 
     #[test]
     fn a_change_leaves_the_files_that_a_start_reads() {
@@ -134,5 +161,29 @@ mod tests {
         files.forgotten();
         assert!(read("zoo.cfg.dynamic.next").is_err());
         assert_eq!(read("zoo.cfg.bak").unwrap(), original, "once");
+    }
+
+    #[test]
+    fn what_was_proposed_stays_while_a_start_would_not_find_it_in_force() {
+        let home = tempfile::tempdir().unwrap();
+        let (config, state) = (home.path().join("config"), home.path().join("state"));
+        fs::create_dir(&state).unwrap();
+        let zoo_cfg = config.join("zoo.cfg"); // its directory is not there: nothing can be written
+        let mut settings = Settings::new();
+        let key = crate::config::keys::find("ringkeeper.dynamicConfigDir").unwrap().key;
+        let (name, value) = (key.name.to_owned(), state.display().to_string());
+        settings.insert(name.clone(), Setting { key, name, value, origin: Origin::CommandLine });
+        let files = DynamicFiles::new(&zoo_cfg, &settings);
+        let proposed = Membership { version: 0x1_0000_0007, ..Membership::of(2, 0) };
+        let left = |has_own_directory| {
+            let mut files = files.clone();
+            files.has_own_directory = has_own_directory;
+            let files = MemberFiles::new(ServerId(1), files);
+            files.seen(&proposed);
+            files.activated(&proposed);
+            ["next", "100000007"].map(|end| state.join(format!("zoo.cfg.dynamic.{end}")).exists())
+        };
+        assert_eq!(left(false), [true, true], "no pointer leads to it");
+        assert_eq!(left(true), [false, true], "a start looks into the directory");
     }
 }
