@@ -1,13 +1,16 @@
 //! Writes the files of a membership that changes: `config/dynamic_files.rs` says what they are.
 //!
-//! Each is durable before its name is there, and what a step needs is there before the step is told: a crash between any two
-//! writes leaves files that a start can go on from, because whatever is in force was proposed by a transaction of the log. So
-//! a disk that takes none of it costs nothing but the operator's peace: it is told, once each time, and service goes on.
-//! Runs on the pipeline's thread: a membership changes rarely. Java: `QuorumPeer.setQuorumVerifier`, `ConfigUtils`.
+//! Each is durable before its name is there, and each before the next: a crash between any two writes leaves files that a start
+//! can go on from, because whatever is in force was proposed by a transaction of the log. So a disk that takes none of it costs
+//! nothing but the operator's peace: it is told, once each time, and service goes on. And nobody waits for it: the files are
+//! written on a thread of their own, in the order of what happened, for a slow disk would hold up every session.
+//! Java: `QuorumPeer.setQuorumVerifier`, `ConfigUtils`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use tracing::{error, info};
 
@@ -16,30 +19,85 @@ use crate::config::dynamic_files::pointing_to;
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
 
+/// What happened to the membership, on its way to the thread that writes it down.
+#[derive(Debug)]
+enum Step {
+    Seen(Box<Membership>),
+    Forgotten,
+    Activated(Box<Membership>),
+}
+
+/// The pipeline's side. Dropped at a clean stop, it waits until all is written.
 #[derive(Debug)]
 pub struct MemberFiles {
-    own: ServerId,
-    files: DynamicFiles,
+    /// None: it is being dropped.
+    steps: Option<mpsc::Sender<Step>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl MemberFiles {
     pub fn new(own: ServerId, files: DynamicFiles) -> MemberFiles {
-        MemberFiles { own, files }
+        let (steps, waiting) = mpsc::channel();
+        let writer = Writer { own, files };
+        let writer = std::thread::Builder::new()
+            .name("rk-members".into())
+            .spawn(move || waiting.into_iter().for_each(|step| writer.write_down(&step)))
+            .expect("a thread for the files of the members");
+        MemberFiles { steps: Some(steps), writer: Some(writer) }
     }
 
     /// A configuration was proposed.
-    pub fn seen(&self, proposed: &Membership) {
-        let path = self.files.next();
-        told(&path, UNWRITTEN, write(&path, proposed.next_file().as_bytes()));
+    pub fn seen(&self, proposed: Box<Membership>) {
+        self.pass_on(Step::Seen(proposed));
     }
 
     /// It was taken back.
     pub fn forgotten(&self) {
-        self.remove_next();
+        self.pass_on(Step::Forgotten);
     }
 
     /// A configuration is in force.
-    pub fn activated(&self, membership: &Membership) {
+    pub fn activated(&self, membership: Box<Membership>) {
+        self.pass_on(Step::Activated(membership));
+    }
+
+    fn pass_on(&self, step: Step) {
+        let taken = self.steps.as_ref().is_some_and(|steps| steps.send(step).is_ok());
+        assert!(taken, "rk-members ends when there is nobody left to tell it anything");
+    }
+}
+
+impl Drop for MemberFiles {
+    fn drop(&mut self) {
+        drop(self.steps.take());
+        let ended = self.writer.take().map(JoinHandle::join);
+        if let Some(Err(_)) = ended {
+            error!("rk-members panicked: a start may begin with members of before");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    own: ServerId,
+    files: DynamicFiles,
+}
+
+impl Writer {
+    fn write_down(&self, step: &Step) {
+        match step {
+            Step::Seen(proposed) => self.seen(proposed),
+            Step::Forgotten => self.remove_next(),
+            Step::Activated(membership) => self.activated(membership),
+        }
+    }
+
+    fn seen(&self, proposed: &Membership) {
+        let path = self.files.next();
+        told(&path, UNWRITTEN, write(&path, proposed.next_file().as_bytes()));
+    }
+
+    fn activated(&self, membership: &Membership) {
         let path = self.files.in_force(membership.version);
         let is_found = told(&path, UNWRITTEN, write(&path, membership.dynamic_file().as_bytes()))
             && self.told_of_pointer(&path, self.point_to(&path, membership));
@@ -141,7 +199,7 @@ mod tests {
         let zoo_cfg = home.path().join("zoo.cfg");
         let original = "tickTime=2000\nserver.1=10.0.0.1:2888:3888\nclientPort=2181\n";
         fs::write(&zoo_cfg, original).unwrap();
-        let files = MemberFiles::new(ServerId(1), DynamicFiles::new(&zoo_cfg, &Settings::new()));
+        let files = Writer { own: ServerId(1), files: DynamicFiles::new(&zoo_cfg, &Settings::new()) };
         let read = |name: &str| fs::read_to_string(home.path().join(name));
         let proposed = Membership { version: 0x1_0000_0007, ..Membership::of(2, 0) };
         files.seen(&proposed);
@@ -157,8 +215,8 @@ mod tests {
         files.seen(&Membership { version: 0x1_0000_0009, ..Membership::of(3, 0) });
         files.activated(&Membership { version: 0x1_0000_0008, ..Membership::of(2, 0) });
         assert!(read("zoo.cfg.dynamic.next").is_ok(), "a later one is proposed");
-        files.forgotten();
-        files.forgotten();
+        files.remove_next();
+        files.remove_next();
         assert!(read("zoo.cfg.dynamic.next").is_err());
         assert_eq!(read("zoo.cfg.bak").unwrap(), original, "once");
     }
@@ -178,12 +236,31 @@ mod tests {
         let left = |has_own_directory| {
             let mut files = files.clone();
             files.has_own_directory = has_own_directory;
-            let files = MemberFiles::new(ServerId(1), files);
+            let files = Writer { own: ServerId(1), files };
             files.seen(&proposed);
             files.activated(&proposed);
             ["next", "100000007"].map(|end| state.join(format!("zoo.cfg.dynamic.{end}")).exists())
         };
         assert_eq!(left(false), [true, true], "no pointer leads to it");
         assert_eq!(left(true), [false, true], "a start looks into the directory");
+    }
+
+    #[test]
+    fn all_is_written_in_order_when_it_is_dropped() {
+        let home = tempfile::tempdir().unwrap();
+        let zoo_cfg = home.path().join("zoo.cfg");
+        fs::write(&zoo_cfg, "server.1=10.0.0.1:2888:3888\n").unwrap();
+        let files = MemberFiles::new(ServerId(1), DynamicFiles::new(&zoo_cfg, &Settings::new()));
+        for version in 1..=20 {
+            let membership = Box::new(Membership { version, ..Membership::of(2, 0) });
+            files.seen(membership.clone());
+            files.activated(membership);
+        }
+        files.seen(Box::new(Membership { version: 21, ..Membership::of(3, 0) }));
+        files.forgotten();
+        drop(files);
+        let pointer = format!("dynamicConfigFile={}\n", home.path().join("zoo.cfg.dynamic.14").display());
+        assert_eq!(fs::read_to_string(&zoo_cfg).unwrap(), pointer);
+        assert!(!home.path().join("zoo.cfg.dynamic.next").exists());
     }
 }
