@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -94,12 +95,12 @@ impl Writer {
 
     fn seen(&self, proposed: &Membership) {
         let path = self.files.next();
-        told(&path, UNWRITTEN, write(&path, proposed.next_file().as_bytes()));
+        told(&path, UNWRITTEN, self.write(&path, proposed.next_file().as_bytes()));
     }
 
     fn activated(&self, membership: &Membership) {
         let path = self.files.in_force(membership.version);
-        let is_found = told(&path, UNWRITTEN, write(&path, membership.dynamic_file().as_bytes()))
+        let is_found = told(&path, UNWRITTEN, self.write(&path, membership.dynamic_file().as_bytes()))
             && self.told_of_pointer(&path, self.point_to(&path, membership));
         // A start that does not find it begins with the members of before, and needs to know what was proposed since.
         let next = fs::read(self.files.next()).ok().and_then(|text| Membership::parse(&text).ok());
@@ -128,15 +129,19 @@ impl Writer {
         }
     }
 
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        write(path, bytes, &self.files.static_file)
+    }
+
     fn point_to(&self, dynamic_file: &Path, membership: &Membership) -> io::Result<()> {
         let own = membership.members.get(&self.own);
         let text = fs::read(&self.files.static_file)?;
         let has_client_address = own.is_some_and(|own| own.client.is_some());
         if let Some(pointing) = pointing_to(&text, dynamic_file, has_client_address) {
             if !self.files.backup().exists() {
-                write(&self.files.backup(), &text)?;
+                self.write(&self.files.backup(), &text)?;
             }
-            write(&self.files.static_file, &pointing)?;
+            self.write(&self.files.static_file, &pointing)?;
             info!("{} says now where its members are: {}", self.files.static_file.display(), dynamic_file.display());
         }
         Ok(())
@@ -169,18 +174,28 @@ fn told(path: &Path, cure: &str, done: io::Result<()>) -> bool {
     done.is_ok()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// The file at `path`, with the mode of the file `like`: what is copied from it may be a secret. Where a link stands the file
+/// that it leads to is replaced.
+fn write(path: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()); // there is none yet
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    if let Ok(before) = fs::metadata(path) {
-        file.set_permissions(before.permissions())?;
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_directory(path)
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let replaced = file
+        .write_all(bytes)
+        .and_then(|()| fs::metadata(like).map_or(Ok(()), |like| file.set_permissions(like.permissions())))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&temporary); // what went wrong is told
+    }
+    replaced?;
+    sync_directory(&path)
 }
 
 fn sync_directory(of: &Path) -> io::Result<()> {
@@ -262,5 +277,27 @@ mod tests {
         let pointer = format!("dynamicConfigFile={}\n", home.path().join("zoo.cfg.dynamic.14").display());
         assert_eq!(fs::read_to_string(&zoo_cfg).unwrap(), pointer);
         assert!(!home.path().join("zoo.cfg.dynamic.next").exists());
+    }
+
+    #[test]
+    fn no_file_is_more_open_than_the_one_it_was_made_from_and_a_link_stays_one() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let home = tempfile::tempdir().unwrap();
+        let (real, link) = (home.path().join("real.cfg"), home.path().join("zoo.cfg"));
+        fs::write(&real, "server.1=10.0.0.1:2888:3888\nDigestAuthenticationProvider.superDigest=super:x\n").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&real, &link).unwrap();
+        fs::write(home.path().join("real.cfg.tmp"), "left behind by a crash").unwrap();
+        let files = Writer { own: ServerId(1), files: DynamicFiles::new(&link, &Settings::new()) };
+        files.activated(&Membership { version: 7, ..Membership::of(2, 0) });
+        files.seen(&Membership { version: 8, ..Membership::of(2, 0) });
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&real).unwrap().contains("dynamicConfigFile="));
+        for name in ["real.cfg", "zoo.cfg.bak", "zoo.cfg.dynamic.7", "zoo.cfg.dynamic.next"] {
+            let mode = fs::metadata(home.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o640, "{name}");
+        }
+        let all = fs::read_dir(home.path()).unwrap().count();
+        assert_eq!(all, 5, "nothing temporary is left");
     }
 }
