@@ -515,9 +515,10 @@ impl Builder {
 
     fn ensemble(&mut self, my_id: Option<i64>, next_members: Option<&[u8]>) -> Option<EnsembleConfig> {
         for key in ["initLimit", "syncLimit"] {
-            if self.int(key) == 0 {
-                let source = &self.source;
-                self.problems.push(format!("{source}: {key}: is not set; write a number of ticks, like {key}=10"));
+            let ticks = self.int(key);
+            let what = if self.settings.contains_key(key) { format!("is {ticks}") } else { "is not set".to_owned() };
+            if ticks <= 0 {
+                self.refuse(key, &format!("{what}; write a number of ticks, like {key}=10"));
             }
         }
         let multi_address = self.bool("multiAddress.enabled");

@@ -577,3 +577,19 @@ fn the_newest_members_in_a_directory_of_their_own_supersede_those_of_a_file_that
     let older = pointing.replace("100000008", "100000006");
     assert_eq!(load(&older).0.ensemble.unwrap().configs.committed.version, 0x1_0000_0007);
 }
+
+#[test]
+fn limits_of_an_ensemble_are_more_than_nothing() {
+    let home = Home::new();
+    home.write("myid", "1");
+    let text = "dataDir=DIR\nserver.1=a:1:2\nserver.2=b:1:2\ninitLimit=-5\n";
+    let error = home.load_with(text, &[], &[]).unwrap_err();
+    let problems: Vec<_> = error.problems.iter().map(|problem| after_file(problem)).collect();
+    assert_eq!(
+        problems,
+        [
+            "zoo.cfg:4: initLimit: is -5; write a number of ticks, like initLimit=10",
+            "zoo.cfg: syncLimit: is not set; write a number of ticks, like syncLimit=10"
+        ]
+    );
+}
