@@ -19,6 +19,7 @@ use crate::config::DynamicFiles;
 use crate::config::dynamic_files::pointing_to;
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
+use crate::wire::java_properties::MalformedEscape;
 
 /// What happened to the membership, on its way to the thread that writes it down.
 #[derive(Debug)]
@@ -137,7 +138,10 @@ impl Writer {
         let own = membership.members.get(&self.own);
         let text = fs::read(&self.files.static_file)?;
         let has_client_address = own.is_some_and(|own| own.client.is_some());
-        if let Some(pointing) = pointing_to(&text, dynamic_file, has_client_address) {
+        let pointing = pointing_to(&text, dynamic_file, has_client_address).map_err(|MalformedEscape { line }| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("line {line}: malformed \\uXXXX"))
+        })?;
+        if let Some(pointing) = pointing {
             if !self.files.backup().exists() {
                 self.write(&self.files.backup(), &text)?;
             }
