@@ -447,7 +447,7 @@ impl Config {
         if is_superseded {
             forget_client_address(my_id.as_deref(), &mut settings);
         }
-        let next_members = std::fs::read(DynamicFiles::new(Path::new(&name), &settings).next()).ok();
+        let next_members = std::fs::read(DynamicFiles::new(Path::new(&name), &settings).next());
         build::build(name, settings, build::Texts { my_id, next_members }, notices)
     }
 }

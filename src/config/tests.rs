@@ -551,6 +551,10 @@ fn members_that_change_are_read_with_the_version_in_the_name_and_what_was_propos
     let error = home.load_with(text, &[], &[]).unwrap_err();
     assert!(error.problems[0].contains("zoo.cfg.dynamic.next: "), "{error}");
     assert!(error.problems[0].ends_with("; correct it, or remove it"), "{error}");
+    std::fs::remove_file(home.path("zoo.cfg.dynamic.next")).unwrap();
+    std::fs::create_dir(home.path("zoo.cfg.dynamic.next")).unwrap(); // it is there, and cannot be read
+    let error = home.load_with(text, &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("zoo.cfg.dynamic.next: cannot be read: "), "{error}");
 }
 
 #[test]
