@@ -1,5 +1,6 @@
 //! From one setting per name to a [`Config`]: judging each, reading its value, checking them against each other.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, Judgement, Kind};
@@ -13,7 +14,7 @@ use crate::core::zab::membership::Membership;
 pub(super) struct Texts {
     pub my_id: Option<Vec<u8>>,
     /// `zoo.cfg.dynamic.next`.
-    pub next_members: Option<Vec<u8>>,
+    pub next_members: io::Result<Vec<u8>>,
 }
 
 pub(super) fn build(
@@ -118,7 +119,7 @@ impl Builder {
         let (members, mode) = membership?;
         let ensemble = match mode {
             Mode::Standalone { .. } => None,
-            Mode::Ensemble { .. } => self.ensemble(my_id, texts.next_members.as_deref()),
+            Mode::Ensemble { .. } => self.ensemble(my_id, &texts.next_members),
         };
         let auth = self.auth();
         let log = self.log();
@@ -513,11 +514,12 @@ impl Builder {
         }
     }
 
-    fn ensemble(&mut self, my_id: Option<i64>, next_members: Option<&[u8]>) -> Option<EnsembleConfig> {
+    fn ensemble(&mut self, my_id: Option<i64>, next_members: &io::Result<Vec<u8>>) -> Option<EnsembleConfig> {
         for key in ["initLimit", "syncLimit"] {
-            if self.int(key) == 0 {
-                let source = &self.source;
-                self.problems.push(format!("{source}: {key}: is not set; write a number of ticks, like {key}=10"));
+            let ticks = self.int(key);
+            let what = if self.settings.contains_key(key) { format!("is {ticks}") } else { "is not set".to_owned() };
+            if ticks <= 0 {
+                self.refuse(key, &format!("{what}; write a number of ticks, like {key}=10"));
             }
         }
         let multi_address = self.bool("multiAddress.enabled");
@@ -568,13 +570,16 @@ impl Builder {
         let dynamic_files =
             self.bool("reconfigEnabled").then(|| DynamicFiles::new(Path::new(&self.source), &self.settings));
         let mut configs = Configurations::settled(membership);
-        if let (Some(files), Some(text)) = (&dynamic_files, next_members) {
-            match Membership::parse(text) {
-                Ok(next) => drop(configs.see(&next)),
-                Err(error) => {
-                    let why = format!("{}: {error}; correct it, or remove it", files.next().display());
-                    self.problems.push(why);
-                }
+        if let Some(files) = &dynamic_files {
+            let next = match next_members {
+                Ok(text) => Membership::parse(text).map(Some).map_err(|error| format!("{error}; correct it")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(format!("cannot be read: {error}; make it readable")),
+            };
+            match next {
+                Ok(Some(next)) => drop(configs.see(&next)),
+                Ok(None) => {}
+                Err(why) => self.problems.push(format!("{}: {why}, or remove it", files.next().display())),
             }
         }
         let introduction_ms = self.int("quorumCnxnTimeoutMs");

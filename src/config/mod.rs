@@ -441,9 +441,13 @@ impl Config {
                 "arguments".to_owned()
             }
         };
-        apply_dynamic_file(&name, &mut settings, &mut notices)?;
         let my_id = build::my_id_path(&settings).and_then(|path| std::fs::read(path).ok());
-        let next_members = std::fs::read(DynamicFiles::new(Path::new(&name), &settings).next()).ok();
+        let is_superseded = supersede_members(&name, &mut settings, &mut notices)?;
+        apply_dynamic_file(&name, &mut settings, &mut notices)?;
+        if is_superseded {
+            forget_client_address(my_id.as_deref(), &mut settings);
+        }
+        let next_members = std::fs::read(DynamicFiles::new(Path::new(&name), &settings).next());
         build::build(name, settings, build::Texts { my_id, next_members }, notices)
     }
 }
@@ -474,6 +478,50 @@ fn parse_named(name: &str, bytes: &[u8]) -> Result<properties::Properties, Confi
             "{name}:{line}: malformed \\uXXXX; write four hexadecimal digits, or \\\\ for a backslash"
         ))
     })
+}
+
+/// A zoo.cfg that servers cannot write says how it all began; the newest file in `ringkeeper.dynamicConfigDir` says what became
+/// of it. Whether there is one.
+fn supersede_members(name: &str, settings: &mut Settings, notices: &mut Vec<Notice>) -> Result<bool, ConfigError> {
+    let files = DynamicFiles::new(Path::new(name), settings);
+    let Some(directory) = settings.get("ringkeeper.dynamicConfigDir").cloned() else {
+        return Ok(false);
+    };
+    let place = format!("{}: {}", directory.origin, directory.name);
+    let newest = files.newest().map_err(|error| {
+        ConfigError::one(format!("{place}: cannot read {}: {error}; make it a readable directory", directory.value))
+    })?;
+    let Some(newest) = newest.map(|path| path.display().to_string()) else {
+        return Ok(false);
+    };
+    let version = |path: &str| dynamic_files::version_in_name(path);
+    if settings.get("dynamicConfigFile").is_some_and(|pointer| version(&pointer.value) >= version(&newest)) {
+        return Ok(false);
+    }
+    let is_earlier =
+        |setting: &sources::Setting| setting.key.place == keys::Place::Dynamic || setting.name == "dynamicConfigFile";
+    if let Some(earlier) = settings.values().find(|setting| is_earlier(setting)) {
+        let place = format!("{}: {}", earlier.origin, earlier.name);
+        let why = format!("superseded: the members changed since, and {newest} says who they are now");
+        notices.push(Notice::warn(Concern::Ineffective, format!("{place}: {why}")));
+    }
+    settings.retain(|_, setting| !is_earlier(setting));
+    if let Some(found) = keys::find("dynamicConfigFile") {
+        let name = found.key.name.to_owned();
+        let pointer = sources::Setting { key: found.key, name: name.clone(), value: newest, origin: directory.origin };
+        settings.insert(name, pointer);
+    }
+    Ok(true)
+}
+
+/// Where clients connect is then said by this server's own line, if it says so: it may have moved.
+fn forget_client_address(my_id: Option<&[u8]>, settings: &mut Settings) {
+    let Some(my_id) = my_id.and_then(|text| std::str::from_utf8(text).ok()) else {
+        return;
+    };
+    if settings.get(&format!("server.{}", my_id.trim())).is_some_and(|own| own.value.contains(';')) {
+        settings.retain(|name, _| !["clientPort", "clientPortAddress"].contains(&&**name));
+    }
 }
 
 /// Reads the members from `dynamicConfigFile`, if one is named (operations 1.6).

@@ -556,4 +556,49 @@ fn members_that_change_are_read_with_the_version_in_the_name_and_what_was_propos
     let error = home.load_with(text, &[], &[]).unwrap_err();
     assert!(error.problems[0].contains("zoo.cfg.dynamic.next: "), "{error}");
     assert!(error.problems[0].ends_with("; correct it, or remove it"), "{error}");
+    std::fs::remove_file(home.path("zoo.cfg.dynamic.next")).unwrap();
+    std::fs::create_dir(home.path("zoo.cfg.dynamic.next")).unwrap(); // it is there, and cannot be read
+    let error = home.load_with(text, &[], &[]).unwrap_err();
+    assert!(error.problems[0].contains("zoo.cfg.dynamic.next: cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_newest_members_in_a_directory_of_their_own_supersede_those_of_a_file_that_cannot_be_written() {
+    let home = Home::new();
+    home.write("myid", "2");
+    let text = "dataDir=DIR\ninitLimit=5\nsyncLimit=2\nreconfigEnabled=true\nclientPort=2181\n\
+                server.1=a:1:2\nserver.2=b:1:2\nringkeeper.dynamicConfigDir=DIR\n";
+    let load = |text: &str| home.load_with(text, &[], &[]).unwrap();
+    assert_eq!(load(text).0.ensemble.unwrap().configs.committed.version, 0, "none is there");
+    home.write("zoo.cfg.dynamic.100000007", "server.2=b:1:2:participant;2182\nserver.3=c:1:2:participant;2181");
+    home.write("zoo.cfg.dynamic.ff", "server.1=a:1:2");
+    home.write("zoo.cfg.dynamic.200000000.tmp", "half");
+    let (config, notices) = load(text);
+    let committed = config.ensemble.unwrap().configs.committed;
+    assert_eq!((committed.version, committed.members.len()), (0x1_0000_0007, 2));
+    assert!(committed.members.contains_key(&ServerId(3)));
+    assert_eq!(config.client.port, Some(2182), "it moved");
+    assert!(notices.iter().any(|notice| notice.text.contains("superseded: the members changed since")), "{notices:?}");
+    // A pointer to it or to a later one is as good.
+    home.write("zoo.cfg.later.100000008", "server.2=b:1:2:participant\nserver.1=a:1:2:participant");
+    let pointing = text.replace("server.1=a:1:2\nserver.2=b:1:2\n", "dynamicConfigFile=DIR/zoo.cfg.later.100000008\n");
+    assert_eq!(load(&pointing).0.ensemble.unwrap().configs.committed.version, 0x1_0000_0008);
+    let older = pointing.replace("100000008", "100000006");
+    assert_eq!(load(&older).0.ensemble.unwrap().configs.committed.version, 0x1_0000_0007);
+}
+
+#[test]
+fn limits_of_an_ensemble_are_more_than_nothing() {
+    let home = Home::new();
+    home.write("myid", "1");
+    let text = "dataDir=DIR\nserver.1=a:1:2\nserver.2=b:1:2\ninitLimit=-5\n";
+    let error = home.load_with(text, &[], &[]).unwrap_err();
+    let problems: Vec<_> = error.problems.iter().map(|problem| after_file(problem)).collect();
+    assert_eq!(
+        problems,
+        [
+            "zoo.cfg:4: initLimit: is -5; write a number of ticks, like initLimit=10",
+            "zoo.cfg: syncLimit: is not set; write a number of ticks, like syncLimit=10"
+        ]
+    );
 }

@@ -257,11 +257,11 @@ pub enum Output {
         link: LinkId,
         why: String,
     },
-    /// A configuration is proposed. Its text goes to `zoo.cfg.dynamic.next` (`Membership::next_file`), durable before any later
-    /// output is carried out; whoever it adds can be talked to from now on.
+    /// A configuration is proposed. Its text goes to `zoo.cfg.dynamic.next` (`Membership::next_file`) in its own time, for the log
+    /// has it; whoever it adds can be talked to from now on.
     ConfigSeen(Box<Membership>),
     /// A configuration is in force. Its text goes to `zoo.cfg.dynamic.<version>` (`Membership::dynamic_file`), the pointer in
-    /// `zoo.cfg` there, and a `.next` that is not newer away, all of it durable before any later output is carried out.
+    /// `zoo.cfg` there, and a `.next` that is not newer away, in this order and in their own time.
     /// Electors of servers that are in no configuration any more need not be called.
     ConfigActivated(Box<Membership>),
     /// The proposed configuration was taken back: `.next` goes.

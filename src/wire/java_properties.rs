@@ -1,15 +1,19 @@
 //! The grammar of a Java properties file: of zoo.cfg (operations 1.1), and of configurations that peers tell each other.
 //!
 //! Bytes are ISO-8859-1, one byte one character; `\uXXXX` gives all others. A logical line is one or more natural lines
-//! joined by an odd number of backslashes at the end. Entries keep their order and the line they begin on, duplicates
+//! joined by an odd number of backslashes at the end. Entries keep their order and where they stand, duplicates
 //! included: what a duplicate or an unknown name means is decided elsewhere.
 //! Java: `java.util.Properties.load`, and the trimming of `QuorumPeerConfig.parseProperties`.
+
+use std::ops::Range;
 
 /// One `key=value`, trimmed the way ZooKeeper trims it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The natural line the entry begins on, counted from 1.
     pub line: u32,
+    /// Its bytes in the file: all its natural lines with their ends.
+    pub range: Range<usize>,
     pub key: String,
     pub value: String,
 }
@@ -30,7 +34,9 @@ pub struct MalformedEscape {
 pub fn parse(bytes: &[u8]) -> Result<Properties, MalformedEscape> {
     let mut properties = Properties::default();
     let mut lines = NaturalLines { rest: bytes, next_number: 1 };
-    while let Some((number, first)) = lines.next() {
+    loop {
+        let start = bytes.len() - lines.rest.len();
+        let Some((number, first)) = lines.next() else { break };
         let first = without_leading_blanks(first);
         if matches!(first.first(), None | Some(b'#' | b'!')) {
             properties.note_bytes(number, first);
@@ -51,7 +57,8 @@ pub fn parse(bytes: &[u8]) -> Result<Properties, MalformedEscape> {
             }
         }
         if !logical.is_empty() {
-            properties.entries.push(entry(number, &logical)?);
+            let range = start..bytes.len() - lines.rest.len();
+            properties.entries.push(entry(number, range, &logical)?);
         }
     }
     Ok(properties)
@@ -97,7 +104,7 @@ fn ends_in_continuation(line: &[u8]) -> bool {
     line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-fn entry(line: u32, logical: &[u8]) -> Result<Entry, MalformedEscape> {
+fn entry(line: u32, range: Range<usize>, logical: &[u8]) -> Result<Entry, MalformedEscape> {
     let mut escaped = false;
     let key_end = logical
         .iter()
@@ -113,7 +120,7 @@ fn entry(line: u32, logical: &[u8]) -> Result<Entry, MalformedEscape> {
         value = without_leading_blanks(&value[1..]);
     }
     let read = |bytes| unescape(bytes).map(|text| java_trim(&text).to_owned()).ok_or(MalformedEscape { line });
-    Ok(Entry { line, key: read(key)?, value: read(value)? })
+    Ok(Entry { line, range, key: read(key)?, value: read(value)? })
 }
 
 /// Resolves escapes. `None` when a `\u` lacks its four digits.
@@ -142,6 +149,19 @@ fn unescape(bytes: &[u8]) -> Option<String> {
         }
     }
     Some(String::from_utf16_lossy(&units))
+}
+
+/// `value` such that [`parse`] reads it so: ASCII, with backslashes and all else escaped.
+pub fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for unit in value.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(b'\\') => text.push_str("\\\\"),
+            Ok(byte) if byte.is_ascii_graphic() || byte == b' ' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    text
 }
 
 /// `String.trim()`: every character up to the blank, at both ends.
@@ -226,6 +246,24 @@ mod tests {
         );
         assert!(pairs(" \t\x0c\n\n   # only\n!\n").is_empty());
         assert!(pairs("\\\n\\").is_empty());
+    }
+
+    #[test]
+    fn entries_know_all_their_bytes() {
+        let text = "# c\\\na=1\\\r\n  2\rb=3\\ \n\n c=\\\n";
+        let entries = parse(text.as_bytes()).unwrap().entries;
+        let ranges: Vec<_> = entries.into_iter().map(|entry| &text[entry.range]).collect();
+        assert_eq!(ranges, ["a=1\\\r\n  2\r", "b=3\\ \n", " c=\\\n"]);
+    }
+
+    #[test]
+    fn what_was_escaped_is_read_as_it_was() {
+        for text in [r"C:\zk\u0041", "/caf\u{e9}/😀", "/a b", "/tab\there\nx", "#x=:!"] {
+            let escaped = escaped(text);
+            assert!(escaped.is_ascii(), "{escaped}");
+            assert_eq!(one(&format!("a={escaped}")), pair("a", text));
+        }
+        assert_eq!(escaped(r"\é"), r"\\\u00e9");
     }
 
     #[test]

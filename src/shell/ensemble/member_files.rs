@@ -1,13 +1,17 @@
 //! Writes the files of a membership that changes: `config/dynamic_files.rs` says what they are.
 //!
-//! Each is durable before its name is there, and what a step needs is there before the step is told: a crash between any two
-//! writes leaves files that a start can go on from, because whatever is in force was proposed by a transaction of the log. So
-//! a disk that takes none of it costs nothing but the operator's peace: it is told, once each time, and service goes on.
-//! Runs on the pipeline's thread: a membership changes rarely. Java: `QuorumPeer.setQuorumVerifier`, `ConfigUtils`.
+//! Each is durable before its name is there, and each before the next: a crash between any two writes leaves files that a start
+//! can go on from, because whatever is in force was proposed by a transaction of the log. So a disk that takes none of it costs
+//! nothing but the operator's peace: it is told, once each time, and service goes on. And nobody waits for it: the files are
+//! written on a thread of their own, in the order of what happened, for a slow disk would hold up every session.
+//! Java: `QuorumPeer.setQuorumVerifier`, `ConfigUtils`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use tracing::{error, info};
 
@@ -15,50 +19,133 @@ use crate::config::DynamicFiles;
 use crate::config::dynamic_files::pointing_to;
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
+use crate::wire::java_properties::MalformedEscape;
 
+/// What happened to the membership, on its way to the thread that writes it down.
+#[derive(Debug)]
+enum Step {
+    Seen(Box<Membership>),
+    Forgotten,
+    Activated(Box<Membership>),
+}
+
+/// The pipeline's side. Dropped at a clean stop, it waits until all is written.
 #[derive(Debug)]
 pub struct MemberFiles {
-    own: ServerId,
-    files: DynamicFiles,
+    /// None: it is being dropped.
+    steps: Option<mpsc::Sender<Step>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl MemberFiles {
     pub fn new(own: ServerId, files: DynamicFiles) -> MemberFiles {
-        MemberFiles { own, files }
+        let (steps, waiting) = mpsc::channel();
+        let writer = Writer { own, files };
+        let writer = std::thread::Builder::new()
+            .name("rk-members".into())
+            .spawn(move || waiting.into_iter().for_each(|step| writer.write_down(&step)))
+            .expect("a thread for the files of the members");
+        MemberFiles { steps: Some(steps), writer: Some(writer) }
     }
 
     /// A configuration was proposed.
-    pub fn seen(&self, proposed: &Membership) {
-        let path = self.files.next();
-        told(&path, write(&path, proposed.next_file().as_bytes()));
+    pub fn seen(&self, proposed: Box<Membership>) {
+        self.pass_on(Step::Seen(proposed));
     }
 
     /// It was taken back.
     pub fn forgotten(&self) {
-        self.remove_next();
+        self.pass_on(Step::Forgotten);
     }
 
     /// A configuration is in force.
-    pub fn activated(&self, membership: &Membership) {
-        let path = self.files.in_force(membership.version);
-        if told(&path, write(&path, membership.dynamic_file().as_bytes())) {
-            told(&self.files.static_file, self.point_to(&path, membership));
+    pub fn activated(&self, membership: Box<Membership>) {
+        self.pass_on(Step::Activated(membership));
+    }
+
+    fn pass_on(&self, step: Step) {
+        let taken = self.steps.as_ref().is_some_and(|steps| steps.send(step).is_ok());
+        assert!(taken, "rk-members ends when there is nobody left to tell it anything");
+    }
+}
+
+impl Drop for MemberFiles {
+    fn drop(&mut self) {
+        drop(self.steps.take());
+        let ended = self.writer.take().map(JoinHandle::join);
+        if let Some(Err(_)) = ended {
+            error!("rk-members panicked: a start may begin with members of before");
         }
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    own: ServerId,
+    files: DynamicFiles,
+}
+
+impl Writer {
+    fn write_down(&self, step: &Step) {
+        match step {
+            Step::Seen(proposed) => self.seen(proposed),
+            Step::Forgotten => self.remove_next(),
+            Step::Activated(membership) => self.activated(membership),
+        }
+    }
+
+    fn seen(&self, proposed: &Membership) {
+        let path = self.files.next();
+        told(&path, UNWRITTEN, self.write(&path, proposed.next_file().as_bytes()));
+    }
+
+    fn activated(&self, membership: &Membership) {
+        let path = self.files.in_force(membership.version);
+        let is_found = told(&path, UNWRITTEN, self.write(&path, membership.dynamic_file().as_bytes()))
+            && self.told_of_pointer(&path, self.point_to(&path, membership));
+        // A start that does not find it begins with the members of before, and needs to know what was proposed since.
         let next = fs::read(self.files.next()).ok().and_then(|text| Membership::parse(&text).ok());
-        if next.is_some_and(|next| next.version <= membership.version) {
+        if is_found && next.is_some_and(|next| next.version <= membership.version) {
             self.remove_next();
         }
+    }
+
+    /// Whether a start finds `dynamic_file`.
+    fn told_of_pointer(&self, dynamic_file: &Path, done: io::Result<()>) -> bool {
+        let static_file = &self.files.static_file;
+        match done {
+            Err(error) if self.files.has_own_directory => {
+                let (name, newest) = (static_file.display(), dynamic_file.display());
+                info!("{name} stays as it is ({error}); a start takes the members from the newest file, now {newest}");
+                true
+            }
+            done => {
+                let cure = format!(
+                    "make it writable, or write dynamicConfigFile={} there in place of the members, before the next start: \
+                     that would begin with members of before. If it has to stay read-only, set ringkeeper.dynamicConfigDir",
+                    dynamic_file.display()
+                );
+                told(static_file, &cure, done)
+            }
+        }
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        write(path, bytes, &self.files.static_file)
     }
 
     fn point_to(&self, dynamic_file: &Path, membership: &Membership) -> io::Result<()> {
         let own = membership.members.get(&self.own);
         let text = fs::read(&self.files.static_file)?;
         let has_client_address = own.is_some_and(|own| own.client.is_some());
-        if let Some(pointing) = pointing_to(&text, dynamic_file, has_client_address) {
+        let pointing = pointing_to(&text, dynamic_file, has_client_address).map_err(|MalformedEscape { line }| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("line {line}: malformed \\uXXXX"))
+        })?;
+        if let Some(pointing) = pointing {
             if !self.files.backup().exists() {
-                write(&self.files.backup(), &text)?;
+                self.write(&self.files.backup(), &text)?;
             }
-            write(&self.files.static_file, &pointing)?;
+            self.write(&self.files.static_file, &pointing)?;
             info!("{} says now where its members are: {}", self.files.static_file.display(), dynamic_file.display());
         }
         Ok(())
@@ -69,34 +156,50 @@ impl MemberFiles {
         let removed = fs::remove_file(&path);
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => drop(told(&path, other.and_then(|()| sync_directory(&path)))),
+            other => {
+                let cure = "remove it by hand before the next start: that would take it for a change under way";
+                told(&path, cure, other.and_then(|()| sync_directory(&path)));
+            }
         }
     }
 }
 
-fn told(path: &Path, done: io::Result<()>) -> bool {
+const UNWRITTEN: &str =
+    "make it writable, or write it by hand, before the next start: that would begin with members of before";
+
+fn told(path: &Path, cure: &str, done: io::Result<()>) -> bool {
     if let Err(error) = &done {
         error!(
-            "{}: the ensemble's members changed and this could not be written: {error}. This server serves on; make it \
-             writable, or write it by hand, before the next start: that would begin with members of before",
+            "{}: the ensemble's members changed, and with this file that could not be done: {error}. This server serves on; \
+             {cure}",
             path.display()
         );
     }
     done.is_ok()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// The file at `path`, with the mode of the file `like`: what is copied from it may be a secret. Where a link stands the file
+/// that it leads to is replaced.
+fn write(path: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()); // there is none yet
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    if let Ok(before) = fs::metadata(path) {
-        file.set_permissions(before.permissions())?;
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_directory(path)
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let replaced = file
+        .write_all(bytes)
+        .and_then(|()| fs::metadata(like).map_or(Ok(()), |like| file.set_permissions(like.permissions())))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&temporary); // what went wrong is told
+    }
+    replaced?;
+    sync_directory(&path)
 }
 
 fn sync_directory(of: &Path) -> io::Result<()> {
@@ -106,7 +209,8 @@ fn sync_directory(of: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::sources::Setting;
+    use crate::config::{Origin, Settings};
 
     #[test]
     fn a_change_leaves_the_files_that_a_start_reads() {
@@ -114,7 +218,7 @@ mod tests {
         let zoo_cfg = home.path().join("zoo.cfg");
         let original = "tickTime=2000\nserver.1=10.0.0.1:2888:3888\nclientPort=2181\n";
         fs::write(&zoo_cfg, original).unwrap();
-        let files = MemberFiles::new(ServerId(1), DynamicFiles::new(&zoo_cfg, &Settings::new()));
+        let files = Writer { own: ServerId(1), files: DynamicFiles::new(&zoo_cfg, &Settings::new()) };
         let read = |name: &str| fs::read_to_string(home.path().join(name));
         let proposed = Membership { version: 0x1_0000_0007, ..Membership::of(2, 0) };
         files.seen(&proposed);
@@ -130,9 +234,74 @@ mod tests {
         files.seen(&Membership { version: 0x1_0000_0009, ..Membership::of(3, 0) });
         files.activated(&Membership { version: 0x1_0000_0008, ..Membership::of(2, 0) });
         assert!(read("zoo.cfg.dynamic.next").is_ok(), "a later one is proposed");
-        files.forgotten();
-        files.forgotten();
+        files.remove_next();
+        files.remove_next();
         assert!(read("zoo.cfg.dynamic.next").is_err());
         assert_eq!(read("zoo.cfg.bak").unwrap(), original, "once");
+    }
+
+    #[test]
+    fn what_was_proposed_stays_while_a_start_would_not_find_it_in_force() {
+        let home = tempfile::tempdir().unwrap();
+        let (config, state) = (home.path().join("config"), home.path().join("state"));
+        fs::create_dir(&state).unwrap();
+        let zoo_cfg = config.join("zoo.cfg"); // its directory is not there: nothing can be written
+        let mut settings = Settings::new();
+        let key = crate::config::keys::find("ringkeeper.dynamicConfigDir").unwrap().key;
+        let (name, value) = (key.name.to_owned(), state.display().to_string());
+        settings.insert(name.clone(), Setting { key, name, value, origin: Origin::CommandLine });
+        let files = DynamicFiles::new(&zoo_cfg, &settings);
+        let proposed = Membership { version: 0x1_0000_0007, ..Membership::of(2, 0) };
+        let left = |has_own_directory| {
+            let mut files = files.clone();
+            files.has_own_directory = has_own_directory;
+            let files = Writer { own: ServerId(1), files };
+            files.seen(&proposed);
+            files.activated(&proposed);
+            ["next", "100000007"].map(|end| state.join(format!("zoo.cfg.dynamic.{end}")).exists())
+        };
+        assert_eq!(left(false), [true, true], "no pointer leads to it");
+        assert_eq!(left(true), [false, true], "a start looks into the directory");
+    }
+
+    #[test]
+    fn all_is_written_in_order_when_it_is_dropped() {
+        let home = tempfile::tempdir().unwrap();
+        let zoo_cfg = home.path().join("zoo.cfg");
+        fs::write(&zoo_cfg, "server.1=10.0.0.1:2888:3888\n").unwrap();
+        let files = MemberFiles::new(ServerId(1), DynamicFiles::new(&zoo_cfg, &Settings::new()));
+        for version in 1..=20 {
+            let membership = Box::new(Membership { version, ..Membership::of(2, 0) });
+            files.seen(membership.clone());
+            files.activated(membership);
+        }
+        files.seen(Box::new(Membership { version: 21, ..Membership::of(3, 0) }));
+        files.forgotten();
+        drop(files);
+        let pointer = format!("dynamicConfigFile={}\n", home.path().join("zoo.cfg.dynamic.14").display());
+        assert_eq!(fs::read_to_string(&zoo_cfg).unwrap(), pointer);
+        assert!(!home.path().join("zoo.cfg.dynamic.next").exists());
+    }
+
+    #[test]
+    fn no_file_is_more_open_than_the_one_it_was_made_from_and_a_link_stays_one() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let home = tempfile::tempdir().unwrap();
+        let (real, link) = (home.path().join("real.cfg"), home.path().join("zoo.cfg"));
+        fs::write(&real, "server.1=10.0.0.1:2888:3888\nDigestAuthenticationProvider.superDigest=super:x\n").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&real, &link).unwrap();
+        fs::write(home.path().join("real.cfg.tmp"), "left behind by a crash").unwrap();
+        let files = Writer { own: ServerId(1), files: DynamicFiles::new(&link, &Settings::new()) };
+        files.activated(&Membership { version: 7, ..Membership::of(2, 0) });
+        files.seen(&Membership { version: 8, ..Membership::of(2, 0) });
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&real).unwrap().contains("dynamicConfigFile="));
+        for name in ["real.cfg", "zoo.cfg.bak", "zoo.cfg.dynamic.7", "zoo.cfg.dynamic.next"] {
+            let mode = fs::metadata(home.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o640, "{name}");
+        }
+        let all = fs::read_dir(home.path()).unwrap().count();
+        assert_eq!(all, 5, "nothing temporary is left");
     }
 }

@@ -134,11 +134,10 @@ impl Ensemble {
             Output::LinkSend { link, message } => self.links.send(link, message),
             Output::LinkClose { link, why } => self.links.close(link, &why),
             Output::ConfigSeen(proposed) => {
-                self.files.iter().for_each(|files| files.seen(&proposed));
                 self.roll.seen(&proposed);
+                self.files.iter().for_each(|files| files.seen(proposed.clone()));
             }
             Output::ConfigActivated(membership) => {
-                self.files.iter().for_each(|files| files.activated(&membership));
                 info!(
                     "configuration {:x} is in force: {}",
                     membership.version,
@@ -146,6 +145,7 @@ impl Ensemble {
                 );
                 self.roll.activated(&membership);
                 self.doors.follow_roll();
+                self.files.iter().for_each(|files| files.activated(membership.clone()));
             }
             Output::ConfigForgotten => {
                 self.files.iter().for_each(MemberFiles::forgotten);

@@ -77,9 +77,12 @@ impl PhoneLine {
 }
 
 fn set_stall_limit(socket: &TcpStream, limit: Duration) -> io::Result<()> {
-    let ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
-    // 0 would mean the kernel's own.
-    Ok(rustix::net::sockopt::set_tcp_user_timeout(socket, ms.max(1))?)
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(socket, stall_limit_ms(limit))?)
+}
+
+/// 0 would mean the kernel's own, and the kernel takes what is beyond an `int` for negative.
+fn stall_limit_ms(limit: Duration) -> u32 {
+    limit.as_millis().clamp(1, i32::MAX as u128) as u32
 }
 
 /// Hangs up unless it is dropped before.
@@ -123,4 +126,22 @@ pub async fn read_more(reader: &mut AsyncStream, buffer: &mut Vec<u8>, at_most: 
 
 pub async fn write_all(writer: &mut AsyncStream, bytes: &[u8]) -> io::Result<()> {
     writer.write_all(bytes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_takes_every_stall_limit() {
+        let [caller, _answer] = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            [caller, listener.accept().unwrap().0]
+        };
+        for (limit, ms) in [(Duration::ZERO, 1), (Duration::from_secs(20), 20_000), (Duration::MAX, i32::MAX as u32)] {
+            set_stall_limit(&caller, limit).unwrap();
+            assert_eq!(rustix::net::sockopt::tcp_user_timeout(&caller).unwrap(), ms, "{limit:?}");
+        }
+    }
 }
