@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -88,6 +88,13 @@ struct Line {
 impl Line {
     fn is_asked_to_call(&self) -> bool {
         self.unsent.borrow().is_some() || self.call_back.borrow().is_some()
+    }
+
+    /// The socket on which it called us. What else is new is for whoever waits for work next to find.
+    fn poll_called(&self, cx: &mut Context<'_>) -> Poll<PeerSocket> {
+        // Only a flag that is down wakes.
+        while self.work.poll_lowered(cx).is_ready() {}
+        self.called.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -234,14 +241,7 @@ impl ElectionPort {
             }
         }
         let dialling = std::pin::pin!(dial(&addresses, self.settings.connect_limit));
-        let called = std::pin::pin!(poll_fn(|cx| match line.called.take() {
-            Some(socket) => Poll::Ready(socket),
-            None => {
-                // What else is new is looked at after this call.
-                let _ = line.work.poll_lowered(cx);
-                line.called.take().map_or(Poll::Pending, Poll::Ready)
-            }
-        }));
+        let called = std::pin::pin!(poll_fn(|cx| line.poll_called(cx)));
         let dialled = match select(dialling, called).await {
             Either::Left((dialled, _)) => dialled,
             Either::Right((socket, _)) => return Some(socket),
@@ -374,4 +374,32 @@ async fn introduction_of(socket: &mut PeerSocket) -> io::Result<Introduction> {
 
 fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_call_that_comes_behind_other_work_wakes_who_waits_for_it() {
+        let (line, woken) = (Line::default(), Arc::<Woken>::default());
+        let waker = Waker::from(woken.clone());
+        line.work.raise(); // a notification to send
+        assert!(line.poll_called(&mut Context::from_waker(&waker)).is_pending());
+        line.work.raise(); // the call
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
 }
