@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::dial::HostPort;
 use crate::shell::client_listener::bind;
+use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
 
 /// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.
@@ -106,6 +107,7 @@ impl Drop for PeerPort {
 }
 
 fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) {
+    let mut failures = Throttle::new();
     loop {
         let accepted = socket.accept();
         if stopping.load(Ordering::Acquire) {
@@ -118,7 +120,9 @@ fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) 
                 }
             }
             Err(error) => {
-                warn!("a server's call cannot be taken: {error}");
+                if let Some(left_out) = failures.pass() {
+                    warn!("a server's call cannot be taken: {error}{left_out}");
+                }
                 std::thread::sleep(BACK_OFF);
             }
         }
