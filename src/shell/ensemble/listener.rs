@@ -76,19 +76,19 @@ impl BoundPeerPort {
 
     /// Who calls is put into the mailbox.
     pub fn listen(self, mailbox: &Mailbox<TcpStream>) -> io::Result<PeerPort> {
-        let stopping = Arc::<AtomicBool>::default();
-        let mut sockets = Vec::new();
+        // What listens already ends with it if the next one fails.
+        let mut port = PeerPort { sockets: Vec::new(), stopping: Arc::default() };
         for socket in self.sockets {
             socket.listen(BACKLOG)?;
             let address = socket.local_addr()?.as_socket();
             info!("{} port: listening on {}", self.purpose, address.map_or_else(String::new, |at| at.to_string()));
             let socket = Arc::new(socket);
-            let (accepting, mailbox, stopping) = (socket.clone(), mailbox.clone(), stopping.clone());
+            let (accepting, mailbox, stopping) = (socket.clone(), mailbox.clone(), port.stopping.clone());
             let thread = std::thread::Builder::new().name(format!("rk-{}", self.purpose));
+            port.sockets.push(socket);
             thread.spawn(move || accept(&accepting, &mailbox, &stopping))?;
-            sockets.push(socket);
         }
-        Ok(PeerPort { sockets, stopping })
+        Ok(port)
     }
 }
 
@@ -185,5 +185,15 @@ mod tests {
         let bound = bind_all("quorum", &addresses, true).unwrap();
         assert_eq!(bound.iter().map(port_of).collect::<Vec<_>>(), [one, other]);
         assert!(bound.iter().all(|socket| socket.local_addr().unwrap().as_socket().unwrap().ip().is_unspecified()));
+    }
+
+    #[test]
+    fn a_port_that_cannot_listen_at_all_of_its_addresses_listens_at_none() {
+        let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        // The kernel lets both have it until one listens.
+        let port = BoundPeerPort { purpose: "quorum", sockets: vec![bind(at).unwrap(), bind(at).unwrap()] };
+        let (mailbox, _arrivals) = callers();
+        assert_eq!(port.listen(&mailbox).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(TcpStream::connect(at).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }
