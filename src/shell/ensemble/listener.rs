@@ -4,7 +4,7 @@
 //! Java: `QuorumCnxManager.Listener`, `Leader.LearnerCnxAcceptor`. Spec: quorum-protocol 3.5.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::dial::HostPort;
 use crate::shell::client_listener::bind;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
+use crate::shell::resolve::own_address;
 
 /// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.
 const WAITING_SOCKETS: usize = 64;
@@ -151,8 +152,7 @@ fn bind_all(purpose: &'static str, addresses: &[HostPort], everywhere: bool) -> 
 }
 
 fn bind_host(host: &str, port: u16) -> io::Result<Socket> {
-    let address = (host, port).to_socket_addrs()?.next();
-    bind(address.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "this name has no address"))?)
+    bind(own_address(host, port)?)
 }
 
 fn bind_everywhere(port: u16) -> io::Result<Socket> {
