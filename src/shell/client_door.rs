@@ -4,7 +4,7 @@
 //! Java: `NIOServerCnxnFactory.reconfigure`. Spec: quorum-protocol 16.5.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::shell::client_listener::{
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::resolve::own_address;
 
 /// Between two attempts at an address that cannot be had.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -100,7 +101,5 @@ impl ClientDoor {
 
 /// None: every address of the machine.
 pub fn resolve(host: &str, port: u16) -> std::io::Result<Option<IpAddr>> {
-    let nobody = || std::io::Error::new(std::io::ErrorKind::NotFound, "this name has no address");
-    let address = (host, port).to_socket_addrs()?.next().ok_or_else(nobody)?.ip();
-    Ok(Some(address).filter(|address| !address.is_unspecified()))
+    Ok(Some(own_address(host, port)?.ip()).filter(|address| !address.is_unspecified()))
 }

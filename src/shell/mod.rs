@@ -16,7 +16,7 @@
 //! * [`ensemble`]: the other servers: election port, quorum port, links.
 //! * [`client_listener`]: the accept thread, limits per address, which executor; [`client_door`]: the client port that moves. * [`client_connection`]: one client's socket.
 //! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
-//! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor. * [`placement`]: which CPU runs what. * [`signals`], [`clock`],
+//! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor. * [`placement`]: which CPU runs what. * [`resolve`]: names. * [`signals`], [`clock`],
 //!   [`logging`].
 //!
 //! Only this folder names glommio, and its rules follow that runtime's known faults (version 0.9.0): no task collects
@@ -41,6 +41,7 @@ pub mod mailbox;
 pub mod node_host;
 pub mod pipeline;
 pub mod placement;
+pub mod resolve;
 pub mod run;
 pub mod settings;
 pub mod signals;

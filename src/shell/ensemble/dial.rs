@@ -7,10 +7,11 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::shell::mailbox::{Mailbox, mailbox};
+use crate::shell::resolve::addresses_of;
 
 /// A name or an address, and a port.
 pub type HostPort = (String, u16);
@@ -44,14 +45,14 @@ fn call(address: HostPort, limit: Duration, mailbox: Mailbox<io::Result<TcpStrea
 }
 
 fn connect(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "this name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, limit) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
+    let mut answer = Err(io::ErrorKind::NotFound.into());
+    for address in addresses_of(host, port)? {
+        answer = TcpStream::connect_timeout(&address, limit);
+        if answer.is_ok() {
+            break;
         }
     }
-    Err(failure)
+    answer
 }
 
 /// Without the number behind it, which says nothing more.

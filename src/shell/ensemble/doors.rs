@@ -1,22 +1,30 @@
 //! This server's own ports for other servers, which move when its line in the configuration does.
 //!
-//! Who calls waits in a mailbox that outlives the port. A port that cannot be had where it has to be is tried again at every
-//! tick: the rest of the server goes on, and can be reached where it called itself.
+//! Who calls waits in a mailbox that outlives the port. A port that cannot be had where it has to be is tried again and
+//! again: the rest of the server goes on, and can be reached where it called itself. What the line says may be a name, and
+//! nothing waits for its resolver but the port itself.
 //! Java: `QuorumPeer.restartLeaderElection`, `QuorumCnxManager.Listener`. Spec: quorum-protocol 3.5, 16.5.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::TcpStream;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
+use futures_util::future::select;
 use tracing::error;
 
 use super::dial::HostPort;
 use super::listener::{BoundPeerPort, PeerListenError, PeerPort, callers};
 use super::roll::Roll;
 use crate::core::ServerId;
+use crate::shell::flag::Flag;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox};
+
+/// Between two attempts at addresses that cannot be had.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -67,21 +75,25 @@ pub struct Doors {
     roll: Rc<Roll>,
     own: ServerId,
     everywhere: bool,
-    doors: RefCell<Vec<Door>>,
-    failures: RefCell<Throttle>,
+    doors: RefCell<Vec<Rc<Door>>>,
 }
 
+/// A port that follows its addresses.
 struct Door {
     purpose: Purpose,
-    addresses: Vec<HostPort>,
-    /// None: it could not be had there.
-    port: Option<PeerPort>,
+    everywhere: bool,
+    /// Where it has to be. None: the server stops.
+    addresses: RefCell<Option<Vec<HostPort>>>,
+    /// None: it could not be had there so far.
+    port: RefCell<Option<PeerPort>>,
     mailbox: Mailbox<TcpStream>,
+    /// Raised when the addresses change.
+    moved: Flag,
 }
 
 impl Doors {
     pub fn new(roll: Rc<Roll>, own: ServerId, everywhere: bool) -> Doors {
-        Doors { roll, own, everywhere, doors: RefCell::default(), failures: RefCell::new(Throttle::new()) }
+        Doors { roll, own, everywhere, doors: RefCell::default() }
     }
 
     /// Listens. Gives who calls at each, in the order of `Purpose`.
@@ -89,46 +101,73 @@ impl Doors {
         let ways = [callers(), callers(), callers()];
         let mut doors = self.doors.borrow_mut();
         for ((purpose, (addresses, port)), (mailbox, _)) in PURPOSES.into_iter().zip(bound.0).zip(&ways) {
-            let port = Some(port.listen(mailbox)?);
-            doors.push(Door { purpose, addresses, port, mailbox: mailbox.clone() });
+            doors.push(Rc::new(Door {
+                purpose,
+                everywhere: self.everywhere,
+                addresses: RefCell::new(Some(addresses)),
+                port: RefCell::new(Some(port.listen(mailbox)?)),
+                mailbox: mailbox.clone(),
+                moved: Flag::default(),
+            }));
         }
         Ok(ways.map(|(_, arrivals)| arrivals))
     }
 
-    /// The configuration changed: listens where it says now.
-    pub fn follow_roll(&self) {
-        for door in self.doors.borrow_mut().iter_mut() {
-            let addresses = door.purpose.addresses(&self.roll, self.own);
-            if addresses != door.addresses {
-                // Both may be one port, on every address and on one of them.
-                door.port = None;
-                door.addresses = addresses;
-            }
-        }
-        self.tick();
+    /// Starts what moves the open doors: a task each, until they are closed.
+    pub fn follow(&self) -> Vec<glommio::Task<()>> {
+        self.doors.borrow().iter().map(|door| glommio::spawn_local(door.clone().follow())).collect()
     }
 
-    /// Tries again what could not be had.
-    pub fn tick(&self) {
-        for door in self.doors.borrow_mut().iter_mut().filter(|door| door.port.is_none()) {
-            let bound = BoundPeerPort::bind(door.purpose.name(), &door.addresses, self.everywhere, 1);
-            let trouble = match bound.map(|bound| bound.listen(&door.mailbox)) {
-                Ok(Ok(port)) => {
-                    door.port = Some(port);
-                    continue;
-                }
-                Ok(Err(error)) => format!("{} port: cannot listen: {error}", door.purpose.name()),
-                Err(error) => error.to_string(),
-            };
-            if let Some(left_out) = self.failures.borrow_mut().pass() {
-                error!("{trouble}; trying again{left_out}");
-            }
+    /// The configuration changed: what does not listen where it says now stops, and moves there.
+    pub fn follow_roll(&self) {
+        for door in self.doors.borrow().iter() {
+            door.move_to(Some(door.purpose.addresses(&self.roll, self.own)));
         }
     }
 
     /// Nobody is let in any more.
     pub fn close(&self) {
-        self.doors.borrow_mut().clear();
+        for door in self.doors.take() {
+            door.move_to(None);
+        }
+    }
+}
+
+impl Door {
+    fn move_to(&self, addresses: Option<Vec<HostPort>>) {
+        if *self.addresses.borrow() != addresses {
+            // Before another is bound: both may be one port, on every address and on one of them.
+            *self.port.borrow_mut() = None;
+            *self.addresses.borrow_mut() = addresses;
+            self.moved.raise();
+        }
+    }
+
+    async fn follow(self: Rc<Self>) {
+        let mut failures = Throttle::new();
+        loop {
+            let Some(addresses) = self.addresses.borrow().clone() else { return };
+            if self.port.borrow().is_some() {
+                self.moved.lowered().await;
+            } else if let Err(trouble) = self.listen_at(addresses).await {
+                if let Some(left_out) = failures.pass() {
+                    error!("{trouble}; trying again{left_out}");
+                }
+                select(pin!(glommio::timer::sleep(RETRY_PAUSE)), pin!(self.moved.lowered())).await;
+            }
+        }
+    }
+
+    async fn listen_at(&self, addresses: Vec<HostPort>) -> Result<(), String> {
+        let (name, everywhere, wanted) = (self.purpose.name(), self.everywhere, addresses.clone());
+        // Not on this thread: a name that nobody answers for takes seconds.
+        let binding = glommio::executor().spawn_blocking(move || BoundPeerPort::bind(name, &wanted, everywhere, 1));
+        let bound = binding.await.map_err(|error| error.to_string())?;
+        if self.addresses.borrow().as_ref() == Some(&addresses) {
+            let listening = bound.listen(&self.mailbox);
+            *self.port.borrow_mut() = Some(listening.map_err(|error| format!("{name} port: cannot listen: {error}"))?);
+        } // else it moved on meanwhile
+        Ok(())
     }
 }
 
@@ -138,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::core::zab::membership::{Configurations, Membership};
+    use crate::shell::turn::next_turn;
 
     fn free_port() -> u16 {
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -168,13 +208,27 @@ mod tests {
             let occupant = std::net::TcpListener::bind(("127.0.0.1", ports[2])).unwrap();
             roll.activated(&membership(7, ports[2], ports[1]));
             doors.follow_roll();
+            assert!(call(ports[0]).is_err(), "nobody is where it was");
+            let [_, door, _] = doors.doors.borrow().clone().try_into().ok().unwrap();
+            let wanted = door.addresses.borrow().clone().unwrap();
+            let trouble = door.listen_at(wanted.clone()).await.unwrap_err();
+            assert!(trouble.contains("quorum port") && door.port.borrow().is_none(), "{trouble}");
             drop(occupant);
-            doors.tick();
+            // It finds the way by itself.
+            let _following = doors.follow();
+            while door.port.borrow().is_none() {
+                next_turn().await;
+            }
             let _moved = call(ports[2]).unwrap();
             assert!(poll_fn(|cx| learners.poll_next(cx)).await.is_some());
-            assert!(call(ports[0]).is_err(), "nobody is where it was");
             let _elector = call(ports[1]).unwrap();
             assert!(poll_fn(|cx| electors.poll_next(cx)).await.is_some(), "that one has not moved");
+            // What was bound for an older word is not kept.
+            door.move_to(Some(Vec::new()));
+            door.listen_at(wanted).await.unwrap();
+            assert!(call(ports[2]).is_err());
+            doors.close();
+            assert!(call(ports[1]).is_err(), "all are closed");
         });
     }
 }

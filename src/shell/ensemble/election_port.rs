@@ -12,13 +12,13 @@
 //! Nothing here repeats anything by a clock: the elector does, and each notification to an unreachable server is an attempt.
 //! Java: `QuorumCnxManager`. Spec: quorum-protocol 3.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -33,13 +33,17 @@ use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Arrivals;
 use crate::shell::pipeline::PipelineHandle;
 use crate::shell::turn::next_turn;
-use crate::wire::election::{Introduction, Notification, frame_bytes};
+use crate::wire::election::{ElectionAddress, Introduction, Notification, frame_bytes};
 
 /// Callers that have not said who they are. At the bound the oldest is hung up on: one that means it says so at once.
 const STRANGERS: usize = 64;
 
-/// Servers that have a line. Members, and those that once were or will be; at the bound others are not talked to.
-const LINES: usize = 1024;
+/// Servers that are no members and have a line: they may be soon, and whoever can reach the port may invent some. At the
+/// bound one that is not in use gives way; without one, nobody new of them is talked to. Members always have theirs.
+const OUTSIDERS: usize = 64;
+
+/// Where a caller can ask to be called. Nobody has more addresses, and each attempt is a thread.
+const CALL_BACK_ADDRESSES: usize = 8;
 
 /// Bytes read at a time: a notification is some hundred.
 const READ_BYTES: usize = 4096;
@@ -64,9 +68,12 @@ pub struct ElectionPort {
     lines: RefCell<BTreeMap<ServerId, Rc<Line>>>,
     /// Oldest first.
     strangers: RefCell<VecDeque<Rc<PhoneLine>>>,
-    /// Lines that need a task.
-    new_lines: RefCell<Vec<(ServerId, Rc<Line>)>>,
-    new_line: Flag,
+    /// Lines that need a task; None: its task ends, it gave way.
+    changes: RefCell<Vec<(ServerId, Option<Rc<Line>>)>>,
+    /// Raised when there are.
+    changed: Flag,
+    /// How often lines were asked for.
+    uses: Cell<u64>,
     failures: RefCell<Throttle>,
 }
 
@@ -83,11 +90,33 @@ struct Line {
     trouble: RefCell<Option<String>>,
     /// Raised when any of these changes.
     work: Flag,
+    /// Its task waits, and the flag is down.
+    idle: Cell<bool>,
+    /// The last of the port's uses that was of this one.
+    used: Cell<u64>,
 }
 
 impl Line {
+    fn wake(&self) {
+        self.idle.set(false);
+        self.work.raise();
+    }
+
+    async fn wait_for_work(&self) {
+        self.idle.set(true);
+        self.work.lowered().await;
+        self.idle.set(false);
+    }
+
     fn is_asked_to_call(&self) -> bool {
         self.unsent.borrow().is_some() || self.call_back.borrow().is_some()
+    }
+
+    /// The socket on which it called us. What else is new is for whoever waits for work next to find.
+    fn poll_called(&self, cx: &mut Context<'_>) -> Poll<PeerSocket> {
+        // Only a flag that is down wakes.
+        while self.work.poll_lowered(cx).is_ready() {}
+        self.called.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -98,8 +127,9 @@ impl ElectionPort {
             roll,
             lines: RefCell::default(),
             strangers: RefCell::default(),
-            new_lines: RefCell::default(),
-            new_line: Flag::default(),
+            changes: RefCell::default(),
+            changed: Flag::default(),
+            uses: Cell::default(),
             failures: RefCell::new(Throttle::new()),
         }
     }
@@ -110,7 +140,7 @@ impl ElectionPort {
         notification.encode(&mut frame);
         if let Some(line) = self.line(to) {
             *line.unsent.borrow_mut() = Some(frame);
-            line.work.raise();
+            line.wake();
         }
     }
 
@@ -120,26 +150,51 @@ impl ElectionPort {
 
     fn line(&self, of: ServerId) -> Option<Rc<Line>> {
         let mut lines = self.lines.borrow_mut();
-        if let Some(line) = lines.get(&of) {
-            return Some(line.clone());
+        if !lines.contains_key(&of) {
+            if !self.roll.is_member(of) && !self.make_room(&mut lines) {
+                self.note(&format!(
+                    "server {} is no member and not talked to: {OUTSIDERS} others that are none keep the election port busy; \
+                     let only the ensemble's servers reach it",
+                    of.0
+                ));
+                return None;
+            }
+            let line = Rc::<Line>::default();
+            lines.insert(of, line.clone());
+            self.changes.borrow_mut().push((of, Some(line)));
+            self.changed.raise();
         }
-        if lines.len() >= LINES {
-            return None;
+        self.uses.set(self.uses.get() + 1);
+        lines[&of].used.set(self.uses.get());
+        Some(lines[&of].clone())
+    }
+
+    /// For one that is no member.
+    fn make_room(&self, lines: &mut BTreeMap<ServerId, Rc<Line>>) -> bool {
+        let outsiders = || lines.iter().filter(|(id, _)| !self.roll.is_member(**id));
+        if outsiders().count() < OUTSIDERS {
+            return true;
         }
-        let line = Rc::<Line>::default();
-        lines.insert(of, line.clone());
-        self.new_lines.borrow_mut().push((of, line.clone()));
-        self.new_line.raise();
-        Some(line)
+        let oldest = outsiders().filter(|(_, line)| line.idle.get()).min_by_key(|(_, line)| line.used.get());
+        let Some(oldest) = oldest.map(|(id, _)| *id) else { return false };
+        lines.remove(&oldest);
+        self.changes.borrow_mut().push((oldest, None));
+        self.changed.raise();
+        true
     }
 
     /// Gives every line its task, for as long as the executor runs.
     pub async fn run_lines(self: Rc<Self>, pipeline: PipelineHandle) {
-        let mut tasks = Vec::new(); // they end with this one
+        let mut tasks = BTreeMap::new(); // they end with this one
         loop {
-            self.new_line.lowered().await;
-            for (peer, line) in self.new_lines.take() {
-                tasks.push(glommio::spawn_local(self.clone().run_line(peer, line, pipeline.clone())));
+            self.changed.lowered().await;
+            for (peer, line) in self.changes.take() {
+                let run = |line| glommio::spawn_local(self.clone().run_line(peer, line, pipeline.clone()));
+                let ended = match line.map(run) {
+                    Some(task) => tasks.insert(peer, task),
+                    None => tasks.remove(&peer),
+                };
+                drop(ended); // it was idle
             }
         }
     }
@@ -193,16 +248,15 @@ impl ElectionPort {
             *line.called.borrow_mut() = Some(socket);
         } else {
             socket.line.hang_up();
-            let addresses = addresses.into_iter().map(|address| (address.host, address.port)).collect();
-            *line.call_back.borrow_mut() = Some(addresses);
+            *line.call_back.borrow_mut() = Some(call_back_addresses(addresses));
         }
-        line.work.raise();
+        line.wake();
         Ok(())
     }
 
     async fn run_line(self: Rc<Self>, peer: ServerId, line: Rc<Line>, pipeline: PipelineHandle) {
         loop {
-            line.work.lowered().await;
+            line.wait_for_work().await;
             // Bound to its own statement: what is borrowed must not be while others run.
             let called = line.called.take();
             let socket = match called {
@@ -234,14 +288,7 @@ impl ElectionPort {
             }
         }
         let dialling = std::pin::pin!(dial(&addresses, self.settings.connect_limit));
-        let called = std::pin::pin!(poll_fn(|cx| match line.called.take() {
-            Some(socket) => Poll::Ready(socket),
-            None => {
-                // What else is new is looked at after this call.
-                let _ = line.work.poll_lowered(cx);
-                line.called.take().map_or(Poll::Pending, Poll::Ready)
-            }
-        }));
+        let called = std::pin::pin!(poll_fn(|cx| line.poll_called(cx)));
         let dialled = match select(dialling, called).await {
             Either::Left((dialled, _)) => dialled,
             Either::Right((socket, _)) => return Some(socket),
@@ -270,7 +317,7 @@ impl ElectionPort {
 
     fn introduction(&self) -> Introduction {
         let addresses = self.roll.election_addresses(self.settings.server);
-        let address = |(host, port)| crate::wire::election::ElectionAddress { host, port };
+        let address = |(host, port)| ElectionAddress { host, port };
         Introduction {
             server: self.settings.server.0,
             addresses: addresses.into_iter().map(address).collect(),
@@ -372,6 +419,79 @@ async fn introduction_of(socket: &mut PeerSocket) -> io::Result<Introduction> {
     }
 }
 
+fn call_back_addresses(told: Vec<ElectionAddress>) -> Vec<HostPort> {
+    told.into_iter().take(CALL_BACK_ADDRESSES).map(|address| (address.host, address.port)).collect()
+}
+
 fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+    use crate::core::zab::membership::{Configurations, Membership};
+
+    #[test]
+    fn invented_servers_leave_members_their_lines_and_make_room_for_each_other() {
+        let settings = ElectionSettings {
+            server: ServerId(1),
+            connect_limit: Duration::ZERO,
+            introduction_limit: Duration::ZERO,
+            keep_alive: false,
+            multi_address: false,
+            stall_limit: Duration::ZERO,
+        };
+        let port = ElectionPort::new(
+            settings,
+            Rc::new(Roll::new(ServerId(1), Configurations::settled(Membership::of(3, 0)), None)),
+        );
+        let has_line = |id| port.lines.borrow().contains_key(&ServerId(id));
+        assert!((1000..2000).filter(|id| port.line(ServerId(*id)).is_some()).count() == OUTSIDERS);
+        assert!(port.line(ServerId(2)).is_some() && port.line(ServerId(3)).is_some(), "members");
+        // In this order they are used last.
+        for id in [1007, 1003] {
+            port.line(ServerId(id)).unwrap().idle.set(true);
+        }
+        port.changes.take();
+        assert!(port.line(ServerId(5000)).is_some());
+        assert!(
+            !has_line(1007) && has_line(1003) && has_line(1000),
+            "the oldest of those that are not in use gave way"
+        );
+        let changes: Vec<_> = port.changes.take().into_iter().map(|(id, line)| (id.0, line.is_some())).collect();
+        assert_eq!(changes, [(1007, false), (5000, true)]);
+        port.line(ServerId(1003)).unwrap().wake();
+        assert!(port.line(ServerId(5001)).is_none(), "work waits for it");
+    }
+
+    #[test]
+    fn a_caller_is_called_back_at_a_few_addresses_only() {
+        let told = (1..=500).map(|port| ElectionAddress { host: "h".into(), port }).collect();
+        let called: Vec<u16> = call_back_addresses(told).into_iter().map(|(_, port)| port).collect();
+        assert_eq!(called, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_call_that_comes_behind_other_work_wakes_who_waits_for_it() {
+        let (line, woken) = (Line::default(), Arc::<Woken>::default());
+        let waker = Waker::from(woken.clone());
+        line.work.raise(); // a notification to send
+        assert!(line.poll_called(&mut Context::from_waker(&waker)).is_pending());
+        line.work.raise(); // the call
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
 }

@@ -4,7 +4,7 @@
 //! Java: `QuorumCnxManager.Listener`, `Leader.LearnerCnxAcceptor`. Spec: quorum-protocol 3.5.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use tracing::{info, warn};
 
 use super::dial::HostPort;
 use crate::shell::client_listener::bind;
+use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
+use crate::shell::resolve::own_address;
 
 /// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.
 const WAITING_SOCKETS: usize = 64;
@@ -75,19 +77,19 @@ impl BoundPeerPort {
 
     /// Who calls is put into the mailbox.
     pub fn listen(self, mailbox: &Mailbox<TcpStream>) -> io::Result<PeerPort> {
-        let stopping = Arc::<AtomicBool>::default();
-        let mut sockets = Vec::new();
+        // What listens already ends with it if the next one fails.
+        let mut port = PeerPort { sockets: Vec::new(), stopping: Arc::default() };
         for socket in self.sockets {
             socket.listen(BACKLOG)?;
             let address = socket.local_addr()?.as_socket();
             info!("{} port: listening on {}", self.purpose, address.map_or_else(String::new, |at| at.to_string()));
             let socket = Arc::new(socket);
-            let (accepting, mailbox, stopping) = (socket.clone(), mailbox.clone(), stopping.clone());
+            let (accepting, mailbox, stopping) = (socket.clone(), mailbox.clone(), port.stopping.clone());
             let thread = std::thread::Builder::new().name(format!("rk-{}", self.purpose));
+            port.sockets.push(socket);
             thread.spawn(move || accept(&accepting, &mailbox, &stopping))?;
-            sockets.push(socket);
         }
-        Ok(PeerPort { sockets, stopping })
+        Ok(port)
     }
 }
 
@@ -106,6 +108,7 @@ impl Drop for PeerPort {
 }
 
 fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) {
+    let mut failures = Throttle::new();
     loop {
         let accepted = socket.accept();
         if stopping.load(Ordering::Acquire) {
@@ -118,7 +121,9 @@ fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) 
                 }
             }
             Err(error) => {
-                warn!("a server's call cannot be taken: {error}");
+                if let Some(left_out) = failures.pass() {
+                    warn!("a server's call cannot be taken: {error}{left_out}");
+                }
                 std::thread::sleep(BACK_OFF);
             }
         }
@@ -147,8 +152,7 @@ fn bind_all(purpose: &'static str, addresses: &[HostPort], everywhere: bool) -> 
 }
 
 fn bind_host(host: &str, port: u16) -> io::Result<Socket> {
-    let address = (host, port).to_socket_addrs()?.next();
-    bind(address.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "this name has no address"))?)
+    bind(own_address(host, port)?)
 }
 
 fn bind_everywhere(port: u16) -> io::Result<Socket> {
@@ -181,5 +185,15 @@ mod tests {
         let bound = bind_all("quorum", &addresses, true).unwrap();
         assert_eq!(bound.iter().map(port_of).collect::<Vec<_>>(), [one, other]);
         assert!(bound.iter().all(|socket| socket.local_addr().unwrap().as_socket().unwrap().ip().is_unspecified()));
+    }
+
+    #[test]
+    fn a_port_that_cannot_listen_at_all_of_its_addresses_listens_at_none() {
+        let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        // The kernel lets both have it until one listens.
+        let port = BoundPeerPort { purpose: "quorum", sockets: vec![bind(at).unwrap(), bind(at).unwrap()] };
+        let (mailbox, _arrivals) = callers();
+        assert_eq!(port.listen(&mailbox).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(TcpStream::connect(at).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

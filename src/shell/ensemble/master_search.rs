@@ -5,6 +5,7 @@
 //! Java: `Learner.connectToLeader`. Spec: quorum-protocol 6.1, 15.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -91,12 +92,8 @@ impl MasterSearch {
                 continue;
             }
             let addresses = self.addresses(master, port);
-            let dialled = {
-                let dialling = std::pin::pin!(dial(&addresses, left.min(ATTEMPT_LIMIT)));
-                match select(dialling, std::pin::pin!(self.changed.lowered())).await {
-                    Either::Left((dialled, _)) => dialled,
-                    Either::Right(_) => continue, // another one, or none any more
-                }
+            let Some(dialled) = unless_changed(&self.changed, dial(&addresses, left.min(ATTEMPT_LIMIT))).await else {
+                continue; // another one, or none any more
             };
             match dialled.and_then(|socket| self.links.enter(socket)) {
                 Ok(link) => {
@@ -110,8 +107,7 @@ impl MasterSearch {
                 Err(error) => {
                     debug!("server {} cannot be reached: {error}", master.0);
                     *self.failure.borrow_mut() = Some((master, error.to_string()));
-                    let pause = std::pin::pin!(glommio::timer::sleep(self.retry_pause));
-                    select(pause, std::pin::pin!(self.changed.lowered())).await;
+                    unless_changed(&self.changed, glommio::timer::sleep(self.retry_pause)).await;
                 }
             }
         }
@@ -122,5 +118,31 @@ impl MasterSearch {
             MasterPort::Quorum => self.roll.quorum_addresses(master),
             MasterPort::Observers => self.roll.observer_addresses(master),
         }
+    }
+}
+
+/// None: it was raised, be it in the same moment: what was done was for somebody else.
+async fn unless_changed<T>(changed: &Flag, done: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(changed.lowered()), pin!(done)).await {
+        Either::Left(_) => None,
+        Either::Right((done, _)) => Some(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    #[test]
+    fn who_answers_when_another_master_is_wanted_already_is_not_taken_for_it() {
+        let changed = Flag::default();
+        assert_eq!(block_on(unless_changed(&changed, ready("old"))), Some("old"));
+        changed.raise();
+        assert_eq!(block_on(unless_changed(&changed, ready("old"))), None);
+        assert_eq!(block_on(unless_changed(&changed, ready("new"))), Some("new"));
     }
 }

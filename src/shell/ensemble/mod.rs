@@ -111,13 +111,15 @@ impl Ensemble {
     /// Listens, and starts everything that runs in the background: tasks that hold the pipeline, to be cancelled in the end.
     pub fn begin(&self, bound: BoundEnsemble, pipeline: &PipelineHandle) -> std::io::Result<Vec<glommio::Task<()>>> {
         let [electors, learners, observers] = self.doors.open(bound.0)?;
-        Ok(vec![
+        let mut tasks = self.doors.follow();
+        tasks.extend([
             glommio::spawn_local(self.election.clone().run_lines(pipeline.clone())),
             glommio::spawn_local(self.election.clone().run_callers(electors)),
             glommio::spawn_local(self.learners.clone().run_callers(learners, pipeline.clone())),
             glommio::spawn_local(self.observers.clone().run_callers(observers, pipeline.clone())),
             glommio::spawn_local(self.search.clone().run(pipeline.clone())),
-        ])
+        ]);
+        Ok(tasks)
     }
 
     /// Does what is for other servers and gives back the rest.
@@ -164,7 +166,6 @@ impl Ensemble {
     pub fn tick(&self) {
         self.learners.tick();
         self.observers.tick();
-        self.doors.tick();
     }
 
     /// The server stops: nobody is let in any more.

@@ -45,6 +45,11 @@ impl Roll {
         }
     }
 
+    /// Or may be one soon.
+    pub fn is_member(&self, id: ServerId) -> bool {
+        self.configs.borrow().member(id).is_some()
+    }
+
     pub fn is_voter(&self, id: ServerId) -> bool {
         self.configs.borrow().committed.is_voter(id)
     }
@@ -89,9 +94,10 @@ mod tests {
         next.members.get_mut(&ServerId(3)).unwrap().addresses[0].host = "moved".into();
         roll.seen(&next);
         assert_eq!(called(4), at("10.0.0.4", 3888), "it may be needed before it is in force");
+        assert!(roll.is_member(ServerId(4)));
         assert_eq!(called(3), at("10.0.0.3", 3888), "not yet");
         roll.forgotten();
-        assert!(called(4).is_empty());
+        assert!(called(4).is_empty() && !roll.is_member(ServerId(4)));
         roll.activated(&next);
         assert_eq!((called(3), called(1)), (at("moved", 3888), at("10.0.0.1", 3888)));
     }
