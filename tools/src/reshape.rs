@@ -274,7 +274,7 @@ impl Stage {
         let version = self.await_shown(&everybody, &lines)?;
         self.write(&everybody)?;
         for id in &everybody {
-            self.check_files(*id, &version, &lines).map_err(|why| format!("server {id}: {why}"))?;
+            self.await_files(*id, &version, &lines)?;
             no_mismatch(self.members[id].setup.port)?;
         }
         self.same_trees(&everybody)
@@ -296,6 +296,18 @@ impl Stage {
                 return Err(format!("{lines:?} are wanted, and shown are {shown:?}").into());
             }
             std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// A server writes them when it has the time.
+    fn await_files(&mut self, id: u16, version: &str, lines: &[String]) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.check_files(id, version, lines) {
+                Err(why) if Instant::now() > deadline => return Err(format!("server {id}: {why}").into()),
+                Err(_) => std::thread::sleep(POLL_INTERVAL),
+                Ok(()) => return Ok(()),
+            }
         }
     }
 
