@@ -8,7 +8,7 @@
 //! * [`sources`]: which place wins. * [`values`]: one value by its kind. * [`members`]: server lines and the mode.
 //! * [`check`]: what `--check` prints. * [`dynamic_files`]: where a membership that changes is kept.
 //!
-//! [`Config`] has no behaviour and does no IO; only [`Config::load`] reads files (the configuration, a dynamic file beside
+//! [`Config`] has no behaviour and does no IO; only [`Config::load`] reads files (the configuration, the dynamic files beside
 //! it, `myid`). Logging is not here either: what an operator must hear comes back as [`Notice`]s.
 //! Java: `QuorumPeerConfig`, `ServerConfig`, and some sixty classes that read a property each.
 
