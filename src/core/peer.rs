@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 
-use super::election::{Candidate, Election};
+use super::election::{Candidate, Election, Nominee};
 use super::ensemble_view::Annals;
 use super::metrics::Sizes;
 use super::node::Node;
@@ -30,6 +30,7 @@ use super::types::{
     Standing, Zxid,
 };
 use super::zab::Leader;
+use super::zab::epoch::Summary;
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
 use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
 use super::zab::masters::Masters;
@@ -609,7 +610,11 @@ impl Node {
         let settling = Role::Settling(Settling { next, until_us: 0 });
         match std::mem::replace(&mut self.role, settling) {
             Role::Leading(mut leading) => {
-                self.member.as_mut().expect("a role in an ensemble").heard_accepted = leading.leader.accepted_epoch();
+                let member = self.member.as_mut().expect("a role in an ensemble");
+                member.heard_accepted = leading.leader.accepted_epoch();
+                if let Some((Summary { current_epoch, last: Some(last) }, id)) = leading.leader.nominee() {
+                    member.election.nominate(Nominee { current_epoch, last, id });
+                }
                 leading.leader.end(out);
                 self.tail = leading.leader.take_in_flight();
                 self.tail_bytes = self.tail.iter().map(|proposal| proposal.txn.len()).sum();

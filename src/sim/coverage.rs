@@ -50,6 +50,7 @@ pub const MARKS: &[&str] = &[
     "leader: gives way to a later epoch",
     "leader: hands over",
     "leader: no quorum within initLimit",
+    "leader: puts a voter to be forward",
     "leader: quorum lost",
     "leader: the counter is nearly used up",
     "leader: the log does not have the history",
@@ -117,6 +118,8 @@ pub const RARE: &[Rare] = &[
 pub const UNREACHED: &[&str] = &[
     // A state given away at the begin of an epoch, in which nothing is ever written before its voters start again.
     "leader: SNAP for a learner at the begin of an unknown epoch",
+    // A proposal that reached the voters to be further than those who decide, whose leader is gone: seed 30011671 alone.
+    "leader: puts a voter to be forward",
     // A state that was taken over from a leader nobody heard of again, and is to be cut back.
     "storage: a state was given up",
 ];

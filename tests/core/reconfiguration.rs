@@ -254,3 +254,33 @@ fn a_leader_that_crashes_in_the_middle() {
         writes(&mut ensemble, 4, "/on");
     }
 }
+
+/// The others that decide now have the proposal, and the next ones have more: none of the former can lead the latter, and without
+/// those there is no quorum of the next configuration.
+#[test]
+fn a_voter_to_be_that_has_more_than_those_who_decide_is_put_forward() {
+    let mut ensemble = ensemble(3, 0, 2);
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    let others: Vec<i64> = (1..=3).filter(|id| *id != leader).collect();
+    (1..=5).for_each(|id| ensemble.server(id).slow_disk = true);
+    assert!(asks(&mut ensemble, leader, client, &step(&lines(&[4, 5], "participant"), "")).is_none());
+    others.iter().for_each(|id| ensemble.cut_off_silently(*id));
+    assert!(asks(&mut ensemble, leader, client, &create("/more", b"", PERSISTENT)).is_none());
+    ensemble.cut_off_silently(leader);
+    for id in others.iter().copied().chain([4, 5]) {
+        ensemble.at(id, |server| server.disk_finishes());
+        ensemble.server(id).slow_disk = false;
+    }
+    ensemble.crash(leader);
+    others.iter().for_each(|id| ensemble.rejoin(*id));
+    ensemble.settle();
+    assert!(ensemble.leader() > 3);
+    ensemble.rejoin(leader);
+    ensemble.start(leader);
+    ensemble.settle();
+    for id in 1..=5 {
+        assert_eq!(ensemble.in_force(id).1, [1, 2, 3, 4, 5], "server {id}");
+    }
+    writes(&mut ensemble, leader, "/more/on");
+}

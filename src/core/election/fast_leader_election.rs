@@ -10,8 +10,8 @@
 //! Notifications are whole states and may be lost, repeated and overtaken by newer ones: whatever was not heard is said again,
 //! less and less often.
 //!
-//! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053, see `docs/COMPATIBILITY.md`. The
-//! oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose: connections; what a leader makes
+//! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053 and D-077, see
+//! `docs/COMPATIBILITY.md`. The oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose: connections; what a leader makes
 //! of an elector that is looking again (`zab/leader/discovery.rs`).
 
 use std::cmp::Ordering;
@@ -35,6 +35,15 @@ pub struct Candidate {
     pub standing: Standing,
 }
 
+/// A voter of the proposed configuration that has more than whoever was elected: it has no vote for itself, others have to put
+/// it forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nominee {
+    pub current_epoch: u32,
+    pub last: Zxid,
+    pub id: ServerId,
+}
+
 /// An election ended: whom to follow, or be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -46,6 +55,8 @@ pub struct Election {
     id: ServerId,
     timing: Timing,
     candidate: Candidate,
+    /// Whom this server puts forward in its own place, until the next decision.
+    nominee: Option<Nominee>,
     /// Somebody has data. For a server that has none this changes everything: see [`Election::counts`].
     heard_of_data: bool,
     /// What this server is doing, as others are told.
@@ -100,6 +111,7 @@ impl Election {
                 finalize_us: us(settings.finalize_wait_ms),
             },
             candidate,
+            nominee: None,
             heard_of_data: false,
             state: PeerState::Looking,
             round: 0,
@@ -111,6 +123,11 @@ impl Election {
         };
         election.current_vote = election.own_vote(configs);
         election
+    }
+
+    /// This server was elected, and cannot lead: the next election is about somebody else. Once, since it may have gone by then.
+    pub fn nominate(&mut self, nominee: Nominee) {
+        self.nominee = Some(nominee);
     }
 
     /// LOOKING begins (again): a new round.
@@ -229,6 +246,7 @@ impl Election {
     /// The role begins without an election: a leader was designated (hand-over, reconfiguration).
     pub fn designated(&mut self, leader: ServerId, zxid: Zxid, state: PeerState) {
         self.role_over();
+        self.nominee = None;
         self.current_vote = Vote { leader, zxid: zxid.0 as i64, ..self.current_vote };
         self.state = state;
     }
@@ -270,10 +288,16 @@ impl Election {
         self.state
     }
 
-    /// This server's vote for itself.
+    /// This server's vote for itself, or for whom it puts forward.
     fn own_vote(&self, configs: &Configurations) -> Vote {
         if !configs.committed.is_voter(self.id) {
             return Vote::of_nobody(self.round);
+        }
+        let is_eligible = |nominee: &Nominee| configs.is_voter(nominee.id) && may_lead(nominee.id, configs);
+        if let Some(nominee) = self.nominee.filter(is_eligible).filter(|_| self.counts()) {
+            let Nominee { current_epoch, last, id } = nominee;
+            let (zxid, election_epoch, peer_epoch) = (last.0 as i64, self.round, current_epoch.into());
+            return Vote { leader: id, zxid, election_epoch, peer_epoch };
         }
         Vote {
             leader: self.id,
@@ -466,6 +490,7 @@ impl Election {
         if leader == self.id {
             // Others follow us already: only in our round, and only with what they elected us for.
             cast.vote.election_epoch == self.round
+                && own.leader == self.id
                 && self.counts()
                 && (own.peer_epoch, own.zxid) >= (cast.vote.peer_epoch, cast.vote.zxid)
                 && configs.has_all_quorums(agrees)
@@ -532,6 +557,7 @@ impl Election {
             (false, false) => PeerState::Following,
         };
         assert!(self.state != PeerState::Leading || self.counts(), "a server that may have lost data leads nobody");
+        self.nominee = None;
         self.current_vote = vote;
         self.decision = Some(Decision { vote });
     }

@@ -10,5 +10,5 @@ pub mod vote;
 #[cfg(test)]
 mod tests;
 
-pub use fast_leader_election::{Candidate, Decision, Election};
+pub use fast_leader_election::{Candidate, Decision, Election, Nominee};
 pub use vote::Vote;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Candidate, Election, Vote};
+use super::{Candidate, Election, Nominee, Vote};
 use crate::core::settings::Ensemble;
 use crate::core::types::{Now, Output, ServerId, Standing, Zxid};
 use crate::core::zab::membership::{Configurations, Membership, QuorumKind};
@@ -131,6 +131,21 @@ fn a_voter_of_the_next_configuration_alone_has_no_vote_for_itself_but_may_be_vot
         elector.hears(0, supporter, &looking(4, 1));
     }
     assert_eq!(elector.ticks(200).unwrap().leader, ServerId(4));
+}
+
+#[test]
+fn who_was_put_forward_is_voted_for_in_one_election() {
+    let mut elector = Elector::started(3, WHOLE, changing());
+    let nominee = Nominee { current_epoch: 1, last: Zxid(0x1_0000_0007), id: ServerId(5) };
+    elector.election.nominate(nominee);
+    elector.election.start(at(0), WHOLE, &elector.configs, &mut elector.out);
+    let more = Notification { zxid: 0x1_0000_0007, ..looking(5, 2) };
+    [1, 5].iter().for_each(|from| elector.hears(10, *from, &more));
+    assert_eq!(elector.ticks(300).unwrap().leader, ServerId(5));
+    elector.out.clear();
+    elector.election.start(at(1000), WHOLE, &elector.configs, &mut elector.out);
+    let proposed = |output: &Output| matches!(output, Output::Notify { notification, .. } if notification.leader == 3);
+    assert!(elector.out.iter().all(proposed), "{:?}", elector.out);
 }
 
 /// Both are needed: the one in force for its candidate, the one to be for its vote. Whoever is behind catches up.

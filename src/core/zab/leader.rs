@@ -32,7 +32,7 @@ use self::confirm::Rounds;
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
 use super::catch_up::SyncKind;
-use super::epoch::EpochChoice;
+use super::epoch::{EpochChoice, Summary};
 use super::learner_handler::{Allowance, Handler, Stage};
 use super::membership::{Configurations, Membership};
 pub use super::proposals::Proposal;
@@ -163,6 +163,9 @@ pub struct Leader {
     /// The present phase must be over by then, up to Broadcasting.
     phase_until_us: u64,
     choice: EpochChoice,
+    /// Who has more than this server, of those that the election did not ask for a candidate: see `better_candidate`.
+    ahead: Option<(Summary, ServerId)>,
+    nominee: Option<(Summary, ServerId)>,
     /// Zero until it is chosen.
     epoch: u32,
     /// Of NEWLEADER.
@@ -233,6 +236,8 @@ impl Leader {
             phase,
             phase_until_us: u64::MAX,
             choice: EpochChoice::new(own_vote, start.epochs, start.last),
+            ahead: None,
+            nominee: None,
             epoch: 0,
             synchronised: Votes::NONE,
             proposals: Proposals::new(ballot, own_vote, start.last),
@@ -406,6 +411,10 @@ impl Leader {
         if !matches!(self.phase, Phase::Broadcasting | Phase::Relaying) && now.mono_us >= self.phase_until_us {
             mark("leader: no quorum within initLimit");
             let why = format!("no quorum while {:?} within {} ticks", self.phase, self.settings.init_limit);
+            self.nominee = self.better_candidate();
+            if self.nominee.is_some() {
+                mark("leader: puts a voter to be forward");
+            }
             return self.over(why, out);
         }
         let late = self.handlers.values().filter(|handler| handler.is_late(now.mono_us));
@@ -479,6 +488,11 @@ impl Leader {
     /// The highest epoch that anybody heard of has accepted: what this server leads next is above it.
     pub fn accepted_epoch(&self) -> u32 {
         self.choice.accepted()
+    }
+
+    /// The role is over, for want of a quorum: whom to elect in place of this server, and what it has.
+    pub fn nominee(&self) -> Option<(Summary, ServerId)> {
+        self.nominee
     }
 
     /// Proposals not applied yet.

@@ -218,7 +218,7 @@ impl Learner {
         if let Some(master) = start.via {
             // One that serves nobody is passed over soon: there are others.
             out.push(Output::ConnectToObserverMaster { master, limit_ms: limit_ms.min(tick_ms) });
-        } else if configs.committed.members.contains_key(&start.leader) {
+        } else if configs.members().contains_key(&start.leader) {
             out.push(Output::ConnectToMaster { master: start.leader, limit_ms });
         } else {
             let why = format!("server {} was elected, and is not in this server's configuration", start.leader.0);

@@ -138,6 +138,8 @@ impl Leader {
                     && !self.choice.accepted_by(vote, Summary { current_epoch, last })
                 {
                     mark("leader: a learner is ahead");
+                    let nominee = handler.id.map(|id| (Summary { current_epoch, last }, id));
+                    self.ahead = self.ahead.max(nominee.filter(|(_, id)| self.is_only_proposed(*id)));
                     let told = last.unwrap_or_default();
                     let why = format!("it is ahead of its leader: epoch {current_epoch}, newest transaction {told}");
                     return self.close(link, &why, out);
@@ -160,6 +162,22 @@ impl Leader {
             self.name_configuration();
             out.push(Output::StoreEpoch { kind: EpochKind::Current, epoch: self.epoch });
         }
+    }
+
+    fn is_only_proposed(&self, id: ServerId) -> bool {
+        self.configs.is_changing() && self.configs.last_seen.is_voter(id) && !self.configs.committed.is_voter(id)
+    }
+
+    /// Where a configuration is proposed its voters may have more than anybody who decides now: then they make nobody a leader,
+    /// and without them there may be no quorum. So one of them has to lead. Only somebody who knows of the proposal can vote for
+    /// it: a quorum of those who decide has said that it does.
+    pub(super) fn better_candidate(&self) -> Option<(Summary, ServerId)> {
+        let proposed = Zxid(self.configs.last_seen.version);
+        let knows =
+            |handler: &Handler| matches!(handler.stage, Stage::AwaitsHistory { last } if last >= Some(proposed));
+        let would_vote =
+            |id| id == self.id || self.handlers.values().any(|handler| handler.id == Some(id) && knows(handler));
+        self.ahead.filter(|_| self.phase == Phase::Electing && self.configs.committed.has_quorum(would_vote))
     }
 
     pub(super) fn enter(&mut self, phase: Phase) {

@@ -137,6 +137,26 @@ fn nobody_is_led_by_a_server_that_has_less() {
     }
 }
 
+/// Else a proposed configuration whose voters have more than those who decide would never have a leader.
+#[test]
+fn a_voter_to_be_that_is_ahead_is_put_forward_if_a_quorum_knows_of_it() {
+    let cases: [(Zxid, &[i64], _); 3] =
+        [(z(3, 5), &[4, 5], Some(ServerId(5))), (z(3, 4), &[4, 5], None), (z(3, 5), &[3], None)];
+    for (known, ahead, expected) in cases {
+        let last_seen = Membership { version: z(3, 5).0, ..Membership::of(5, 0) };
+        let configs = Configurations { committed: Membership::of(3, 0), last_seen };
+        let mut scene = Scene::with(settings(), configs, 4, 3, z(3, 5));
+        [2].iter().chain(ahead).for_each(|id| drop(scene.informs(*id, 4)));
+        scene.stored(Accepted);
+        assert_eq!(scene.says(2, ack_epoch(3, known)), [""; 0]);
+        for (id, counter) in ahead.iter().zip(7..) {
+            assert!(scene.says(*id, ack_epoch(3, z(3, counter)))[0].contains("ahead of its leader"));
+        }
+        assert!(scene.passes(10.0).last().unwrap().starts_with("! over: no quorum while Electing"));
+        assert_eq!(scene.leader.nominee().map(|(_, id)| id), expected, "{known}, {ahead:?}");
+    }
+}
+
 #[test]
 fn a_learner_that_may_have_lost_something_does_not_count_and_gets_everything() {
     let mut scene = Scene::elected(3, 0, 4, 3, z(3, 5));
