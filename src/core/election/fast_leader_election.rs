@@ -11,8 +11,8 @@
 //! less and less often.
 //!
 //! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053 and D-077, see
-//! `docs/COMPATIBILITY.md`. The oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose: connections; what a leader makes
-//! of an elector that is looking again (`zab/leader/discovery.rs`).
+//! `docs/COMPATIBILITY.md`. The oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose:
+//! connections; what a leader makes of an elector that is looking again (`zab/leader/discovery.rs`).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
