@@ -33,7 +33,12 @@ pub struct Options {
     pub java: Kind,
     pub directory: PathBuf,
     pub port: u16,
+    /// So many of `PASSES`.
+    pub passes: usize,
 }
+
+/// Over and back once; the others are ways to do that again.
+pub const THERE_AND_BACK: usize = 4;
 
 /// How the next server of a member comes to what the last one had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +66,10 @@ const fn pass(what: &'static str, to_java: bool, hand_over: HandOver) -> Pass {
     Pass { what, to_java, hand_over, leader_first: matches!(hand_over, HandOver::Empty) }
 }
 
+pub const ALL: usize = 7;
+
 /// Each follows from the one before.
-const PASSES: [Pass; 7] = [
+const PASSES: [Pass; ALL] = [
     pass("Java to Java", true, HandOver::Nothing),
     pass("Java to ringkeeper, data taken over at the start", false, HandOver::Nothing),
     pass("ringkeeper to ringkeeper", false, HandOver::Nothing),
@@ -94,7 +101,7 @@ pub fn run(options: &Options) -> Result<u64> {
     let witnesses = Witness::all(&ensemble.connect_string())?;
     let mut roll = Roll { options, ensemble, running, crowd };
     let kept = |why| format!("{why}\nlogs and data: {}", directory.display());
-    for pass in &PASSES {
+    for pass in &PASSES[..options.passes] {
         roll.play(pass).map_err(|why| kept(format!("{}: {why}", pass.what)))?;
     }
     for witness in witnesses {

@@ -389,13 +389,14 @@ pub fn migration(binary: &Path, java: &Kind, port: u16) -> Verdict {
 }
 
 /// An ensemble that changes its make, member by member, under load; each answer checked counts as a test.
-pub fn roll(binary: &Path, java: &Kind, port: u16) -> Verdict {
+pub fn roll(binary: &Path, java: &Kind, port: u16, passes: usize) -> Verdict {
     let options = roll::Options {
         ringkeeper: Kind::Ringkeeper { binary: binary.to_owned() },
         rk: migration::rk_beside(binary),
         java: java.clone(),
         directory: target().join(format!("roll/{port}")),
         port,
+        passes,
     };
     carried_out(roll::run(&options).map(|passed| Verdict::Ran { passed: passed as usize, failed: 0, skipped: 0 }))
 }

@@ -10,7 +10,7 @@ use ringkeeper_tools::ensemble::{self, Ensemble};
 use ringkeeper_tools::server::{Kind, Setup, tail};
 use ringkeeper_tools::suites::{self, Context};
 use ringkeeper_tools::summary::{Summary, Verdict};
-use ringkeeper_tools::{Result, drill, mixed, process, reference, root, target};
+use ringkeeper_tools::{Result, drill, mixed, process, reference, roll, root, target};
 
 #[derive(Parser)]
 #[command(name = "cargo dev", about = "ringkeeper's developer commands")]
@@ -287,7 +287,7 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
         timed(&mut summary, "rolling migration", || match reference::kind() {
-            Ok(java) => suites::roll(&binary, &java, place.port_base),
+            Ok(java) => suites::roll(&binary, &java, place.port_base, roll::THERE_AND_BACK),
             Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
         });
     }
@@ -385,7 +385,7 @@ fn run_mixed(arrangements: &[String], place: Place) -> Result<bool> {
 }
 
 fn migrate(place: Place) -> Result<bool> {
-    let verdict = suites::roll(&binary(place.binary)?, &reference::kind()?, place.port_base);
+    let verdict = suites::roll(&binary(place.binary)?, &reference::kind()?, place.port_base, roll::ALL);
     Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 
