@@ -37,9 +37,21 @@ pub mod summary;
 pub mod wire;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Everything here ends in a person reading a message, so any error will do.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Tries until it works. When `patience` is over the last failure is the answer.
+pub fn patiently<T>(patience: Duration, pause: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(pause),
+            outcome => return outcome,
+        }
+    }
+}
 
 /// The workspace's root.
 pub fn root() -> PathBuf {

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::ensemble::{Ensemble, Part, await_part};
 use crate::server::{Kind, Running, four_letter};
 use crate::wire::{Client, Opened, Request, Stat, Ticket, code};
+use crate::{Result, patiently};
 
 const TICK_MS: u32 = 500;
 /// Nobody pings while a member comes back.
@@ -287,15 +287,8 @@ impl Stage {
 
 /// Everything a member has, as a client sees it, not older than this moment.
 pub fn walk(address: std::net::SocketAddr) -> Result<Tree> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match walk_once(address) {
-            Err(why) if Instant::now() > deadline => return Err(why),
-            // A member that has just come back may send its clients away once more.
-            Err(_) => std::thread::sleep(RETRY_PAUSE),
-            Ok(tree) => return Ok(tree),
-        }
-    }
+    // A member that has just come back may send its clients away once more.
+    patiently(PATIENCE, RETRY_PAUSE, || walk_once(address))
 }
 
 fn walk_once(address: std::net::SocketAddr) -> Result<Tree> {

@@ -9,18 +9,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::Result;
-use crate::ensemble::{Part, await_part, part_of};
+use crate::ensemble::{Part, Ports, await_part, part_of};
 use crate::mixed::{no_mismatch, same, walk};
 use crate::server::{Kind, Running, Setup, tail};
 use crate::wire::{Client, Opened, Reply, Request, code};
+use crate::{Result, patiently};
 
 const TICK_MS: u32 = 500;
 const SESSION_MS: i32 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-const QUORUM_PORT_OFFSET: u16 = 40;
-const ELECTION_PORT_OFFSET: u16 = 80;
 /// Where a port moves to.
 const MOVED_OFFSET: u16 = 20;
 const WRITES: usize = 20;
@@ -161,7 +159,7 @@ impl Stage {
 
     fn prepare(&mut self, id: u16, kind: &Kind, role: &'static str) -> Result<()> {
         let client = self.options.port + id;
-        let (quorum, election) = (client + QUORUM_PORT_OFFSET, client + ELECTION_PORT_OFFSET);
+        let Ports { quorum, election } = Ports::of(self.options.port, usize::from(id) - 1);
         let setup = Setup {
             kind: kind.clone(),
             directory: self.options.directory.join(format!("server-{id}")),
@@ -187,26 +185,20 @@ impl Stage {
     }
 
     fn await_elector(&self, id: u16) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
         let port = self.members[&id].place.election;
-        while let Err(why) = std::net::TcpStream::connect(("127.0.0.1", port)) {
-            if Instant::now() > deadline {
-                return Err(format!("server {id} has no election port: {why}").into());
-            }
-            std::thread::sleep(POLL_INTERVAL);
-        }
-        Ok(())
+        patiently(PATIENCE, POLL_INTERVAL, || {
+            let called = std::net::TcpStream::connect(("127.0.0.1", port));
+            called.map(drop).map_err(|why| format!("server {id} has no election port: {why}").into())
+        })
     }
 
     fn open(&self, via: u16) -> Result<Client> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        patiently(PATIENCE, POLL_INTERVAL, || {
             match Client::open(self.members[&via].setup.address(), SESSION_MS, None, 0) {
-                Ok(Opened::Session(client)) => return Ok(client),
-                other if Instant::now() > deadline => return Err(format!("server {via}: {other:?}").into()),
-                _ => std::thread::sleep(POLL_INTERVAL),
+                Ok(Opened::Session(client)) => Ok(client),
+                other => Err(format!("server {via}: {other:?}").into()),
             }
-        }
+        })
     }
 
     /// Until it is in force. An answer may be lost with a leader that leaves.
@@ -234,20 +226,13 @@ impl Stage {
 
     /// The configuration that it shows.
     fn shown(&self, id: u16) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let read = || -> Result<String> {
-                let mut client = self.open(id)?;
-                client.ask(&Request::Sync { path: "/".into() })?;
-                let (text, _) = client.ask(&Request::Get { path: "/zookeeper/config".into() })?.data()?;
-                Ok(String::from_utf8(text)?)
-            };
-            match read() {
-                Err(why) if Instant::now() > deadline => return Err(format!("server {id}: {why}").into()),
-                Err(_) => std::thread::sleep(POLL_INTERVAL),
-                Ok(text) => return Ok(text),
-            }
-        }
+        let read = || -> Result<String> {
+            let mut client = self.open(id)?;
+            client.ask(&Request::Sync { path: "/".into() })?;
+            let (text, _) = client.ask(&Request::Get { path: "/zookeeper/config".into() })?.data()?;
+            Ok(String::from_utf8(text)?)
+        };
+        patiently(PATIENCE, POLL_INTERVAL, read).map_err(|why| format!("server {id}: {why}").into())
     }
 
     /// These vote and those observe: they say so, show it, keep it, and work.
@@ -301,14 +286,8 @@ impl Stage {
 
     /// A server writes them when it has the time.
     fn await_files(&mut self, id: u16, version: &str, lines: &[String]) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.check_files(id, version, lines) {
-                Err(why) if Instant::now() > deadline => return Err(format!("server {id}: {why}").into()),
-                Err(_) => std::thread::sleep(POLL_INTERVAL),
-                Ok(()) => return Ok(()),
-            }
-        }
+        let written = patiently(PATIENCE, POLL_INTERVAL, || self.check_files(id, version, lines));
+        written.map_err(|why| format!("server {id}: {why}").into())
     }
 
     /// The file of the configuration, which zoo.cfg points to, is what every make writes.
@@ -358,14 +337,9 @@ impl Stage {
     }
 
     fn leader(&self, among: &[u16]) -> Result<u16> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let leads = |id: &&u16| part_of(&self.members[*id].setup).is_ok_and(|part| part == Part::Leader);
-            match among.iter().find(leads) {
-                Some(leader) => return Ok(*leader),
-                None if Instant::now() > deadline => return Err(format!("nobody of {among:?} leads").into()),
-                None => std::thread::sleep(POLL_INTERVAL),
-            }
-        }
+        let leads = |id: &&u16| part_of(&self.members[*id].setup).is_ok_and(|part| part == Part::Leader);
+        patiently(PATIENCE, POLL_INTERVAL, || {
+            among.iter().find(leads).copied().ok_or_else(|| format!("nobody of {among:?} leads").into())
+        })
     }
 }

@@ -9,14 +9,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ask::{Acl, Ask, Body, Bytes, opcode, readable, readable_acl};
-use super::chance::Chance;
 use super::side::{Handshake, Step};
+use crate::load::random::Random;
 
 const KNOWN_PATHS_MAX: usize = 60;
 const BURST_MAX: u64 = 24;
 
 pub struct Generator {
-    chance: Chance,
+    chance: Random,
     slot_count: usize,
     next_xid: i32,
     /// Version and ACL version as the reference last showed them.
@@ -30,7 +30,7 @@ pub struct Generator {
 impl Generator {
     pub fn new(seed: u64, slot_count: usize, has_quotas: bool) -> Generator {
         Generator {
-            chance: Chance::new(seed),
+            chance: Random::new(seed),
             slot_count,
             next_xid: 0,
             known: BTreeMap::new(),

@@ -12,7 +12,6 @@
 //! What may differ is listed in docs/COMPATIBILITY.md; the generator avoids it, or [`show`] excuses it by number.
 
 pub mod ask;
-mod chance;
 mod generate;
 mod report;
 mod show;

@@ -26,6 +26,10 @@ impl Random {
         self.below(count) == 0
     }
 
+    pub fn pick<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize].clone()
+    }
+
     /// A generator of its own for one part of the run.
     pub fn fork(&mut self) -> Random {
         Random(self.next())

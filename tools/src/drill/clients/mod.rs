@@ -23,11 +23,11 @@ pub use visitors::Visitors;
 pub use writer::Writer;
 
 use super::ledger::{Ledger, value_of};
-use crate::Result;
 use crate::load::actor::{Broken, Course};
 use crate::load::model::data_of;
 use crate::load::random::Random;
 use crate::wire::{Client, Opened, Reply, Request, Ticket};
+use crate::{Result, patiently};
 
 pub const ROOT: &str = "/drill";
 pub const NAMES: &str = "/drill/names";
@@ -242,19 +242,14 @@ fn only_broken(outcome: Result<()>) -> Result<()> {
 
 /// A session of its own, so that checks do not lean on the sessions they check.
 pub fn checker(ground: &Ground) -> Result<Client> {
-    let deadline = Instant::now() + CHECKER_BOUND;
-    loop {
-        let opened = Client::open(ground.addresses[0], SESSION_MS, None, 0).map_err(Into::into).and_then(|opened| {
-            let Opened::Session(mut client) = opened else { return Err("a new session was refused".into()) };
-            client.ask(&Request::Sync { path: "/".into() })?;
-            Ok(client)
-        });
-        match opened {
-            // Who has just come back may send its clients away once more.
-            Err(_) if Instant::now() < deadline => std::thread::sleep(RETRY_PAUSE),
-            other => return other,
-        }
-    }
+    // Who has just come back may send its clients away once more.
+    patiently(CHECKER_BOUND, RETRY_PAUSE, || {
+        let Opened::Session(mut client) = Client::open(ground.addresses[0], SESSION_MS, None, 0)? else {
+            return Err("a new session was refused".into());
+        };
+        client.ask(&Request::Sync { path: "/".into() })?;
+        Ok(client)
+    })
 }
 
 /// Where everything happens.
