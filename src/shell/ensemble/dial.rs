@@ -11,10 +11,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::shell::mailbox::{Mailbox, mailbox};
-use crate::shell::resolve::addresses_of;
-
-/// A name or an address, and a port.
-pub type HostPort = (String, u16);
+use crate::shell::resolve::{HostPort, addresses_of};
 
 /// Connects to the first of these that answers. Given up by being dropped: what the threads still find is closed.
 pub async fn dial(addresses: &[HostPort], limit: Duration) -> io::Result<TcpStream> {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tracing::{debug, info, warn};
 
-use super::dial::{HostPort, dial};
+use super::dial::dial;
 use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more, write_all};
 use super::roll::Roll;
 use crate::core::ServerId;
@@ -32,6 +32,7 @@ use crate::shell::flag::Flag;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Arrivals;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::resolve::HostPort;
 use crate::shell::turn::next_turn;
 use crate::wire::election::{ElectionAddress, Introduction, Notification, frame_bytes};
 

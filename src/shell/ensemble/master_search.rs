@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use tracing::{debug, info};
 
-use super::dial::{HostPort, dial};
+use super::dial::dial;
 use super::links::Links;
 use super::roll::Roll;
 use crate::core::ServerId;
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::resolve::HostPort;
 
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 
