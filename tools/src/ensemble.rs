@@ -92,6 +92,11 @@ impl Ensemble {
     /// On empty directories; returns when all of them serve.
     pub fn start(&self) -> Result<Vec<Running>> {
         self.members.iter().try_for_each(Setup::wipe)?;
+        self.launch()
+    }
+
+    /// On what is there; returns when all of them serve.
+    pub fn launch(&self) -> Result<Vec<Running>> {
         let running = self.members.iter().map(Setup::launch).collect::<Result<Vec<_>>>()?;
         for member in &self.members {
             await_part(member, |part| part != Part::Nothing)?;
