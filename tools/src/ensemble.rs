@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::process;
 use crate::server::{Kind, Running, Setup, four_letter, tail};
 
 const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
@@ -126,6 +127,7 @@ pub fn await_part(member: &Setup, wanted: impl Fn(Part) -> bool) -> Result<Part>
     let deadline = Instant::now() + SERVING_TIMEOUT;
     let mut last = None;
     while Instant::now() < deadline {
+        process::go_on()?;
         last = part_of(member).ok();
         if let Some(part) = last.filter(|part| wanted(*part)) {
             return Ok(part);

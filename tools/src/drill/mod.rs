@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::ensemble::{Ensemble, Ports};
 use crate::load::random::Random;
+use crate::process;
 use crate::server::Kind;
 use clients::Ground;
 use crowd::Crowd;
@@ -40,6 +41,8 @@ const ROUNDS_A_CHECK: u32 = 8;
 const SERVE_BOUND: Duration = Duration::from_secs(30);
 /// A learner's clients are refused for a tick after its leader has refused, and a full disk is looked at once a tick.
 const ROOM_TICKS: u32 = 3;
+/// How soon it is noticed that the drill is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Ports of the network, above those of the members.
 const LINK_PORT_OFFSET: u16 = 100;
@@ -81,7 +84,8 @@ pub fn run(options: &Options) -> (Totals, Result<()>) {
         totals.crowd = drill.crowd.text();
         outcome
     });
-    (totals, outcome)
+    // Whatever else went wrong, Ctrl-C on a terminal reaches the servers, too.
+    (totals, process::go_on().and(outcome))
 }
 
 struct Drill {
@@ -149,14 +153,14 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn play(&mut self) -> Result<Instant> {
-        self.sleep(100, 1000);
+        self.sleep(100, 1000)?;
         let faults = self.draw();
         let leader = self.stage.leader();
         self.ground.pulse.begin();
         let begin = Instant::now();
         for (number, fault) in faults.iter().enumerate() {
             if number > 0 {
-                self.sleep(0, 600);
+                self.sleep(0, 600)?;
             }
             tell(self.story, &described(*fault, leader))?;
             if let Fault::Fill(_) = fault {
@@ -171,7 +175,7 @@ impl Round<'_> {
             0..3 => self.sleep(0, 300),
             3..7 => self.sleep(300, 4_000),
             _ => self.sleep(8_000, 11_000), // longer than sessions live
-        }
+        }?;
         tell(self.story, "all is put right")?;
         let healed = Instant::now();
         let first = self.ground.pulse.took();
@@ -245,13 +249,19 @@ impl Round<'_> {
             if let Some(broken) = self.ground.broken() {
                 return Err(broken.into());
             }
+            process::go_on()?;
             std::thread::sleep(POLL_INTERVAL);
         }
         Err(format!("no write is answered {:?} after all was put right", since.elapsed()).into())
     }
 
-    fn sleep(&mut self, from_ms: u64, to_ms: u64) {
-        std::thread::sleep(Duration::from_millis(from_ms + self.random.below(to_ms - from_ms)));
+    fn sleep(&mut self, from_ms: u64, to_ms: u64) -> Result<()> {
+        let end = Instant::now() + Duration::from_millis(from_ms + self.random.below(to_ms - from_ms));
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            process::go_on()?;
+            std::thread::sleep(left.min(LOOK_INTERVAL));
+        }
+        Ok(())
     }
 }
 
