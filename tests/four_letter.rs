@@ -542,6 +542,7 @@ fn mntr_tells_how_far_behind_learners_are_and_how_they_came_to_their_history() {
     let leader = ours(Mode::Leader);
     for line in [
         "zk_followers\t2",
+        "zk_ringkeeper_config_file_stale\t0",
         "zk_ringkeeper_learner_1_in_step\t1",
         "zk_ringkeeper_learner_2_behind_transactions\t2",
         "zk_ringkeeper_learner_2_behind_bytes\t0",

@@ -194,6 +194,8 @@ macro_rules! metrics {
             pub force_sync_disabled: u64,
             /// Ours: how long the oldest write of the log that has no answer is under way, as of the last look.
             pub log_write_in_flight_ms: u64,
+            /// Ours: 1 when the next start of this member would begin with members of before.
+            pub config_file_stale: u64,
 
             /// Bytes by first part of the path.
             pub read_per_namespace: PerNamespace,

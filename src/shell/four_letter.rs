@@ -405,6 +405,7 @@ fn monitored_ensemble(
     if let Some(why) = &host.not_serving {
         writeln!(out, "zk_ringkeeper_not_serving\t{why}")?; // in read-only mode
     }
+    writeln!(out, "zk_ringkeeper_config_file_stale\t{}", node.metrics.config_file_stale)?;
     if let Some(ms) = ensemble.election_ms {
         writeln!(out, "zk_ringkeeper_last_election_ms\t{ms}")?;
     }
