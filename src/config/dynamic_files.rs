@@ -7,6 +7,8 @@
 //! zoo.cfg.bak              zoo.cfg as the operator wrote it
 //! ```
 //!
+//! In which order they are written: `core/zab/membership/files.rs`.
+//!
 //! A zoo.cfg that cannot be written, as in a container, needs `ringkeeper.dynamicConfigDir`: the newest configuration there is in
 //! force then, and what zoo.cfg says of members is how it all began.
 //!

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::backend::memory::MemoryDisk;
 
-use crate::config::dynamic_files::FileStep;
+use crate::core::zab::membership::files::FileStep;
 use crate::core::zab::membership::{Configurations, Membership};
 
 const STATIC: &str = "/sim/zoo.cfg";
@@ -59,7 +59,7 @@ pub fn carry_out(disk: &mut MemoryDisk, step: FileStep<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::dynamic_files::MembersChange;
+    use crate::core::zab::membership::files::MembersChange;
 
     #[test]
     fn a_server_starts_with_what_its_files_say() {

@@ -13,7 +13,7 @@ use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
 use super::world::{Step, World};
-use crate::config::dynamic_files::MembersChange;
+use crate::core::zab::membership::files::MembersChange;
 use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};

@@ -1,6 +1,7 @@
 //! Who belongs to an ensemble and who decides in it: the servers of a configuration, their roles, addresses and weights, and
 //! its text. Java: `QuorumMaj`, `QuorumHierarchical`, `QuorumPeer.QuorumServer`. Spec: quorum-protocol 2.
 
+pub mod files;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

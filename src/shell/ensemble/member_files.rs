@@ -20,6 +20,7 @@ use crate::config::DynamicFiles;
 use crate::config::dynamic_files::{FileStep, MembersChange, pointing_to};
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
+use crate::core::zab::membership::files::{FileStep, MembersChange};
 use crate::wire::java_properties::MalformedEscape;
 
 /// The pipeline's side. Dropped at a clean stop, it waits until all is written.

@@ -41,6 +41,7 @@ use self::roll::Roll;
 use crate::config::DynamicFiles;
 use crate::config::dynamic_files::MembersChange;
 use crate::core::zab::membership::Configurations;
+use crate::core::zab::membership::files::MembersChange;
 use crate::core::{LinkId, Output, ServerId};
 use crate::shell::pipeline::PipelineHandle;
 
