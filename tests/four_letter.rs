@@ -148,6 +148,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         ephemerals: vec![(EARLY, vec!["/app/eph".to_owned()])],
         watch_list: vec![(LATE, "/app/cfg".to_owned()), (EARLY, "/app/eph".to_owned()), (EARLY, "/app/cfg".to_owned())],
         digests: vec![(Zxid(0x80), 276_005_171_514)],
+        local_sessions_by_expiry: None,
         timeouts: Vec::new(),
         ensemble: None,
         membership: None,
@@ -541,6 +542,7 @@ fn mntr_tells_how_far_behind_learners_are_and_how_they_came_to_their_history() {
     let leader = ours(Mode::Leader);
     for line in [
         "zk_followers\t2",
+        "zk_ringkeeper_config_file_stale\t0",
         "zk_ringkeeper_learner_1_in_step\t1",
         "zk_ringkeeper_learner_2_behind_transactions\t2",
         "zk_ringkeeper_learner_2_behind_bytes\t0",
@@ -550,6 +552,7 @@ fn mntr_tells_how_far_behind_learners_are_and_how_they_came_to_their_history() {
     ] {
         assert!(leader.lines().any(|ours| ours == line), "{line} in\n{leader}");
     }
+    assert!(!leader.contains("ack_latency"), "no voter has acknowledged anything");
     assert!(!leader.contains("learner_4_behind_transactions"), "an observer acknowledges nothing");
     assert!(!leader.contains("last_sync"), "it had its history");
 }
@@ -597,6 +600,19 @@ fn conf_and_dump_of_members() {
         ..node(&metrics)
     };
     assert_eq!(text(Word::Dump, &follower), golden!("follower.dump"));
+
+    // With local sessions, even when there are none. Java: `LearnerSessionTracker.dumpSessions`, `LeaderSessionTracker`.
+    let local = |local| Some(Buckets(local));
+    let follower = NodeView { local_sessions_by_expiry: local(vec![(EXPIRY_MS, vec![SessionId(7)])]), ..follower };
+    let java = golden!("follower.dump").split_once('\n').unwrap();
+    let date = "Sat Nov 21 09:20:20 UTC 2026";
+    let ours = format!("{}\nLocal Session Sets (1)/(1):\n1 expire at {date}:\n\t0x7\n{}", java.0, java.1);
+    assert_eq!(text(Word::Dump, &follower), ours);
+    let leader = NodeView { mode: Mode::Leader, local_sessions_by_expiry: local(vec![]), ..node(&metrics) };
+    assert!(
+        text(Word::Dump, &leader)
+            .starts_with("SessionTracker dump:\nLocal Session Sets (0)/(0):\nGlobal Session Sets (3)/(2):\n")
+    );
 }
 
 #[test]

@@ -587,6 +587,7 @@ impl Builder {
             server,
             configs,
             dynamic_files,
+            empty_disk_is_new: self.bool("db.autocreate"),
             standalone_enabled: self.bool("standaloneEnabled"),
             init_limit: self.u32("initLimit"),
             sync_limit,

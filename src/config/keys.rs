@@ -256,7 +256,7 @@ pub const KEYS: &[Key] = &[
 
     // 1.7 directories
     p("datadir.autocreate", PropertyBool, "true", Implemented),
-    p("db.autocreate", PropertyBool, "true", EnsembleNotYet("a server whose disk is empty takes part, and does not count once it hears of data elsewhere")),
+    p("db.autocreate", PropertyBool, "true", Ensemble),
 
     // 1.8 log, snapshots, purge
     p("preAllocSize", LONG, "65536", Implemented),

@@ -83,6 +83,8 @@ pub struct EnsembleConfig {
     pub configs: Configurations,
     /// `reconfigEnabled`: where the membership is kept when it changes.
     pub dynamic_files: Option<DynamicFiles>,
+    /// `db.autocreate`: an empty disk may be a new one. False: only with the file `initialize`.
+    pub empty_disk_is_new: bool,
     /// `standaloneEnabled`: the membership never shrinks to a single voter.
     pub standalone_enabled: bool,
     /// `initLimit`, `syncLimit`, `connectToLearnerMasterLimit` (0: initLimit), ticks.

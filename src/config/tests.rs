@@ -205,6 +205,10 @@ fn a_member_knows_its_ensemble() {
     assert_eq!(said("leaderServes=no\npeerType=observer\n"), "");
     let serves =
         |more: &str| home.load_with(&format!("{text}{more}"), &[], &[]).unwrap().0.ensemble.unwrap().leader_serves;
+    let is_new =
+        |more: &str| home.load_with(&format!("{text}{more}"), &[], &[]).unwrap().0.ensemble.unwrap().empty_disk_is_new;
+    assert!(is_new("") && !is_new("db.autocreate=false\n"));
+    assert_eq!(said("db.autocreate=false\n"), "");
     // Java compares with this word alone.
     let written = ["", "leaderServes=no\n", "leaderServes=yes\n", "leaderServes=No\n"];
     assert_eq!(written.map(serves), [true, false, true, true]);

@@ -3,16 +3,20 @@
 //! Fields are named as in ZooKeeper's catalogue, so `metrics.updatelatency.record(ms)` is what `zk_avg_updatelatency` and
 //! the dashboards show. Values a node can compute when asked (sizes of its tables) are not kept here but in
 //! [`super::view::NodeView`]. What has no meaning here (Java's processor queues, say) is present and stays 0, because
-//! collectors look for it.
+//! collectors look for it; what stands once for each learner there (the packets in its queue, `learner_handler_qp_*`) is left
+//! out.
 //!
 //! Not here, on purpose: formatting (`shell/four_letter.rs`). Java: `ServerMetrics`, `ServerStats`, `BufferStats`.
 
 pub mod catalogue;
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 
+use super::types::{Now, ServerId};
 use super::zab::catch_up::SyncKind;
 
 /// Namespaces (first parts of paths) with a summary of their own; later ones share the one called [`OTHER_NAMESPACES`].
@@ -165,6 +169,7 @@ pub enum Reading<'a> {
     Summary(&'a Summary),
     Detailed(&'a DetailedSummary),
     PerNamespace(&'a PerNamespace),
+    PerServer(&'a BTreeMap<ServerId, DetailedSummary>),
 }
 
 macro_rules! metrics {
@@ -189,10 +194,14 @@ macro_rules! metrics {
             pub force_sync_disabled: u64,
             /// Ours: how long the oldest write of the log that has no answer is under way, as of the last look.
             pub log_write_in_flight_ms: u64,
+            /// Ours: 1 when the next start of this member would begin with members of before.
+            pub config_file_stale: u64,
 
             /// Bytes by first part of the path.
             pub read_per_namespace: PerNamespace,
             pub write_per_namespace: PerNamespace,
+            /// By voter.
+            pub ack_latency: BTreeMap<ServerId, DetailedSummary>,
             $(pub $counter: u64,)*
             $(pub $summary: Summary,)*
             $(pub $detailed: DetailedSummary,)*
@@ -204,6 +213,7 @@ macro_rules! metrics {
                 match name {
                     "read_per_namespace" => Some(Reading::PerNamespace(&self.read_per_namespace)),
                     "write_per_namespace" => Some(Reading::PerNamespace(&self.write_per_namespace)),
+                    "ack_latency" => Some(Reading::PerServer(&self.ack_latency)),
                     $(stringify!($counter) => Some(Reading::Counter(self.$counter)),)*
                     $(stringify!($summary) => Some(Reading::Summary(&self.$summary)),)*
                     $(stringify!($detailed) => Some(Reading::Detailed(&self.$detailed)),)*
@@ -220,6 +230,7 @@ macro_rules! metrics {
                 self.proposal_size = Sizes::default();
                 self.read_per_namespace = PerNamespace::default();
                 self.write_per_namespace = PerNamespace::default();
+                self.ack_latency.clear();
                 $(self.$counter = 0;)*
                 $(self.$summary = Summary::default();)*
                 $(self.$detailed.reset();)*
@@ -284,6 +295,13 @@ impl Metrics {
         self.proposal_size.record(bytes);
     }
 
+    /// A voter has a transaction on its disk that is not committed yet. Of those that come later Java tells nothing either.
+    pub fn acknowledged(&mut self, now: Now, voter: ServerId, made_ms: i64) {
+        if let Some(age_ms) = age_ms(now, made_ms) {
+            self.ack_latency.entry(voter).or_default().record(age_ms);
+        }
+    }
+
     /// A learner begins or ceases to be brought up to the history, which leaves so many. Java counts a TRUNC with the DIFFs.
     pub fn syncs(&mut self, kind: SyncKind, begins: bool, under_way: usize) {
         let (count, in_flight) = match kind {
@@ -318,6 +336,11 @@ impl Metrics {
     pub fn node_written(&mut self, path: &str, bytes: u64) {
         self.write_per_namespace.record(path, path.len() as u64 + bytes);
     }
+}
+
+/// How long ago a transaction was made, by the wall clock of its leader. Java: `Request.logLatency`. None: the clocks disagree.
+pub fn age_ms(now: Now, made_ms: i64) -> Option<u64> {
+    now.wall_ms.checked_sub(made_ms).and_then(|age_ms| u64::try_from(age_ms).ok())
 }
 
 #[cfg(test)]
@@ -356,7 +379,7 @@ mod tests {
                 Some(Reading::Counter(_)) => metric.kind == MetricKind::Counter,
                 Some(Reading::Summary(_)) => metric.kind == MetricKind::Summary,
                 Some(Reading::Detailed(_)) => metric.kind == MetricKind::Detailed,
-                Some(Reading::PerNamespace(_)) => metric.labelled,
+                Some(Reading::PerNamespace(_) | Reading::PerServer(_)) => metric.labelled,
                 None => metric.labelled, // per peer and per quota: nothing to show while there are none
             };
             assert!(kept, "{}", metric.name);

@@ -6,6 +6,7 @@
 use super::metrics::Metrics;
 use super::node::Node;
 use super::peer::{Role, Service};
+use super::session::Session;
 use super::types::{ConnectionId, Now, SessionId};
 use super::view::{Buckets, ConnectionView, Mode, NodeView, WatchCounts};
 use super::zab::membership::Membership;
@@ -48,7 +49,10 @@ impl Node {
                 in_both_tables: self.watches.watch_count(),
             },
             connections: gathered(wanted.connections, || self.connection_views(asks)),
-            sessions_by_expiry: gathered(wanted.expiry && !self.is_learner(), || self.sessions_by_expiry(now)),
+            sessions_by_expiry: gathered(wanted.expiry && !self.is_learner(), || by_expiry(now, self.sessions.iter())),
+            local_sessions_by_expiry: gathered(wanted.expiry && self.settings.local_sessions, || {
+                Some(by_expiry(now, self.local.iter()))
+            }),
             timeouts: gathered(wanted.expiry && self.is_learner(), || self.timeouts()),
             connections_by_expiry: gathered(wanted.expiry, || self.connections_by_expiry(now)),
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
@@ -114,10 +118,6 @@ impl Node {
         self.connections.iter().map(|(_, connection)| ConnectionView::of(connection, connection.id == asks)).collect()
     }
 
-    fn sessions_by_expiry(&self, now: Now) -> Buckets<SessionId> {
-        self.sessions.iter().map(|(id, session)| (wall_ms(now, session.deadline_us()), id)).collect()
-    }
-
     fn timeouts(&self) -> Vec<(SessionId, i32)> {
         let mut timeouts: Vec<_> = self.sessions.iter().map(|(id, session)| (id, session.timeout_ms)).collect();
         timeouts.sort_unstable();
@@ -160,6 +160,10 @@ impl Node {
 
 fn gathered<T: Default>(wanted: bool, gather: impl FnOnce() -> T) -> T {
     if wanted { gather() } else { T::default() }
+}
+
+fn by_expiry<'a>(now: Now, sessions: impl Iterator<Item = (SessionId, &'a Session)>) -> Buckets<SessionId> {
+    sessions.map(|(id, session)| (wall_ms(now, session.deadline_us()), id)).collect()
 }
 
 /// The wall-clock moment of a monotonic one.

@@ -451,6 +451,9 @@ impl Node {
         let Role::Leading(leading) = &mut self.role else {
             return went_on;
         };
+        for (voter, made_ms) in leading.leader.take_acked() {
+            self.metrics.acknowledged(now, voter, made_ms);
+        }
         let Some(event) = leading.leader.next_event() else {
             return self.carry_on_waiting(now, out) || went_on;
         };

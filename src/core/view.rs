@@ -58,6 +58,8 @@ pub struct NodeView<'a> {
     pub connections: Vec<ConnectionView>,
     /// `dump`: sessions by the moment they expire.
     pub sessions_by_expiry: Buckets<SessionId>,
+    /// `dump`: the same of sessions that only this server knows. None: there are no such sessions.
+    pub local_sessions_by_expiry: Option<Buckets<SessionId>>,
     /// `dump`, of a learner, which does not know when they expire: sessions and their timeouts, milliseconds.
     pub timeouts: Vec<(SessionId, i32)>,
     /// `dump`: connections by the moment they are closed if nothing is heard of them.

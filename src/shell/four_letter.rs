@@ -15,9 +15,9 @@ use hashbrown::HashMap;
 
 use crate::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use crate::core::metrics::catalogue::{CATALOGUE, Metric, MetricKind, Roles};
-use crate::core::metrics::{Reading, Summary};
+use crate::core::metrics::{DetailedSummary, Reading, Summary};
 use crate::core::types::{ServerId, SessionId};
-use crate::core::view::{self, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView};
+use crate::core::view::{self, Buckets, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView};
 use crate::core::zab::membership::MemberRole;
 use crate::wire::frame::FourLetterWord as Word;
 
@@ -274,15 +274,13 @@ fn configuration(out: &mut String, host: &HostView<'_>, node: &NodeView<'_>) -> 
 
 fn dump(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
     writeln!(out, "SessionTracker dump:")?;
+    if let Some(local) = &node.local_sessions_by_expiry {
+        session_sets(out, "Local ", local)?;
+    }
     match node.mode {
         Mode::Standalone | Mode::Leader => {
-            let buckets = &node.sessions_by_expiry.0;
-            let count: usize = buckets.iter().map(|(_, ids)| ids.len()).sum();
-            writeln!(out, "Session Sets ({})/({count}):", buckets.len())?;
-            for (at_ms, ids) in buckets {
-                writeln!(out, "{} expire at {}:", ids.len(), JavaDate(*at_ms))?;
-                ids.iter().try_for_each(|id| writeln!(out, "\t{}", Hex(*id)))?;
-            }
+            let label = if node.local_sessions_by_expiry.is_some() { "Global " } else { "" };
+            session_sets(out, label, &node.sessions_by_expiry)?;
         }
         Mode::Follower | Mode::Observer | Mode::ReadOnly => {
             writeln!(out, "Global Sessions({}):", node.timeouts.len())?;
@@ -302,6 +300,16 @@ fn dump(out: &mut String, node: &NodeView<'_>) -> fmt::Result {
         for (peer, session) in connections {
             writeln!(out, "\tip: {} sessionId: {}", JavaAddress(*peer), Hex(*session))?;
         }
+    }
+    Ok(())
+}
+
+fn session_sets(out: &mut String, label: &str, sessions: &Buckets<SessionId>) -> fmt::Result {
+    let count: usize = sessions.0.iter().map(|(_, ids)| ids.len()).sum();
+    writeln!(out, "{label}Session Sets ({})/({count}):", sessions.0.len())?;
+    for (at_ms, ids) in &sessions.0 {
+        writeln!(out, "{} expire at {}:", ids.len(), JavaDate(*at_ms))?;
+        ids.iter().try_for_each(|id| writeln!(out, "\t{}", Hex(*id)))?;
     }
     Ok(())
 }
@@ -397,6 +405,7 @@ fn monitored_ensemble(
     if let Some(why) = &host.not_serving {
         writeln!(out, "zk_ringkeeper_not_serving\t{why}")?; // in read-only mode
     }
+    writeln!(out, "zk_ringkeeper_config_file_stale\t{}", node.metrics.config_file_stale)?;
     if let Some(ms) = ensemble.election_ms {
         writeln!(out, "zk_ringkeeper_last_election_ms\t{ms}")?;
     }
@@ -455,18 +464,24 @@ fn monitored(out: &mut String, metric: &Metric, host: &HostView<'_>, node: &Node
         None => Ok(()),
         Some(Reading::Counter(value)) => writeln!(out, "zk_{name}\t{value}"),
         Some(Reading::Summary(summary)) => monitored_summary(out, "", name, summary),
-        Some(Reading::Detailed(detailed)) => {
-            monitored_summary(out, "", name, detailed.summary())?;
-            for (form, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)] {
-                writeln!(out, "zk_{form}_{name}\t{}", detailed.quantile(share))?;
-            }
-            Ok(())
+        Some(Reading::Detailed(detailed)) => monitored_detailed(out, "", name, detailed),
+        Some(Reading::PerServer(servers)) => {
+            let mut all = servers.iter();
+            all.try_for_each(|(server, detailed)| monitored_detailed(out, &format!("{}_", server.0), name, detailed))
         }
         Some(Reading::PerNamespace(namespaces)) => {
             let mut all = namespaces.sorted().into_iter();
             all.try_for_each(|(namespace, summary)| monitored_summary(out, &format!("{namespace}_"), name, summary))
         }
     }
+}
+
+fn monitored_detailed(out: &mut String, label: &str, name: &str, detailed: &DetailedSummary) -> fmt::Result {
+    monitored_summary(out, label, name, detailed.summary())?;
+    for (form, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)] {
+        writeln!(out, "zk_{form}_{label}{name}\t{}", detailed.quantile(share))?;
+    }
+    Ok(())
 }
 
 fn monitored_summary(out: &mut String, label: &str, name: &str, summary: &Summary) -> fmt::Result {

@@ -10,6 +10,7 @@
 //!
 //! * [`node_host`]: the core, made from configuration and disk. * [`settings`]: what the shell has to know. * [`start`]: from settings
 //!   to a serving process; [`run`]: executor 0 from its first task to its last. * [`turn`]: the reactor gets its turn.
+//! * [`java_data`]: what Java left in the directories; [`initialize`]: the word that an empty disk is a new one.
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
 //!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due; [`snapshot_pace`], [`snapshot_task`]: how fast it is written.
 //! * [`stall`]: a disk that hangs.
@@ -33,6 +34,7 @@ pub mod ensemble;
 pub mod flag;
 pub mod four_letter;
 pub mod host;
+pub mod initialize;
 pub mod io_executor;
 pub mod java_data;
 pub mod log_task;

@@ -21,6 +21,7 @@ use crate::java::ours;
 use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
+use crate::shell::initialize;
 use crate::shell::pipeline::{Core, Reloader, Trouble};
 use crate::shell::settings::{CoreLoader, CoreLoaders, ServeError};
 
@@ -89,15 +90,20 @@ impl Core for NodeHost {
 /// How a server's core comes out of its disk.
 pub fn load(config: &Config) -> CoreLoaders {
     let settings = core_settings(config);
-    let again = config.ensemble.as_ref().map(|_| reload(settings.clone()));
+    let empty_disk_is_new = config.ensemble.as_ref().is_none_or(|ensemble| ensemble.empty_disk_is_new);
+    let again = config.ensemble.as_ref().map(|_| reload(settings.clone(), empty_disk_is_new));
     let host = Host::new(config);
     let (whitelist, unknown) = Whitelist::new(&config.whitelisted_words, config.read_only_mode);
     for name in unknown {
         warn!("4lw.commands.whitelist: {name:?} is no four-letter word; it is ignored");
     }
     let configs = config.ensemble.as_ref().map(|ensemble| ensemble.configs.clone());
+    let data_dir = config.directories.data.clone();
     let first: CoreLoader = Box::new(move |opened| {
-        let standing = opened.standing();
+        let standing = initialize::standing(opened, empty_disk_is_new);
+        if standing != opened.standing() {
+            warn!("{}", initialize::doubt(&data_dir));
+        }
         let epochs = if configs.is_some() { opened.epochs()? } else { Epochs { accepted: 0, current: 0 } };
         let recovered = recover(opened, &settings)?;
         Ok(Box::new(move |now, outputs: &mut Vec<Output>| {
@@ -115,9 +121,9 @@ pub fn load(config: &Config) -> CoreLoaders {
 }
 
 /// The same for a node that lives on, when its leader has cut or replaced what is stored.
-fn reload(settings: core::Settings) -> Reloader {
+fn reload(settings: core::Settings, empty_disk_is_new: bool) -> Reloader {
     Box::new(move |opened| {
-        let standing = opened.standing();
+        let standing = initialize::standing(opened, empty_disk_is_new);
         Ok(Reloaded { recovered: recover(opened, &settings)?, standing, failure: None })
     })
 }

@@ -761,6 +761,8 @@ impl Pipeline {
     fn answer_word(&mut self, now: Now, asked: AskedWord) {
         let _end_on_panic = EndProcessOnPanic;
         let connection = asked.connection;
+        let is_stale = self.ensemble.as_ref().is_some_and(Ensemble::files_are_stale);
+        self.core.metrics().config_file_stale = u64::from(is_stale);
         let trouble = |server| self.ensemble.as_ref().and_then(|ensemble| ensemble.trouble(server));
         let bytes = self.core.word(now, asked, self.disk.store(), &trouble);
         if !bytes.is_empty() {

@@ -20,6 +20,7 @@ use crate::shell::client_door::ClientDoor;
 use crate::shell::client_listener::{AcceptedSocket, Admission, BoundListener, ExecutorLoad, HANDOVER_SOCKETS};
 use crate::shell::clock::Clock;
 use crate::shell::ensemble::{BoundEnsemble, Ensemble};
+use crate::shell::initialize;
 use crate::shell::io_executor::{self, IoExecutor};
 use crate::shell::java_data;
 use crate::shell::log_task;
@@ -83,7 +84,8 @@ async fn serve(
     for note in &opened.report().notes {
         warn!("{note}");
     }
-    let mut opened = java_data::take_over(opened, &settings.store)?;
+    let opened = java_data::take_over(opened, &settings.store)?;
+    let mut opened = initialize::take_word(opened, &settings.store)?;
     let begin = (load.first)(&mut opened)?;
     let RecoveryReport { last_zxid, records, .. } = *opened.report();
     let elapsed_ms = clock.mono_us() / 1000;

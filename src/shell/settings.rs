@@ -73,6 +73,12 @@ pub enum ServeError {
     UnknownAddress { address: String, why: String },
     #[error("{path}: the directory is missing and datadir.autocreate is off; create it, or take the switch away")]
     DirectoryMissing { path: PathBuf },
+    #[error("{path}: {source}; it vouches for one start with an empty disk: remove it")]
+    Initialize {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("Unable to load database on disk: {0}")]
     Store(#[from] StoreError),
     #[error(

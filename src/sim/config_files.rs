@@ -3,12 +3,13 @@
 //!   zoo.cfg -> "dynamicConfigFile=zoo.cfg.dynamic.<version>"       zoo.cfg.dynamic.next: the last seen one, unless that is in force
 //!
 //! Each is replaced as a whole and for good: a server that dies meanwhile has the old one or the new one. Between two of them it
-//! may die, like anywhere else.
+//! may die, like anywhere else: in which order they are written is the real server's word (`MembersChange::steps`).
 
 use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::backend::memory::MemoryDisk;
 
+use crate::config::dynamic_files::FileStep;
 use crate::core::zab::membership::{Configurations, Membership};
 
 const STATIC: &str = "/sim/zoo.cfg";
@@ -37,34 +38,28 @@ pub fn read(disk: &MemoryDisk, written: &Configurations) -> Configurations {
     configs
 }
 
-pub fn seen(disk: &mut MemoryDisk, config: &Membership) {
-    disk.put(Path::new(NEXT), config.next_file().into_bytes());
-}
-
-pub fn forgotten(disk: &mut MemoryDisk) {
-    disk.remove(Path::new(NEXT));
-}
-
-/// In steps, each of which may be the last: says whether there is another one.
-pub fn activated(disk: &mut MemoryDisk, config: &Membership, step: usize) -> bool {
-    let path = dynamic(config.version);
+/// One write of a change, for good.
+pub fn carry_out(disk: &mut MemoryDisk, step: FileStep<'_>) {
     match step {
-        0 => disk.put(&path, config.dynamic_file().into_bytes()),
-        1 => disk.put(Path::new(STATIC), format!("{POINTER}{}", path.display()).into_bytes()),
-        _ => {
+        FileStep::WriteNext(proposed) => disk.put(Path::new(NEXT), proposed.next_file().into_bytes()),
+        FileStep::WriteInForce(config) => disk.put(&dynamic(config.version), config.dynamic_file().into_bytes()),
+        FileStep::Point(config) => {
+            let pointer = format!("{POINTER}{}", dynamic(config.version).display());
+            disk.put(Path::new(STATIC), pointer.into_bytes());
+        }
+        FileStep::RemoveNext { through } => {
             let next = disk.bytes(Path::new(NEXT)).map(|bytes| Membership::parse(&bytes).expect("written here"));
-            if next.is_some_and(|next| next.version <= config.version) {
-                forgotten(disk);
+            if next.is_some_and(|next| through.is_none_or(|through| next.version <= through)) {
+                disk.remove(Path::new(NEXT));
             }
-            return false;
         }
     }
-    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::dynamic_files::MembersChange;
 
     #[test]
     fn a_server_starts_with_what_its_files_say() {
@@ -72,20 +67,24 @@ mod tests {
         let written = Configurations::settled(Membership::of(3, 0));
         assert_eq!(read(&disk, &written), written);
         let next = Membership { version: 0x1_0000_0007, ..Membership::of(5, 1) };
-        seen(&mut disk, &next);
+        let [seen, activated] =
+            [MembersChange::Seen, MembersChange::Activated].map(|change| change(next.clone().into()));
+        let all = |disk: &mut MemoryDisk, change: &MembersChange| {
+            change.steps().into_iter().for_each(|step| carry_out(disk, step));
+        };
+        all(&mut disk, &seen);
         let changing = Configurations { last_seen: next.clone(), ..written.clone() };
-        assert_eq!(read(&disk, &written), changing);
-        assert!(activated(&mut disk, &next, 0));
-        assert_eq!(read(&disk, &written), changing, "nobody points to it yet");
-        assert!(activated(&mut disk, &next, 1));
-        assert_eq!(read(&disk, &written), Configurations::settled(next.clone()));
-        assert!(!activated(&mut disk, &next, 2));
-        assert_eq!(read(&disk, &written), Configurations::settled(next.clone()));
+        let settled = Configurations::settled(next);
+        // A crash between any two writes leaves what was, or what is.
+        for (step, found) in activated.steps().into_iter().zip([&changing, &settled, &settled]) {
+            carry_out(&mut disk, step);
+            assert_eq!(&read(&disk, &written), found, "{step:?}");
+        }
         let later = Membership { version: 0x1_0000_0009, ..Membership::of(2, 0) };
-        seen(&mut disk, &later);
-        assert!(!activated(&mut disk, &next, 2), "one that was seen since stays");
-        assert!(read(&disk, &written).is_changing());
-        forgotten(&mut disk);
-        assert_eq!(read(&disk, &written), Configurations::settled(next));
+        all(&mut disk, &MembersChange::Seen(later.into()));
+        all(&mut disk, &activated);
+        assert!(read(&disk, &written).is_changing(), "one that was seen since stays");
+        all(&mut disk, &MembersChange::Forgotten);
+        assert_eq!(read(&disk, &written), settled);
     }
 }

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use ringkeeper_storage::backend::memory::MemoryDisk;
-
 use super::chance::Draw;
 use super::config_files;
 use super::disk::SharedDisk;
@@ -15,6 +13,7 @@ use super::server::{Down, End, Process, Said, Setup};
 use super::settling::is_serving;
 use super::trace::Level;
 use super::world::{Step, World};
+use crate::config::dynamic_files::MembersChange;
 use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
@@ -353,21 +352,15 @@ impl World {
             }
             Output::ConfigSeen(config) => {
                 self.trace.tell(Level::Story, format_args!("server {} sees {}", s + 1, config.next_file()));
-                self.write_config(s, |disk, _| {
-                    config_files::seen(disk, &config);
-                    false
-                })?;
+                self.write_config(s, &MembersChange::Seen(config))?;
             }
             Output::ConfigActivated(config) => {
                 self.trace.tell(Level::Story, format_args!("server {} activates {:x}", s + 1, config.version));
-                self.write_config(s, |disk, step| config_files::activated(disk, &config, step))?;
+                self.write_config(s, &MembersChange::Activated(config))?;
             }
             Output::ConfigForgotten => {
                 self.trace.tell(Level::Story, format_args!("server {} forgets what it had seen", s + 1));
-                self.write_config(s, |disk, _| {
-                    config_files::forgotten(disk);
-                    false
-                })?;
+                self.write_config(s, &MembersChange::Forgotten)?;
             }
             // Its clients find it wherever it is.
             Output::ClientAddressChanged { .. } => {}
@@ -411,10 +404,10 @@ impl World {
         Ok(())
     }
 
-    /// A file of a configuration, durable before anything else goes on. The process may be killed in between, as it may be at
+    /// The files of a configuration, durable before anything else goes on. The process may be killed in between, as it may be at
     /// any operation of its disk.
-    fn write_config(&mut self, s: usize, mut write: impl FnMut(&mut MemoryDisk, usize) -> bool) -> Step {
-        for step in 0.. {
+    fn write_config(&mut self, s: usize, change: &MembersChange) -> Step {
+        for step in change.steps() {
             let server = &mut self.servers[s];
             if let Some((left, power)) = &mut server.kill_after_ops {
                 *left = left.saturating_sub(1);
@@ -423,9 +416,7 @@ impl World {
                     return self.kill(s, power);
                 }
             }
-            if !write(&mut server.disk.get_mut().memory, step) {
-                break;
-            }
+            config_files::carry_out(&mut server.disk.get_mut().memory, step);
         }
         Ok(())
     }

@@ -33,6 +33,14 @@ pub struct TxnHeader {
     pub time_ms: i64,
 }
 
+impl TxnHeader {
+    /// Of an encoded transaction, without looking at the rest of it.
+    pub fn time_ms_of(txn: &[u8]) -> Option<i64> {
+        let bytes = txn.get(20..28)?.try_into().expect("8 of them");
+        Some(i64::from_be_bytes(bytes))
+    }
+}
+
 /// What kind of node a create makes; decides the record's shape and the stored owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateKind {

@@ -10,7 +10,7 @@ use ringkeeper::core::{Node, Settings, Zxid};
 
 use super::ensemble::ask;
 use super::ensemble_harness::{Ensemble, quick};
-use super::harness::{PERSISTENT, create};
+use super::harness::{PERSISTENT, Server, create};
 
 fn view(ensemble: &mut Ensemble, id: i64) -> EnsembleView {
     let now = ensemble.now;
@@ -82,6 +82,8 @@ fn a_leader_shows_who_follows_and_how_far_behind() {
     assert_eq!((leading.diff_count, leading.snap_count), (3, 0));
     assert_eq!(leading.commit_count, leading.proposal_count);
     assert_eq!((leading.leader_unavailable_time.count(), leading.follower_sync_time.count()), (1, 0));
+    assert_eq!((leading.quorum_ack_latency.summary().count(), leading.propagation_latency.summary().count()), (3, 3));
+    assert_eq!(leading.commit_propagation_latency.summary().count(), 0, "learners'");
 
     let follower = ensemble.followers()[0];
     let shown = view(&mut ensemble, follower);
@@ -93,18 +95,43 @@ fn a_leader_shows_who_follows_and_how_far_behind() {
     assert_eq!((following.proposal_count, following.commit_count), (0, 0), "its leader's");
     assert_eq!((following.learner_proposal_received_count, following.learner_commit_received_count), (3, 3));
     assert_eq!((following.follower_sync_time.count(), following.election_time.count()), (1, 1));
+    let latencies =
+        [&following.proposal_latency, &following.commit_propagation_latency, &following.propagation_latency];
+    assert_eq!(latencies.map(|latency| latency.summary().count()), [3, 3, 3]);
+    assert!(following.ack_latency.is_empty() && following.quorum_ack_latency.summary().count() == 0, "its leader's");
 
     let shown = view(&mut ensemble, 4);
     assert_eq!((shown.peer_state.as_str(), shown.observer_master), ("observing - broadcast", Some(ServerId(leader))));
     let observing = metrics(&mut ensemble, 4);
     assert_eq!((observing.learner_proposal_received_count, observing.learner_commit_received_count), (0, 3));
     assert_eq!((observing.observer_sync_time.count(), observing.election_time.count()), (1, 0));
+    let latencies = [&observing.proposal_latency, &observing.commit_propagation_latency];
+    assert_eq!(latencies.map(|latency| latency.summary().count()), [0, 3], "nobody proposes anything to it");
 
     ensemble.cut_off_silently(follower);
     writes(&mut ensemble, &["/c", "/d"]);
     let shown = view(&mut ensemble, leader);
     let behind = shown.learners.iter().find(|learner| learner.server.0 == follower).unwrap();
     assert_eq!(behind.behind_transactions, Some(3), "the session, and two writes");
+}
+
+#[test]
+fn how_long_voters_take_is_measured_until_a_quorum_has_it() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(leader);
+    Node::reset_server_stats(&mut ensemble.server(leader).node);
+    let (away, slow) = (followers[0], followers[1]);
+    ensemble.cut_off_silently(away);
+    ensemble.server(slow).slow_disk = true;
+    ensemble.at(leader, |server| server.send(client, 1, &create("/a", b"", PERSISTENT)));
+    ensemble.pass_ms(40);
+    ensemble.at(slow, Server::disk_finishes);
+    let metrics = metrics(&mut ensemble, leader);
+    let by_voter: Vec<_> =
+        metrics.ack_latency.iter().map(|(voter, latency)| (voter.0, latency.summary().sum())).collect();
+    assert_eq!(by_voter, if leader < slow { [(leader, 0), (slow, 40)] } else { [(slow, 40), (leader, 0)] });
+    assert_eq!(metrics.quorum_ack_latency.summary().sum(), 40);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::local::makes_ephemerals;
 use super::pending_view::Touched;
 use super::prep::{Asker, Prep, Wanted};
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
-use crate::core::metrics::Metrics;
+use crate::core::metrics::{Metrics, age_ms};
 use crate::core::node::{Node, Slot};
 use crate::core::peer::{Creating, Leading, Role, Service};
 use crate::core::session::Owner;
@@ -308,6 +308,7 @@ impl Node {
         };
         let applied = self.tree.apply(&header, &txn, &mut sink);
         self.metrics.commit_count += u64::from(matches!(self.role, Role::Leading(_)));
+        self.note_age(now, header.time_ms);
         note_written(&mut self.metrics, &txn);
         self.progress.applied = proposal.zxid;
         if let Some(member) = &mut self.member
@@ -376,6 +377,17 @@ impl Node {
         }
         self.snapshot_when_caught_up(out);
         answered
+    }
+
+    /// Of what is committed while this server serves. Java measures the same in three places.
+    fn note_age(&mut self, now: Now, made_ms: i64) {
+        let Some(age_ms) = age_ms(now, made_ms).filter(|_| self.service == Service::Everybody) else { return };
+        self.metrics.propagation_latency.record(age_ms);
+        match &self.role {
+            Role::Leading(_) if self.member.is_some() => self.metrics.quorum_ack_latency.record(age_ms),
+            Role::Following(_) => self.metrics.commit_propagation_latency.record(age_ms),
+            _ => {}
+        }
     }
 
     /// A leader foresaw the tree itself; a learner was told, by a server that may be another one's work.

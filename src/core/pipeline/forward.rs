@@ -18,8 +18,9 @@ use ringkeeper_storage::probe;
 
 use super::commit::Asked;
 use crate::core::connection::{Header, Pending, State, Wait};
+use crate::core::metrics::age_ms;
 use crate::core::node::{Node, Slot};
-use crate::core::peer::Role;
+use crate::core::peer::{Role, Service};
 use crate::core::session::SessionTable;
 use crate::core::tree::Identity;
 use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
@@ -205,6 +206,12 @@ impl Node {
                 if lacks_room && following.learner.leader_is_ringkeeper() {
                     let tick_us = u64::from(self.settings.ensemble.tick_ms) * 1000;
                     following.forwarded.refused_until_us = now.mono_us + tick_us;
+                }
+                if self.service == Service::Everybody
+                    && !following.observer
+                    && let Some(age_ms) = age_ms(now, header.time_ms)
+                {
+                    self.metrics.proposal_latency.record(age_ms);
                 }
                 following.forwarded.matching(SessionId(header.client_id), header.cxid, &record)
             }

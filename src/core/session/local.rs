@@ -31,6 +31,10 @@ impl LocalSessions {
         self.has(id) && !self.upgrading.contains(&id)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.table.iter()
+    }
+
     pub fn count(&self) -> usize {
         self.table.len()
     }

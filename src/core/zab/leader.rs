@@ -181,6 +181,8 @@ pub struct Leader {
     transition: Transition,
     rounds: Rounds,
     events: VecDeque<LeaderEvent>,
+    /// Who has what on its disk since the node asked last, and when that was made.
+    acked: Vec<(ServerId, i64)>,
     now_us: u64,
     next_ping_us: u64,
     next_check_us: u64,
@@ -248,6 +250,7 @@ impl Leader {
             transition: Transition::None,
             rounds: Rounds::default(),
             events: VecDeque::new(),
+            acked: Vec::new(),
             now_us,
             next_ping_us: now_us + tick_us / 2,
             next_check_us: u64::MAX,
@@ -411,7 +414,7 @@ impl Leader {
         if !matches!(self.phase, Phase::Broadcasting | Phase::Relaying) && now.mono_us >= self.phase_until_us {
             mark("leader: no quorum within initLimit");
             let why = format!("no quorum while {:?} within {} ticks", self.phase, self.settings.init_limit);
-            self.nominee = self.better_candidate();
+            self.nominee = self.better_candidate().filter(|_| !broken("leader: who has more than it must wait"));
             if self.nominee.is_some() {
                 mark("leader: puts a voter to be forward");
             }
@@ -474,6 +477,11 @@ impl Leader {
 
     pub fn next_event(&mut self) -> Option<LeaderEvent> {
         self.events.pop_front()
+    }
+
+    /// For those who measure: which voters have what was proposed, before a quorum has it, and when that was made.
+    pub fn take_acked(&mut self) -> impl Iterator<Item = (ServerId, i64)> {
+        self.acked.drain(..)
     }
 
     /// The zxid of the newest proposal.
@@ -539,10 +547,12 @@ impl Leader {
 
     /// This server's own vote: a finished disk write.
     pub fn on_logged(&mut self, through: Zxid, out: &mut Vec<Output>) {
+        let news = Zxid(self.proposals.durable().0 + 1)..=through;
         self.proposals.on_durable(through);
         if self.phase == Phase::Standalone {
             return self.proposals.commit_durable();
         }
+        self.acked.extend(self.proposals.made_ms(news).map(|made_ms| (self.id, made_ms)));
         self.commit(out);
     }
 
@@ -604,6 +614,9 @@ impl Leader {
         }
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
         handler.has = handler.has.max(zxid);
+        if let Some(voter) = handler.id.filter(|_| handler.vote != Votes::NONE) {
+            self.acked.extend(self.proposals.made_ms(zxid..=zxid).map(|made_ms| (voter, made_ms)));
+        }
         self.proposals.on_ack(handler.vote, zxid);
         self.commit(out);
     }

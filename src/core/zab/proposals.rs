@@ -5,12 +5,14 @@
 //! Java: `Leader.outstandingProposals`, `toBeApplied`, `tryToCommit`. Spec: quorum-protocol 10.2.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use ringkeeper_storage::probe::broken;
 
 use super::ballot::{Ballot, Votes};
 use crate::core::types::Zxid;
+use crate::wire::txn::TxnHeader;
 
 /// A transaction on its way to a quorum.
 #[derive(Debug)]
@@ -125,6 +127,15 @@ impl Proposals {
     pub fn on_durable(&mut self, through: Zxid) {
         assert!(through <= self.proposed, "{through} is durable and was never proposed; last is {}", self.proposed);
         self.durable = self.durable.max(through);
+    }
+
+    /// When those in flight of this range were made, by the clock of who made them.
+    pub fn made_ms(&self, zxids: RangeInclusive<Zxid>) -> impl Iterator<Item = i64> {
+        let first = self.queue.front().map_or(self.proposed.0 + 1, |first| first.proposal.zxid.0);
+        let place = |zxid: u64| usize::try_from(zxid.saturating_sub(first)).unwrap_or(usize::MAX).min(self.queue.len());
+        let places = place(zxids.start().0)..place(zxids.end().0.saturating_add(1));
+        let these = self.queue.range(places.start.min(places.end)..places.end);
+        these.filter_map(|in_flight| TxnHeader::time_ms_of(&in_flight.proposal.txn))
     }
 
     /// A vote for this one. What is not in flight (any more) needs none.

@@ -10,68 +10,62 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use tracing::{error, info};
 
 use crate::config::DynamicFiles;
-use crate::config::dynamic_files::pointing_to;
+use crate::config::dynamic_files::{FileStep, MembersChange, pointing_to};
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
 use crate::wire::java_properties::MalformedEscape;
-
-/// What happened to the membership, on its way to the thread that writes it down.
-#[derive(Debug)]
-enum Step {
-    Seen(Box<Membership>),
-    Forgotten,
-    Activated(Box<Membership>),
-}
 
 /// The pipeline's side. Dropped at a clean stop, it waits until all is written.
 #[derive(Debug)]
 pub struct MemberFiles {
     /// None: it is being dropped.
-    steps: Option<mpsc::Sender<Step>>,
+    changes: Option<mpsc::Sender<MembersChange>>,
     writer: Option<JoinHandle<()>>,
+    /// See `are_stale`.
+    stale: Arc<AtomicBool>,
 }
 
 impl MemberFiles {
     pub fn new(own: ServerId, files: DynamicFiles) -> MemberFiles {
-        let (steps, waiting) = mpsc::channel();
-        let writer = Writer { own, files };
+        let (changes, waiting) = mpsc::channel();
+        let stale = Arc::<AtomicBool>::default();
+        let (writer, told) = (Writer { own, files }, stale.clone());
+        let mut in_force_is_stale = false;
+        let write = move |change: MembersChange| {
+            let done = writer.write_down(&change);
+            if matches!(change, MembersChange::Activated(_)) {
+                in_force_is_stale = !done;
+            }
+            told.store(in_force_is_stale || !done, Ordering::Relaxed);
+        };
         let writer = std::thread::Builder::new()
             .name("rk-members".into())
-            .spawn(move || waiting.into_iter().for_each(|step| writer.write_down(&step)))
+            .spawn(move || waiting.into_iter().for_each(write))
             .expect("a thread for the files of the members");
-        MemberFiles { steps: Some(steps), writer: Some(writer) }
+        MemberFiles { changes: Some(changes), writer: Some(writer), stale }
     }
 
-    /// A configuration was proposed.
-    pub fn seen(&self, proposed: Box<Membership>) {
-        self.pass_on(Step::Seen(proposed));
-    }
-
-    /// It was taken back.
-    pub fn forgotten(&self) {
-        self.pass_on(Step::Forgotten);
-    }
-
-    /// A configuration is in force.
-    pub fn activated(&self, membership: Box<Membership>) {
-        self.pass_on(Step::Activated(membership));
-    }
-
-    fn pass_on(&self, step: Step) {
-        let taken = self.steps.as_ref().is_some_and(|steps| steps.send(step).is_ok());
+    pub fn take(&self, change: MembersChange) {
+        let taken = self.changes.as_ref().is_some_and(|changes| changes.send(change).is_ok());
         assert!(taken, "rk-members ends when there is nobody left to tell it anything");
+    }
+
+    /// Whether the next start would begin with something else than what it was told last.
+    pub fn are_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for MemberFiles {
     fn drop(&mut self) {
-        drop(self.steps.take());
+        drop(self.changes.take());
         let ended = self.writer.take().map(JoinHandle::join);
         if let Some(Err(_)) = ended {
             error!("rk-members panicked: a start may begin with members of before");
@@ -86,27 +80,30 @@ struct Writer {
 }
 
 impl Writer {
-    fn write_down(&self, step: &Step) {
+    /// Whether all of it could be done.
+    fn write_down(&self, change: &MembersChange) -> bool {
+        change.steps().into_iter().all(|step| self.carry_out(step))
+    }
+
+    fn carry_out(&self, step: FileStep<'_>) -> bool {
         match step {
-            Step::Seen(proposed) => self.seen(proposed),
-            Step::Forgotten => self.remove_next(),
-            Step::Activated(membership) => self.activated(membership),
-        }
-    }
-
-    fn seen(&self, proposed: &Membership) {
-        let path = self.files.next();
-        told(&path, UNWRITTEN, self.write(&path, proposed.next_file().as_bytes()));
-    }
-
-    fn activated(&self, membership: &Membership) {
-        let path = self.files.in_force(membership.version);
-        let is_found = told(&path, UNWRITTEN, self.write(&path, membership.dynamic_file().as_bytes()))
-            && self.told_of_pointer(&path, self.point_to(&path, membership));
-        // A start that does not find it begins with the members of before, and needs to know what was proposed since.
-        let next = fs::read(self.files.next()).ok().and_then(|text| Membership::parse(&text).ok());
-        if is_found && next.is_some_and(|next| next.version <= membership.version) {
-            self.remove_next();
+            FileStep::WriteNext(proposed) => {
+                let path = self.files.next();
+                told(&path, UNWRITTEN, self.write(&path, proposed.next_file().as_bytes()))
+            }
+            FileStep::WriteInForce(membership) => {
+                let path = self.files.in_force(membership.version);
+                told(&path, UNWRITTEN, self.write(&path, membership.dynamic_file().as_bytes()))
+            }
+            FileStep::Point(membership) => {
+                let path = self.files.in_force(membership.version);
+                self.told_of_pointer(&path, self.point_to(&path, membership))
+            }
+            FileStep::RemoveNext { through: None } => self.remove_next(),
+            FileStep::RemoveNext { through: Some(through) } => {
+                let next = fs::read(self.files.next()).ok().and_then(|text| Membership::parse(&text).ok());
+                next.is_none_or(|next| next.version > through) || self.remove_next()
+            }
         }
     }
 
@@ -151,14 +148,14 @@ impl Writer {
         Ok(())
     }
 
-    fn remove_next(&self) {
+    fn remove_next(&self) -> bool {
         let path = self.files.next();
         let removed = fs::remove_file(&path);
         match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             other => {
                 let cure = "remove it by hand before the next start: that would take it for a change under way";
-                told(&path, cure, other.and_then(|()| sync_directory(&path)));
+                told(&path, cure, other.and_then(|()| sync_directory(&path)))
             }
         }
     }
@@ -212,6 +209,14 @@ mod tests {
     use crate::config::sources::Setting;
     use crate::config::{Origin, Settings};
 
+    fn seen(proposed: &Membership) -> MembersChange {
+        MembersChange::Seen(Box::new(proposed.clone()))
+    }
+
+    fn activated(membership: &Membership) -> MembersChange {
+        MembersChange::Activated(Box::new(membership.clone()))
+    }
+
     #[test]
     fn a_change_leaves_the_files_that_a_start_reads() {
         let home = tempfile::tempdir().unwrap();
@@ -221,21 +226,20 @@ mod tests {
         let files = Writer { own: ServerId(1), files: DynamicFiles::new(&zoo_cfg, &Settings::new()) };
         let read = |name: &str| fs::read_to_string(home.path().join(name));
         let proposed = Membership { version: 0x1_0000_0007, ..Membership::of(2, 0) };
-        files.seen(&proposed);
+        assert!(files.write_down(&seen(&proposed)));
         assert_eq!(read("zoo.cfg.dynamic.next").unwrap(), proposed.next_file());
         assert_eq!(read("zoo.cfg").unwrap(), original);
-        files.activated(&proposed);
+        assert!(files.write_down(&activated(&proposed)));
         assert_eq!(read("zoo.cfg.dynamic.100000007").unwrap(), proposed.dynamic_file());
         let pointer = home.path().join("zoo.cfg.dynamic.100000007");
         let expected = format!("tickTime=2000\nclientPort=2181\ndynamicConfigFile={}\n", pointer.display());
         assert_eq!(read("zoo.cfg").unwrap(), expected);
         assert_eq!(read("zoo.cfg.bak").unwrap(), original);
         assert!(read("zoo.cfg.dynamic.next").is_err(), "it is in force");
-        files.seen(&Membership { version: 0x1_0000_0009, ..Membership::of(3, 0) });
-        files.activated(&Membership { version: 0x1_0000_0008, ..Membership::of(2, 0) });
+        files.write_down(&seen(&Membership { version: 0x1_0000_0009, ..Membership::of(3, 0) }));
+        assert!(files.write_down(&activated(&Membership { version: 0x1_0000_0008, ..Membership::of(2, 0) })));
         assert!(read("zoo.cfg.dynamic.next").is_ok(), "a later one is proposed");
-        files.remove_next();
-        files.remove_next();
+        assert!(files.write_down(&MembersChange::Forgotten) && files.write_down(&MembersChange::Forgotten));
         assert!(read("zoo.cfg.dynamic.next").is_err());
         assert_eq!(read("zoo.cfg.bak").unwrap(), original, "once");
     }
@@ -256,12 +260,12 @@ mod tests {
             let mut files = files.clone();
             files.has_own_directory = has_own_directory;
             let files = Writer { own: ServerId(1), files };
-            files.seen(&proposed);
-            files.activated(&proposed);
-            ["next", "100000007"].map(|end| state.join(format!("zoo.cfg.dynamic.{end}")).exists())
+            assert!(files.write_down(&seen(&proposed)));
+            let done = files.write_down(&activated(&proposed));
+            (done, ["next", "100000007"].map(|end| state.join(format!("zoo.cfg.dynamic.{end}")).exists()))
         };
-        assert_eq!(left(false), [true, true], "no pointer leads to it");
-        assert_eq!(left(true), [false, true], "a start looks into the directory");
+        assert_eq!(left(false), (false, [true, true]), "no pointer leads to it");
+        assert_eq!(left(true), (true, [false, true]), "a start looks into the directory");
     }
 
     #[test]
@@ -271,16 +275,39 @@ mod tests {
         fs::write(&zoo_cfg, "server.1=10.0.0.1:2888:3888\n").unwrap();
         let files = MemberFiles::new(ServerId(1), DynamicFiles::new(&zoo_cfg, &Settings::new()));
         for version in 1..=20 {
-            let membership = Box::new(Membership { version, ..Membership::of(2, 0) });
-            files.seen(membership.clone());
-            files.activated(membership);
+            let membership = Membership { version, ..Membership::of(2, 0) };
+            files.take(seen(&membership));
+            files.take(activated(&membership));
         }
-        files.seen(Box::new(Membership { version: 21, ..Membership::of(3, 0) }));
-        files.forgotten();
+        files.take(seen(&Membership { version: 21, ..Membership::of(3, 0) }));
+        files.take(MembersChange::Forgotten);
         drop(files);
         let pointer = format!("dynamicConfigFile={}\n", home.path().join("zoo.cfg.dynamic.14").display());
         assert_eq!(fs::read_to_string(&zoo_cfg).unwrap(), pointer);
         assert!(!home.path().join("zoo.cfg.dynamic.next").exists());
+    }
+
+    #[test]
+    fn files_that_could_not_be_written_are_stale_until_they_are() {
+        let home = tempfile::tempdir().unwrap();
+        let zoo_cfg = home.path().join("zoo.cfg");
+        let [seven, eight] = [7, 8].map(|version| Membership { version, ..Membership::of(2, 0) });
+        let are_stale_after = |changes: Vec<MembersChange>| {
+            let files = MemberFiles::new(ServerId(1), DynamicFiles::new(&zoo_cfg, &Settings::new()));
+            let stale = files.stale.clone();
+            changes.into_iter().for_each(|change| files.take(change));
+            drop(files);
+            stale.load(Ordering::Relaxed)
+        };
+        assert!(!are_stale_after(vec![seen(&seven)]));
+        // There is no zoo.cfg to point to it, whatever is proposed meanwhile.
+        assert!(are_stale_after(vec![activated(&seven)]));
+        assert!(are_stale_after(vec![activated(&seven), seen(&eight), MembersChange::Forgotten]));
+        fs::write(&zoo_cfg, "").unwrap();
+        assert!(!are_stale_after(vec![activated(&seven)]));
+        fs::create_dir(home.path().join("zoo.cfg.dynamic.8")).unwrap();
+        assert!(are_stale_after(vec![activated(&eight)]));
+        assert!(!are_stale_after(vec![activated(&eight), activated(&seven)]));
     }
 
     #[test]
@@ -293,8 +320,8 @@ mod tests {
         symlink(&real, &link).unwrap();
         fs::write(home.path().join("real.cfg.tmp"), "left behind by a crash").unwrap();
         let files = Writer { own: ServerId(1), files: DynamicFiles::new(&link, &Settings::new()) };
-        files.activated(&Membership { version: 7, ..Membership::of(2, 0) });
-        files.seen(&Membership { version: 8, ..Membership::of(2, 0) });
+        files.write_down(&activated(&Membership { version: 7, ..Membership::of(2, 0) }));
+        files.write_down(&seen(&Membership { version: 8, ..Membership::of(2, 0) }));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&real).unwrap().contains("dynamicConfigFile="));
         for name in ["real.cfg", "zoo.cfg.bak", "zoo.cfg.dynamic.7", "zoo.cfg.dynamic.next"] {

@@ -40,6 +40,7 @@ use self::master_search::{MasterPort, MasterSearch};
 use self::member_files::MemberFiles;
 use self::roll::Roll;
 use crate::config::DynamicFiles;
+use crate::config::dynamic_files::MembersChange;
 use crate::core::zab::membership::Configurations;
 use crate::core::{LinkId, Output, ServerId};
 use crate::shell::pipeline::PipelineHandle;
@@ -139,7 +140,7 @@ impl Ensemble {
             Output::LinkClose { link, why } => self.links.close(link, &why),
             Output::ConfigSeen(proposed) => {
                 self.roll.seen(&proposed);
-                self.files.iter().for_each(|files| files.seen(proposed.clone()));
+                self.note_change(MembersChange::Seen(proposed));
             }
             Output::ConfigActivated(membership) => {
                 info!(
@@ -149,15 +150,26 @@ impl Ensemble {
                 );
                 self.roll.activated(&membership);
                 self.doors.follow_roll();
-                self.files.iter().for_each(|files| files.activated(membership.clone()));
+                self.note_change(MembersChange::Activated(membership));
             }
             Output::ConfigForgotten => {
-                self.files.iter().for_each(MemberFiles::forgotten);
                 self.roll.forgotten();
+                self.note_change(MembersChange::Forgotten);
             }
             other => return Some(other),
         }
         None
+    }
+
+    fn note_change(&self, change: MembersChange) {
+        if let Some(files) = &self.files {
+            files.take(change);
+        }
+    }
+
+    /// Whether the files of the membership are not what they should be.
+    pub fn files_are_stale(&self) -> bool {
+        self.files.as_ref().is_some_and(MemberFiles::are_stale)
     }
 
     /// What was said to learners and master leaves. Tells what the kernel took.
