@@ -204,7 +204,8 @@ impl World {
         let leads = |server: &Server| matches!(server.role, Some(RoleView::Leading { .. }));
         let membership = self.properties.truth().membership();
         let Some(leader) = self.servers.iter().position(leads) else { return };
-        let voters: Vec<Party> = membership.voters().map(|id| self.place(id)).filter(|voter| *voter != leader).collect();
+        let voters: Vec<Party> =
+            membership.voters().map(|id| self.place(id)).filter(|voter| *voter != leader).collect();
         let spares_some = self.chance.coin();
         let is_parted = |_: &Party| !(spares_some && self.chance.one_in(3));
         let parted: Vec<Party> = voters.iter().copied().filter(is_parted).collect();
