@@ -160,13 +160,30 @@ impl Client {
     }
 }
 
-/// The version a server says it is, from the `srvr` four-letter word; `None` where that is not answered.
+/// The version a server says it is; `None` where that is not answered.
 pub fn server_version(server: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect(server).ok()?;
-    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
-    stream.write_all(b"srvr").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    let answer = four_letter_word(server, "srvr")?;
     let (_, version) = answer.lines().next()?.split_once(": ")?;
     Some(version.to_owned())
+}
+
+/// `leader`, `follower`, `standalone`...; `None` of a server that serves nobody.
+pub fn server_mode(server: SocketAddr) -> Option<String> {
+    let answer = four_letter_word(server, "srvr")?;
+    answer.lines().find_map(|line| line.strip_prefix("Mode: ")).map(str::to_owned)
+}
+
+/// What `mntr` says under this name.
+pub fn monitored(server: SocketAddr, name: &str) -> Option<f64> {
+    let answer = four_letter_word(server, "mntr")?;
+    answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t')?.parse().ok())
+}
+
+fn four_letter_word(server: SocketAddr, word: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+    stream.write_all(word.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
 }

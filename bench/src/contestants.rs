@@ -1,4 +1,4 @@
-//! The servers that `start` and `snapshot-tail` put side by side: ringkeeper, and the Java reference beside it.
+//! The servers that `start`, `snapshot-tail`, `failover` and `rejoin` put side by side: ringkeeper, and the Java reference beside it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,6 +106,7 @@ impl Contestants {
             dir: dir.to_owned(),
             cpus: cpus.0.clone(),
             settings: [settings, own].concat(),
+            my_id: None,
         })
     }
 }

@@ -161,6 +161,7 @@ fn start_all(arguments: &Arguments, base: &Path) -> Result<Vec<Way>> {
                 dir: dir.clone(),
                 cpus: arguments.cores.0.clone(),
                 settings: [&own, arguments.set.as_slice()].concat(),
+                my_id: None,
             };
             let server = launch.start()?;
             server.wait_until_serving(Duration::from_secs(60))?;

@@ -6,6 +6,8 @@
 //!   contestants.rs: ringkeeper, and Java         fsync.rs:  one for each log strategy, in alternation
 //!   prepared.rs: trees to start on               start.rs:  from exec to the first answer
 //!   snapshot_watch.rs: when one is written       snapshot_tail.rs: what it does to the writes beside it
+//!   ensemble.rs: servers that belong together    failover.rs: without its leader   rejoin.rs: with a member that was away
+//!   probe.rs: who writes all the time, and when that was answered
 //!
 //!   wire.rs      the few frames a generator needs        session.rs   opening and closing many sessions at once
 //!   net.rs       epoll, and one non-blocking connection  client.rs    a plain blocking client that prepares and cleans up
@@ -22,12 +24,16 @@ pub mod big_tree;
 pub mod client;
 pub mod contestants;
 pub mod device;
+pub mod ensemble;
+pub mod failover;
 pub mod floor;
 pub mod fsync;
 pub mod idle;
 pub mod load;
 pub mod net;
 pub mod prepared;
+pub mod probe;
+pub mod rejoin;
 pub mod report;
 pub mod scenario;
 pub mod server;

@@ -12,7 +12,7 @@ use ringkeeper_bench::report::{Report, append_json};
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
 use ringkeeper_bench::server::Cpus;
 use ringkeeper_bench::{
-    BenchError, Doing, Result, Target, floor, fsync, idle, snapshot_tail, start, storm, versus, watch,
+    BenchError, Doing, Result, Target, failover, floor, fsync, idle, rejoin, snapshot_tail, start, storm, versus, watch,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -73,6 +73,10 @@ enum Job {
     Start(start::Arguments),
     /// Write latency with and without a snapshot going on, in turn, on one process.
     SnapshotTail(snapshot_tail::Arguments),
+    /// Take ensembles' leaders away, by a kill and by a signal to stop: for how long is no write acknowledged?
+    Failover(failover::Arguments),
+    /// Bring a member back that missed nothing, many writes, or everything: when does it serve, and what do clients feel meanwhile?
+    Rejoin(rejoin::Arguments),
     /// Compare log strategies on this machine's disk: one server each, the same scenarios, in alternation.
     Fsync(fsync::Arguments),
     /// Be a server that answers at once with made-up replies: the floor of this machine, and of the generator.
@@ -194,6 +198,14 @@ fn run(job: Job) -> Result<()> {
         Job::SnapshotTail(arguments) => {
             settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
             snapshot_tail::run(&arguments)
+        }
+        Job::Failover(arguments) => {
+            settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
+            failover::run(&arguments)
+        }
+        Job::Rejoin(arguments) => {
+            settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
+            rejoin::run(&arguments)
         }
         Job::Fsync(arguments) => {
             settle_process(Some(arguments.cpu), arguments.nice)?;

@@ -32,6 +32,8 @@ pub struct Launch {
     pub cpus: Vec<usize>,
     /// Further lines of its zoo.cfg.
     pub settings: Vec<String>,
+    /// The number in `myid`, of a member of an ensemble.
+    pub my_id: Option<usize>,
 }
 
 impl Launch {
@@ -47,6 +49,9 @@ impl Launch {
     pub fn start(&self) -> Result<Server> {
         let data = self.data();
         fs::create_dir_all(&data).doing(data.display())?;
+        if let Some(my_id) = self.my_id {
+            fs::write(data.join("myid"), format!("{my_id}\n")).doing("myid")?;
+        }
         let config = self.dir.join("zoo.cfg");
         fs::write(&config, self.zoo_cfg()).doing(config.display())?;
         let command = self
@@ -113,10 +118,15 @@ impl Server {
 
     /// What loads are aimed at.
     pub fn target(&self) -> Target {
+        Server::target_of(&[self])
+    }
+
+    /// The same for servers that are one service.
+    pub fn target_of(servers: &[&Server]) -> Target {
         Target {
-            servers: vec![self.address()],
-            server_pids: vec![self.pid()],
-            label: self.launch.name.clone(),
+            servers: servers.iter().map(|server| server.address()).collect(),
+            server_pids: servers.iter().map(|server| server.pid()).collect(),
+            label: servers[0].launch.name.clone(),
             root: format!("/ringkeeper-bench-{}", std::process::id()),
             keep: false,
             disk: None,
@@ -160,11 +170,16 @@ impl Server {
         stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['Z', 'X']))
     }
 
+    /// Asks the process to end in order.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .doing(format_args!("ending {}", self.launch.name))
+    }
+
     /// Ends the process in order.
     pub fn stop(mut self) -> Result<()> {
+        self.ask_to_stop()?;
         let name = &self.launch.name;
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)
-            .doing(format_args!("ending {name}"))?;
         let start = Instant::now();
         while self.child.try_wait().doing("waiting for a server to end")?.is_none() {
             if start.elapsed() > STOP_LIMIT {

@@ -3,7 +3,8 @@
 //!   start A and B on one CPU, fresh directories -> warm both -> rounds x scenarios x (A, then B) -> medians, ratios
 //!
 //! A ratio of figures taken hours apart compares the hours. Here each pair is taken minutes apart at most, on the same disk,
-//! with the same generator; runs in which other processes used the CPU are marked, and left out when enough remain.
+//! with the same generator. With `--members 3` each side is an ensemble, all of whose members share the one CPU: what is compared
+//! is what a write costs three servers together. Runs in which other processes used the CPU are marked, and left out when enough remain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,10 +13,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::ensemble::Ensemble;
 use crate::load::{self, Timing};
 use crate::report::{Machine, Report, Spread, append_json, utc_now};
 use crate::scenario::{Arrivals, Load};
-use crate::server::{Launch, Server};
+use crate::server::Launch;
 use crate::usage::DISTURBED_CORES;
 use crate::watch::Watch;
 use crate::{BenchError, Doing, Result, Target, idle, storm, watch};
@@ -35,8 +37,11 @@ pub struct Arguments {
     name_b: String,
     #[arg(long, default_value_t = 12181)]
     port_a: u16,
-    #[arg(long, default_value_t = 12182)]
+    #[arg(long, default_value_t = 12281)]
     port_b: u16,
+    /// Servers of each side; more than one are an ensemble, on ports from its own on. The sessions of a load are spread over them.
+    #[arg(long, default_value_t = 1)]
+    members: usize,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Scenarios in their order: any load by name, storm, watch, idle.
@@ -120,7 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Side::start(arguments, &arguments.name_b, &arguments.b, arguments.port_b)?,
     ];
     for side in &sides {
-        side.server.wait_until_serving(START_LIMIT)?;
+        side.servers.wait_until_serving(START_LIMIT)?;
         side.warm(arguments.server_warm_up)?;
     }
     let mut results = Results::default();
@@ -128,9 +133,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         println!("round {round} of {}", arguments.rounds);
         for (place, scenario) in scenarios.iter().enumerate() {
             let scenario = scenario.clone().with_rate(arguments.rate.or_else(|| results.half_of_slowest("wpipe")))?;
-            for (side, Side { server, .. }) in sides.iter().enumerate() {
-                let report =
-                    scenario.run(&server.target(), timing).doing(format_args!("{scenario:?} on {}", server.name()))?;
+            for (side, Side { servers, .. }) in sides.iter().enumerate() {
+                let report = scenario
+                    .run(&servers.target(), timing)
+                    .doing(format_args!("{scenario:?} on {}", servers.name()))?;
                 println!("{}", report.line());
                 if let Some(file) = &arguments.json {
                     append_json(&report, file)?;
@@ -180,9 +186,9 @@ impl Scenario {
     }
 }
 
-/// A server of this comparison, and the directory that goes with it.
+/// A contestant, and the directory that goes with it.
 struct Side {
-    server: Server,
+    servers: Ensemble,
     command: String,
     dir: PathBuf,
 }
@@ -198,8 +204,9 @@ impl Side {
             dir: dir.clone(),
             cpus: vec![arguments.server_cpu],
             settings: Vec::new(),
+            my_id: None,
         };
-        Ok(Side { server: launch.start()?, command: template.to_owned(), dir })
+        Ok(Side { servers: Ensemble::start(&launch, arguments.members)?, command: template.to_owned(), dir })
     }
 
     /// Writes, reads and a mix, as long together as asked; nothing of it counts.
@@ -211,15 +218,16 @@ impl Side {
         for name in ["wpipe", "rpipe", "mix1"] {
             let load = Load::named(name).expect("a named load");
             let timing = Timing { warm_up: Duration::ZERO, window: third, spin: false };
-            let name = self.server.name();
-            load::run(&self.server.target(), &load, timing).doing(format_args!("warming {name} with {}", load.name))?;
+            let name = self.servers.name();
+            load::run(&self.servers.target(), &load, timing)
+                .doing(format_args!("warming {name} with {}", load.name))?;
         }
         Ok(())
     }
 
-    /// Ends the server in order and removes its data.
+    /// Ends the servers in order and removes their data.
     fn stop(self) -> Result<()> {
-        self.server.stop()?;
+        self.servers.stop()?;
         fs::remove_dir_all(&self.dir).doing(self.dir.display())
     }
 }
@@ -252,7 +260,7 @@ impl Results {
     fn summary(&self, arguments: &Arguments, sides: &[Side; 2]) -> String {
         let machine = Machine::this();
         let mut text = format!(
-            "Measured {} with `ringkeeper-bench versus`: {} CPUs ({}), {} MiB, Linux {}. Generator on CPU {}, both servers on CPU \
+            "Measured {} with `ringkeeper-bench versus`: {} CPUs ({}), {} MiB, Linux {}. Generator on CPU {}, {} on CPU \
              {}; {} rounds in alternation, {} s warm-up and {} s windows. Medians (min–max).\n\n",
             utc_now(),
             machine.cpus,
@@ -260,17 +268,21 @@ impl Results {
             machine.memory_mib,
             machine.kernel,
             arguments.cpu,
+            match arguments.members {
+                1 => "both servers".to_owned(),
+                members => format!("{members} servers of each side, all of them"),
+            },
             arguments.server_cpu,
             arguments.rounds,
             arguments.warm_up,
             arguments.window,
         );
-        for (side, Side { server, command, .. }) in sides.iter().enumerate() {
+        for (side, Side { servers, command, .. }) in sides.iter().enumerate() {
             let runs: Vec<&Report> = self.0.values().flat_map(|sides| &sides[side]).collect();
             let version =
                 runs.iter().find_map(|run| run.server_version.clone()).unwrap_or_else(|| "unknown version".into());
             let rss = runs.iter().filter_map(|run| run.server.map(|server| server.rss_mib)).fold(0.0, f64::max);
-            text += &format!("- {}: {version}; RSS at most {rss:.0} MiB; `{}`\n", server.name(), command);
+            text += &format!("- {}: {version}; RSS at most {rss:.0} MiB; `{}`\n", servers.name(), command);
         }
         text + "\n" + &self.tables(&arguments.name_a, &arguments.name_b)
     }

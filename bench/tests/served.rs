@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -34,6 +35,14 @@ fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
+/// The first of as many ports as an ensemble takes, below those that the system gives to anybody.
+fn ports_of_an_ensemble() -> String {
+    let mut bases = (21_000..31_000).step_by(30).skip(std::process::id() as usize % 300);
+    let is_free =
+        |ports: RangeInclusive<u16>| ports.into_iter().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    bases.find(|base| is_free(*base..=*base + 22)).expect("some ports are free").to_string()
+}
+
 /// A CPU this process may use.
 fn cpu() -> String {
     let allowed = rustix::thread::sched_getaffinity(None).unwrap();
@@ -56,10 +65,14 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 /// Runs a subcommand on a scratch directory with this file's server as ringkeeper.
 fn bench(subcommand: &str, data: &Path, arguments: &[&str]) -> Output {
-    let (cpu, port) = (cpu(), free_port());
+    bench_on(&free_port(), subcommand, data, arguments)
+}
+
+fn bench_on(port: &str, subcommand: &str, data: &Path, arguments: &[&str]) -> Output {
+    let cpu = cpu();
     Command::new(BENCH)
         .args([subcommand, "--ringkeeper", &server()])
-        .args(["--cpu", &cpu, "--cores", &cpu, "--port", &port, "--set", "preAllocSize=1024"])
+        .args(["--cpu", &cpu, "--cores", &cpu, "--port", port, "--set", "preAllocSize=1024"])
         .args(arguments)
         .arg("--data")
         .arg(data)
@@ -175,5 +188,32 @@ fn snapshots_are_provoked_and_writes_are_split_by_them() {
     for side in ["during", "without"] {
         assert!(run[side]["writes"].as_u64().unwrap() > 0 && run[side]["latency_us"]["p99_9"].as_f64().unwrap() > 0.0);
     }
+    assert_eq!(names_in(&data), ["runs.json", "table.md"]);
+}
+
+#[test]
+fn leaders_are_lost_and_the_pauses_told() {
+    let data = scratch("failover");
+    let tiny = ["--servers", "ringkeeper", "--kills", "1", "--stops", "1", "--steady", "0.1"];
+    let text = assert_success(&bench_on(&ports_of_an_ensemble(), "failover", &data, &tiny));
+    let table = fs::read_to_string(data.join("table.md")).unwrap();
+    assert!(text.contains(&table) && table.contains("\n| killed | ringkeeper | 1 |"), "{table}");
+    let [killed, asked] = runs(&data).try_into().unwrap();
+    assert_eq!((killed["how"].as_str(), asked["how"].as_str()), (Some("killed"), Some("asked-to-stop")));
+    for run in [killed, asked] {
+        assert!(run["writes_before"].as_u64().unwrap() > 0 && run["pause_ms"].as_f64().unwrap() > 0.0, "{run}");
+    }
+    assert_eq!(names_in(&data), ["runs.json", "table.md"]);
+}
+
+#[test]
+fn members_come_back_by_what_they_missed() {
+    let data = scratch("rejoin");
+    let tiny = ["--servers", "ringkeeper", "--nodes", "4000", "--missed", "700", "--rounds", "1", "--steady", "0.1"];
+    let text = assert_success(&bench_on(&ports_of_an_ensemble(), "rejoin", &data, &tiny));
+    let table = fs::read_to_string(data.join("table.md")).unwrap();
+    assert!(text.contains(&table) && table.contains("\n| missed | ringkeeper | 1, 0 |"), "{table}");
+    let sent: Vec<_> = runs(&data).iter().map(|run| (run["diffs"].as_f64(), run["snapshots"].as_f64())).collect();
+    assert_eq!(sent, [(Some(1.0), Some(0.0)), (Some(1.0), Some(0.0)), (Some(0.0), Some(1.0))]);
     assert_eq!(names_in(&data), ["runs.json", "table.md"]);
 }

@@ -71,7 +71,7 @@ pub struct Ensemble {
     /// `fastleader.minNotificationInterval`, `fastleader.maxNotificationInterval`.
     pub notification_min_ms: u32,
     pub notification_max_ms: u32,
-    /// Java's constant `finalizeWait`: how long a quorum's vote must stand.
+    /// How long a quorum's vote must stand. Java's constant `finalizeWait` is 200 (D-081).
     pub finalize_wait_ms: u32,
     /// `observer.election.DelayMs`: chance is the shell's, which gives the part of it that this server waits.
     pub observer_delay_ms: u32,
@@ -115,7 +115,7 @@ impl Default for Ensemble {
             epoch_wait_ms: None,
             notification_min_ms: 200,
             notification_max_ms: 60_000,
-            finalize_wait_ms: 200,
+            finalize_wait_ms: 150,
             observer_delay_ms: 0,
             observer_masters: false,
             observer_master_order: 0,

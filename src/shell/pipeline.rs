@@ -2,7 +2,8 @@
 //!
 //! The pipeline lives on executor 0 behind one `RefCell`; connection tasks of that executor call it directly (no task hop
 //! for a read), the log task brings completed disk operations, bridge tasks bring batches of other executors. Every entry
-//! is one turn: step the core once or more, then carry out what it said until it has nothing more to say.
+//! is one turn: step the core once or more, then carry out what it said until it has nothing more to say. What is for other
+//! servers and for the disk is handed over then, and leaves at the end of the round: everybody's who was ready in one piece.
 //!
 //! Holds: outputs are carried out in their order; a turn never waits (no borrow crosses an `await`); a panic in the core
 //! ends the process, because its state is not to be trusted any more. Not here, on purpose: thinking of any kind.
@@ -126,9 +127,9 @@ pub struct Pipeline {
     /// None: a standalone server.
     ensemble: Option<Ensemble>,
     vigil: Vigil,
-    /// What links took, to be told in the same turn.
+    /// What links took, while the core is told of it.
     links_sent: Vec<(LinkId, usize)>,
-    /// Raised when the next tick is due earlier than it was.
+    /// Raised when the next tick is due earlier than `wake_us`, which is waited for.
     wake_changed: Rc<Flag>,
     wake_us: Option<u64>,
     /// Raised when the store has something to do.
@@ -277,6 +278,19 @@ impl Pipeline {
         self.end_turn(now);
     }
 
+    /// Everything said to other servers on links leaves.
+    pub fn flush_links(&mut self) {
+        let Some(ensemble) = &self.ensemble else { return };
+        let now = self.clock.now();
+        let mut sent = std::mem::take(&mut self.links_sent);
+        ensemble.flush(&mut sent);
+        for (link, bytes) in sent.drain(..) {
+            self.step(now, Input::LinkSent { link, bytes });
+        }
+        self.links_sent = sent; // its memory
+        self.end_turn(now);
+    }
+
     pub fn link_sent(&mut self, link: LinkId, bytes: usize) {
         self.turn(Input::LinkSent { link, bytes });
     }
@@ -380,6 +394,7 @@ impl Pipeline {
         if !self.disk.may_change() {
             return false;
         }
+        self.flush_links(); // nobody else has a turn meanwhile
         let change = self.disk.close();
         match self.reload(change) {
             Ok((reloaded, store)) => {
@@ -512,14 +527,17 @@ impl Pipeline {
 
     // --- time, beginning and end ---
 
-    /// When the core wants a tick, and a flag that is raised when that changes.
-    pub fn wake(&self) -> (Option<u64>, Rc<Flag>) {
+    /// When the core wants a tick, and a flag that is raised when it wants one earlier.
+    pub fn wake(&mut self) -> (Option<u64>, Rc<Flag>) {
+        self.wake_us = self.core.wake_us();
         (self.wake_us, self.wake_changed.clone())
     }
 
-    /// The moment has come.
+    /// The moment has come, if it has not moved on.
     pub fn woken(&mut self) {
-        self.turn(Input::Tick);
+        if self.core.wake_us().is_some_and(|wake_us| wake_us <= self.clock.mono_us()) {
+            self.turn(Input::Tick);
+        }
     }
 
     pub fn tick(&mut self) {
@@ -577,8 +595,9 @@ impl Pipeline {
         self.downlinks.clear();
     }
 
-    /// The connections with other servers end; what was said on them has left.
+    /// The connections with other servers end, once what was said on them has left.
     pub fn hang_up(&mut self) {
+        self.flush_links();
         if let Some(ensemble) = &self.ensemble {
             ensemble.hang_up();
         }
@@ -632,20 +651,13 @@ impl Pipeline {
             for (connection, bytes) in std::mem::take(&mut self.sent) {
                 self.core.step(now, Input::Sent { connection, bytes }, &mut self.outputs);
             }
-            if let Some(ensemble) = &self.ensemble {
-                ensemble.flush(&mut self.links_sent);
-                for (link, bytes) in self.links_sent.drain(..) {
-                    self.core.step(now, Input::LinkSent { link, bytes }, &mut self.outputs);
-                }
-            }
             if self.snapshots.take_due() {
                 self.want_snapshot(now);
             }
         }
         self.push_downlinks();
-        let wake_us = self.core.wake_us();
-        if wake_us != self.wake_us {
-            self.wake_us = wake_us;
+        // With every word of a peer the moment moves on; who waits for the earlier one finds out then.
+        if self.core.wake_us().is_some_and(|wake_us| self.wake_us.is_none_or(|earlier_us| wake_us < earlier_us)) {
             self.wake_changed.raise();
         }
     }

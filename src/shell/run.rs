@@ -276,7 +276,7 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
 /// Members have deadlines much shorter than a tick.
 async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
     loop {
-        let (wake_us, changed) = pipeline.borrow().wake();
+        let (wake_us, changed) = pipeline.borrow_mut().wake();
         let moment = async {
             match wake_us {
                 Some(wake_us) => {

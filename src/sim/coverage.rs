@@ -20,7 +20,6 @@ pub const MARKS: &[&str] = &[
     "leader: DIFF from the log",
     "leader: SNAP because the log does not reach",
     "leader: SNAP for a divergent learner",
-    "leader: SNAP for a learner at the begin of an unknown epoch",
     "leader: SNAP for a learner that lost something",
     "leader: SNAP where there is no transaction to cut at",
     "leader: TRUNC chosen",
@@ -111,15 +110,7 @@ pub const RARE: &[Rare] = &[
     rare("election: caught up with a voter to be", Scene::Members, 600),
     rare("leader: a closeSession does not list its ephemerals", Scene::Hoards, 40),
     rare("leader: completes a change that leaves it out", Scene::Members, 600),
+    rare("leader: puts a voter to be forward", Scene::Heirs, 600),
     rare("learner: a snapshot received in part", Scene::Walks, 100),
-];
-
-/// Branches that no run has come to so far, in order: each needs two rare things at once. What keeps them are the tests beside them.
-pub const UNREACHED: &[&str] = &[
-    // A state given away at the begin of an epoch, in which nothing is ever written before its voters start again.
-    "leader: SNAP for a learner at the begin of an unknown epoch",
-    // A proposal that reached the voters to be further than those who decide, whose leader is gone: seed 30011671 alone.
-    "leader: puts a voter to be forward",
-    // A state that was taken over from a leader nobody heard of again, and is to be cut back.
-    "storage: a state was given up",
+    rare("storage: a state was given up", Scene::Strandings, 900),
 ];

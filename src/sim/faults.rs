@@ -53,6 +53,7 @@ faults! {
     HandOver "hand-over" 6_000,
     Nonsense "nonsense" 4_000,
     Snapshot "snapshot" 4_000,
+    Strand "strand" 1_000,
 }
 
 /// The mean time between two strikes of each fault, microseconds; 0: never.

@@ -45,6 +45,10 @@ pub enum Scene {
     Attempts,
     /// Sessions own more ephemerals than their end can list.
     Hoards,
+    /// Leaders are cut off from most before they serve, all restart together, and who missed anything gets a snapshot.
+    Strandings,
+    /// The membership changes, and leaders are cut off from those that decide so far, not from those that are to.
+    Heirs,
     /// Whatever the seed draws, but for full disks.
     Mixed,
 }
@@ -68,6 +72,8 @@ impl Scene {
         Scene::Strays,
         Scene::Attempts,
         Scene::Hoards,
+        Scene::Strandings,
+        Scene::Heirs,
         Scene::Mixed,
     ];
 
@@ -91,6 +97,8 @@ impl Scene {
             Scene::Strays => "strays",
             Scene::Attempts => "attempts",
             Scene::Hoards => "hoards",
+            Scene::Strandings => "strandings",
+            Scene::Heirs => "heirs",
             Scene::Mixed => "mixed",
         }
     }
@@ -115,6 +123,8 @@ impl Scene {
             Scene::Strays => (3, 2, 8, &[Partition, SlowLink, ClientLinkBreaks, ClientCut]),
             Scene::Attempts => (3, 2, 12, &[Kill, SlowDisk, KillAtDiskOperation]),
             Scene::Hoards => (3, 0, 10, &[ClientLinkBreaks, ClientCut]),
+            Scene::Strandings => (3, 2, 12, &[Strand, PowerCutEverywhere, SlowDisk]),
+            Scene::Heirs => (3, 1, 10, &[Strand, Kill, SlowDisk]),
             Scene::Mixed => (3, 0, 8, &[]),
         };
         let without = if only.is_empty() { vec![DiskFull] } else { vec![] };
@@ -129,9 +139,10 @@ impl Scene {
             emphasis: match self {
                 Scene::Walks => Some(Emphasis::Snapshots),
                 Scene::Hoards => Some(Emphasis::Ephemerals),
+                Scene::Strandings => Some(Emphasis::ShortMemories),
                 _ => None,
             },
-            reconfigure: Some(self == Scene::Members),
+            reconfigure: Some(matches!(self, Scene::Members | Scene::Heirs)),
             observer_masters: Some(self == Scene::ObserverMasters),
             local_sessions: Some(matches!(self, Scene::LocalSessions | Scene::Strays)),
         }
@@ -217,6 +228,7 @@ pub const MUTATIONS: &[Mutation] = &[
         &["leader_completeness", "acked_is_durable"],
     ),
     rule("leader: the next epoch does not wait for what is in flight", Scene::Epochs, 500, &["assertions"]),
+    rule("leader: who has more than it must wait", Scene::Heirs, 600, &["liveness"]),
     rule("let in who has seen more", Scene::Strays, 60, &["session_zxid"]),
     rule("lose proposals between NEWLEADER and UPTODATE", Scene::Crashes, 40, &["total_order", "acked_is_durable"]),
     rule("observer master: INFORM before the commit", Scene::ObserverMasters, 24, &["acked_is_durable"]),

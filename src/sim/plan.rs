@@ -311,6 +311,7 @@ impl Plan {
                 ensemble.init_limit = ensemble.init_limit.max(storing_ticks as u32);
             }
             Emphasis::ShortMemories => {
+                ensemble.force_snapshot_sync = false;
                 ensemble.commit_log_count = 1;
                 ensemble.snapshot_size_factor = None;
             }

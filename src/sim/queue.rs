@@ -64,6 +64,7 @@ pub enum Happening {
     Strike {
         fault: Fault,
     },
+    Strand,
     Relief {
         relief: u32,
     },

@@ -13,8 +13,8 @@ use super::network::Party;
 use super::queue::Happening;
 use super::settling::is_serving;
 use super::trace::Level;
-use super::world::{Step, World};
-use crate::core::Input;
+use super::world::{Server, Step, World};
+use crate::core::{Input, RoleView};
 
 /// What ends a fault that lasts.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub enum Relief {
     Speed { ways: Vec<(Party, Party)> },
     FastDisk { server: usize },
     DiskHasRoom { server: usize },
+    Die { servers: Vec<usize> },
     RightDrift { server: usize },
 }
 
@@ -157,7 +158,7 @@ impl World {
                     return Ok(false);
                 }
                 self.say(fault, format_args!("{name} -> {}", to + 1));
-                self.cut(vec![(s, to)]);
+                self.cut(vec![(s, to)], 14);
             }
             Fault::ClientCut => {
                 let client = self.servers.len() + self.chance.below(self.plan.clients.max(1) as u64) as usize;
@@ -167,7 +168,7 @@ impl World {
                 self.say(fault, format_args!("client {} from server {name}", client - self.servers.len()));
                 let both = [(s, client), (client, s)];
                 let ways = if self.chance.coin() { both.to_vec() } else { vec![*self.chance.pick(&both)] };
-                self.cut(ways);
+                self.cut(ways, 14);
             }
             Fault::Partition if self.servers.len() > 1 => self.partition(fault),
             Fault::SlowLink if self.servers.len() > 1 => {
@@ -180,9 +181,42 @@ impl World {
                 }
                 self.end_later(Relief::Speed { ways }, 12);
             }
+            Fault::Strand => {
+                self.strands_next = true;
+                return Ok(false);
+            }
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The next leader that is about to begin its epoch, or changes who decides, will be stranded in the middle of it.
+    pub(super) fn strand_later(&mut self) {
+        if std::mem::take(&mut self.strands_next) {
+            let us = self.now_us + self.chance.any_size(100..2 * self.plan.tick_us());
+            self.queue.at(us, Happening::Strand);
+        }
+    }
+
+    /// The leader is cut off from those that decide or most of them, not from the others, and dies of it soon: what it told the
+    /// others nobody may ever hear of again. Sometimes all that decide so far die with it.
+    pub(super) fn strand(&mut self) {
+        let leads = |server: &Server| matches!(server.role, Some(RoleView::Leading { .. }));
+        let membership = self.properties.truth().membership();
+        let Some(leader) = self.servers.iter().position(leads) else { return };
+        let voters: Vec<Party> =
+            membership.voters().map(|id| self.place(id)).filter(|voter| *voter != leader).collect();
+        let spares_some = self.chance.coin();
+        let is_parted = |_: &Party| !(spares_some && self.chance.one_in(3));
+        let parted: Vec<Party> = voters.iter().copied().filter(is_parted).collect();
+        let ways = parted.into_iter().flat_map(|voter| [(leader, voter), (voter, leader)]).collect();
+        let everybody = self.chance.one_in(3);
+        self.counts.add(Fault::Strand);
+        self.say(Fault::Strand, format_args!("server {}, and everybody dies: {everybody}", leader + 1));
+        let dying = if everybody { &voters[..] } else { &[] };
+        self.end_later(Relief::Die { servers: [&[leader], dying].concat() }, 2);
+        let ticks = *self.chance.pick(&[1, 4, 16]);
+        self.cut(ways, ticks);
     }
 
     /// Whether this server's disk may lose something of what it promised.
@@ -240,14 +274,14 @@ impl World {
         let ways: Vec<(Party, Party)> =
             (0..servers).flat_map(|a| (0..servers).map(move |b| (a, b))).filter(|(a, b)| parted(*a, *b)).collect();
         self.say(fault, format_args!("sides {sides:?}, bridge {bridge:?}, one way {one_way}"));
-        self.cut(ways);
+        self.cut(ways, 14);
     }
 
-    fn cut(&mut self, ways: Vec<(Party, Party)>) {
+    fn cut(&mut self, ways: Vec<(Party, Party)>, mean_ticks: u64) {
         for (from, to) in &ways {
             self.network.cut(*from, *to);
         }
-        self.end_later(Relief::Mend { ways }, 14);
+        self.end_later(Relief::Mend { ways }, mean_ticks);
     }
 
     /// Ticks are what everybody's patience is measured in.
@@ -275,6 +309,11 @@ impl World {
             }
             Relief::FastDisk { server } => self.servers[server].disk_slowness = 1,
             Relief::DiskHasRoom { server } => self.servers[server].disk.get_mut().memory.capacity_bytes = None,
+            Relief::Die { servers } => {
+                for server in servers {
+                    self.kill(server, false)?;
+                }
+            }
             Relief::RightDrift { server } => self.servers[server].clock.set_drift(self.now_us, 0),
         }
         Ok(())

@@ -124,6 +124,8 @@ pub struct World {
     pub(super) counts: FaultCounts,
     /// Configurations that were proposed, and may yet be in force.
     pub(super) proposed: Vec<Membership>,
+    /// The next leader at a turning point is stranded there.
+    pub(super) strands_next: bool,
     pub(super) healed: bool,
     pub(super) looks_well: u32,
     pub(super) said: Said,
@@ -170,6 +172,7 @@ impl World {
             next_number: 0,
             counts: FaultCounts::default(),
             proposed: Vec::new(),
+            strands_next: false,
             healed: false,
             looks_well: 0,
             said: Said::default(),
@@ -340,6 +343,11 @@ impl World {
                 false => Ok(()),
             },
             Happening::Strike { fault } => self.strike(fault),
+            Happening::Strand if !self.healed => {
+                self.strand();
+                Ok(())
+            }
+            Happening::Strand => Ok(()),
             Happening::Relief { relief } => self.relieve(relief),
             Happening::Heal => self.heal(),
             Happening::Look => self.look(),
@@ -354,6 +362,7 @@ impl World {
             let in_force = self.properties.truth().membership().version;
             self.proposed.retain(|proposed| proposed.version > in_force && proposed.version != config.version);
             self.proposed.push(config);
+            self.strand_later();
         }
     }
 
@@ -383,6 +392,7 @@ impl World {
             Event::Started { server, epochs, standing: Standing::Whole, .. } => {
                 self.servers[server.0 as usize - 1].has_joined |= epochs.current > 0;
             }
+            Event::Role { role: RoleView::Leading { serving: false, .. }, .. } => self.strand_later(),
             // Epoch 0 is nobody's: who founds the ensemble has nothing to tell of yet.
             Event::EpochStored { server, kind: EpochKind::Current, epoch } => {
                 self.servers[server.0 as usize - 1].has_joined |= *epoch > 0;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Zxid;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
-use crate::error::StoreError;
+use crate::error::{StoreError, is_want_of_room};
 use crate::event::StoreEvent;
 use crate::probe;
 use crate::read::{GLANCE_WINDOW_BYTES, Reader};
@@ -125,11 +125,14 @@ pub(crate) fn store(
         for op in ops.drain(..) {
             writer.on_event(disk.run(op), &mut events);
         }
+        let failed = |path, source| Err(StoreError::Io { path, operation: "write", source });
         for event in events.drain(..) {
             if let StoreEvent::EpochStored { kind, result: Err(source), .. } = event {
-                let path = directory.join(kind.file_name());
-                return Err(StoreError::Io { path, operation: "write", source });
+                return failed(directory.join(kind.file_name()), source);
             }
+        }
+        if writer.waits_for_room {
+            return failed(directory.to_owned(), std::io::ErrorKind::StorageFull.into());
         }
     }
     Ok(())
@@ -157,18 +160,23 @@ struct Task {
 }
 
 /// Stores epochs in service, in the order in which they were asked for, one at a time. Each may rest on those before it: once
-/// one could not be stored, none is any more.
+/// one could not be stored, none is any more. On a full disk they wait: nobody has been told, so they may be stored later.
 #[derive(Debug)]
 pub struct EpochWriter {
     directory: PathBuf,
     wanted: VecDeque<(EpochKind, u32)>,
     task: Option<Task>,
     failed: bool,
+    /// Until `retry`.
+    waits_for_room: bool,
+    /// There was no room for one that is not stored yet, which was told.
+    is_short: bool,
 }
 
 impl EpochWriter {
     pub fn new(directory: PathBuf) -> EpochWriter {
-        EpochWriter { directory, wanted: VecDeque::new(), task: None, failed: false }
+        let wanted = VecDeque::new();
+        EpochWriter { directory, wanted, task: None, failed: false, waits_for_room: false, is_short: false }
     }
 
     pub fn store(&mut self, kind: EpochKind, epoch: u32) {
@@ -181,7 +189,27 @@ impl EpochWriter {
         self.task.is_none() && self.wanted.is_empty()
     }
 
+    /// There was no room for one, and it is not stored yet.
+    pub fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// There may be room now.
+    pub fn retry(&mut self) {
+        self.waits_for_room = false;
+    }
+
+    /// Nobody will be told any more: what waits for room need not be stored.
+    pub fn end(&mut self) {
+        if self.waits_for_room {
+            self.wanted.clear();
+        }
+    }
+
     pub(crate) fn poll(&mut self, ids: &mut Ids, ops: &mut Vec<DiskOp>) {
+        if self.waits_for_room {
+            return;
+        }
         if self.task.is_none() {
             let next = self.wanted.pop_front();
             self.task = next.map(|(kind, epoch)| {
@@ -229,6 +257,16 @@ impl EpochWriter {
             (Step::Close, _) => task.failure.take(),
             (_, result) => result.err(),
         };
+        if let Some(source) = failure.as_ref().filter(|source| is_want_of_room(source)) {
+            let path = self.directory.join(kind.file_name());
+            (self.task, self.waits_for_room) = (None, true);
+            self.wanted.push_front((kind, epoch));
+            if !std::mem::replace(&mut self.is_short, true) {
+                let path = path.display();
+                out.push(StoreEvent::Trouble(format!("{path}: no room for epoch {epoch}, will try again: {source}")));
+            }
+            return;
+        }
         if let Some(source) = failure {
             (self.task, self.failed) = (None, true);
             self.wanted.clear();
@@ -245,7 +283,7 @@ impl EpochWriter {
             Step::Close => Step::Rename,
             Step::Rename => Step::SyncDirectory,
             Step::SyncDirectory => {
-                self.task = None;
+                (self.task, self.is_short) = (None, false);
                 return out.push(StoreEvent::EpochStored { kind, epoch, result: Ok(()) });
             }
         };
@@ -300,5 +338,57 @@ mod tests {
             writer.store(EpochKind::Accepted, 2);
             assert!(writer.is_idle(), "it takes nothing more");
         }
+    }
+
+    /// Asks until nothing is asked for, on a disk that is full for `refused` steps from the one that is named; what was told.
+    fn stored(writer: &mut EpochWriter, ids: &mut Ids, full_from: Step, refused: &mut usize) -> Vec<StoreEvent> {
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        loop {
+            writer.poll(ids, &mut ops);
+            let Some(DiskOp { id, action }) = ops.pop() else { return events };
+            let is_full = *refused > 0 && writer.task.as_ref().expect("it asked").step == full_from;
+            *refused -= usize::from(is_full);
+            let bytes = if let Action::Write { buffer, .. } = action { buffer.len() as u64 } else { 0 };
+            let result = if is_full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(bytes) };
+            writer.on_event(DiskEvent { id, result, buffer: None, elapsed_us: 0 }, &mut events);
+        }
+    }
+
+    /// Found by `cargo dev drill`: a member whose disk was full when an epoch began ended, instead of waiting for room.
+    #[test]
+    fn an_epoch_for_which_there_is_no_room_is_stored_when_there_is() {
+        for full in [Step::Open, Step::Write, Step::Sync, Step::Rename, Step::SyncDirectory] {
+            let (mut writer, mut ids) = (EpochWriter::new(PathBuf::from("/data")), Ids::default());
+            writer.store(EpochKind::Accepted, 5);
+            writer.store(EpochKind::Current, 5);
+            let mut refused = 2;
+            let told = stored(&mut writer, &mut ids, full, &mut refused);
+            assert!(matches!(told[..], [StoreEvent::Trouble(_)]), "{full:?}: {told:?}");
+            writer.retry();
+            let told = stored(&mut writer, &mut ids, full, &mut refused);
+            assert!(told.is_empty() && !writer.is_idle(), "{full:?}: said once, {told:?}");
+            writer.retry();
+            let told = stored(&mut writer, &mut ids, full, &mut refused);
+            let stored_in_order = matches!(
+                told[..],
+                [
+                    StoreEvent::EpochStored { kind: EpochKind::Accepted, epoch: 5, result: Ok(()) },
+                    StoreEvent::EpochStored { kind: EpochKind::Current, epoch: 5, result: Ok(()) }
+                ]
+            );
+            assert!(stored_in_order && writer.is_idle(), "{full:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn who_leaves_does_not_wait_for_room() {
+        let (mut writer, mut ids) = (EpochWriter::new(PathBuf::from("/data")), Ids::default());
+        writer.store(EpochKind::Accepted, 5);
+        writer.end();
+        assert!(!writer.is_idle(), "there may be room");
+        stored(&mut writer, &mut ids, Step::Write, &mut 1);
+        assert!(!writer.is_idle());
+        writer.end();
+        assert!(writer.is_idle());
     }
 }

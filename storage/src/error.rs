@@ -148,7 +148,7 @@ impl SnapshotError {
     }
 }
 
-fn is_want_of_room(error: &io::Error) -> bool {
+pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -579,8 +579,22 @@ impl Store {
     }
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
+        let (was_short, told) = (self.epochs.is_short(), out.len());
         self.take_in(event, out);
         self.make_room(out);
+        self.tell_room(was_short, told, out);
+    }
+
+    /// Who cannot store an epoch can take no part, whatever room is left in the log.
+    fn tell_room(&mut self, was_short: bool, told: usize, out: &mut Vec<StoreEvent>) {
+        let is_short = self.epochs.is_short();
+        if is_short || was_short {
+            let mut at = 0..;
+            out.retain(|event| at.next() < Some(told) || !matches!(event, StoreEvent::Room(_)));
+        }
+        if is_short != was_short {
+            out.push(StoreEvent::Room(if is_short { LogRoom::None } else { self.log.room() }));
+        }
     }
 
     fn take_in(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
@@ -656,6 +670,7 @@ impl Store {
     /// Nothing more will be appended. `is_idle` is true when all of it is stable and the log says so itself.
     pub fn end(&mut self) {
         self.log.end();
+        self.epochs.end();
     }
 
     /// Does what is left to do about a full disk, if anything is.
@@ -695,6 +710,7 @@ impl Store {
 
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
+        self.epochs.retry();
         if !self.snapshot.is_running() {
             self.shortage.is_retried();
         }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::process;
 use crate::server::{Kind, Running, Setup, four_letter, tail};
 
 const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
@@ -92,6 +93,11 @@ impl Ensemble {
     /// On empty directories; returns when all of them serve.
     pub fn start(&self) -> Result<Vec<Running>> {
         self.members.iter().try_for_each(Setup::wipe)?;
+        self.launch()
+    }
+
+    /// On what is there; returns when all of them serve.
+    pub fn launch(&self) -> Result<Vec<Running>> {
         let running = self.members.iter().map(Setup::launch).collect::<Result<Vec<_>>>()?;
         for member in &self.members {
             await_part(member, |part| part != Part::Nothing)?;
@@ -121,6 +127,7 @@ pub fn await_part(member: &Setup, wanted: impl Fn(Part) -> bool) -> Result<Part>
     let deadline = Instant::now() + SERVING_TIMEOUT;
     let mut last = None;
     while Instant::now() < deadline {
+        process::go_on()?;
         last = part_of(member).ok();
         if let Some(part) = last.filter(|part| wanted(*part)) {
             return Ok(part);

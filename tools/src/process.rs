@@ -1,9 +1,31 @@
-//! Running other programs: with their output shown, with it shown and kept, or quietly.
+//! Running other programs: with their output shown, with it shown and kept, or quietly. And being asked to end, oneself.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::Result;
+
+static IS_ENDING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on the first signal to end is only noted, for [`go_on`] to tell: so that servers are ended, and file systems unmounted,
+/// by whoever owns them. The second one ends the process.
+pub fn end_in_order() -> Result<()> {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        flag::register_conditional_default(signal, IS_ENDING.clone())?;
+        flag::register(signal, IS_ENDING.clone())?;
+    }
+    Ok(())
+}
+
+/// Asked wherever there is waiting.
+pub fn go_on() -> Result<()> {
+    if IS_ENDING.load(Ordering::SeqCst) { Err("ended by a signal".into()) } else { Ok(()) }
+}
 
 /// Whether a program of this name can be run.
 pub fn exists(program: &str) -> bool {

@@ -18,6 +18,7 @@ const EVENT_XID: i32 = -1;
 
 pub mod code {
     pub const OK: i32 = 0;
+    pub const SYSTEM_ERROR: i32 = -1;
     pub const NO_NODE: i32 = -101;
     pub const BAD_VERSION: i32 = -103;
     pub const NEW_CONFIG_NO_QUORUM: i32 = -13;

@@ -10,7 +10,7 @@
 //! Notifications are whole states and may be lost, repeated and overtaken by newer ones: whatever was not heard is said again,
 //! less and less often.
 //!
-//! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053 and D-077, see
+//! Java: `FastLeaderElection.lookForLeader`, `WorkerReceiver`. We differ in D-050 to D-053, D-077 and D-081, see
 //! `docs/COMPATIBILITY.md`. The oracle of two servers (`oraclePath`) is refused by the configuration. Not here, on purpose:
 //! connections; what a leader makes of an elector that is looking again (`zab/leader/discovery.rs`).
 

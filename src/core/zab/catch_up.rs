@@ -112,7 +112,7 @@ pub fn plan(learner: Option<Zxid>, history: History<'_>, settings: &Ensemble) ->
     }
     if learner > newest {
         if is_epoch_begin(learner) {
-            mark("leader: SNAP for a learner at the begin of an unknown epoch");
+            // Of Java's alone: our leaders' snapshots are named by the transaction before it.
             return Plan::Snap { why: "it is at the begin of an epoch that is not known here" };
         }
         if is_epoch_begin(newest) {

@@ -414,7 +414,7 @@ impl Leader {
         if !matches!(self.phase, Phase::Broadcasting | Phase::Relaying) && now.mono_us >= self.phase_until_us {
             mark("leader: no quorum within initLimit");
             let why = format!("no quorum while {:?} within {} ticks", self.phase, self.settings.init_limit);
-            self.nominee = self.better_candidate();
+            self.nominee = self.better_candidate().filter(|_| !broken("leader: who has more than it must wait"));
             if self.nominee.is_some() {
                 mark("leader: puts a voter to be forward");
             }

@@ -1,8 +1,8 @@
 //! Connections between learners and their master: packets, and a snapshot's stream among them.
 //!
-//! What the core says in a turn is encoded as it is said, and leaves at the turn's end with one send a link; what the kernel
-//! does not take at once is sent by the link's own writer. A reader task decodes whole packets and hands over everything it
-//! has in one turn. Holds: messages of a link arrive in their order; after `LinkClose` the core hears nothing more of it, and
+//! What the core says is encoded as it is said, and leaves when everybody who was ready has had their turn: one send a link for
+//! the requests of many clients, and one wake-up of the server at the other end. What the kernel does not take at once is sent by
+//! the link's own writer. A reader task decodes whole packets and hands over everything it has in one turn. Holds: messages of a link arrive in their order; after `LinkClose` the core hears nothing more of it, and
 //! what was said before still leaves, as far as the other end takes it soon; a link that ends by itself is told of once; of those
 //! that called and have not said a word there are at most [`STRANGERS`], and a newer one takes the place of the oldest.
 //! Not here, on purpose: how much may wait for a link (the core counts what `LinkSent` has not given back), and what a packet
@@ -18,17 +18,21 @@ use std::time::Duration;
 use glommio::net::TcpStream as AsyncStream;
 use tracing::{debug, info, warn};
 
-use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more, write_all};
+use super::inbox::{Arrival, Inbox};
+use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, write_all};
 use crate::core::{LinkId, LinkMessage, Zxid};
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::turn::next_turn;
+use crate::shell::turn::{Share, next_turn};
 use crate::snapshot_stream::{Form, SnapshotDecoder, SnapshotEncoder};
 use crate::wire::jute::Limits;
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
 
-/// Bytes read at a time.
-const READ_BYTES: usize = 256 * 1024;
+/// Reads of one link that had not to be waited for, before the reactor has its turn.
+const READS_A_TURN: u32 = 8;
+
+/// Flushes in a row before the reactor has its turn.
+const FLUSHES_A_TURN: u32 = 64;
 
 /// How long a link that is being closed may take to accept what was said before.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -56,6 +60,8 @@ pub struct Links {
     last_id: Cell<u64>,
     /// Links that have something to send since the last flush.
     dirty: RefCell<Vec<Rc<Link>>>,
+    /// Raised when there are some.
+    said: Flag,
     /// Oldest first.
     strangers: RefCell<VecDeque<Rc<Link>>>,
 }
@@ -134,6 +140,7 @@ impl Links {
             by_id: RefCell::default(),
             last_id: Cell::new(0),
             dirty: RefCell::default(),
+            said: Flag::default(),
             strangers: RefCell::default(),
         }
     }
@@ -167,7 +174,7 @@ impl Links {
         let Some(link) = by_id.get(&link) else { return };
         // With something to send it is among them already, or its writer is at it.
         if link.outgoing.borrow().bytes.is_empty() {
-            self.dirty.borrow_mut().push(link.clone());
+            self.note_dirty(link.clone());
         }
         link.encode(message);
     }
@@ -178,7 +185,22 @@ impl Links {
         info!("closing the link with {}: {why}", link.line.peer);
         link.closed.set(true);
         HangUpAfter::new(link.line.clone(), CLOSE_LIMIT).detach();
+        self.note_dirty(link);
+    }
+
+    fn note_dirty(&self, link: Rc<Link>) {
         self.dirty.borrow_mut().push(link);
+        self.said.raise();
+    }
+
+    /// Sends what turns have said. Woken by the first of them, this task is behind all others that were ready then.
+    pub async fn run_flush(self: Rc<Self>, pipeline: PipelineHandle) {
+        let mut share = Share::of(FLUSHES_A_TURN);
+        loop {
+            self.said.lowered().await;
+            pipeline.borrow_mut().flush_links();
+            share.done_one().await;
+        }
     }
 
     /// The one that just called: others that have not said a word by now give way.
@@ -194,7 +216,7 @@ impl Links {
         strangers.push_back(link.clone());
     }
 
-    /// The end of a turn: everything said in it leaves, as far as the kernel takes it. Tells what it took.
+    /// Everything said leaves, as far as the kernel takes it. Tells what it took.
     pub fn flush(&self, sent: &mut Vec<(LinkId, usize)>) {
         for link in self.dirty.borrow_mut().drain(..) {
             if link.writing.get() || link.over.get() {
@@ -275,7 +297,7 @@ impl NewLink {
     }
 }
 
-/// Sends what did not leave at the end of its turn.
+/// Sends what the kernel did not take at once.
 async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle) {
     loop {
         link.work.lowered().await;
@@ -309,20 +331,23 @@ async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle
 
 /// Hands over what comes until the stream ends.
 async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, limits: &Limits) -> io::Result<()> {
-    let mut buffer = Vec::new();
+    let mut inbox = Inbox::default();
     let mut messages = Vec::new();
+    let mut reads = 0;
     loop {
-        if !read_more(&mut reader, &mut buffer, READ_BYTES).await? {
-            return Ok(());
-        }
+        reads = match inbox.read_more(&mut reader).await? {
+            Arrival::EndOfStream => return Ok(()),
+            Arrival::Awaited => 0,
+            Arrival::AtOnce => reads + 1,
+        };
         if link.closed.get() {
-            buffer.clear();
+            inbox.take_all();
             continue;
         }
         let mut taken = 0;
         let mut snapshot = None;
         let fault = loop {
-            match Packet::decode(&buffer[taken..], limits) {
+            match Packet::decode(&inbox.unread()[taken..], limits) {
                 Ok(Some(decoded)) => {
                     taken += decoded.bytes;
                     let Some(packet) = decoded.packet else { continue };
@@ -344,17 +369,19 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
                 Err(error) => break Some(error),
             }
         };
-        buffer.drain(..taken);
+        inbox.take(taken);
         link.heard.set(link.heard.get() || taken > 0);
         hand_over(link, pipeline, &mut messages);
         if let Some(error) = fault {
             return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
         }
         if let Some(zxid) = snapshot {
-            read_snapshot(link, &mut reader, &mut buffer, zxid, pipeline, limits).await?;
+            read_snapshot(link, &mut reader, &mut inbox, zxid, pipeline, limits).await?;
         }
-        buffer.shrink_to(READ_BYTES);
-        next_turn().await;
+        if reads == READS_A_TURN {
+            reads = 0;
+            next_turn().await;
+        }
     }
 }
 
@@ -362,7 +389,7 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
 async fn read_snapshot(
     link: &Link,
     reader: &mut AsyncStream,
-    buffer: &mut Vec<u8>,
+    inbox: &mut Inbox,
     zxid: Zxid,
     pipeline: &PipelineHandle,
     limits: &Limits,
@@ -370,9 +397,10 @@ async fn read_snapshot(
     let mut decoder = SnapshotDecoder::new(link.form(), zxid, *limits);
     let mut messages = Vec::new();
     loop {
-        let taken =
-            decoder.push(buffer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        buffer.drain(..taken);
+        let taken = decoder
+            .push(inbox.unread())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        inbox.take(taken);
         let mut stands_still = taken == 0;
         while let Some(message) = decoder.take() {
             stands_still = false;
@@ -391,7 +419,7 @@ async fn read_snapshot(
             return Ok(());
         }
         next_turn().await;
-        if stands_still && !read_more(reader, buffer, READ_BYTES).await? {
+        if stands_still && inbox.read_more(reader).await? == Arrival::EndOfStream {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

@@ -4,11 +4,11 @@
 //!  election port   notifications, one connection a pair of servers     election_port.rs
 //!  quorum port     learners that call                                  learner_port.rs
 //!                  the call to the master                              master_search.rs
-//!                  packets and snapshots on these connections          links.rs
+//!                  packets and snapshots on these connections          links.rs, inbox.rs
 //! ```
 //!
 //! All of it runs on the pipeline's executor: a proposal goes from the core to the sockets of all learners without a hop, and
-//! everything a turn says leaves as one send a link. [`roll`]: where members are; [`dial`]: from a name to a socket; [`doors`]:
+//! everything that the turns of one round say leaves as one send a link. [`roll`]: where members are; [`dial`]: from a name to a socket; [`doors`]:
 //! our own ports, with the accept threads of [`listener`]; [`peer_socket`]: a connection as two halves; [`member_files`]: what
 //! is kept of a membership that changes; [`vigil`]: why nobody is served, in the log.
 //! Java: `QuorumPeer` with its `QuorumCnxManager`, `Leader`, `Learner`. Spec: quorum-protocol 3, 5, 6.1.
@@ -16,6 +16,7 @@
 pub mod dial;
 pub mod doors;
 pub mod election_port;
+pub mod inbox;
 pub mod learner_port;
 pub mod links;
 pub mod listener;
@@ -119,6 +120,7 @@ impl Ensemble {
             glommio::spawn_local(self.learners.clone().run_callers(learners, pipeline.clone())),
             glommio::spawn_local(self.observers.clone().run_callers(observers, pipeline.clone())),
             glommio::spawn_local(self.search.clone().run(pipeline.clone())),
+            glommio::spawn_local(self.links.clone().run_flush(pipeline.clone())),
         ]);
         Ok(tasks)
     }
@@ -170,7 +172,7 @@ impl Ensemble {
         self.files.as_ref().is_some_and(MemberFiles::are_stale)
     }
 
-    /// The end of a turn. Tells what the kernel took.
+    /// What was said to learners and master leaves. Tells what the kernel took.
     pub fn flush(&self, sent: &mut Vec<(LinkId, usize)>) {
         self.links.flush(sent);
     }

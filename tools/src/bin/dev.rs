@@ -95,7 +95,7 @@ enum What {
         #[command(flatten)]
         place: Place,
     },
-    /// A local ensemble, until it is ended with Ctrl-C or a member leaves
+    /// A local ensemble, until it is ended with Ctrl-C or SIGTERM, or a member leaves
     Ensemble {
         /// Servers that vote
         #[arg(default_value_t = 3)]
@@ -401,6 +401,7 @@ fn run_drill(voters: usize, observers: usize, java: &[usize], run: DrillRun, pla
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |now| u64::from(now.subsec_nanos()))
     });
+    process::end_in_order()?;
     let verdict = suites::drill(&drill::Options { kinds, observers, directory, port, seed, time, keep: run.keep });
     Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
@@ -416,6 +417,7 @@ fn kinds(count: usize, java: &[usize], named: Option<PathBuf>) -> Result<Vec<Kin
 fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -> Result<()> {
     let kinds = kinds(voters + observers, java, place.binary)?;
     let ensemble = Ensemble::new(&target().join("ensemble"), place.port_base, &kinds, observers, 2000);
+    process::end_in_order()?;
     let mut running = ensemble.start()?;
     for (member, process) in ensemble.members.iter().zip(&running) {
         let part = ensemble::part_of(member)?;
@@ -423,14 +425,16 @@ fn run_ensemble(voters: usize, observers: usize, java: &[usize], place: Place) -
         println!("{address}: {kind}, {part:?}, process {}, configuration, data and log in {directory}", process.pid());
     }
     println!("clients: {}", ensemble.connect_string());
-    loop {
-        for (member, process) in ensemble.members.iter().zip(&mut running) {
-            if !process.is_alive() {
-                return Err(format!("{} has left\n{}", member.address(), tail(&member.log(), 20)).into());
-            }
+    while process::go_on().is_ok() {
+        let left = running.iter_mut().position(|process| !process.is_alive());
+        // Ctrl-C on a terminal reaches the servers, too.
+        if let Some(at) = left.filter(|_| process::go_on().is_ok()) {
+            let member = &ensemble.members[at];
+            return Err(format!("{} has left\n{}", member.address(), tail(&member.log(), 20)).into());
         }
         std::thread::sleep(Duration::from_millis(200));
     }
+    running.into_iter().try_for_each(|process| process.stop().map(drop))
 }
 
 fn differential(

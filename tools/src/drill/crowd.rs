@@ -119,9 +119,11 @@ impl Crowd {
     pub fn text(&self) -> String {
         let Crowd { versions, compared, checks, .. } = self;
         let survived: usize = self.writers.iter().map(|writer| writer.survived).sum();
-        let (answers, expiries, visits) = (self.answers(), self.expiries(), self.ground.visits.load(Ordering::SeqCst));
+        let (answers, expiries) = (self.answers(), self.expiries());
+        let [visits, refusals] = [&self.ground.visits, &self.ground.refusals].map(|count| count.load(Ordering::SeqCst));
         format!(
             "{answers} answers checked; {versions} versions with one writer each; {survived} unanswered writes survived; \
+             {refusals} refused for want of room; \
              {expiries} sessions of the load ran out, {visits} visits; {compared} nodes compared in {checks} checks"
         )
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use super::disks::{self, Disk};
 use super::links::{Network, Passage};
 use crate::Result;
-use crate::ensemble::{Ensemble, Part, await_part};
+use crate::ensemble::{Ensemble, Part, await_part, part_of};
 use crate::load::random::Random;
-use crate::server::{Kind, Running, tail};
+use crate::server::{Kind, Running, Setup, tail};
 
 /// Members count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Fault {
     Pause(usize),
     /// It loses its disk.
     Wipe(usize),
+    /// Its disk is full: it takes no part, and a leader takes no writes or hands over.
+    Fill(usize),
     /// Off the network: what others say to it, what it says, or both.
     Isolate {
         member: usize,
@@ -54,6 +57,7 @@ impl Fault {
             Fault::Stop(_) => "stopped",
             Fault::Pause(_) => "paused",
             Fault::Wipe(_) => "wiped",
+            Fault::Fill(_) => "disk full",
             Fault::Isolate { how: Passage::Cut, .. } => "cut off",
             Fault::Isolate { hears: false, speaks: false, .. } => "unreachable",
             Fault::Isolate { hears: false, .. } => "deaf",
@@ -66,7 +70,8 @@ impl Fault {
 
     pub fn member(self) -> Option<usize> {
         match self {
-            Fault::Kill(at) | Fault::KillTwice(at) | Fault::Stop(at) | Fault::Pause(at) | Fault::Wipe(at) => Some(at),
+            Fault::Kill(at) | Fault::KillTwice(at) | Fault::Stop(at) | Fault::Pause(at) => Some(at),
+            Fault::Wipe(at) | Fault::Fill(at) => Some(at),
             Fault::Isolate { member, .. } | Fault::Slow { member, .. } => Some(member),
             Fault::KillAll | Fault::Link { .. } => None,
         }
@@ -79,12 +84,13 @@ impl Fault {
         let other = (member + 1 + random.below(count as u64 - 1) as usize) % count;
         let how = if random.one_in(3) { Passage::Cut } else { Passage::Held };
         match random.below(100) {
-            0..20 => Fault::Kill(member),
-            20..26 => Fault::KillTwice(member),
-            26..30 if is_alone => Fault::KillAll,
-            26..42 => Fault::Stop(member),
-            42..58 => Fault::Pause(member),
-            58..66 => Fault::Wipe(member),
+            0..18 => Fault::Kill(member),
+            18..23 => Fault::KillTwice(member),
+            23..27 if is_alone => Fault::KillAll,
+            23..37 => Fault::Stop(member),
+            37..50 => Fault::Pause(member),
+            50..57 => Fault::Wipe(member),
+            57..66 => Fault::Fill(member),
             66..72 => Fault::Isolate { member, hears: true, speaks: false, how: Passage::Held },
             72..78 => Fault::Isolate { member, hears: false, speaks: true, how: Passage::Held },
             78..88 => Fault::Isolate { member, hears: false, speaks: false, how },
@@ -115,12 +121,26 @@ pub struct Stage {
     /// None: it is down.
     running: Vec<Option<Running>>,
     paused: BTreeSet<usize>,
+    /// Last: they are unmounted when nobody uses them any more. Empty: none can be had.
+    disks: Vec<Option<Disk>>,
+    /// Members that took no part when their full disk was freed.
+    pub stepped_back: u32,
 }
 
 impl Stage {
-    pub fn start(ensemble: Ensemble, network: Network) -> Result<Stage> {
-        let running = ensemble.start()?.into_iter().map(Some).collect();
-        Ok(Stage { ensemble, network, running, paused: BTreeSet::new() })
+    pub fn start(mut ensemble: Ensemble, network: Network) -> Result<Stage> {
+        disks::unmount_old(&ensemble.members)?;
+        ensemble.members.iter().try_for_each(Setup::wipe)?;
+        let disks = disks::mount(&mut ensemble.members).unwrap_or_else(|why| {
+            println!("NO FULL DISKS: {why}");
+            Vec::new()
+        });
+        let running = ensemble.launch()?.into_iter().map(Some).collect();
+        Ok(Stage { ensemble, network, running, paused: BTreeSet::new(), disks, stepped_back: 0 })
+    }
+
+    pub fn can_fill(&self, at: usize) -> bool {
+        self.disks.get(at).is_some_and(Option::is_some)
     }
 
     pub fn leader(&self) -> Option<usize> {
@@ -137,6 +157,7 @@ impl Stage {
             Fault::Kill(at) => self.kill(at),
             Fault::KillTwice(at) => {
                 self.kill(at)?;
+                self.free(at)?; // it could not come up
                 let running = self.ensemble.members[at].launch()?;
                 std::thread::sleep(Duration::from_millis(random.below(300)));
                 running.kill()
@@ -152,9 +173,11 @@ impl Stage {
             }
             Fault::Wipe(at) => {
                 self.kill(at)?;
-                std::fs::remove_dir_all(self.ensemble.members[at].data())?;
+                self.free(at)?;
+                disks::wipe(&self.ensemble.members[at].data())?;
                 self.launch(at)
             }
+            Fault::Fill(at) => self.disks[at].as_mut().map_or(Ok(()), Disk::fill),
             Fault::Isolate { member, hears, speaks, how } => {
                 for other in (0..self.count()).filter(|other| *other != member) {
                     if !speaks {
@@ -201,12 +224,24 @@ impl Stage {
     pub fn heal(&mut self) -> Result<()> {
         self.nobody_left()?;
         self.network.heal();
+        (0..self.count()).try_for_each(|at| self.free(at))?;
         for at in std::mem::take(&mut self.paused) {
             if let Some(running) = &self.running[at] {
                 running.resume()?;
             }
         }
         (0..self.count()).try_for_each(|at| self.launch(at))
+    }
+
+    fn free(&mut self, at: usize) -> Result<()> {
+        let Some(Some(disk)) = self.disks.get_mut(at) else { return Ok(()) };
+        let is_back = self.running[at].is_some()
+            && !self.paused.contains(&at)
+            && part_of(&self.ensemble.members[at]).is_ok_and(|part| part == Part::Nothing);
+        if disk.free()? && is_back {
+            self.stepped_back += 1;
+        }
+        Ok(())
     }
 
     fn launch(&mut self, at: usize) -> Result<()> {

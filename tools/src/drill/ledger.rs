@@ -96,10 +96,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// For its version.
     pub fn refused(&mut self, at: usize, value: u64) -> Outcome {
         let register = &mut self.registers[at];
-        let expected = register.open.remove(&value).expect("it was sent");
-        register.refused = register.refused.max(expected);
+        register.refused = register.refused.max(register.open[&value]);
+        self.turned_away(at, value)
+    }
+
+    /// For whatever reason.
+    pub fn turned_away(&mut self, at: usize, value: u64) -> Outcome {
+        let register = &mut self.registers[at];
+        register.open.remove(&value).expect("it was sent");
         match register.made.values().any(|(made, _)| *made == value) {
             true => Err(broken(format!("register {at}: {value:#x} was refused and is there"))),
             false => Ok(()),
@@ -153,6 +160,10 @@ impl Ledger {
         names.open.remove(&value);
         names.told = names.told.max(Some(number));
         Ok(())
+    }
+
+    pub fn not_named(&mut self, value: u64) {
+        self.names.open.remove(&value);
     }
 
     pub fn delete_name(&mut self, number: u32) {
@@ -267,6 +278,18 @@ mod tests {
         ledger.refused(0, 6).unwrap();
         assert!(ledger.read(0, &data_of(6), &at(2, 11)).is_err());
         assert!(ledger.settle(0, &data_of(5), &at(1, 10)).is_err(), "version 1 was not the last");
+    }
+
+    #[test]
+    fn a_write_that_was_turned_away_and_is_there_is_seen() {
+        let mut ledger = ledger();
+        ledger.send(0, 6, 1);
+        ledger.turned_away(0, 6).unwrap();
+        assert!(ledger.read(0, &data_of(6), &at(2, 11)).is_err());
+        assert!(ledger.settle(0, &data_of(5), &at(1, 10)).is_ok(), "version 1 may be the last");
+        ledger.ask_name(7);
+        ledger.not_named(7);
+        assert!(ledger.settle_names(&BTreeMap::from([(0, data_of(7))])).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!                            every few rounds: the load ends, all is settled, and all trees are compared
 //! ```
 //!
-//!   `faults`    what goes wrong      `links`    the network, a proxy between each two servers
+//!   `faults`    what goes wrong      `links`    the network, a proxy between each two servers      `disks`    that can be full
 //!   `crowd`     the load: `clients`, what each of them insists on, and `ledger`, what they know together
 //!
 //! The seed decides what goes wrong, and for how long; when it meets the servers is the machine's choice. A seed narrows a
@@ -14,6 +14,7 @@
 
 mod clients;
 pub mod crowd;
+mod disks;
 mod faults;
 mod ledger;
 mod links;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::ensemble::{Ensemble, Ports};
 use crate::load::random::Random;
+use crate::process;
 use crate::server::Kind;
 use clients::Ground;
 use crowd::Crowd;
@@ -37,6 +39,10 @@ const TICK_MS: u32 = 300;
 const ROUNDS_A_CHECK: u32 = 8;
 /// From the healing of everything to an answered write: for failures, not for figures.
 const SERVE_BOUND: Duration = Duration::from_secs(30);
+/// A learner's clients are refused for a tick after its leader has refused, and a full disk is looked at once a tick.
+const ROOM_TICKS: u32 = 3;
+/// How soon it is noticed that the drill is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Ports of the network, above those of the members.
 const LINK_PORT_OFFSET: u16 = 100;
@@ -61,7 +67,10 @@ pub struct Totals {
     rounds: u32,
     pub answers: u64,
     faults: BTreeMap<&'static str, u32>,
-    /// From a fault to the next answered write, by what happened to the leader; and until everybody served again.
+    /// Of those whose disk was full: so many had given up their part.
+    stepped_back: u32,
+    /// From a fault to the next answered write, by what happened to the leader (of a full disk: from its end); and until everybody
+    /// served again.
     times: BTreeMap<&'static str, Vec<Duration>>,
     crowd: String,
 }
@@ -75,7 +84,8 @@ pub fn run(options: &Options) -> (Totals, Result<()>) {
         totals.crowd = drill.crowd.text();
         outcome
     });
-    (totals, outcome)
+    // Whatever else went wrong, Ctrl-C on a terminal reaches the servers, too.
+    (totals, process::go_on().and(outcome))
 }
 
 struct Drill {
@@ -143,24 +153,29 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn play(&mut self) -> Result<Instant> {
-        self.sleep(100, 1000);
+        self.sleep(100, 1000)?;
         let faults = self.draw();
         let leader = self.stage.leader();
         self.ground.pulse.begin();
         let begin = Instant::now();
         for (number, fault) in faults.iter().enumerate() {
             if number > 0 {
-                self.sleep(0, 600);
+                self.sleep(0, 600)?;
             }
             tell(self.story, &described(*fault, leader))?;
+            if let Fault::Fill(_) = fault {
+                self.ground.course.set_short(true);
+            }
             self.stage.strike(*fault, self.random)?;
             *self.totals.faults.entry(fault.name()).or_default() += 1;
         }
         match self.random.below(8) {
+            // A log has room for a while.
+            0..7 if self.is_short() => self.sleep(1_000, 6_000),
             0..3 => self.sleep(0, 300),
             3..7 => self.sleep(300, 4_000),
             _ => self.sleep(8_000, 11_000), // longer than sessions live
-        }
+        }?;
         tell(self.story, "all is put right")?;
         let healed = Instant::now();
         let first = self.ground.pulse.took();
@@ -173,9 +188,19 @@ impl Round<'_> {
             self.totals.times.entry(label).or_default().push(first);
         }
         self.ground.pulse.begin();
-        self.await_pulse(healed)?;
+        let again = self.await_pulse(healed)?;
+        if let [Fault::Fill(at)] = faults[..]
+            && Some(at) == leader
+        {
+            self.totals.times.entry("leader's disk freed").or_default().push(again);
+        }
         self.stage.await_serving()?;
         let took = healed.elapsed();
+        if self.is_short() {
+            std::thread::sleep(Duration::from_millis(u64::from(ROOM_TICKS * TICK_MS)));
+            self.ground.course.set_short(false);
+        }
+        self.totals.stepped_back = self.stage.stepped_back;
         self.totals.times.entry("everybody serves again").or_default().push(took);
         self.totals.rounds += 1;
         let described = faults.iter().map(|fault| described(*fault, leader)).collect::<Vec<_>>().join(", ");
@@ -201,13 +226,18 @@ impl Round<'_> {
             // One disk at a time may be lost. A Java server without its disk counts like any other: what a quorum of two
             // acknowledged may be gone with the next fault.
             let is_wipe = matches!(fault, Fault::Wipe(_));
-            let is_too_much =
-                is_wipe && (self.has_java && several > 1 || faults.iter().any(|other| other.name() == "wiped"));
+            let is_too_much = matches!(fault, Fault::Fill(at) if !self.stage.can_fill(at))
+                || is_wipe
+                    && (self.has_java && several > 1 || faults.iter().any(|other| matches!(other, Fault::Wipe(_))));
             if !is_too_much {
                 faults.push(fault);
             }
         }
         faults
+    }
+
+    fn is_short(&self) -> bool {
+        self.ground.course.shortages() % 2 == 1
     }
 
     fn await_pulse(&self, since: Instant) -> Result<Duration> {
@@ -219,13 +249,19 @@ impl Round<'_> {
             if let Some(broken) = self.ground.broken() {
                 return Err(broken.into());
             }
+            process::go_on()?;
             std::thread::sleep(POLL_INTERVAL);
         }
         Err(format!("no write is answered {:?} after all was put right", since.elapsed()).into())
     }
 
-    fn sleep(&mut self, from_ms: u64, to_ms: u64) {
-        std::thread::sleep(Duration::from_millis(from_ms + self.random.below(to_ms - from_ms)));
+    fn sleep(&mut self, from_ms: u64, to_ms: u64) -> Result<()> {
+        let end = Instant::now() + Duration::from_millis(from_ms + self.random.below(to_ms - from_ms));
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            process::go_on()?;
+            std::thread::sleep(left.min(LOOK_INTERVAL));
+        }
+        Ok(())
     }
 }
 
@@ -242,6 +278,7 @@ fn label(faults: &[Fault], leader: Option<usize>) -> Option<&'static str> {
     }
     match fault {
         Fault::Kill(_) => Some("leader killed"),
+        Fault::Wipe(_) => Some("leader wiped"),
         Fault::Stop(_) => Some("leader stopped"),
         Fault::Pause(_) => Some("leader paused"),
         Fault::Isolate { .. } => Some("leader off the network"),
@@ -257,9 +294,11 @@ fn tell(story: &mut File, what: &str) -> Result<()> {
 impl Totals {
     /// For people.
     pub fn text(&self) -> String {
-        let Totals { rounds, faults, times, crowd, .. } = self;
+        let Totals { rounds, faults, stepped_back, times, crowd, .. } = self;
         let faults: Vec<String> = faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let mut lines = vec![format!("{rounds} rounds; {}", faults.join(", ")), crowd.clone()];
+        let faults = faults.join(", ");
+        let first = format!("{rounds} rounds; {faults}; {stepped_back} stepped back for want of room");
+        let mut lines = vec![first, crowd.clone()];
         for (label, took) in times {
             let mut took = took.clone();
             took.sort();

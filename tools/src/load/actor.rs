@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::Result;
@@ -38,6 +38,21 @@ pub struct Course {
     pub may_break: AtomicBool,
     /// Enough: what is under way is waited for.
     pub is_over: AtomicBool,
+    shortages: AtomicU64,
+}
+
+impl Course {
+    /// From now on writes may be refused for want of room, or no more.
+    pub fn set_short(&self, is_short: bool) {
+        if self.shortages.load(Ordering::SeqCst) % 2 != u64::from(is_short) {
+            self.shortages.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// How often that began and ended: an odd number while it may be.
+    pub fn shortages(&self) -> u64 {
+        self.shortages.load(Ordering::SeqCst)
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +66,12 @@ pub struct Actor {
     sent: Tree,
     pub zxid_max: i64,
     pub answers: u64,
+    /// Writes that a full disk had no room for.
+    pub refusals: u64,
+    /// On this connection.
+    is_refused: bool,
+    /// The course's, when this round began.
+    shortages: u64,
     /// When the last answer came.
     pub heard: Instant,
 }
@@ -67,6 +88,9 @@ impl Actor {
             sent: Tree::new(),
             zxid_max: 0,
             answers: 0,
+            refusals: 0,
+            is_refused: false,
+            shortages: 0,
             heard: Instant::now(),
         }
     }
@@ -99,9 +123,8 @@ impl Actor {
     pub fn check_after(&mut self, client: &mut Client, is_expired: bool) -> Result<usize> {
         let seen = self.look(client)?;
         let owner = if is_expired { None } else { Some(self.owner()) };
-        let (count, tree) =
+        let (survived, tree) =
             self.round.survivors(&seen, owner).map_err(|why| Broken(format!("{}: {why}", self.home)))?;
-        let survived = count - self.round.answered();
         self.round = Round { base: tree, ..Round::default() };
         Ok(survived)
     }
@@ -134,8 +157,11 @@ impl Actor {
         self.sent = self.round.base.clone();
         let mut in_flight: VecDeque<(i32, Expected)> = VecDeque::new();
         let mut window = 1 + self.random.below(IN_FLIGHT_MAX);
+        self.shortages = course.shortages();
+        self.is_refused = false;
         loop {
-            let is_over = course.is_over.load(Ordering::SeqCst);
+            // After a refusal nobody knows what the next request must answer, before it is known what is there.
+            let is_over = course.is_over.load(Ordering::SeqCst) || self.is_refused;
             if is_over && in_flight.is_empty() {
                 return Ok(());
             }
@@ -150,7 +176,9 @@ impl Actor {
                 return ended(error.to_string());
             }
             loop {
-                let reply = match client.reply() {
+                let reply = client.reply();
+                self.look_out(course);
+                let reply = match reply {
                     Ok(reply) => reply,
                     Err(error) => return ended(error.to_string()),
                 };
@@ -170,6 +198,11 @@ impl Actor {
         }
     }
 
+    /// Whether a disk is full, or was since this round began.
+    pub fn look_out(&mut self, course: &Course) {
+        self.round.has_gaps |= self.shortages % 2 == 1 || course.shortages() != self.shortages;
+    }
+
     fn on_reply(&mut self, xid: i32, expected: &Expected, reply: &Reply) -> Result<()> {
         self.answers += 1;
         if reply.xid != xid {
@@ -183,13 +216,21 @@ impl Actor {
         match expected {
             Expected::Write(number) => {
                 assert_eq!(*number, self.round.answered(), "answers come in order");
-                if reply.write_code()? != code::OK {
-                    return Err("a write that must succeed was refused".into());
-                }
-                if !is_new {
-                    return Err("a write got a zxid that was seen before".into());
-                }
-                self.round.zxids.push(reply.zxid);
+                let answer = match reply.write_code()? {
+                    code::OK if is_new => Some(reply.zxid),
+                    code::OK => return Err("a write got a zxid that was seen before".into()),
+                    code::SYSTEM_ERROR if self.round.has_gaps => None,
+                    _ if self.is_refused => None, // it leaned on one that was refused
+                    _ => return Err("a write that must succeed was refused".into()),
+                };
+                self.is_refused |= answer.is_none();
+                self.refusals += u64::from(answer.is_none());
+                self.round.answers.push(answer);
+            }
+            _ if self.is_refused => {}
+            Expected::Refusal(_) if reply.write_code()? == code::SYSTEM_ERROR && self.round.has_gaps => {
+                self.is_refused = true;
+                self.refusals += 1;
             }
             Expected::Refusal(wanted) => {
                 if reply.write_code()? != *wanted {

@@ -60,7 +60,7 @@ struct Arguments {
     /// Go on after a broken promise
     #[arg(long)]
     keep_going: bool,
-    /// List the marked branches, how often each was taken, and those that never were: after 10000 runs there must be none
+    /// List the marked branches, how often each was taken, and those that never were: after 10000 runs there must be none but the rare ones
     #[arg(long)]
     coverage: bool,
     /// Every marked branch must be taken: behind the seeds, go where each is that they did not come to

@@ -58,6 +58,8 @@ pub struct Ground {
     pub answers: AtomicU64,
     pub expiries: AtomicU64,
     pub visits: AtomicU64,
+    /// Writes that a full disk had no room for.
+    pub refusals: AtomicU64,
     broken: Mutex<Option<String>>,
 }
 
@@ -74,6 +76,7 @@ impl Ground {
             answers: AtomicU64::new(0),
             expiries: AtomicU64::new(0),
             visits: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
             broken: Mutex::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Ground, NAMES, REGISTERS, ROOT, Roamer, only_broken, register};
+use super::{Ground, NAMES, REGISTERS, RETRY_PAUSE, ROOT, Roamer, only_broken, register};
 use crate::Result;
 use crate::load::actor::Broken;
 use crate::load::model::data_of;
@@ -133,6 +133,10 @@ impl Rival {
                 self.known.remove(&at);
                 Ok(())
             }
+            code::SYSTEM_ERROR => {
+                ground.ledger().turned_away(at, value)?;
+                self.rest(ground)
+            }
             other => Err(format!("a set got {other}").into()),
         }
     }
@@ -171,8 +175,13 @@ impl Rival {
         let (value, sent) = (self.value(), Instant::now());
         let floor = ground.ledger().ask_name(value);
         let reply = self.call(client, &Request::Sequential { path: format!("{NAMES}/n-"), data: data_of(value) })?;
-        if reply.code != code::OK {
-            return Err(format!("a create got {}", reply.code).into());
+        match reply.code {
+            code::OK => {}
+            code::SYSTEM_ERROR => {
+                ground.ledger().not_named(value);
+                return self.rest(ground);
+            }
+            other => return Err(format!("a create got {other}").into()),
         }
         let number = number_of(&reply.path()?)?;
         ground.ledger().named(value, number, floor)?;
@@ -190,8 +199,16 @@ impl Rival {
                 Ok(())
             }
             code::NO_NODE => Err(Broken(format!("number {number} was given, and is gone")).into()),
+            code::SYSTEM_ERROR => self.rest(ground),
             other => Err(format!("a delete got {other}").into()),
         }
+    }
+
+    /// A disk is full: it will be so for a while.
+    fn rest(&mut self, ground: &Ground) -> Result<()> {
+        ground.refusals.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(RETRY_PAUSE);
+        Ok(())
     }
 }
 

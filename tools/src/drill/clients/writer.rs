@@ -28,7 +28,7 @@ impl Writer {
 
     pub fn run(&mut self, ground: &Ground) -> Result<()> {
         while let Some(mut client) = self.roamer.connect(ground, None)? {
-            match self.settle(&mut client) {
+            match self.settle(ground, &mut client) {
                 Ok(()) => self.load(ground, client)?,
                 Err(why) => only_broken(Err(why))?,
             }
@@ -37,24 +37,26 @@ impl Writer {
     }
 
     fn load(&mut self, ground: &Ground, client: Client) -> Result<()> {
-        let before = self.actor.answers;
+        let (answers, refusals) = (self.actor.answers, self.actor.refusals);
         self.actor.zxid_max = self.roamer.zxid_max;
         self.actor.heard = self.roamer.heard;
         let outcome = self.actor.load(client, &ground.course);
         self.roamer.zxid_max = self.actor.zxid_max;
         self.roamer.heard = self.actor.heard;
-        ground.answers.fetch_add(self.actor.answers - before, Ordering::Relaxed);
+        ground.answers.fetch_add(self.actor.answers - answers, Ordering::Relaxed);
+        ground.refusals.fetch_add(self.actor.refusals - refusals, Ordering::Relaxed);
         outcome
     }
 
     /// Everything sent is done, or never will be; and what is there shows which.
-    fn settle(&mut self, client: &mut Client) -> Result<()> {
+    fn settle(&mut self, ground: &Ground, client: &mut Client) -> Result<()> {
         self.actor.ticket = self.roamer.ticket;
         let barrier = Request::Set { path: self.home().to_owned(), data: Vec::new(), version: -1 };
         let reply = self.roamer.call(client, &barrier, &mut Vec::new())?;
         if reply.code != code::OK {
             return Err(format!("{barrier:?} got {}", reply.code).into());
         }
+        self.actor.look_out(&ground.course);
         self.survived += self.actor.check_after(client, self.roamer.has_expired)?;
         self.roamer.has_expired = false;
         Ok(())
@@ -64,7 +66,7 @@ impl Writer {
     pub fn finish(&mut self, ground: &Ground, deadline: Instant) -> Result<()> {
         loop {
             let Some(mut client) = self.roamer.connect(ground, Some(deadline))? else { return Ok(()) };
-            match self.settle(&mut client) {
+            match self.settle(ground, &mut client) {
                 Ok(()) => return Ok(()),
                 Err(why) => only_broken(Err(why))?,
             }

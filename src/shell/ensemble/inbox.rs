@@ -1,0 +1,106 @@
+//! What a link has brought and nobody has taken yet. There is room behind it for the next read, which nobody has to clear
+//! first: the bytes of a read are known by their count.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+
+use futures_lite::AsyncRead;
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    begin: usize,
+    end: usize,
+}
+
+/// How a read came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    AtOnce,
+    /// Others had their turn meanwhile.
+    Awaited,
+    EndOfStream,
+}
+
+impl Inbox {
+    pub fn unread(&self) -> &[u8] {
+        &self.bytes[self.begin..self.end]
+    }
+
+    pub fn take(&mut self, bytes: usize) {
+        self.begin += bytes;
+        assert!(self.begin <= self.end, "only what was read is taken");
+    }
+
+    pub fn take_all(&mut self) {
+        self.begin = self.end;
+    }
+
+    pub async fn read_more(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Arrival> {
+        self.make_room();
+        let room = &mut self.bytes[self.end..];
+        let mut arrival = Arrival::AtOnce;
+        let read = loop {
+            let read = poll_fn(|cx| {
+                let read = Pin::new(&mut *reader).poll_read(cx, room);
+                if read.is_pending() {
+                    arrival = Arrival::Awaited;
+                }
+                read
+            });
+            match read.await {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.end += read;
+        Ok(if read == 0 { Arrival::EndOfStream } else { arrival })
+    }
+
+    /// What is unread moves to the front; what was long does not keep its memory.
+    fn make_room(&mut self) {
+        self.bytes.copy_within(self.begin..self.end, 0);
+        (self.begin, self.end) = (0, self.end - self.begin);
+        let wanted = self.end + READ_BYTES;
+        if self.bytes.len() < wanted {
+            self.bytes.resize(wanted, 0);
+        } else if self.bytes.len() > 2 * wanted {
+            self.bytes.truncate(wanted);
+            self.bytes.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_taken_stays_in_front_of_what_comes() {
+        let mut inbox = Inbox::default();
+        assert_eq!(block_on(inbox.read_more(&mut &b"abc"[..])).unwrap(), Arrival::AtOnce);
+        inbox.take(1);
+        assert_eq!(block_on(inbox.read_more(&mut &b"def"[..])).unwrap(), Arrival::AtOnce);
+        assert_eq!(inbox.unread(), b"bcdef");
+        inbox.take_all();
+        assert_eq!(inbox.unread(), b"");
+        assert_eq!(block_on(inbox.read_more(&mut &b""[..])).unwrap(), Arrival::EndOfStream);
+    }
+
+    #[test]
+    fn something_long_has_room_and_gives_it_back() {
+        let long = vec![7; 3 * READ_BYTES];
+        let (mut inbox, mut rest) = (Inbox::default(), &long[..]);
+        while block_on(inbox.read_more(&mut rest)).unwrap() != Arrival::EndOfStream {}
+        assert_eq!(inbox.unread(), long);
+        inbox.take_all();
+        block_on(inbox.read_more(&mut &b"x"[..])).unwrap();
+        assert_eq!((inbox.unread(), inbox.bytes.capacity()), (&b"x"[..], READ_BYTES));
+    }
+}
