@@ -97,7 +97,11 @@ impl Setup {
     pub fn launch(&self) -> Result<Running> {
         fs::create_dir_all(self.data())?;
         if let Some(my_id) = self.my_id {
-            fs::write(self.data().join("myid"), format!("{my_id}\n"))?;
+            let (path, text) = (self.data().join("myid"), format!("{my_id}\n"));
+            // Its disk may be full by now.
+            if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+                fs::write(path, text)?;
+            }
         }
         fs::write(self.directory.join("zoo.cfg"), self.config())?;
         self.launch_again()

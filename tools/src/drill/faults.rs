@@ -131,11 +131,13 @@ pub struct Stage {
 
 impl Stage {
     pub fn start(mut ensemble: Ensemble, network: Box<dyn Network>) -> Result<Stage> {
-        disks::unmount_old(&ensemble.members)?;
         ensemble.members.iter().try_for_each(Setup::wipe)?;
         let (disks, disks_text) = match disks::mount(&mut ensemble.members) {
             Ok(disks) => (disks, "disks that can be full".to_owned()),
-            Err(why) => (Vec::new(), format!("NO FULL DISKS: {why}")),
+            Err(why) => {
+                ensemble.members.iter().try_for_each(Setup::wipe)?; // some may have got one
+                (Vec::new(), format!("NO FULL DISKS: {why}"))
+            }
         };
         println!("{disks_text}");
         let running = ensemble.launch()?.into_iter().map(Some).collect();
@@ -161,7 +163,6 @@ impl Stage {
             Fault::Kill(at) => self.kill(at),
             Fault::KillTwice(at) => {
                 self.kill(at)?;
-                self.free(at)?; // it could not come up
                 let running = self.ensemble.members[at].launch()?;
                 std::thread::sleep(Duration::from_millis(random.below(300)));
                 running.kill()

@@ -121,6 +121,7 @@ impl Drill {
             true => Box::new(Namespaces::new(count)?),
             false => Box::new(Proxies::new(count, told, real)?),
         };
+        disks::unmount_old(directory)?;
         let stage = Stage::start(ensemble, network)?;
         let mut random = Random::new(*seed);
         Ok(Drill {
