@@ -21,7 +21,6 @@ use std::{fs, io};
 
 use super::Settings;
 use super::properties::{self, MalformedEscape};
-use crate::core::zab::membership::Membership;
 
 /// Where these files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,46 +82,6 @@ impl DynamicFiles {
         let mut name = self.static_file.file_name().unwrap_or_default().to_owned();
         name.push(suffix);
         self.directory.join(name)
-    }
-}
-
-/// What happens to the membership.
-#[derive(Clone, Debug)]
-pub enum MembersChange {
-    /// A configuration was proposed.
-    Seen(Box<Membership>),
-    /// It was taken back.
-    Forgotten,
-    /// A configuration is in force.
-    Activated(Box<Membership>),
-}
-
-/// A write that such a change takes.
-#[derive(Clone, Copy, Debug)]
-pub enum FileStep<'a> {
-    WriteNext(&'a Membership),
-    WriteInForce(&'a Membership),
-    /// zoo.cfg says where the one in force is.
-    Point(&'a Membership),
-    /// `through`: unless a later one than this was seen since.
-    RemoveNext {
-        through: Option<u64>,
-    },
-}
-
-impl MembersChange {
-    /// In order: each is durable before the next one begins, and one that cannot be done ends the change. A start that does
-    /// not find what is in force begins with the members of before, and needs to know what was proposed since.
-    pub fn steps(&self) -> Vec<FileStep<'_>> {
-        match self {
-            MembersChange::Seen(proposed) => vec![FileStep::WriteNext(proposed)],
-            MembersChange::Forgotten => vec![FileStep::RemoveNext { through: None }],
-            MembersChange::Activated(membership) => vec![
-                FileStep::WriteInForce(membership),
-                FileStep::Point(membership),
-                FileStep::RemoveNext { through: Some(membership.version) },
-            ],
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use tracing::{error, info};
 
 use crate::config::DynamicFiles;
-use crate::config::dynamic_files::{FileStep, MembersChange, pointing_to};
+use crate::config::dynamic_files::pointing_to;
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
 use crate::core::zab::membership::files::{FileStep, MembersChange};

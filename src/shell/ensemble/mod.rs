@@ -40,7 +40,6 @@ use self::master_search::{MasterPort, MasterSearch};
 use self::member_files::MemberFiles;
 use self::roll::Roll;
 use crate::config::DynamicFiles;
-use crate::config::dynamic_files::MembersChange;
 use crate::core::zab::membership::Configurations;
 use crate::core::zab::membership::files::MembersChange;
 use crate::core::{LinkId, Output, ServerId};
