@@ -394,7 +394,10 @@ impl Pipeline {
         if !self.disk.may_change() {
             return false;
         }
-        self.flush_links(); // nobody else has a turn meanwhile
+        self.flush_links(); // nobody has a turn until this is done
+        if !self.disk.may_change() {
+            return false;
+        }
         let change = self.disk.close();
         match self.reload(change) {
             Ok((reloaded, store)) => {

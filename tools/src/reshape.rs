@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::ensemble::{Part, Ports, await_part, part_of};
 use crate::mixed::{no_mismatch, same, walk};
-use crate::server::{Kind, Running, Setup, four_letter, tail};
+use crate::server::{Home, Kind, Running, Setup, four_letter, tail};
 use crate::wire::{Client, Opened, Reply, Request, code};
 use crate::{Result, patiently};
 
@@ -127,7 +127,7 @@ impl Stage {
             return Err(format!("server {follower} still lets clients in at {old_port}").into());
         }
         let port = self.member(follower).setup.port;
-        let told = four_letter(port, "conf")?;
+        let told = four_letter(self.member(follower).setup.address(), "conf")?;
         if !told.lines().any(|line| line == format!("clientPort={port}")) {
             return Err(format!("server {follower} lets clients in at {port}, and `conf` says\n{told}").into());
         }
@@ -164,10 +164,11 @@ impl Stage {
 
     fn prepare(&mut self, id: u16, kind: &Kind, role: &'static str) -> Result<()> {
         let client = self.options.port + id;
-        let Ports { quorum, election } = Ports::of(self.options.port, usize::from(id) - 1);
+        let Ports { quorum, election, .. } = Ports::of(&Home::default(), self.options.port, usize::from(id) - 1);
         let setup = Setup {
             kind: kind.clone(),
             directory: self.options.directory.join(format!("server-{id}")),
+            home: Home::default(),
             port: client,
             tick_ms: TICK_MS,
             my_id: Some(id.into()),
@@ -265,7 +266,7 @@ impl Stage {
         self.write(&everybody)?;
         for id in &everybody {
             self.await_files(*id, &version, &lines)?;
-            no_mismatch(self.members[id].setup.port)?;
+            no_mismatch(&self.members[id].setup)?;
         }
         self.same_trees(&everybody)
     }

@@ -78,9 +78,9 @@ fn changing() -> Configurations {
 fn the_only_voter_elects_itself() {
     let mut elector = Elector::started(1, WHOLE, of(1));
     assert!(elector.told().is_empty());
-    assert_eq!(elector.ticks(199), None);
-    assert_eq!(elector.election.wake_us(), Some(200_000));
-    assert_eq!(elector.ticks(200).unwrap().leader, ServerId(1));
+    assert_eq!(elector.ticks(149), None);
+    assert_eq!(elector.election.wake_us(), Some(150_000));
+    assert_eq!(elector.ticks(150).unwrap().leader, ServerId(1));
     assert_eq!((elector.election.state(), elector.election.wake_us()), (PeerState::Leading, None));
     assert_eq!(elector.ticks(1000), None, "a decision is told once");
 }
@@ -107,8 +107,8 @@ fn during_a_reconfiguration_both_quorums_decide() {
     elector.hears(0, 2, &looking(3, 1));
     assert_eq!(elector.ticks(250), None, "all of the old and one of the new");
     elector.hears(300, 4, &looking(3, 1));
-    assert_eq!(elector.ticks(499), None);
-    assert_eq!(elector.ticks(500).unwrap().leader, ServerId(3));
+    assert_eq!(elector.ticks(449), None);
+    assert_eq!(elector.ticks(450).unwrap().leader, ServerId(3));
 }
 
 /// What it knows of alone never gets its quorum, and nobody but the leader can tell it so.
