@@ -536,8 +536,8 @@ fn mntr_tells_how_far_behind_learners_are_and_how_they_came_to_their_history() {
     };
     assert_eq!(
         ours(Mode::Follower),
-        "zk_ringkeeper_last_election_ms\t559\nzk_ringkeeper_last_sync_kind\tDIFF\nzk_ringkeeper_last_sync_bytes\t640\n\
-         zk_ringkeeper_last_sync_ms\t41\n"
+        "zk_ringkeeper_config_file_stale\t0\nzk_ringkeeper_last_election_ms\t559\nzk_ringkeeper_last_sync_kind\tDIFF\n\
+         zk_ringkeeper_last_sync_bytes\t640\nzk_ringkeeper_last_sync_ms\t41\n"
     );
     let leader = ours(Mode::Leader);
     for line in [
