@@ -1,16 +1,17 @@
-//! Several servers that belong together, of either make, on 127.0.0.1.
+//! Several servers that belong together, of either make, on 127.0.0.1 or each in a network namespace of its own.
 //!
 //! Member N listens for clients on `port_base + N`, for learners on `port_base + 40 + N`, for electors on `port_base + 80 + N`.
 //! What a member is, is its own; that it is one of these, is in every configuration. Members are started, stopped and killed
 //! one by one: an [`Ensemble`] only knows how.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::process;
-use crate::server::{Kind, Running, Setup, four_letter, tail};
+use crate::server::{Home, Kind, Running, Setup, four_letter, tail};
 
 const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -29,15 +30,16 @@ pub struct Ensemble {
 /// Where a member listens for the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
+    pub address: Ipv4Addr,
     pub quorum: u16,
     pub election: u16,
 }
 
 impl Ports {
     /// Of the member that counts as `at` from 0.
-    pub fn of(port_base: u16, at: usize) -> Ports {
+    pub fn of(home: &Home, port_base: u16, at: usize) -> Ports {
         let port = port_base + at as u16 + 1;
-        Ports { quorum: port + QUORUM_PORT_OFFSET, election: port + ELECTION_PORT_OFFSET }
+        Ports { address: home.address, quorum: port + QUORUM_PORT_OFFSET, election: port + ELECTION_PORT_OFFSET }
     }
 }
 
@@ -54,7 +56,10 @@ pub enum Part {
 impl Ensemble {
     /// The first `kinds.len() - observers` of them vote.
     pub fn new(directory: &Path, port_base: u16, kinds: &[Kind], observers: usize, tick_ms: u32) -> Ensemble {
-        Ensemble::routed(directory, port_base, kinds, observers, tick_ms, |_, to| Ports::of(port_base, to))
+        let homes = vec![Home::default(); kinds.len()];
+        Ensemble::routed(directory, port_base, kinds, observers, tick_ms, &homes, |_, to| {
+            Ports::of(&homes[to], port_base, to)
+        })
     }
 
     /// `told(from, to)` is where `from` is told that `to` is, if that is not itself. Both count from 0.
@@ -64,18 +69,21 @@ impl Ensemble {
         kinds: &[Kind],
         observers: usize,
         tick_ms: u32,
+        homes: &[Home],
         told: impl Fn(usize, usize) -> Ports,
     ) -> Ensemble {
         let count = kinds.len();
         assert!(count < QUORUM_PORT_OFFSET as usize && observers < count);
         let line = |from: usize, to: usize| {
-            let Ports { quorum, election } = if from == to { Ports::of(port_base, to) } else { told(from, to) };
+            let own = Ports::of(&homes[to], port_base, to);
+            let Ports { address, quorum, election } = if from == to { own } else { told(from, to) };
             let role = if to >= count - observers { ":observer" } else { "" };
-            format!("server.{}=127.0.0.1:{quorum}:{election}{role}", to + 1)
+            format!("server.{}={address}:{quorum}:{election}{role}", to + 1)
         };
         let member = |(at, kind): (usize, &Kind)| Setup {
             kind: kind.clone(),
             directory: directory.join(format!("server-{}", at + 1)),
+            home: homes[at].clone(),
             port: port_base + at as u16 + 1,
             tick_ms,
             my_id: Some(at as i64 + 1),
@@ -112,7 +120,7 @@ impl Ensemble {
 }
 
 pub fn part_of(member: &Setup) -> io::Result<Part> {
-    let answer = four_letter(member.port, "srvr")?;
+    let answer = four_letter(member.address(), "srvr")?;
     let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
     Ok(match mode {
         Some("leader") => Part::Leader,

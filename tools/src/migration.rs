@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::differential::ask::{Acl, Ask, Body, Bytes, opcode};
 use crate::process::output_of;
-use crate::server::{Kind, Setup, four_letter};
+use crate::server::{Home, Kind, Setup, four_letter};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Sessions outlive every stop and start here.
@@ -51,6 +51,7 @@ fn there_and_back(options: &Options, is_java_first: bool, port: u16) -> Result<u
     let setup = |kind: &Kind| Setup {
         kind: kind.clone(),
         directory: directory.clone(),
+        home: Home::default(),
         port,
         tick_ms: 2000,
         my_id: None,
@@ -118,7 +119,7 @@ fn hand_over(options: &Options, to: &Setup) -> Result<()> {
 fn refuses_to_choose(setup: &Setup) -> Result<()> {
     let mut server = setup.launch()?;
     while server.is_alive() {
-        if four_letter(setup.port, "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
+        if four_letter(setup.address(), "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
             return Err("ringkeeper served its old data although Java had run in between".into());
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -128,7 +129,7 @@ fn refuses_to_choose(setup: &Setup) -> Result<()> {
 }
 
 fn no_mismatch(setup: &Setup) -> Result<()> {
-    let answer = four_letter(setup.port, "mntr")?;
+    let answer = four_letter(setup.address(), "mntr")?;
     let count = answer.lines().find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t"));
     match count {
         Some("0") => Ok(()),

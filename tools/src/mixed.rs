@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::ensemble::{Ensemble, Part, await_part};
-use crate::server::{Kind, Running, four_letter};
+use crate::server::{Kind, Running, Setup, four_letter};
 use crate::wire::{Client, Opened, Request, Stat, Ticket, code};
 use crate::{Result, patiently};
 
@@ -112,7 +112,7 @@ impl Stage {
         for _ in 0..self.voters {
             self.runs_ahead()?;
         }
-        self.ensemble.members.iter().try_for_each(|member| no_mismatch(member.port))?;
+        self.ensemble.members.iter().try_for_each(|member| no_mismatch(member))?;
         self.shows_itself()?;
         for running in self.running.iter_mut().filter_map(Option::take) {
             running.stop()?;
@@ -125,7 +125,7 @@ impl Stage {
         let (voters, observers) = (self.voters, self.ensemble.members.len() - self.voters);
         let mut leaders = 0;
         for (at, member) in self.ensemble.members.iter().enumerate() {
-            let answer = four_letter(member.port, "mntr")?;
+            let answer = four_letter(member.address(), "mntr")?;
             let told: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
             let part = told.get("zk_server_state").copied().unwrap_or_default();
             let mut expected = vec![("zk_quorum_size", voters.to_string())];
@@ -323,10 +323,10 @@ pub fn same(expected: &Tree, found: &Tree) -> std::result::Result<(), String> {
     }
 }
 
-pub fn no_mismatch(port: u16) -> Result<()> {
-    let answer = four_letter(port, "mntr")?;
+pub fn no_mismatch(member: &Setup) -> Result<()> {
+    let answer = four_letter(member.address(), "mntr")?;
     match answer.lines().find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t")) {
         Some("0") => Ok(()),
-        other => Err(format!("digest mismatches on port {port}: {other:?}").into()),
+        other => Err(format!("digest mismatches at {}: {other:?}", member.address()).into()),
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::ensemble::{Part, Ports, await_part, part_of};
 use crate::mixed::{no_mismatch, same, walk};
-use crate::server::{Kind, Running, Setup, tail};
+use crate::server::{Home, Kind, Running, Setup, tail};
 use crate::wire::{Client, Opened, Reply, Request, code};
 use crate::{Result, patiently};
 
@@ -159,10 +159,11 @@ impl Stage {
 
     fn prepare(&mut self, id: u16, kind: &Kind, role: &'static str) -> Result<()> {
         let client = self.options.port + id;
-        let Ports { quorum, election } = Ports::of(self.options.port, usize::from(id) - 1);
+        let Ports { quorum, election, .. } = Ports::of(&Home::default(), self.options.port, usize::from(id) - 1);
         let setup = Setup {
             kind: kind.clone(),
             directory: self.options.directory.join(format!("server-{id}")),
+            home: Home::default(),
             port: client,
             tick_ms: TICK_MS,
             my_id: Some(id.into()),
@@ -260,7 +261,7 @@ impl Stage {
         self.write(&everybody)?;
         for id in &everybody {
             self.await_files(*id, &version, &lines)?;
-            no_mismatch(self.members[id].setup.port)?;
+            no_mismatch(&self.members[id].setup)?;
         }
         self.same_trees(&everybody)
     }

@@ -185,7 +185,7 @@ fn step(
 }
 
 fn zxid_of(member: &Setup) -> Result<u64> {
-    let answer = four_letter(member.port, "srvr")?;
+    let answer = four_letter(member.address(), "srvr")?;
     let zxid = answer.lines().find_map(|line| line.strip_prefix("Zxid: 0x")).ok_or("srvr shows no zxid")?;
     Ok(u64::from_str_radix(zxid.trim(), 16)?)
 }

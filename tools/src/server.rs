@@ -4,6 +4,7 @@
 //! directory outlives the process, so that `start` after a kill is a recovery. A [`Running`] server that is dropped is
 //! killed: no test leaves one behind.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,6 +17,8 @@ use crate::Result;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const PORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where `ip netns` keeps them.
+const NAMESPACES: &str = "/run/netns";
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Which program serves.
@@ -34,11 +37,26 @@ impl Kind {
     }
 }
 
+/// Where a server's sockets are.
+#[derive(Clone, Debug)]
+pub struct Home {
+    pub address: Ipv4Addr,
+    /// A network namespace of its own, by its name at `ip netns`.
+    pub namespace: Option<String>,
+}
+
+impl Default for Home {
+    fn default() -> Home {
+        Home { address: Ipv4Addr::LOCALHOST, namespace: None }
+    }
+}
+
 /// A server that can be started, again and again, on the same data.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub kind: Kind,
     pub directory: PathBuf,
+    pub home: Home,
     pub port: u16,
     pub tick_ms: u32,
     /// The number in `myid`, of a member of an ensemble.
@@ -49,7 +67,7 @@ pub struct Setup {
 
 impl Setup {
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        SocketAddr::from((self.home.address, self.port))
     }
 
     pub fn data(&self) -> PathBuf {
@@ -79,7 +97,11 @@ impl Setup {
     pub fn launch(&self) -> Result<Running> {
         fs::create_dir_all(self.data())?;
         if let Some(my_id) = self.my_id {
-            fs::write(self.data().join("myid"), format!("{my_id}\n"))?;
+            let (path, text) = (self.data().join("myid"), format!("{my_id}\n"));
+            // Its disk may be full by now.
+            if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+                fs::write(path, text)?;
+            }
         }
         fs::write(self.directory.join("zoo.cfg"), self.config())?;
         self.launch_again()
@@ -98,7 +120,7 @@ impl Setup {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.kind.name()))?;
-        Ok(Running { child, port: self.port })
+        Ok(Running { child, address: self.address() })
     }
 
     /// The kernel may finish with a killed process's sockets a moment after its end is known.
@@ -106,7 +128,7 @@ impl Setup {
         let deadline = Instant::now() + PORT_TIMEOUT;
         while TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok() {
             if Instant::now() > deadline {
-                return Err(format!("port {} is taken by another server", self.port).into());
+                return Err(format!("{} is taken by another server", self.address()).into());
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -114,10 +136,10 @@ impl Setup {
     }
 
     fn config(&self) -> String {
-        let Setup { port, tick_ms, .. } = self;
+        let Setup { home: Home { address, .. }, port, tick_ms, .. } = self;
         let data = self.data().display().to_string();
         let standard = format!(
-            "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
+            "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress={address}\nmaxClientCnxns=0\n\
              4lw.commands.whitelist=*\nadmin.enableServer=false\npreAllocSize=4096\n"
         );
         self.extra.iter().fold(standard, |config, line| config + line + "\n")
@@ -126,10 +148,18 @@ impl Setup {
     fn command(&self, config: &Path) -> Command {
         // TTL nodes are off by default in the reference; the scripted sessions make some.
         let properties = ["-Dzookeeper.extendedTypesEnabled=true"];
+        let program = |program: &OsStr| match &self.home.namespace {
+            None => Command::new(program),
+            Some(namespace) => {
+                let mut enter = Command::new("nsenter"); // which becomes the program
+                enter.arg(format!("--net={NAMESPACES}/{namespace}")).arg("--").arg(program);
+                enter
+            }
+        };
         let mut command = match &self.kind {
-            Kind::Ringkeeper { binary } => Command::new(binary),
+            Kind::Ringkeeper { binary } => program(binary.as_os_str()),
             Kind::Java { class_path } => {
-                let mut java = Command::new("java");
+                let mut java = program(OsStr::new("java"));
                 java.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path]);
                 java
             }
@@ -148,7 +178,7 @@ impl Setup {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Running {
@@ -186,7 +216,7 @@ impl Running {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(format!("the server on port {} did not leave within {STOP_TIMEOUT:?} when asked", self.port).into())
+        Err(format!("the server at {} did not leave within {STOP_TIMEOUT:?} when asked", self.address).into())
     }
 
     /// Whether the process is still there; it may have stopped by itself.
@@ -200,12 +230,12 @@ impl Running {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the server left at once: {status}"));
             }
-            if four_letter(self.port, "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
+            if four_letter(self.address, "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
                 return Ok(());
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        Err(format!("no answer to srvr on port {} within {READY_TIMEOUT:?}", self.port))
+        Err(format!("no answer to srvr at {} within {READY_TIMEOUT:?}", self.address))
     }
 }
 
@@ -218,8 +248,7 @@ impl Drop for Running {
 }
 
 /// Asks one four-letter word.
-pub fn four_letter(port: u16, word: &str) -> io::Result<String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+pub fn four_letter(address: SocketAddr, word: &str) -> io::Result<String> {
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     socket.write_all(word.as_bytes())?;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
-use crate::server::{Kind, Setup};
+use crate::server::{Home, Kind, Setup};
 use crate::summary::Verdict;
 use crate::{Result, clients, drill, migration, mixed, reference, reshape, roll, root, target};
 
@@ -34,6 +34,7 @@ impl Context {
         let setup = Setup {
             kind: self.kind.clone(),
             directory,
+            home: Home::default(),
             port: self.port_base,
             tick_ms: TICK_MS,
             my_id: None,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringkeeper_tools::differential::{self, Options};
 use ringkeeper_tools::ensemble::{self, Ensemble};
-use ringkeeper_tools::server::{Kind, Setup, tail};
+use ringkeeper_tools::server::{Home, Kind, Setup, tail};
 use ringkeeper_tools::suites::{self, Context};
 use ringkeeper_tools::summary::{Summary, Verdict};
 use ringkeeper_tools::{Result, drill, mixed, process, reference, roll, root, target};
@@ -171,6 +171,9 @@ struct DrillRun {
     /// Without it, one is drawn and printed
     #[arg(long)]
     seed: Option<u64>,
+    /// Each member in a network namespace of its own, instead of proxies between them; needs root
+    #[arg(long)]
+    namespaces: bool,
     /// Leave logs and data where they are, also when all was well
     #[arg(long)]
     keep: bool,
@@ -305,7 +308,16 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
             let (kinds, port) = (vec![ours.kind.clone(); 3], place.port_base);
             let directory = suites::drill_directory(port);
             let (seed, time) = (DRILL_SEED, DRILL_TIME);
-            suites::drill(&drill::Options { kinds, observers: 0, directory, port, seed, time, keep: false })
+            suites::drill(&drill::Options {
+                kinds,
+                observers: 0,
+                directory,
+                port,
+                namespaces: false,
+                seed,
+                time,
+                keep: false,
+            })
         });
     }
     // That our recorded answers are the reference's is a claim too; where the reference can be had, it is asked again.
@@ -364,7 +376,15 @@ fn run_reference(port: Option<u16>) -> Result<()> {
         return Ok(());
     };
     let directory = target().join("clients/servers/reference");
-    let setup = Setup { kind: reference::kind()?, directory, port, tick_ms: 2000, my_id: None, extra: Vec::new() };
+    let setup = Setup {
+        kind: reference::kind()?,
+        directory,
+        home: Home::default(),
+        port,
+        tick_ms: 2000,
+        my_id: None,
+        extra: Vec::new(),
+    };
     setup.wipe()?;
     let mut running = setup.start()?;
     println!("127.0.0.1:{port}, process {}, data in {}", running.pid(), setup.data().display());
@@ -401,8 +421,12 @@ fn run_drill(voters: usize, observers: usize, java: &[usize], run: DrillRun, pla
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |now| u64::from(now.subsec_nanos()))
     });
+    let DrillRun { namespaces, keep, .. } = run;
+    if namespaces {
+        drill::namespaces::enter()?; // behind the builds, which may want a network
+    }
     process::end_in_order()?;
-    let verdict = suites::drill(&drill::Options { kinds, observers, directory, port, seed, time, keep: run.keep });
+    let verdict = suites::drill(&drill::Options { kinds, observers, directory, port, namespaces, seed, time, keep });
     Ok(matches!(verdict, Verdict::Ran { failed: 0, .. }))
 }
 

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use generate::Generator;
 use side::{Said, Side, Step};
 
-use crate::server::{Kind, Running, Setup, four_letter, tail};
+use crate::server::{Home, Kind, Running, Setup, four_letter, tail};
 use crate::{Result, reference, target};
 
 /// As long as a run may take: behind it lie the reference's removal of containers and the end of sessions.
@@ -108,6 +108,7 @@ impl Arena {
             Setup {
                 kind,
                 directory,
+                home: Home::default(),
                 port,
                 tick_ms: 2000,
                 my_id: None,
@@ -240,14 +241,14 @@ impl Match {
     /// What operators can count when all have left has to be equal too; while watches are there, D-019.
     fn compare_counts(&self) -> Result<Option<Divergence>> {
         let count = |side: usize| -> Result<Vec<String>> {
-            let port = self.servers[side].1.port;
+            let address = self.servers[side].1.address();
             let names = ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count"];
             let wanted = |line: &str| names.iter().any(|name| line.split_whitespace().next() == Some(name));
-            let monitored = four_letter(port, "mntr")?;
+            let monitored = four_letter(address, "mntr")?;
             let mut lines: Vec<String> =
                 monitored.lines().filter(|line| wanted(line)).map(|line| line.replace('\t', " ")).collect();
             lines.sort();
-            lines.extend(four_letter(port, "wchs")?.lines().map(str::to_owned));
+            lines.extend(four_letter(address, "wchs")?.lines().map(str::to_owned));
             Ok(lines)
         };
         let (reference, ringkeeper) = (count(0)?, count(1)?);

@@ -99,7 +99,7 @@ impl Crowd {
         }
         for member in members {
             if !is_snap || matches!(member.kind, Kind::Ringkeeper { .. }) {
-                no_mismatch(member.port)?;
+                no_mismatch(member)?;
             }
         }
         self.checks += 1;

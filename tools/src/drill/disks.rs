@@ -50,37 +50,30 @@ pub fn mount(members: &mut [Setup]) -> Result<Vec<Option<Disk>>> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root may mount file systems".into());
     }
-    let mut disks = Vec::new();
-    for member in members {
-        // A Java server ends when its disk is full.
-        let Kind::Ringkeeper { .. } = member.kind else {
-            disks.push(None);
-            continue;
-        };
-        disks.push(Some(Disk::mount(&member.directory)?));
-        member.extra.extend(PURGING.map(str::to_owned));
+    let disk = |member: &Setup| match member.kind {
+        Kind::Ringkeeper { .. } => Disk::mount(&member.directory).map(Some),
+        Kind::Java { .. } => Ok(None), // it ends when its disk is full
+    };
+    let disks = members.iter().map(disk).collect::<Result<Vec<_>>>()?;
+    for (member, disk) in members.iter_mut().zip(&disks) {
+        if disk.is_some() {
+            member.extra.extend(PURGING.map(str::to_owned));
+        }
     }
     Ok(disks)
 }
 
 /// What a run that was killed has left mounted.
-pub fn unmount_old(members: &[Setup]) -> Result<()> {
+pub fn unmount_old(directory: &Path) -> Result<()> {
+    let Ok(directory) = directory.canonicalize() else { return Ok(()) };
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    for mounted in members.iter().map(|member| place(&member.directory)) {
-        if mounts.lines().any(|line| line.split(' ').nth(1) == mounted.to_str()) {
-            unmount(&mounted)?;
-        }
-    }
-    Ok(())
-}
-
-fn place(directory: &Path) -> PathBuf {
-    directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf()).join("disk")
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+    places.filter(|place| place.starts_with(&directory)).try_for_each(unmount)
 }
 
 impl Disk {
     fn mount(directory: &Path) -> Result<Disk> {
-        let (image, mounted) = (directory.join("disk.image"), place(directory));
+        let (image, mounted) = (directory.join("disk.image"), directory.join("disk"));
         fs::create_dir_all(&mounted)?;
         File::create(&image)?.set_len(DISK_BYTES)?;
         output_of(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;

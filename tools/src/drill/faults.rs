@@ -116,8 +116,10 @@ impl fmt::Display for Fault {
 
 /// The servers and the network between them.
 pub struct Stage {
+    /// For people: what can go wrong here.
+    pub text: String,
     pub ensemble: Ensemble,
-    network: Network,
+    network: Box<dyn Network>,
     /// None: it is down.
     running: Vec<Option<Running>>,
     paused: BTreeSet<usize>,
@@ -128,15 +130,19 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn start(mut ensemble: Ensemble, network: Network) -> Result<Stage> {
-        disks::unmount_old(&ensemble.members)?;
+    pub fn start(mut ensemble: Ensemble, network: Box<dyn Network>) -> Result<Stage> {
         ensemble.members.iter().try_for_each(Setup::wipe)?;
-        let disks = disks::mount(&mut ensemble.members).unwrap_or_else(|why| {
-            println!("NO FULL DISKS: {why}");
-            Vec::new()
-        });
+        let (disks, disks_text) = match disks::mount(&mut ensemble.members) {
+            Ok(disks) => (disks, "disks that can be full".to_owned()),
+            Err(why) => {
+                ensemble.members.iter().try_for_each(Setup::wipe)?; // some may have got one
+                (Vec::new(), format!("NO FULL DISKS: {why}"))
+            }
+        };
+        println!("{disks_text}");
         let running = ensemble.launch()?.into_iter().map(Some).collect();
-        Ok(Stage { ensemble, network, running, paused: BTreeSet::new(), disks, stepped_back: 0 })
+        let text = format!("{}; {disks_text}", network.text());
+        Ok(Stage { text, ensemble, network, running, paused: BTreeSet::new(), disks, stepped_back: 0 })
     }
 
     pub fn can_fill(&self, at: usize) -> bool {
@@ -157,7 +163,6 @@ impl Stage {
             Fault::Kill(at) => self.kill(at),
             Fault::KillTwice(at) => {
                 self.kill(at)?;
-                self.free(at)?; // it could not come up
                 let running = self.ensemble.members[at].launch()?;
                 std::thread::sleep(Duration::from_millis(random.below(300)));
                 running.kill()
@@ -178,25 +183,20 @@ impl Stage {
                 self.launch(at)
             }
             Fault::Fill(at) => self.disks[at].as_mut().map_or(Ok(()), Disk::fill),
+            Fault::Isolate { member, how: Passage::Cut, .. } => self.network.unplug(member),
             Fault::Isolate { member, hears, speaks, how } => {
                 for other in (0..self.count()).filter(|other| *other != member) {
                     if !speaks {
-                        self.network.set(member, other, how);
+                        self.network.set(member, other, how)?;
                     }
                     if !hears {
-                        self.network.set(other, member, how);
+                        self.network.set(other, member, how)?;
                     }
                 }
                 Ok(())
             }
-            Fault::Link { from, to, how } => {
-                self.network.set(from, to, how);
-                Ok(())
-            }
-            Fault::Slow { member, by } => {
-                (0..self.count()).for_each(|other| self.network.delay(member, other, by));
-                Ok(())
-            }
+            Fault::Link { from, to, how } => self.network.set(from, to, how),
+            Fault::Slow { member, by } => self.network.slow(member, by),
         }
     }
 
@@ -223,7 +223,7 @@ impl Stage {
     /// Everything is put right; nobody has noticed yet.
     pub fn heal(&mut self) -> Result<()> {
         self.nobody_left()?;
-        self.network.heal();
+        self.network.heal()?;
         (0..self.count()).try_for_each(|at| self.free(at))?;
         for at in std::mem::take(&mut self.paused) {
             if let Some(running) = &self.running[at] {

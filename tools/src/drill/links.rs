@@ -1,4 +1,4 @@
-//! The network between members: every connection goes through a listener of ours, one for each way from one server to
+//! The network between members, and the one that needs no rights and no kernel's help: every connection goes through a listener of ours, one for each way from one server to
 //! another, and what passes there can be held up, slowed down and cut; in one direction, if need be.
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing is ever lost out of the middle: a connection of ours is TCP, as theirs is. A way that is held is a network that
-//! drops packets, seen from above; a way that is cut is one that resets connections. Needs no rights and no kernel's help.
+//! drops packets, seen from above; a way that is cut is one that resets connections.
 //!
 //! On the election port a caller says where it can be called back. That is its real port, so it is put right on the way.
 
@@ -42,6 +42,20 @@ pub enum Passage {
     Cut,
 }
 
+/// What can go wrong between members. They count from 0.
+pub trait Network {
+    /// What becomes of what `from` says to `to`.
+    fn set(&self, from: usize, to: usize, passage: Passage) -> Result<()>;
+    /// Nobody hears the member, and it hears nobody.
+    fn unplug(&self, member: usize) -> Result<()>;
+    /// Everything that it says takes so much longer, or whatever is slow in this network.
+    fn slow(&self, member: usize, by: Duration) -> Result<()>;
+    /// All is well again.
+    fn heal(&self) -> Result<()>;
+    /// For people: what it is made of.
+    fn text(&self) -> String;
+}
+
 #[derive(Debug, Default)]
 struct Way {
     passage: AtomicU8,
@@ -60,17 +74,17 @@ impl Way {
 
 /// All ways among so many servers.
 #[derive(Debug)]
-pub struct Network {
+pub struct Proxies {
     count: usize,
     ways: Vec<Arc<Way>>,
     is_over: Arc<AtomicBool>,
 }
 
-impl Network {
+impl Proxies {
     /// `told(from, to)`: where `from` is told that `to` is; `real(to)`: where it is. Numbers count from 0.
-    pub fn new(count: usize, told: impl Fn(usize, usize) -> Ports, real: impl Fn(usize) -> Ports) -> Result<Network> {
+    pub fn new(count: usize, told: impl Fn(usize, usize) -> Ports, real: impl Fn(usize) -> Ports) -> Result<Proxies> {
         let ways = (0..count * count).map(|_| Arc::<Way>::default()).collect();
-        let network = Network { count, ways, is_over: Arc::default() };
+        let network = Proxies { count, ways, is_over: Arc::default() };
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
                 let (ours, theirs) = (told(from, to), real(to));
@@ -80,23 +94,6 @@ impl Network {
             }
         }
         Ok(network)
-    }
-
-    pub fn set(&self, from: usize, to: usize, passage: Passage) {
-        self.way(from, to).passage.store(passage as u8, Ordering::SeqCst);
-    }
-
-    /// Everything that `from` says to `to` takes so much longer.
-    pub fn delay(&self, from: usize, to: usize, by: Duration) {
-        self.way(from, to).delay_ms.store(by.as_millis() as u64, Ordering::SeqCst);
-    }
-
-    /// All is well again.
-    pub fn heal(&self) {
-        for way in &self.ways {
-            way.passage.store(Passage::Open as u8, Ordering::SeqCst);
-            way.delay_ms.store(0, Ordering::SeqCst);
-        }
     }
 
     fn way(&self, from: usize, to: usize) -> &Arc<Way> {
@@ -127,7 +124,40 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Network for Proxies {
+    fn set(&self, from: usize, to: usize, passage: Passage) -> Result<()> {
+        self.way(from, to).passage.store(passage as u8, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn unplug(&self, member: usize) -> Result<()> {
+        (0..self.count).try_for_each(|other| {
+            self.set(member, other, Passage::Cut)?;
+            self.set(other, member, Passage::Cut)
+        })
+    }
+
+    fn slow(&self, member: usize, by: Duration) -> Result<()> {
+        for to in 0..self.count {
+            self.way(member, to).delay_ms.store(by.as_millis() as u64, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn heal(&self) -> Result<()> {
+        for way in &self.ways {
+            way.passage.store(Passage::Open as u8, Ordering::SeqCst);
+            way.delay_ms.store(0, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        "a proxy for each link".to_owned()
+    }
+}
+
+impl Drop for Proxies {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
     }
@@ -268,7 +298,7 @@ mod tests {
 
     /// Two servers whose ports the kernel chose, each with what a caller hears there.
     struct Pair {
-        network: Network,
+        network: Proxies,
         told: Ports,
         quorum: TcpListener,
         election: TcpListener,
@@ -284,11 +314,12 @@ mod tests {
 
     fn pair() -> Pair {
         let (quorum, election) = (free(), free());
-        let real = Ports { quorum: port(&quorum), election: port(&election) };
+        let real = Ports { address: Ipv4Addr::LOCALHOST, quorum: port(&quorum), election: port(&election) };
         // Let go of at once: the kernel does not give them to anybody else so soon.
         let told: Vec<u16> = [free(), free(), free(), free()].iter().map(port).collect();
-        let ports = |from: usize| Ports { quorum: told[from * 2], election: told[from * 2 + 1] };
-        let network = Network::new(2, |from, _| ports(from), |_| real).unwrap();
+        let ports =
+            |from: usize| Ports { address: Ipv4Addr::LOCALHOST, quorum: told[from * 2], election: told[from * 2 + 1] };
+        let network = Proxies::new(2, |from, _| ports(from), |_| real).unwrap();
         Pair { network, told: ports(0), quorum, election }
     }
 
@@ -303,7 +334,7 @@ mod tests {
         let pair = pair();
         let mut caller = dial(pair.told.quorum);
         let (mut called, _) = pair.quorum.accept().unwrap();
-        pair.network.set(0, 1, Passage::Held);
+        pair.network.set(0, 1, Passage::Held).unwrap();
         caller.write_all(b"there").unwrap();
         called.write_all(b"back").unwrap();
         let mut heard = [0; 4];
@@ -313,7 +344,7 @@ mod tests {
         called.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut there = [0; 5];
         assert!(is_patience(&called.read(&mut there).unwrap_err()), "it is held");
-        pair.network.heal();
+        pair.network.heal().unwrap();
         called.set_read_timeout(None).unwrap();
         called.read_exact(&mut there).unwrap();
         assert_eq!(&there, b"there");
@@ -324,7 +355,7 @@ mod tests {
         let pair = pair();
         let mut caller = dial(pair.told.quorum);
         let (mut called, _) = pair.quorum.accept().unwrap();
-        pair.network.set(1, 0, Passage::Cut);
+        pair.network.set(1, 0, Passage::Cut).unwrap();
         called.set_read_timeout(None).unwrap();
         assert_eq!(called.read(&mut [0]).unwrap_or(0), 0, "the end");
         caller.set_read_timeout(None).unwrap();

@@ -6,7 +6,8 @@
 //!                            every few rounds: the load ends, all is settled, and all trees are compared
 //! ```
 //!
-//!   `faults`    what goes wrong      `links`    the network, a proxy between each two servers      `disks`    that can be full
+//!   `faults`    what goes wrong, with `disks` that can be full, and a network that can be broken: `links`, a proxy between each two
+//!               servers, or `namespaces`, the kernel's own
 //!   `crowd`     the load: `clients`, what each of them insists on, and `ledger`, what they know together
 //!
 //! The seed decides what goes wrong, and for how long; when it meets the servers is the machine's choice. A seed narrows a
@@ -18,10 +19,12 @@ mod disks;
 mod faults;
 mod ledger;
 mod links;
+pub mod namespaces;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,11 +32,12 @@ use crate::Result;
 use crate::ensemble::{Ensemble, Ports};
 use crate::load::random::Random;
 use crate::process;
-use crate::server::Kind;
+use crate::server::{Home, Kind};
 use clients::Ground;
 use crowd::Crowd;
 use faults::{Fault, Stage};
-use links::Network;
+use links::{Network, Proxies};
+use namespaces::Namespaces;
 
 const TICK_MS: u32 = 300;
 const ROUNDS_A_CHECK: u32 = 8;
@@ -55,6 +59,8 @@ pub struct Options {
     pub observers: usize,
     pub directory: PathBuf,
     pub port: u16,
+    /// A network namespace a member; this process has entered its own.
+    pub namespaces: bool,
     pub seed: u64,
     pub time: Duration,
     /// Logs and data are left where they are, whatever comes of it.
@@ -64,6 +70,7 @@ pub struct Options {
 /// What a run came to.
 #[derive(Debug, Default)]
 pub struct Totals {
+    stage: String,
     rounds: u32,
     pub answers: u64,
     faults: BTreeMap<&'static str, u32>,
@@ -99,24 +106,31 @@ struct Drill {
 
 impl Drill {
     fn new(options: &Options) -> Result<Drill> {
-        let Options { kinds, observers, directory, port, seed, .. } = options;
+        let Options { kinds, observers, directory, port, namespaces, seed, .. } = options;
         let count = kinds.len();
         assert!(count <= MEMBERS_MAX, "ports for so many are not set aside");
         let told = |from: usize, to: usize| {
             let quorum = port + LINK_PORT_OFFSET + 2 * (from * MEMBERS_MAX + to) as u16;
-            Ports { quorum, election: quorum + 1 }
+            Ports { address: Ipv4Addr::LOCALHOST, quorum, election: quorum + 1 }
         };
-        let ensemble = Ensemble::routed(directory, *port, kinds, *observers, TICK_MS, told);
-        let network = Network::new(count, told, |to| Ports::of(*port, to))?;
+        let homes = if *namespaces { namespaces::homes(count) } else { vec![Home::default(); count] };
+        let real = |to: usize| Ports::of(&homes[to], *port, to);
+        let routed = |from, to| if *namespaces { real(to) } else { told(from, to) };
+        let ensemble = Ensemble::routed(directory, *port, kinds, *observers, TICK_MS, &homes, routed);
+        let network: Box<dyn Network> = match namespaces {
+            true => Box::new(Namespaces::new(count)?),
+            false => Box::new(Proxies::new(count, told, real)?),
+        };
+        disks::unmount_old(directory)?;
         let stage = Stage::start(ensemble, network)?;
         let mut random = Random::new(*seed);
         Ok(Drill {
             crowd: Crowd::new(&stage.ensemble.members, &mut random)?,
-            stage,
             random,
             story: File::create(directory.join("drill.log"))?,
-            totals: Totals::default(),
+            totals: Totals { stage: stage.text.clone(), ..Totals::default() },
             has_java: kinds.iter().any(|kind| matches!(kind, Kind::Java { .. })),
+            stage,
         })
     }
 
@@ -157,7 +171,7 @@ impl Round<'_> {
         let faults = self.draw();
         let leader = self.stage.leader();
         self.ground.pulse.begin();
-        let begin = Instant::now();
+        let mut begin = Instant::now();
         for (number, fault) in faults.iter().enumerate() {
             if number > 0 {
                 self.sleep(0, 600)?;
@@ -167,6 +181,11 @@ impl Round<'_> {
                 self.ground.course.set_short(true);
             }
             self.stage.strike(*fault, self.random)?;
+            if let (0, Fault::Isolate { .. }) = (number, fault) {
+                // Until here some of it got through.
+                self.ground.pulse.begin();
+                begin = Instant::now();
+            }
             *self.totals.faults.entry(fault.name()).or_default() += 1;
         }
         match self.random.below(8) {
@@ -294,11 +313,11 @@ fn tell(story: &mut File, what: &str) -> Result<()> {
 impl Totals {
     /// For people.
     pub fn text(&self) -> String {
-        let Totals { rounds, faults, stepped_back, times, crowd, .. } = self;
+        let Totals { stage, rounds, faults, stepped_back, times, crowd, .. } = self;
         let faults: Vec<String> = faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let faults = faults.join(", ");
         let first = format!("{rounds} rounds; {faults}; {stepped_back} stepped back for want of room");
-        let mut lines = vec![first, crowd.clone()];
+        let mut lines = vec![first, stage.clone(), crowd.clone()];
         for (label, took) in times {
             let mut took = took.clone();
             took.sort();

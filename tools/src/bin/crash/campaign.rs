@@ -221,7 +221,7 @@ impl Campaign {
 
     /// The server may not know less than it told anybody before it was ended.
     fn check_zxid(&self) -> Result<()> {
-        let answer = four_letter(self.plan.setup.port, "srvr")?;
+        let answer = four_letter(self.plan.setup.address(), "srvr")?;
         let shown = answer.lines().find_map(|line| line.strip_prefix("Zxid: 0x")).ok_or("srvr shows no zxid")?;
         let shown = i64::from_str_radix(shown.trim(), 16)?;
         let told = self.actors.iter().map(|actor| actor.zxid_max).max().unwrap_or(0);

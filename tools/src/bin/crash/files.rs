@@ -90,6 +90,8 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
+    use ringkeeper_tools::server::Home;
+
     use super::*;
 
     #[test]
@@ -98,6 +100,7 @@ mod tests {
         let setup = Setup {
             kind: Kind::Ringkeeper { binary: PathBuf::new() },
             directory: directory.clone(),
+            home: Home::default(),
             port: 0,
             tick_ms: 0,
             my_id: None,

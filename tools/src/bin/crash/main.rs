@@ -26,7 +26,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use ringkeeper_tools::server::{Kind, Setup, tail};
+use ringkeeper_tools::server::{Home, Kind, Setup, tail};
 use ringkeeper_tools::{Result, reference, target};
 
 use campaign::{Campaign, Plan, Totals};
@@ -178,6 +178,7 @@ fn plans(arguments: &Arguments, seed: u64) -> Result<Vec<Plan>> {
             let setup = Setup {
                 kind: kind.clone(),
                 directory: target().join(format!("crash/{}-{name}", kind.name())),
+                home: Home::default(),
                 port: arguments.port + PORT_STEP * number as u16,
                 tick_ms: TICK_MS,
                 my_id: None,

@@ -16,11 +16,11 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// A dead session is noticed at a tick of a leader that may have just begun; the rest is for a busy machine.
 const EXPIRY_SLACK: Duration = Duration::from_secs(10);
 
-/// Sessions that never came back: when each was last heard, and its node.
+/// Sessions that never came back: when each was last heard, its node, and the ticket of those whose node was there for certain.
 pub struct Visitors {
     random: Random,
     number: u64,
-    gone: BTreeMap<String, (Instant, Ticket)>,
+    gone: BTreeMap<String, (Instant, Option<Ticket>)>,
 }
 
 impl Visitors {
@@ -48,7 +48,7 @@ impl Visitors {
         let Opened::Session(mut client) = self.open(ground, SESSION_MS, None, 0)? else { return Ok(()) };
         let ticket = client.ticket;
         // Before it is asked for: the answer may be what gets lost.
-        self.gone.insert(path.clone(), (begin, ticket));
+        self.gone.insert(path.clone(), (begin, None));
         let create = Request::Create { path: path.clone(), data: Vec::new(), ephemeral: true };
         if client.call(&create)?.code != code::OK {
             return Ok(());
@@ -64,7 +64,7 @@ impl Visitors {
             zxid = closed.zxid;
         }
         drop(client);
-        self.gone.insert(path.clone(), (heard, ticket));
+        self.gone.insert(path.clone(), (heard, Some(ticket)));
         let Opened::Session(mut witness) = self.open(ground, SESSION_MS, None, zxid)? else { return Ok(()) };
         // Not an old state's word, but an answer behind a write.
         let barrier = witness.call(&Request::Set { path: VISITORS.to_owned(), data: Vec::new(), version: -1 })?;
@@ -109,7 +109,10 @@ impl Visitors {
             std::thread::sleep(RETRY_PAUSE);
         }
         for (path, (_, ticket)) in std::mem::take(&mut self.gone) {
-            if let Opened::Session(_) = self.open(ground, SESSION_MS, Some(ticket), 0)? {
+            // That a node is not there says nothing of a session that may never have had one.
+            if ticket.is_some()
+                && let Opened::Session(_) = self.open(ground, SESSION_MS, ticket, 0)?
+            {
                 return Err(format!("the session of {path} has ended, and was given out again").into());
             }
         }
