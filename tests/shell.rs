@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use ringkeeper::core::metrics::Metrics;
 use ringkeeper::core::{ConnectionId, Input, Now, Output, Zxid};
 use ringkeeper::shell::bridge::AskedWord;
 use ringkeeper::shell::client_listener::ListenerSettings;
-use ringkeeper::shell::pipeline::{Core, Trouble};
+use ringkeeper::shell::pipeline::{Core, Surroundings};
 use ringkeeper::shell::placement::Plan;
 use ringkeeper::shell::settings::{CoreLoader, CoreLoaders, ServeError, Settings};
 use ringkeeper::shell::signals::{self, StopRequest};
 use ringkeeper::shell::start::serve;
 use ringkeeper::wire::frame::{FourLetterWord, Frames};
 use ringkeeper::wire::jute::Limits;
-use ringkeeper_storage::{Opened, Store, StoreConfig};
+use ringkeeper_storage::{Opened, StoreConfig};
 use rustix::process::{Resource, Rlimit};
 
 /// Longest frame the servers of these tests take.
@@ -164,7 +164,7 @@ impl Core for Echo {
         &mut self.metrics
     }
 
-    fn word(&mut self, _: Now, asked: AskedWord, _: &Store, _: &Trouble<'_>) -> Vec<u8> {
+    fn word(&mut self, _: Now, asked: AskedWord, _: &Surroundings<'_>) -> Vec<u8> {
         let answer = match asked.word {
             FourLetterWord::Ruok => "imok".to_owned(),
             FourLetterWord::Cons => "x".repeat(300_000),
@@ -282,14 +282,8 @@ fn settings(executors: usize, directory: &std::path::Path) -> Settings {
     store.segment_bytes = 1 << 20;
     Settings {
         plan: Plan::new(Some(&cpus), ringkeeper::config::Pin::Off, None).unwrap(),
-        listener: Some(ListenerSettings {
-            address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            port: 0,
-            backlog: -1,
-            keep_alive: false,
-            connections_per_address: 0,
-            connections_total: 0,
-        }),
+        listener: ListenerSettings { backlog: -1, keep_alive: false, connections_per_address: 0, connections_total: 0 },
+        clients_at: Some(("127.0.0.1".to_owned(), 0)),
         store,
         limits: Limits::new(FRAME_BYTES, None),
         tick_ms: 1000,
@@ -545,7 +539,7 @@ fn a_connection_without_a_session_goes_after_its_time_and_one_with_a_frame_stays
 #[test]
 fn an_address_has_no_more_connections_than_allowed_even_in_a_burst() {
     let server = Server::start_with(1, |settings| {
-        settings.listener.as_mut().unwrap().connections_per_address = 3;
+        settings.listener.connections_per_address = 3;
     });
     let mut clients: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
     let mut served = 0;
@@ -697,7 +691,7 @@ fn a_port_in_use_ends_the_start() {
     let server = Server::start(1);
     let directory = tempfile::tempdir().unwrap();
     let mut settings = settings(1, directory.path());
-    settings.listener.as_mut().unwrap().port = server.address.port();
+    settings.clients_at = Some(("127.0.0.1".to_owned(), server.address.port()));
     let load: CoreLoader = Box::new(|_| Ok(Box::new(|_, _| Box::new(Echo::default()))));
     let refused = serve(settings, alone(load), StopRequest::default(), |_| panic!("must not be ready")).unwrap_err();
     assert_eq!(refused.exit_code(), 1);

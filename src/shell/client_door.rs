@@ -1,105 +1,121 @@
 //! The client port, which moves when this server's own line in the configuration says so.
 //!
-//! Clients that are connected stay; new ones find the server at the new address only. Limits count connections of all places.
+//! Clients that are connected stay; new ones find the server at the new address only. Limits count connections of all places. A
+//! server that was started without a client port may be given one.
 //! Java: `NIOServerCnxnFactory.reconfigure`. Spec: quorum-protocol 16.5.
 
-use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::info;
 
 use crate::shell::client_listener::{
     AcceptedSocket, Admission, BoundListener, ClientListener, ExecutorLoad, ListenError, ListenerSettings,
 };
-use crate::shell::logging::Throttle;
+use crate::shell::door::Door;
 use crate::shell::mailbox::Mailbox;
-use crate::shell::pipeline::PipelineHandle;
-use crate::shell::resolve::own_address;
-
-/// Between two attempts at an address that cannot be had.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+use crate::shell::resolve::{HostPort, own_address};
 
 pub struct ClientDoor {
     settings: ListenerSettings,
     mailboxes: Vec<Mailbox<AcceptedSocket>>,
     loads: Vec<Arc<ExecutorLoad>>,
     pub admission: Arc<Admission>,
-    /// None: it could not be had where it has to be, or the server stops.
-    listener: RefCell<Option<ClientListener>>,
+    /// What the configuration of the start says; None: there is no client port so far.
+    at_first: Option<HostPort>,
+    door: Door<HostPort, ClientListener>,
 }
 
 impl ClientDoor {
-    /// `mailboxes` and `loads` have one entry per executor, the pipeline's first.
-    pub fn open(
-        bound: BoundListener,
+    /// Nobody is let in yet. `mailboxes` and `loads` have one entry per executor, the pipeline's first.
+    pub fn new(
+        settings: ListenerSettings,
+        at_first: Option<HostPort>,
         mailboxes: Vec<Mailbox<AcceptedSocket>>,
         loads: Vec<Arc<ExecutorLoad>>,
-    ) -> Result<ClientDoor, ListenError> {
-        let settings = bound.settings().clone();
+    ) -> ClientDoor {
         let admission = Admission::new(settings.connections_per_address, settings.connections_total);
-        let listener = bound.start(mailboxes.clone(), loads.clone(), admission.clone())?;
-        Ok(ClientDoor { settings, mailboxes, loads, admission, listener: RefCell::new(Some(listener)) })
+        ClientDoor { settings, mailboxes, loads, admission, door: Door::new(at_first.clone()), at_first }
     }
 
+    /// Listens where it was bound at the start.
+    pub fn open(&self, bound: BoundListener) -> Result<(), ListenError> {
+        let listener = self.listen(bound)?;
+        self.door.had(self.at_first.as_ref().expect("it was bound there"), listener);
+        Ok(())
+    }
+
+    /// None: clients cannot connect for now.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.listener.borrow().as_ref().map(|listener| listener.address)
+        self.door.port().as_ref().map(|listener| listener.address)
+    }
+
+    pub fn move_to(&self, place: HostPort) {
+        self.door.move_to(Some(place));
     }
 
     pub fn close(&self) {
-        *self.listener.borrow_mut() = None;
+        self.door.move_to(None);
     }
 
-    /// Moves whenever the core says so, for as long as the executor runs.
-    pub async fn follow(self: Rc<Self>, pipeline: PipelineHandle) {
-        let moved = pipeline.borrow().client_moved();
-        let (mut wanted, mut failures) = (None, Throttle::new());
-        loop {
-            if wanted.is_none() {
-                moved.lowered().await;
-            }
-            wanted = pipeline.borrow_mut().take_client_address().or(wanted);
-            let Some((host, port)) = wanted.clone() else { continue };
-            match self.move_to(host, port).await {
-                Ok(()) => wanted = None,
-                Err(why) => {
-                    if let Some(left_out) = failures.pass() {
-                        error!("{why}; trying again{left_out}");
-                    }
-                    glommio::timer::sleep(RETRY_PAUSE).await;
-                }
-            }
-        }
+    /// Goes where it is told to, for as long as the executor runs.
+    pub async fn follow(self: Rc<Self>) {
+        self.door.follow(async |place| self.listen_at(place).await).await;
     }
 
-    async fn move_to(&self, host: String, port: u16) -> Result<(), String> {
+    async fn listen_at(&self, (host, port): HostPort) -> Result<ClientListener, String> {
         let name = host.clone();
         let found = glommio::executor().spawn_blocking(move || resolve(&name, port)).await;
         let address = found.map_err(|error| format!("client address {host}:{port}: {error}"))?;
-        let is_there = |listener: &ClientListener| {
-            let at = listener.address;
-            at.port() == port
-                && at.ip() == address.unwrap_or(at.ip())
-                && (address.is_some() || at.ip().is_unspecified())
-        };
-        if self.listener.borrow().as_ref().is_some_and(is_there) {
-            return Ok(());
-        }
-        // Both may be one port, on every address and on one of them.
-        self.close();
-        let settings = ListenerSettings { address, port, ..self.settings.clone() };
-        let started = BoundListener::bind(settings)
-            .and_then(|bound| bound.start(self.mailboxes.clone(), self.loads.clone(), self.admission.clone()));
+        let started = BoundListener::bind(self.settings, address, port).and_then(|bound| self.listen(bound));
         let listener = started.map_err(|error| error.to_string())?;
         info!("clients connect to {} from now on", listener.address);
-        *self.listener.borrow_mut() = Some(listener);
-        Ok(())
+        Ok(listener)
+    }
+
+    fn listen(&self, bound: BoundListener) -> Result<ClientListener, ListenError> {
+        bound.start(self.mailboxes.clone(), self.loads.clone(), self.admission.clone())
     }
 }
 
 /// None: every address of the machine.
 pub fn resolve(host: &str, port: u16) -> std::io::Result<Option<IpAddr>> {
     Ok(Some(own_address(host, port)?.ip()).filter(|address| !address.is_unspecified()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::shell::client_listener::HANDOVER_SOCKETS;
+    use crate::shell::mailbox::mailbox;
+    use crate::shell::turn::next_turn;
+
+    #[test]
+    fn a_server_without_a_client_port_is_given_one_and_it_moves() {
+        let ports = [0; 2].map(|any| TcpListener::bind(("127.0.0.1", any)).unwrap().local_addr().unwrap().port());
+        let settings =
+            ListenerSettings { backlog: -1, keep_alive: false, connections_per_address: 0, connections_total: 0 };
+        let (mailbox, mut arrivals) = mailbox(HANDOVER_SOCKETS);
+        let door = Rc::new(ClientDoor::new(settings, None, vec![mailbox], vec![Arc::default()]));
+        glommio::LocalExecutor::default().run(async {
+            let _following = glommio::spawn_local(door.clone().follow());
+            assert_eq!(door.address(), None);
+            for port in ports {
+                door.move_to(("127.0.0.1".to_owned(), port));
+                while door.address().is_none() {
+                    next_turn().await;
+                }
+                assert_eq!(door.address().unwrap().to_string(), format!("127.0.0.1:{port}"));
+                let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                assert!(poll_fn(|cx| arrivals.poll_next(cx)).await.is_some());
+            }
+            assert!(TcpStream::connect(("127.0.0.1", ports[0])).is_err(), "nobody is where it was");
+            door.close();
+            assert!(TcpStream::connect(("127.0.0.1", ports[1])).is_err());
+        });
+    }
 }

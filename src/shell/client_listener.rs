@@ -25,13 +25,10 @@ pub const HANDOVER_SOCKETS: usize = 1024;
 /// Executors a connection id can name: the id carries its executor in the low byte.
 pub const EXECUTORS_MAX: usize = 256;
 
-/// What the client port is made of. Keys: `clientPort`, `clientPortAddress`, `clientPortListenBacklog`,
-/// `clientTcpKeepAlive`, `maxClientCnxns`, `maxCnxns`.
-#[derive(Clone, Debug)]
+/// What the client port is like, wherever it is. Keys: `clientPortListenBacklog`, `clientTcpKeepAlive`, `maxClientCnxns`,
+/// `maxCnxns`.
+#[derive(Clone, Copy, Debug)]
 pub struct ListenerSettings {
-    /// `None`: every address of the machine, both families where there are two.
-    pub address: Option<IpAddr>,
-    pub port: u16,
     /// Connections the kernel completes ahead of accept; -1 leaves it to us.
     pub backlog: i32,
     pub keep_alive: bool,
@@ -263,14 +260,15 @@ pub struct ClientListener {
 }
 
 impl BoundListener {
-    pub fn bind(settings: ListenerSettings) -> Result<BoundListener, ListenError> {
-        let addresses: &[IpAddr] = match settings.address {
+    /// `address`: None is every address of the machine, both families where there are two.
+    pub fn bind(settings: ListenerSettings, address: Option<IpAddr>, port: u16) -> Result<BoundListener, ListenError> {
+        let addresses: &[IpAddr] = match address {
             Some(address) => &[address],
             None => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
         };
         let mut failure = None;
         for address in addresses {
-            let address = SocketAddr::new(*address, settings.port);
+            let address = SocketAddr::new(*address, port);
             match bind(address) {
                 Ok(socket) => {
                     let address = socket.local_addr().ok().and_then(|local| local.as_socket()).unwrap_or(address);
@@ -287,10 +285,6 @@ impl BoundListener {
 
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub fn settings(&self) -> &ListenerSettings {
-        &self.settings
     }
 
     /// Listens and starts the accept thread; `mailboxes` and `loads` have one entry per executor, the pipeline's first.
@@ -531,25 +525,17 @@ mod tests {
         assert_ne!(connection_id(1, 0), connection_id(1, 1));
     }
 
-    fn on_loopback(port: u16) -> ListenerSettings {
-        ListenerSettings {
-            address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            port,
-            backlog: -1,
-            keep_alive: true,
-            connections_per_address: 2,
-            connections_total: 0,
-        }
+    fn on_loopback(port: u16) -> Result<BoundListener, ListenError> {
+        let settings =
+            ListenerSettings { backlog: -1, keep_alive: true, connections_per_address: 2, connections_total: 0 };
+        BoundListener::bind(settings, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
     }
 
     #[test]
     fn a_port_in_use_is_said_with_its_cure_and_never_shared() {
         let (mailbox, _arrivals) = mailbox(HANDOVER_SOCKETS);
-        let running = BoundListener::bind(on_loopback(0))
-            .unwrap()
-            .start(vec![mailbox], vec![Arc::default()], Admission::new(0, 0))
-            .unwrap();
-        let refused = BoundListener::bind(on_loopback(running.address.port())).unwrap_err();
+        let running = on_loopback(0).unwrap().start(vec![mailbox], vec![Arc::default()], Admission::new(0, 0)).unwrap();
+        let refused = on_loopback(running.address.port()).unwrap_err();
         assert!(matches!(refused, ListenError::InUse { address } if address == running.address));
         assert!(refused.to_string().contains("choose another clientPort"));
     }
@@ -559,7 +545,7 @@ mod tests {
         use std::io::Read;
         let (mailbox, mut arrivals) = mailbox(HANDOVER_SOCKETS);
         let admission = Admission::new(2, 0);
-        let bound = BoundListener::bind(on_loopback(0)).unwrap();
+        let bound = on_loopback(0).unwrap();
         let listener = bound.start(vec![mailbox], vec![Arc::default()], admission.clone()).unwrap();
         let connect = || TcpStream::connect(listener.address).unwrap();
         let clients: Vec<TcpStream> = (0..4).map(|_| connect()).collect();

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use ringkeeper_storage::{DIRECTORY, Store, StoreStats};
+use ringkeeper_storage::{DIRECTORY, StoreStats};
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::{Config, EnsembleConfig, Mode};
@@ -13,6 +13,7 @@ use crate::core::view::{
     ConfigurationView, DirectorySizes, EnvironmentView, HostView, LogSegments, MemberConfigurationView,
 };
 use crate::shell::four_letter::Needs;
+use crate::shell::pipeline::Surroundings;
 
 /// The level whose behaviour we show: clients and dashboards read it off the version.
 const COMPATIBLE_WITH: &str = "3.9.5";
@@ -26,7 +27,6 @@ pub struct Host {
     ringkeeper_version: String,
     log_strategy: &'static str,
     pub trace_mask: i64,
-    client_port: i32,
     data_dir: String,
     log_dir: String,
     tick_time_ms: u32,
@@ -54,7 +54,6 @@ impl Host {
             ringkeeper_version: format!("{} {commit}", env!("CARGO_PKG_VERSION")),
             log_strategy: config.log.strategy.name(),
             trace_mask: TRACE_MASK_DEFAULT,
-            client_port: config.client.port.map_or(-1, i32::from),
             data_dir: shown(&config.directories.data),
             log_dir: shown(&config.directories.log),
             tick_time_ms: config.sessions.tick_time_ms,
@@ -75,7 +74,8 @@ impl Host {
         }
     }
 
-    pub fn view(&self, now: Now, needs: &Needs, disk: &Store) -> HostView<'_> {
+    pub fn view(&self, now: Now, needs: &Needs, surroundings: &Surroundings<'_>) -> HostView<'_> {
+        let Surroundings { disk, client_port, .. } = surroundings;
         let memory = if needs.environment { Memory::now() } else { Memory::default() };
         let directory_sizes = if needs.directory_sizes {
             let stats = disk.stats();
@@ -90,7 +90,7 @@ impl Host {
             max_file_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
             trace_mask: self.trace_mask,
             configuration: ConfigurationView {
-                client_port: self.client_port,
+                client_port: client_port.map_or(-1, i32::from),
                 secure_client_port: -1,
                 data_dir: &self.data_dir,
                 log_dir: &self.log_dir,

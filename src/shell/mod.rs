@@ -15,7 +15,7 @@
 //!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due; [`snapshot_pace`], [`snapshot_task`]: how fast it is written.
 //! * [`stall`]: a disk that hangs.
 //! * [`ensemble`]: the other servers: election port, quorum port, links.
-//! * [`client_listener`]: the accept thread, limits per address, which executor; [`client_door`]: the client port that moves. * [`client_connection`]: one client's socket.
+//! * [`client_listener`]: the accept thread, limits per address, which executor; [`client_door`]: the client port that moves, [`door`]: as any port of this server may. * [`client_connection`]: one client's socket.
 //! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
 //! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor. * [`placement`]: which CPU runs what. * [`resolve`]: names. * [`signals`], [`clock`],
 //!   [`logging`].
@@ -30,6 +30,7 @@ pub mod client_connection;
 pub mod client_door;
 pub mod client_listener;
 pub mod clock;
+pub mod door;
 pub mod ensemble;
 pub mod flag;
 pub mod four_letter;

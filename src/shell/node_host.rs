@@ -5,7 +5,7 @@
 //! operator wants the data. Sessions live on with their whole timeout ahead of them. A member does the same again when its
 //! leader has cut or replaced what is stored ([`reload`]). Java: `FileTxnSnapLog.restore`, `QuorumPeer.loadDataBase`.
 
-use ringkeeper_storage::{Epochs, Opened, Store};
+use ringkeeper_storage::{Epochs, Opened};
 use tracing::{error, warn};
 
 use crate::config::{Config, EnsembleConfig};
@@ -22,7 +22,7 @@ use crate::shell::bridge::AskedWord;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
 use crate::shell::initialize;
-use crate::shell::pipeline::{Core, Reloader, Trouble};
+use crate::shell::pipeline::{Core, Reloader, Surroundings};
 use crate::shell::settings::{CoreLoader, CoreLoaders, ServeError};
 
 struct NodeHost {
@@ -60,7 +60,7 @@ impl Core for NodeHost {
         self.node.awaits(now)
     }
 
-    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store, trouble: &Trouble<'_>) -> Vec<u8> {
+    fn word(&mut self, now: Now, asked: AskedWord, surroundings: &Surroundings<'_>) -> Vec<u8> {
         let AskedWord { connection, word, trace_mask } = asked;
         self.node.word_received(connection);
         let needs = four_letter::needs(word, &self.whitelist);
@@ -70,8 +70,8 @@ impl Core for NodeHost {
             watches: needs.watch_list,
             digests: needs.digests,
         };
-        let not_serving = self.node.awaits(now).map(|awaits| awaits.sentence(trouble));
-        let host = HostView { not_serving, ..self.host.view(now, &needs, disk) };
+        let not_serving = self.node.awaits(now).map(|awaits| awaits.sentence(surroundings.trouble));
+        let host = HostView { not_serving, ..self.host.view(now, &needs, surroundings) };
         let node = self.node.serves_anybody().then(|| self.node.view(now, connection, wanted));
         let answer = four_letter::answer(word, trace_mask, &self.whitelist, &host, node.as_ref());
         match answer.effect {

@@ -25,6 +25,7 @@ use crate::core::tree::Moved;
 use crate::core::{ConnectionId, Input, LinkId, LinkMessage, Now, Output, Reloaded, RoleView, ServerId};
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
+use crate::shell::client_door::ClientDoor;
 use crate::shell::client_listener::executor_of;
 use crate::shell::clock::Clock;
 use crate::shell::ensemble::Ensemble;
@@ -51,7 +52,7 @@ pub trait Core {
     fn is_moving(&self) -> bool;
 
     /// The whole answer to a four-letter word; empty closes without one.
-    fn word(&mut self, now: Now, asked: AskedWord, disk: &Store, trouble: &Trouble<'_>) -> Vec<u8>;
+    fn word(&mut self, now: Now, asked: AskedWord, surroundings: &Surroundings<'_>) -> Vec<u8>;
 
     /// Why clients are not served, if this is a member that serves nobody.
     fn awaits(&self, now: Now) -> Option<Awaits>;
@@ -64,6 +65,14 @@ pub trait Core {
 
     /// Where the shell adds what only it can measure.
     fn metrics(&mut self) -> &mut Metrics;
+}
+
+/// What only the shell knows, for those who ask.
+pub struct Surroundings<'a> {
+    pub disk: &'a Store,
+    /// None: clients cannot connect.
+    pub client_port: Option<u16>,
+    pub trouble: &'a Trouble<'a>,
 }
 
 /// What the network says about a server that is waited for, if it says anything.
@@ -105,6 +114,7 @@ pub struct Pipeline {
     /// What the kernel took while outputs were carried out; the core hears of it in the same turn.
     sent: Vec<(ConnectionId, usize)>,
     connections: Rc<Connections>,
+    client_door: Rc<ClientDoor>,
     /// Executor 1 first.
     downlinks: Vec<Downlink>,
     disk: StoreHost,
@@ -142,10 +152,6 @@ pub struct Pipeline {
     stall: StallWatch,
     fatal: Option<Fatal>,
     drained: bool,
-    /// Where clients are to connect from now on.
-    client_address: Option<(String, u16)>,
-    /// Raised when that changes.
-    client_moved: Rc<Flag>,
     /// Raised when `fatal` or `drained` changes.
     changed: Rc<Flag>,
 }
@@ -155,6 +161,7 @@ pub struct PipelineParts {
     pub core: Box<dyn Core>,
     pub clock: Clock,
     pub connections: Rc<Connections>,
+    pub client_door: Rc<ClientDoor>,
     pub downlinks: Vec<Sender<DownBatch>>,
     /// What the core said when it was made.
     pub outputs: Vec<Output>,
@@ -180,6 +187,7 @@ impl Pipeline {
             outputs: parts.outputs,
             sent: Vec::new(),
             connections: parts.connections,
+            client_door: parts.client_door,
             downlinks: downlinks.map(|sender| Downlink { sender, pending: Vec::new(), full: Rc::default() }).collect(),
             disk: StoreHost::new(parts.store),
             store_events: Vec::new(),
@@ -204,8 +212,6 @@ impl Pipeline {
             logged: (0, 0),
             fatal: None,
             drained: false,
-            client_address: None,
-            client_moved: Rc::default(),
             changed: Rc::default(),
         }))
     }
@@ -604,15 +610,6 @@ impl Pipeline {
         self.drained
     }
 
-    /// Where clients are to connect from now on, once.
-    pub fn take_client_address(&mut self) -> Option<(String, u16)> {
-        self.client_address.take()
-    }
-
-    pub fn client_moved(&self) -> Rc<Flag> {
-        self.client_moved.clone()
-    }
-
     pub fn take_fatal(&mut self) -> Option<Fatal> {
         self.fatal.take()
     }
@@ -705,8 +702,7 @@ impl Pipeline {
             }
             Output::ClientAddressChanged { host, port } => {
                 info!("the configuration says that this server's clients connect to {host}:{port}");
-                self.client_address = Some((host, port));
-                self.client_moved.raise();
+                self.client_door.move_to((host, port));
             }
             Output::Drained => {
                 self.drained = true;
@@ -767,7 +763,9 @@ impl Pipeline {
         let is_stale = self.ensemble.as_ref().is_some_and(Ensemble::files_are_stale);
         self.core.metrics().config_file_stale = u64::from(is_stale);
         let trouble = |server| self.ensemble.as_ref().and_then(|ensemble| ensemble.trouble(server));
-        let bytes = self.core.word(now, asked, self.disk.store(), &trouble);
+        let client_port = self.client_door.address().map(|address| address.port());
+        let bytes =
+            self.core.word(now, asked, &Surroundings { disk: self.disk.store(), client_port, trouble: &trouble });
         if !bytes.is_empty() {
             self.outputs.push(Output::Send { connection, bytes });
         }

@@ -3,6 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+/// A name or an address, and a port.
+pub type HostPort = (String, u16);
+
 /// At least one, in the resolver's order.
 pub fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();

@@ -17,14 +17,14 @@ use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
 use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream};
 use crate::shell::client_door::ClientDoor;
-use crate::shell::client_listener::{AcceptedSocket, Admission, BoundListener, ExecutorLoad, HANDOVER_SOCKETS};
+use crate::shell::client_listener::{Admission, BoundListener, ExecutorLoad, HANDOVER_SOCKETS};
 use crate::shell::clock::Clock;
 use crate::shell::ensemble::{BoundEnsemble, Ensemble};
 use crate::shell::initialize;
 use crate::shell::io_executor::{self, IoExecutor};
 use crate::shell::java_data;
 use crate::shell::log_task;
-use crate::shell::mailbox::{Mailbox, mailbox};
+use crate::shell::mailbox::mailbox;
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
 use crate::shell::settings::{CoreLoaders, ServeError, Settings, banner};
@@ -138,10 +138,12 @@ async fn serve(
     }
 
     let own_load = loads[0].clone();
+    let door = Rc::new(ClientDoor::new(settings.listener, settings.clients_at.clone(), mailboxes, loads));
     let pipeline = Pipeline::new(PipelineParts {
         core,
         clock,
         connections: connections.clone(),
+        client_door: door.clone(),
         downlinks,
         outputs,
         store,
@@ -177,24 +179,24 @@ async fn serve(
     pipeline.borrow_mut().begin();
 
     let ending = async {
-        let door = listen(ports.clients, mailboxes, loads)?;
-        let admission = door.as_ref().map(|door| door.admission.clone());
+        match ports.clients {
+            Some(bound) => door.open(bound)?,
+            None => info!("no clientPort is set: no client can connect"),
+        }
         let _ticking = glommio::spawn_local(run_tick(
             pipeline.clone(),
             connections.clone(),
-            admission,
+            door.admission.clone(),
             stop.clone(),
             own_load,
             tick,
         ));
         info!("serving, {} ms after the start", clock.mono_us() / 1000);
-        ready(door.as_ref().and_then(|door| door.address()));
-        let following = door.clone().map(|door| glommio::spawn_local(door.follow(pipeline.clone())));
+        ready(door.address());
+        let following = glommio::spawn_local(door.clone().follow());
         serve_until_stopped(&pipeline, &stop).await?;
-        if let (Some(door), Some(following)) = (door, following) {
-            following.cancel().await;
-            door.close();
-        }
+        following.cancel().await;
+        door.close();
         stop_serving(&pipeline, &connections).await
     };
     let ending = ending.await;
@@ -217,20 +219,6 @@ async fn serve(
 /// Sessions are looked at twice a tick, so that an expiry is late by half a tick at most.
 fn tick_period(tick_ms: u32) -> Duration {
     Duration::from_millis(u64::from(tick_ms / 2).clamp(10, 1000))
-}
-
-fn listen(
-    listener: Option<BoundListener>,
-    mailboxes: Vec<Mailbox<AcceptedSocket>>,
-    loads: Vec<Arc<ExecutorLoad>>,
-) -> Result<Option<Rc<ClientDoor>>, ServeError> {
-    match listener {
-        Some(listener) => Ok(Some(Rc::new(ClientDoor::open(listener, mailboxes, loads)?))),
-        None => {
-            info!("no clientPort is set: no client can connect");
-            Ok(None)
-        }
-    }
 }
 
 /// Ok when somebody asked for the end.
@@ -311,7 +299,7 @@ async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
 async fn run_tick(
     pipeline: PipelineHandle,
     connections: Rc<Connections>,
-    admission: Option<Arc<Admission>>,
+    admission: Arc<Admission>,
     stop: StopRequest,
     load: Arc<ExecutorLoad>,
     period: Duration,
@@ -320,9 +308,7 @@ async fn run_tick(
     loop {
         glommio::timer::sleep(period).await;
         connections.tick();
-        if let Some(admission) = &admission {
-            pipeline.borrow_mut().refused(admission.take_refused());
-        }
+        pipeline.borrow_mut().refused(admission.take_refused());
         pipeline.borrow_mut().tick();
         if stop.take_state_wanted() {
             pipeline.borrow().log_state();

@@ -9,12 +9,11 @@ use ringkeeper_storage::{
 };
 use tracing::{info, warn};
 
-use crate::config::{Config, Directories, EnsembleConfig};
+use crate::config::{ClientListener as ClientConfig, Config, Directories, EnsembleConfig};
 use crate::core::{Now, Output};
 use crate::java::import::ImportError;
 use crate::java::ours::OursError;
 use crate::java::seen::SeenError;
-use crate::shell::client_door::resolve;
 use crate::shell::client_listener::{ListenError, ListenerSettings};
 use crate::shell::ensemble::EnsembleSettings;
 use crate::shell::ensemble::election_port::ElectionSettings;
@@ -22,6 +21,7 @@ use crate::shell::ensemble::links::LinkSettings;
 use crate::shell::ensemble::listener::PeerListenError;
 use crate::shell::pipeline::{Core, Fatal, Reloader};
 use crate::shell::placement::{CpuNotAllowed, Plan};
+use crate::shell::resolve::HostPort;
 use crate::shell::snapshot_trigger::PurgeSettings;
 use crate::wire::jute::Limits;
 
@@ -29,8 +29,9 @@ use crate::wire::jute::Limits;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub plan: Plan,
-    /// `None`: no client port.
-    pub listener: Option<ListenerSettings>,
+    pub listener: ListenerSettings,
+    /// Where clients connect. None: nowhere, unless a reconfiguration says where.
+    pub clients_at: Option<HostPort>,
     pub store: StoreConfig,
     pub disk_driver: DriverKind,
     pub limits: Limits,
@@ -171,7 +172,13 @@ impl Settings {
         let purge_interval = config.snapshots.purge_interval_ms.map(Duration::from_millis);
         Ok(Settings {
             plan,
-            listener: listener_settings(config)?,
+            listener: ListenerSettings {
+                backlog: config.client.backlog,
+                keep_alive: config.client.tcp_keep_alive,
+                connections_per_address: config.client.per_address_max.unwrap_or(0),
+                connections_total: config.client.total_max.unwrap_or(0),
+            },
+            clients_at: clients_at(&config.client),
             store: store.clamped(), // the banner shows what is in effect
             disk_driver,
             limits: limits(config),
@@ -227,24 +234,10 @@ fn check_directories(directories: &Directories) -> Result<(), ServeError> {
     }
 }
 
-fn listener_settings(config: &Config) -> Result<Option<ListenerSettings>, ServeError> {
-    let client = &config.client;
-    let Some(port) = client.port else { return Ok(None) };
-    let address = match &client.address {
-        None => None,
-        Some(name) => {
-            let unknown = |why: String| ServeError::UnknownAddress { address: name.clone(), why };
-            resolve(name, port).map_err(|error| unknown(error.to_string()))?
-        }
-    };
-    Ok(Some(ListenerSettings {
-        address,
-        port,
-        backlog: client.backlog,
-        keep_alive: client.tcp_keep_alive,
-        connections_per_address: client.per_address_max.unwrap_or(0),
-        connections_total: client.total_max.unwrap_or(0),
-    }))
+/// As a line of the membership says it, so that one that says the same moves nothing.
+fn clients_at(client: &ClientConfig) -> Option<HostPort> {
+    let every_address = || "0.0.0.0".to_owned();
+    Some((client.address.clone().unwrap_or_else(every_address), client.port?))
 }
 
 /// What an operator wants to see first in a log.

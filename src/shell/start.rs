@@ -10,8 +10,10 @@ use ringkeeper_storage::Ring;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
+use crate::shell::client_door::resolve;
 use crate::shell::client_listener::BoundListener;
 use crate::shell::ensemble::BoundEnsemble;
+use crate::shell::resolve::HostPort;
 use crate::shell::run::{self, Ports};
 use crate::shell::settings::{CoreLoaders, ServeError, Settings};
 use crate::shell::signals::StopRequest;
@@ -27,7 +29,7 @@ pub fn serve(
     check_memlock()?;
     drop(Ring::new()?);
     let ports = Ports {
-        clients: settings.listener.clone().map(BoundListener::bind).transpose()?,
+        clients: settings.clients_at.as_ref().map(|at| bind_clients(&settings, at)).transpose()?,
         ensemble: settings.ensemble.as_ref().map(BoundEnsemble::bind).transpose()?,
     };
     let builder = settings.plan.builder(0);
@@ -43,6 +45,12 @@ pub fn serve(
         executor.join().map_err(|_| ServeError::ExecutorLost(index + 1))?;
     }
     Ok(())
+}
+
+fn bind_clients(settings: &Settings, (host, port): &HostPort) -> Result<BoundListener, ServeError> {
+    let unknown = |why: String| ServeError::UnknownAddress { address: host.clone(), why };
+    let address = resolve(host, *port).map_err(|error| unknown(error.to_string()))?;
+    Ok(BoundListener::bind(settings.listener, address, *port)?)
 }
 
 /// Every client is a descriptor; the soft limit of 1024 dates from `select`.

@@ -3,8 +3,9 @@
 use super::client::ClientInput;
 use super::event::{Event, Moment, Settled, Violation};
 use super::queue::Happening;
+use super::trace::Level;
 use super::world::{Step, World};
-use crate::core::RoleView;
+use crate::core::{RoleView, ServerId};
 
 /// Everybody must be seen to be well this often in a row before the run is over: what is only well for a moment is not.
 const LOOKS_WELL: u32 = 3;
@@ -48,10 +49,22 @@ impl World {
         if self.now_us > self.plan.safety_us + self.plan.liveness_us
             && let Some(why) = unwell
         {
+            if self.has_lost_too_much() {
+                self.trace.tell(Level::Story, format_args!("nobody can help any more: {why}"));
+                self.over = true;
+                return Ok(());
+            }
             return Err(Violation { property: "liveness", why });
         }
         self.queue.at(self.now_us + LOOK_US, Happening::Look);
         Ok(())
+    }
+
+    /// A change of the membership was proposed behind a loss, and makes more of it than was lost: of two voters to be, one. No
+    /// ensemble owes anybody anything then.
+    fn has_lost_too_much(&self) -> bool {
+        let is_whole = |id: ServerId| !self.servers[self.place(id)].impaired;
+        self.memberships().any(|membership| !membership.has_quorum(is_whole))
     }
 
     pub(super) fn settled(&self) -> impl Iterator<Item = Settled> {

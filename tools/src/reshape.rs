@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::ensemble::{Part, Ports, await_part, part_of};
 use crate::mixed::{no_mismatch, same, walk};
-use crate::server::{Home, Kind, Running, Setup, tail};
+use crate::server::{Home, Kind, Running, Setup, four_letter, tail};
 use crate::wire::{Client, Opened, Reply, Request, code};
 use crate::{Result, patiently};
 
@@ -125,6 +125,11 @@ impl Stage {
         self.await_parts("a client port moves", &voters, &[])?;
         if std::net::TcpStream::connect(("127.0.0.1", old_port)).is_ok() {
             return Err(format!("server {follower} still lets clients in at {old_port}").into());
+        }
+        let port = self.member(follower).setup.port;
+        let told = four_letter(self.member(follower).setup.address(), "conf")?;
+        if !told.lines().any(|line| line == format!("clientPort={port}")) {
+            return Err(format!("server {follower} lets clients in at {port}, and `conf` says\n{told}").into());
         }
         self.member(follower).place.quorum += MOVED_OFFSET;
         self.member(follower).place.election += MOVED_OFFSET;

@@ -86,7 +86,7 @@ fn run_kazoo(context: &Context, servers: u16, python: &Path, keyword: Option<&st
     } else {
         command.env("RINGKEEPER_TEST_EXPECTED", std::env::join_paths(expected)?);
     }
-    let (content, text) = run_and_keep(&mut command)?;
+    let (content, text) = run_and_keep(&mut command, &format!("kazoo-{}-{servers}", context.kind.name()))?;
     if context.record {
         record_kazoo(&list, &passed_list)?;
     }
@@ -277,7 +277,9 @@ fn paired<'a>(wanted: &'a str, got: &'a str) -> Vec<(Option<&'a str>, Option<&'a
 /// `cargo test` over the workspace, its own tests counted.
 pub fn unit() -> Verdict {
     carried_out((|| {
-        let (content, text) = run_and_keep(Command::new("cargo").args(["test", "--workspace"]).current_dir(root()))?;
+        let mut command = Command::new("cargo");
+        command.args(["test", "--workspace", "--no-fail-fast"]).current_dir(root());
+        let (content, text) = run_and_keep(&mut command, "unit")?;
         let results = || text.lines().filter(|line| line.starts_with("test result:"));
         let sum = |word: &str| results().map(|line| count_before(line, word)).sum::<usize>();
         let (passed, failed, skipped) = (sum("passed"), sum("failed"), sum("ignored"));
@@ -306,7 +308,7 @@ pub fn simulate_as(profile: &str) -> Command {
 /// The rules that can be broken on purpose, each counted as a test: it has to be noticed.
 pub fn mutations() -> Verdict {
     carried_out((|| {
-        let (_, text) = run_and_keep(simulate().arg("--mutations"))?;
+        let (_, text) = run_and_keep(simulate().arg("--mutations"), "mutations")?;
         let last = text.lines().last().unwrap_or_default();
         let (noticed, all) = (count_before(last, "of"), count_before(last, "broken"));
         if all == 0 {
@@ -329,8 +331,9 @@ const FRESH_MINUTES: f64 = 1.0;
 pub fn sim(minutes: Option<f64>) -> Verdict {
     let fresh = minutes.unwrap_or(FRESH_MINUTES).to_string();
     carried_out((|| {
-        let Simulated { runs, broken, unreached } = simulated(&["--seeds", KNOWN_SEEDS, "--marks"])?;
-        let Simulated { runs: fresh_runs, broken: fresh_broken, .. } = simulated(&["--time-box", fresh.as_str()])?;
+        let Simulated { runs, broken, unreached } = simulated("sim-known", &["--seeds", KNOWN_SEEDS, "--marks"])?;
+        let fresh = simulated("sim-fresh", &["--time-box", fresh.as_str()])?;
+        let Simulated { runs: fresh_runs, broken: fresh_broken, .. } = fresh;
         if fresh_broken > 0 {
             println!("!!! {fresh_broken} of {fresh_runs} FRESH SEEDS BROKE A PROMISE: see above, and mend it");
         }
@@ -346,8 +349,12 @@ struct Simulated {
     unreached: usize,
 }
 
-fn simulated(which: &[&str]) -> Result<Simulated> {
-    let (content, text) = run_and_keep(simulate().arg("--keep-going").args(which))?;
+fn simulated(name: &str, which: &[&str]) -> Result<Simulated> {
+    let (content, text) = run_and_keep(simulate().arg("--keep-going").args(which), name)?;
+    // Which seeds they were, how often each fault struck, and what broke.
+    let matters =
+        |line: &&str| line.contains(" runs") || ["faults: ", "seed "].iter().any(|begin| line.starts_with(begin));
+    text.lines().filter(matters).for_each(|line| println!("{line}"));
     let outcome = text.lines().rfind(|line| line.contains(" runs broke a promise")).unwrap_or_default();
     let (broken, runs) = (count_before(outcome, "of"), count_before(outcome, "runs"));
     let unreached = text.lines().filter(|line| line.starts_with("NOT REACHED")).count();
@@ -367,6 +374,7 @@ pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
                 .args(["--port", &port.to_string(), "--binary"])
                 .arg(binary)
                 .current_dir(root()),
+            "crash",
         )?;
         let last = text.lines().last().unwrap_or_default();
         let (passed, failed) = (count_before(last, "passed"), count_before(last, "failed"));

@@ -1,47 +1,146 @@
 //! Connections to other servers, from name to socket.
 //!
-//! Resolving a name blocks, and so may a connection that nobody answers; so each attempt is a thread of its own that lives as
-//! long as its limit at most. Names are resolved anew at each attempt: a member may have moved. A server with several
-//! addresses is called at all of them, and the first that answers is taken. Java: `QuorumCnxManager.initiateConnection`,
-//! `Learner.connectToLeader`. Spec: quorum-protocol 3.1, 6.1.
+//! Resolving a name blocks, and so may a connection that nobody answers; so attempts are made by threads. Names are resolved anew
+//! at each attempt: a member may have moved. A server with several addresses is called at all of them, and the first that answers
+//! is taken.
+//!
+//! What the configuration says is called at once. What somebody else said, who may be anybody that can reach the election port,
+//! has to share a few threads: so many invented addresses that nobody answers at keep those threads busy, and nothing else. An
+//! attempt that is given up before its turn is not made.
+//! Java: `QuorumCnxManager.initiateConnection`, `Learner.connectToLeader`. Spec: quorum-protocol 3.1, 6.1.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::shell::mailbox::{Mailbox, mailbox};
-use crate::shell::resolve::addresses_of;
+use crate::shell::mailbox::mailbox;
+use crate::shell::resolve::{HostPort, addresses_of};
 
-/// A name or an address, and a port.
-pub type HostPort = (String, u16);
+/// More than any ensemble has addresses, twice: as leader and as elector. Some may be of attempts that were given up.
+const KNOWN_THREADS: usize = 128;
 
-/// Connects to the first of these that answers. Given up by being dropped: what the threads still find is closed.
-pub async fn dial(addresses: &[HostPort], limit: Duration) -> io::Result<TcpStream> {
-    let (mailbox, mut answers) = mailbox(addresses.len().max(1));
-    for address in addresses {
-        call(address.clone(), limit, mailbox.clone())?;
-    }
-    drop(mailbox);
-    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address");
-    while let Some(answer) = poll_fn(|cx| answers.poll_next(cx)).await {
-        match answer {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
+const TOLD_THREADS: usize = 8;
+
+#[derive(Debug)]
+pub struct Dials {
+    known: Pool,
+    told: Pool,
 }
 
-fn call(address: HostPort, limit: Duration, mailbox: Mailbox<io::Result<TcpStream>>) -> io::Result<()> {
-    let (host, port) = address;
-    std::thread::Builder::new().name("rk-dial".into()).spawn(move || {
-        let answer = connect(&host, port, limit);
-        let answer = answer.map_err(|error| io::Error::new(error.kind(), format!("{host}:{port}: {}", plain(&error))));
-        // Nobody waits any more: the socket closes.
-        mailbox.deliver(answer);
-    })?;
-    Ok(())
+impl Default for Dials {
+    fn default() -> Dials {
+        Dials { known: Pool::of(KNOWN_THREADS), told: Pool::of(TOLD_THREADS) }
+    }
+}
+
+impl Dials {
+    /// Connects to the first of these that answers. `known`: by the configuration; `told`: by somebody who called. Given up by
+    /// being dropped: what a thread still finds is closed.
+    pub async fn dial(&self, known: &[HostPort], told: &[HostPort], limit: Duration) -> io::Result<TcpStream> {
+        let (mailbox, mut answers) = mailbox((known.len() + told.len()).max(1));
+        let wanted = Arc::new(());
+        for (pool, addresses) in [(&self.known, known), (&self.told, told)] {
+            for (host, port) in addresses.iter().cloned() {
+                let mailbox = mailbox.clone();
+                pool.run(&wanted, move || {
+                    let answer = connect(&host, port, limit);
+                    let told = |error: io::Error| format!("{host}:{port}: {}", plain(&error));
+                    // If nobody waits any more the socket closes.
+                    mailbox.deliver(answer.map_err(|error| io::Error::new(error.kind(), told(error))));
+                })?;
+            }
+        }
+        drop(mailbox);
+        let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address");
+        while let Some(answer) = poll_fn(|cx| answers.poll_next(cx)).await {
+            match answer {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// Threads that live as long as there is something to do, and never more of them than so many.
+#[derive(Clone, Debug)]
+struct Pool {
+    most: usize,
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    threads: usize,
+}
+
+struct Job {
+    /// Gone: nobody wants it done any more.
+    wanted: Weak<()>,
+    work: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("wanted", &self.is_wanted()).finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0
+    }
+}
+
+impl Pool {
+    fn of(most: usize) -> Pool {
+        Pool { most, queue: Arc::default() }
+    }
+
+    /// In its turn, unless `wanted` is dropped before.
+    fn run(&self, wanted: &Arc<()>, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut queue = self.queue();
+        queue.waiting.retain(Job::is_wanted); // else those who give up at once could make it long
+        queue.waiting.push_back(Job { wanted: Arc::downgrade(wanted), work: Box::new(work) });
+        if queue.threads == self.most {
+            return Ok(());
+        }
+        let pool = self.clone();
+        let spawned = std::thread::Builder::new().name("rk-dial".into()).spawn(move || {
+            while let Some(job) = pool.next() {
+                (job.work)();
+            }
+        });
+        match spawned {
+            Ok(_) => queue.threads += 1,
+            Err(error) if queue.threads == 0 => {
+                queue.waiting.clear();
+                return Err(error);
+            }
+            Err(_) => {} // those that there are do it
+        }
+        Ok(())
+    }
+
+    /// None: this thread is one too many.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        while let Some(job) = queue.waiting.pop_front() {
+            if job.is_wanted() {
+                return Some(job);
+            }
+        }
+        queue.threads -= 1; // whoever brings more work from now on sees that
+        None
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn connect(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
@@ -64,6 +163,8 @@ fn plain(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -78,12 +179,65 @@ mod tests {
         let host = |port| ("127.0.0.1".to_owned(), port);
         glommio::LocalExecutor::default().run(async {
             let limit = Duration::from_secs(20);
-            let stream = dial(&[host(deaf_port), host(port)], limit).await.unwrap();
-            assert_eq!(stream.peer_addr().unwrap().port(), port);
-            let refused = dial(&[host(deaf_port)], limit).await.unwrap_err();
+            let dials = Dials::default();
+            let both = [host(deaf_port), host(port)];
+            for (known, told) in [(&both[..], &[][..]), (&both[..1], &both[1..]), (&[], &both)] {
+                let stream = dials.dial(known, told, limit).await.unwrap();
+                assert_eq!(stream.peer_addr().unwrap().port(), port);
+            }
+            let refused = dials.dial(&both[..1], &[], limit).await.unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
             assert_eq!(refused.to_string(), format!("127.0.0.1:{deaf_port}: Connection refused"));
-            assert!(dial(&[], limit).await.unwrap_err().to_string().contains("no address"));
+            assert!(dials.dial(&[], &[], limit).await.unwrap_err().to_string().contains("no address"));
         });
+    }
+
+    #[test]
+    fn there_are_never_more_threads_than_allowed_and_what_nobody_wants_is_not_done() {
+        const MOST: usize = 2;
+        let pool = Pool::of(MOST);
+        let (wanted, given_up) = (Arc::new(()), Arc::new(()));
+        let (begun, begins) = mpsc::channel();
+        let (go_on, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let running = Arc::<AtomicUsize>::default();
+        let run = |number: usize, wanted: &Arc<()>| {
+            let (begun, gate, running) = (begun.clone(), gate.clone(), running.clone());
+            let work = move || {
+                begun.send((number, running.fetch_add(1, Ordering::SeqCst) + 1)).unwrap();
+                gate.lock().unwrap().recv().unwrap();
+                running.fetch_sub(1, Ordering::SeqCst);
+            };
+            pool.run(wanted, work).unwrap();
+        };
+        let next_begins = || {
+            let (number, running) = begins.recv().unwrap();
+            assert!(running <= MOST);
+            number
+        };
+        run(0, &wanted);
+        run(1, &wanted);
+        let mut first = [next_begins(), next_begins()];
+        first.sort_unstable();
+        assert_eq!(first, [0, 1]);
+        run(2, &given_up);
+        run(3, &wanted);
+        assert_eq!(pool.queue().waiting.len(), 2);
+        drop(given_up);
+        run(4, &wanted);
+        assert_eq!(pool.queue().waiting.len(), 2, "what was given up waits no longer");
+        for next in [3, 4] {
+            go_on.send(()).unwrap();
+            assert_eq!(next_begins(), next);
+        }
+        for _ in 0..MOST {
+            go_on.send(()).unwrap();
+        }
+        while pool.queue().threads > 0 {
+            std::thread::yield_now();
+        }
+        run(5, &wanted);
+        assert_eq!(next_begins(), 5, "and there are threads again");
+        go_on.send(()).unwrap();
     }
 }

@@ -1,30 +1,20 @@
 //! This server's own ports for other servers, which move when its line in the configuration does.
 //!
-//! Who calls waits in a mailbox that outlives the port. A port that cannot be had where it has to be is tried again and
-//! again: the rest of the server goes on, and can be reached where it called itself. What the line says may be a name, and
-//! nothing waits for its resolver but the port itself.
-//! Java: `QuorumPeer.restartLeaderElection`, `QuorumCnxManager.Listener`. Spec: quorum-protocol 3.5, 16.5.
+//! Who calls waits in a mailbox that outlives the port. While one cannot be had where it has to be, the others can be reached
+//! where this server called itself. Java: `QuorumPeer.restartLeaderElection`, `QuorumCnxManager.Listener`. Spec: quorum-protocol
+//! 3.5, 16.5.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::TcpStream;
-use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
-use futures_util::future::select;
-use tracing::error;
-
-use super::dial::HostPort;
 use super::listener::{BoundPeerPort, PeerListenError, PeerPort, callers};
 use super::roll::Roll;
 use crate::core::ServerId;
-use crate::shell::flag::Flag;
-use crate::shell::logging::Throttle;
+use crate::shell::door::Door;
 use crate::shell::mailbox::{Arrivals, Mailbox};
-
-/// Between two attempts at addresses that cannot be had.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+use crate::shell::resolve::HostPort;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -75,20 +65,14 @@ pub struct Doors {
     roll: Rc<Roll>,
     own: ServerId,
     everywhere: bool,
-    doors: RefCell<Vec<Rc<Door>>>,
+    doors: RefCell<Vec<Rc<PeerDoor>>>,
 }
 
-/// A port that follows its addresses.
-struct Door {
+struct PeerDoor {
     purpose: Purpose,
     everywhere: bool,
-    /// Where it has to be. None: the server stops.
-    addresses: RefCell<Option<Vec<HostPort>>>,
-    /// None: it could not be had there so far.
-    port: RefCell<Option<PeerPort>>,
     mailbox: Mailbox<TcpStream>,
-    /// Raised when the addresses change.
-    moved: Flag,
+    door: Door<Vec<HostPort>, PeerPort>,
 }
 
 impl Doors {
@@ -101,14 +85,9 @@ impl Doors {
         let ways = [callers(), callers(), callers()];
         let mut doors = self.doors.borrow_mut();
         for ((purpose, (addresses, port)), (mailbox, _)) in PURPOSES.into_iter().zip(bound.0).zip(&ways) {
-            doors.push(Rc::new(Door {
-                purpose,
-                everywhere: self.everywhere,
-                addresses: RefCell::new(Some(addresses)),
-                port: RefCell::new(Some(port.listen(mailbox)?)),
-                mailbox: mailbox.clone(),
-                moved: Flag::default(),
-            }));
+            let door = Door::new(Some(addresses.clone()));
+            door.had(&addresses, port.listen(mailbox)?);
+            doors.push(Rc::new(PeerDoor { purpose, everywhere: self.everywhere, mailbox: mailbox.clone(), door }));
         }
         Ok(ways.map(|(_, arrivals)| arrivals))
     }
@@ -121,53 +100,29 @@ impl Doors {
     /// The configuration changed: what does not listen where it says now stops, and moves there.
     pub fn follow_roll(&self) {
         for door in self.doors.borrow().iter() {
-            door.move_to(Some(door.purpose.addresses(&self.roll, self.own)));
+            door.door.move_to(Some(door.purpose.addresses(&self.roll, self.own)));
         }
     }
 
     /// Nobody is let in any more.
     pub fn close(&self) {
         for door in self.doors.take() {
-            door.move_to(None);
+            door.door.move_to(None);
         }
     }
 }
 
-impl Door {
-    fn move_to(&self, addresses: Option<Vec<HostPort>>) {
-        if *self.addresses.borrow() != addresses {
-            // Before another is bound: both may be one port, on every address and on one of them.
-            *self.port.borrow_mut() = None;
-            *self.addresses.borrow_mut() = addresses;
-            self.moved.raise();
-        }
-    }
-
+impl PeerDoor {
     async fn follow(self: Rc<Self>) {
-        let mut failures = Throttle::new();
-        loop {
-            let Some(addresses) = self.addresses.borrow().clone() else { return };
-            if self.port.borrow().is_some() {
-                self.moved.lowered().await;
-            } else if let Err(trouble) = self.listen_at(addresses).await {
-                if let Some(left_out) = failures.pass() {
-                    error!("{trouble}; trying again{left_out}");
-                }
-                select(pin!(glommio::timer::sleep(RETRY_PAUSE)), pin!(self.moved.lowered())).await;
-            }
-        }
+        self.door.follow(async |addresses| self.listen_at(addresses).await).await;
     }
 
-    async fn listen_at(&self, addresses: Vec<HostPort>) -> Result<(), String> {
-        let (name, everywhere, wanted) = (self.purpose.name(), self.everywhere, addresses.clone());
+    async fn listen_at(&self, addresses: Vec<HostPort>) -> Result<PeerPort, String> {
+        let (name, everywhere) = (self.purpose.name(), self.everywhere);
         // Not on this thread: a name that nobody answers for takes seconds.
-        let binding = glommio::executor().spawn_blocking(move || BoundPeerPort::bind(name, &wanted, everywhere, 1));
+        let binding = glommio::executor().spawn_blocking(move || BoundPeerPort::bind(name, &addresses, everywhere, 1));
         let bound = binding.await.map_err(|error| error.to_string())?;
-        if self.addresses.borrow().as_ref() == Some(&addresses) {
-            let listening = bound.listen(&self.mailbox);
-            *self.port.borrow_mut() = Some(listening.map_err(|error| format!("{name} port: cannot listen: {error}"))?);
-        } // else it moved on meanwhile
-        Ok(())
+        bound.listen(&self.mailbox).map_err(|error| format!("{name} port: cannot listen: {error}"))
     }
 }
 
@@ -210,23 +165,18 @@ mod tests {
             doors.follow_roll();
             assert!(call(ports[0]).is_err(), "nobody is where it was");
             let [_, door, _] = doors.doors.borrow().clone().try_into().ok().unwrap();
-            let wanted = door.addresses.borrow().clone().unwrap();
-            let trouble = door.listen_at(wanted.clone()).await.unwrap_err();
-            assert!(trouble.contains("quorum port") && door.port.borrow().is_none(), "{trouble}");
+            let trouble = door.listen_at(roll.quorum_addresses(own)).await.unwrap_err();
+            assert!(trouble.contains("quorum port") && door.door.port().is_none(), "{trouble}");
             drop(occupant);
             // It finds the way by itself.
             let _following = doors.follow();
-            while door.port.borrow().is_none() {
+            while door.door.port().is_none() {
                 next_turn().await;
             }
             let _moved = call(ports[2]).unwrap();
             assert!(poll_fn(|cx| learners.poll_next(cx)).await.is_some());
             let _elector = call(ports[1]).unwrap();
             assert!(poll_fn(|cx| electors.poll_next(cx)).await.is_some(), "that one has not moved");
-            // What was bound for an older word is not kept.
-            door.move_to(Some(Vec::new()));
-            door.listen_at(wanted).await.unwrap();
-            assert!(call(ports[2]).is_err());
             doors.close();
             assert!(call(ports[1]).is_err(), "all are closed");
         });

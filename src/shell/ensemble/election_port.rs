@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tracing::{debug, info, warn};
 
-use super::dial::{HostPort, dial};
+use super::dial::Dials;
 use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more, write_all};
 use super::roll::Roll;
 use crate::core::ServerId;
@@ -32,6 +32,7 @@ use crate::shell::flag::Flag;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Arrivals;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::resolve::HostPort;
 use crate::shell::turn::next_turn;
 use crate::wire::election::{ElectionAddress, Introduction, Notification, frame_bytes};
 
@@ -42,7 +43,7 @@ const STRANGERS: usize = 64;
 /// bound one that is not in use gives way; without one, nobody new of them is talked to. Members always have theirs.
 const OUTSIDERS: usize = 64;
 
-/// Where a caller can ask to be called. Nobody has more addresses, and each attempt is a thread.
+/// Where a caller can ask to be called. Nobody has more addresses.
 const CALL_BACK_ADDRESSES: usize = 8;
 
 /// Bytes read at a time: a notification is some hundred.
@@ -65,6 +66,7 @@ pub struct ElectionSettings {
 pub struct ElectionPort {
     settings: ElectionSettings,
     roll: Rc<Roll>,
+    dials: Rc<Dials>,
     lines: RefCell<BTreeMap<ServerId, Rc<Line>>>,
     /// Oldest first.
     strangers: RefCell<VecDeque<Rc<PhoneLine>>>,
@@ -121,10 +123,11 @@ impl Line {
 }
 
 impl ElectionPort {
-    pub fn new(settings: ElectionSettings, roll: Rc<Roll>) -> ElectionPort {
+    pub fn new(settings: ElectionSettings, roll: Rc<Roll>, dials: Rc<Dials>) -> ElectionPort {
         ElectionPort {
             settings,
             roll,
+            dials,
             lines: RefCell::default(),
             strangers: RefCell::default(),
             changes: RefCell::default(),
@@ -281,13 +284,10 @@ impl ElectionPort {
 
     /// Calls unless it calls first. None: it could not be reached, or calls back.
     async fn call(&self, peer: ServerId, line: &Line) -> Option<PeerSocket> {
-        let mut addresses = line.call_back.take().unwrap_or_default();
-        for known in self.roll.election_addresses(peer) {
-            if !addresses.contains(&known) {
-                addresses.push(known);
-            }
-        }
-        let dialling = std::pin::pin!(dial(&addresses, self.settings.connect_limit));
+        let known = self.roll.election_addresses(peer);
+        let mut told = line.call_back.take().unwrap_or_default();
+        told.retain(|address| !known.contains(address));
+        let dialling = std::pin::pin!(self.dials.dial(&known, &told, self.settings.connect_limit));
         let called = std::pin::pin!(poll_fn(|cx| line.poll_called(cx)));
         let dialled = match select(dialling, called).await {
             Either::Left((dialled, _)) => dialled,
@@ -449,6 +449,7 @@ mod tests {
         let port = ElectionPort::new(
             settings,
             Rc::new(Roll::new(ServerId(1), Configurations::settled(Membership::of(3, 0)), None)),
+            Rc::default(),
         );
         let has_line = |id| port.lines.borrow().contains_key(&ServerId(id));
         assert!((1000..2000).filter(|id| port.line(ServerId(*id)).is_some()).count() == OUTSIDERS);

@@ -12,11 +12,10 @@ use std::time::Duration;
 use socket2::Socket;
 use tracing::{info, warn};
 
-use super::dial::HostPort;
 use crate::shell::client_listener::bind;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
-use crate::shell::resolve::own_address;
+use crate::shell::resolve::{HostPort, own_address};
 
 /// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.
 const WAITING_SOCKETS: usize = 64;

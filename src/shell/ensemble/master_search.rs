@@ -12,18 +12,20 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use tracing::{debug, info};
 
-use super::dial::{HostPort, dial};
+use super::dial::Dials;
 use super::links::Links;
 use super::roll::Roll;
 use crate::core::ServerId;
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::resolve::HostPort;
 
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 
 pub struct MasterSearch {
     links: Rc<Links>,
     roll: Rc<Roll>,
+    dials: Rc<Dials>,
     /// `leaderConnectDelayDuringRetryMs`: between two attempts.
     retry_pause: Duration,
     wanted: RefCell<Option<Wanted>>,
@@ -50,10 +52,11 @@ pub enum MasterPort {
 }
 
 impl MasterSearch {
-    pub fn new(links: Rc<Links>, roll: Rc<Roll>, retry_pause: Duration) -> MasterSearch {
+    pub fn new(links: Rc<Links>, roll: Rc<Roll>, dials: Rc<Dials>, retry_pause: Duration) -> MasterSearch {
         MasterSearch {
             links,
             roll,
+            dials,
             retry_pause,
             wanted: RefCell::default(),
             failure: RefCell::default(),
@@ -92,7 +95,8 @@ impl MasterSearch {
                 continue;
             }
             let addresses = self.addresses(master, port);
-            let Some(dialled) = unless_changed(&self.changed, dial(&addresses, left.min(ATTEMPT_LIMIT))).await else {
+            let dialling = self.dials.dial(&addresses, &[], left.min(ATTEMPT_LIMIT));
+            let Some(dialled) = unless_changed(&self.changed, dialling).await else {
                 continue; // another one, or none any more
             };
             match dialled.and_then(|socket| self.links.enter(socket)) {

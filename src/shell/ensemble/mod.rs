@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use tracing::info;
 
+use self::dial::Dials;
 use self::doors::{BoundDoors, Doors};
 use self::election_port::{ElectionPort, ElectionSettings};
 use self::learner_port::LearnerPort;
@@ -98,11 +99,12 @@ impl Ensemble {
         let own = settings.election.server;
         let roll = Rc::new(settings.roll());
         let links = Rc::new(Links::new(settings.links.clone()));
+        let dials = Rc::<Dials>::default();
         Ensemble {
-            election: Rc::new(ElectionPort::new(settings.election.clone(), roll.clone())),
+            election: Rc::new(ElectionPort::new(settings.election.clone(), roll.clone(), dials.clone())),
             learners: Rc::new(LearnerPort::new(links.clone())),
             observers: Rc::new(LearnerPort::new(links.clone())),
-            search: Rc::new(MasterSearch::new(links.clone(), roll.clone(), settings.connect_retry)),
+            search: Rc::new(MasterSearch::new(links.clone(), roll.clone(), dials, settings.connect_retry)),
             links,
             doors: Doors::new(roll.clone(), own, settings.listen_everywhere),
             roll,

@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::dial::HostPort;
 use crate::core::ServerId;
 use crate::core::zab::membership::{Configurations, Membership, PeerAddress};
+use crate::shell::resolve::HostPort;
 
 #[derive(Debug)]
 pub struct Roll {

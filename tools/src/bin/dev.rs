@@ -250,7 +250,7 @@ fn main() -> ExitCode {
 
 fn check() -> Result<()> {
     process::run(cargo().args(["fmt", "--all", "--check"]))?;
-    process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    process::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Result<bool> {
@@ -498,7 +498,9 @@ fn binary(named: Option<PathBuf>) -> Result<PathBuf> {
         // `rk` is looked for beside it.
         None => {
             let packages = ["--package", "ringkeeper", "--package", "ringkeeper-tools"];
-            process::run(cargo().args(["build", "--release", "--bin", "ringkeeper", "--bin", "rk"]).args(packages))?;
+            process::run(
+                cargo().args(["build", "--quiet", "--release", "--bin", "ringkeeper", "--bin", "rk"]).args(packages),
+            )?;
             Ok(target().join("release/ringkeeper"))
         }
     }
