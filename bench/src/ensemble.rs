@@ -93,6 +93,16 @@ impl Ensemble {
         Ok(self.servers[member].insert(self.launches[member].start()?))
     }
 
+    /// All of them, on what they left.
+    pub fn restart(&mut self) -> Result<()> {
+        self.up().try_for_each(Server::ask_to_stop)?;
+        for (launch, server) in self.launches.iter().zip(&mut self.servers) {
+            server.take().map_or(Ok(()), Server::stop)?;
+            *server = Some(launch.start()?);
+        }
+        Ok(())
+    }
+
     /// A member, to be ended.
     pub fn take(&mut self, member: usize) -> Server {
         self.servers[member].take().expect("only members that are up are ended")

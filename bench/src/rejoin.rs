@@ -1,22 +1,23 @@
 //! How long a member that was away needs until it serves again, and what the others' clients feel meanwhile.
 //!
-//!   tree made -> rounds x (a follower is killed -> nothing, so many creates, or its disk is lost -> it is started
-//!     -> it serves: a session there sees the last of the creates)
+//!   tree made -> all restarted -> rounds x (a follower is killed -> nothing, so many creates, or its disk is lost
+//!     -> it is started -> it serves: a session there sees the last of the creates)
 //!
 //! *Nothing missed* is the price of a start, which the others contain: a JVM's is most of a second. *Missed*: the leader sends the
-//! difference, from memory or from its log; the tree is large enough that Java too prefers that to a snapshot. *Disk lost*: it comes
-//! back empty, and is sent everything. How it was brought up is what the leader counts (`zk_diff_count`, `zk_snap_count`).
+//! difference, from its log; both are told to prefer that to a snapshot (and Java's has a snapshot to compare with only after a
+//! restart). *Disk lost*: it comes back empty, and is sent everything. How it was brought up is what the leader counts
+//! (`zk_diff_count`, `zk_snap_count`).
 //! All the time a probe (`probe.rs`) writes through the other follower; its latencies from the start to the first service are put
 //! beside those of the moments before the kill. All servers share their CPUs, so a member that starts takes from those that serve.
 //!
-//! Estimates, 1,000,000 znodes of 100 bytes, one core: 100,000 creates missed cost ringkeeper 0.2 s beyond its start, Java 1 s; a
-//! lost disk ringkeeper 5 s, Java 15 s.
+//! Estimates, one core: 100,000 creates missed cost ringkeeper 0.2 s beyond its start, Java 1 s; a lost disk with 1,000,000 znodes
+//! of 100 bytes ringkeeper 5 s, Java 15 s.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::big_tree::BigTree;
@@ -41,6 +42,9 @@ pub struct Arguments {
     /// Creates that a follower misses.
     #[arg(long, default_value_t = 100_000)]
     missed: u64,
+    /// What happens while it is away, in this order in each round.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nothing-missed,missed,disk-lost")]
+    absences: Vec<Absence>,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds of writes with all members before each kill.
@@ -60,15 +64,13 @@ pub struct Arguments {
     markdown: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Absence {
     NothingMissed,
     Missed,
     DiskLost,
 }
-
-const ABSENCES: [Absence; 3] = [Absence::NothingMissed, Absence::Missed, Absence::DiskLost];
 
 impl Absence {
     fn name(self) -> &'static str {
@@ -105,6 +107,8 @@ struct Rejoined {
 
 const PROBED: &str = "/ringkeeper-bench-rejoin";
 const MEMBERS: usize = 3;
+/// A difference is sent unless it is so many times larger than a snapshot.
+const PREFER_DIFFERENCES: &str = "snapshotSizeFactor=1000";
 const RETRY_EVERY: Duration = Duration::from_millis(2);
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -124,16 +128,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn run_contestant(arguments: &Arguments, kind: Kind, dir: &std::path::Path, results: &mut Vec<Rejoined>) -> Result<()> {
     let limit = Duration::from_secs(arguments.limit);
     let tree = BigTree { nodes: arguments.nodes, bytes: arguments.bytes };
-    let pattern = arguments.contestants.launch(kind, arguments.nodes, dir, &arguments.cores, &[])?;
+    let settings = [PREFER_DIFFERENCES.to_owned()];
+    let pattern = arguments.contestants.launch(kind, arguments.nodes, dir, &arguments.cores, &settings)?;
     let mut ensemble = Ensemble::start(&pattern, MEMBERS)?;
     ensemble.wait_until_serving(limit)?;
     ensemble.put(PROBED)?;
-    let leader = ensemble.leader().ok_or_else(|| BenchError::new("nobody leads"))?;
     let began = Instant::now();
-    tree.make(ensemble.address(leader))?;
+    tree.make(ensemble.target().servers[0])?;
     println!("{}: {} znodes in {:.1} s", kind.name(), tree.nodes, began.elapsed().as_secs_f64());
+    ensemble.restart()?;
+    ensemble.wait_until_serving(limit)?;
+    let leader = ensemble.leader().ok_or_else(|| BenchError::new("nobody leads"))?;
     for round in 0..arguments.rounds {
-        for absence in ABSENCES {
+        for absence in arguments.absences.iter().copied() {
             let rejoined = Rejoin { arguments, kind, tree, leader, round }.run(&mut ensemble, absence)?;
             println!("{}", rejoined.line());
             if let Some(file) = &arguments.json {
@@ -292,7 +299,7 @@ fn summary(arguments: &Arguments, results: &[Rejoined]) -> String {
         arguments.rounds,
         arguments.contestants.cpu,
     );
-    for absence in ABSENCES {
+    for absence in arguments.absences.iter().copied() {
         for kind in &arguments.contestants.servers {
             let runs: Vec<&Rejoined> =
                 results.iter().filter(|run| (run.absence, run.server) == (absence, *kind)).collect();
