@@ -55,6 +55,7 @@ pub const MARKS: &[&str] = &[
     "leader: the log does not have the history",
     "leader: the log is looked at for a DIFF",
     "leader: the log is too long for a DIFF",
+    "leader: the log takes too long for a DIFF",
     "leader: the new configuration has another leader",
     "leader: the next epoch waits for a learner",
     "leader: too few would hear of its successor",

@@ -423,6 +423,9 @@ impl Leader {
         let late = self.handlers.values().filter(|handler| handler.is_late(now.mono_us));
         let late: Vec<(LinkId, &str)> = late.map(|handler| (handler.link, handler.stage.name())).collect();
         for (link, stage) in late {
+            if self.give_slow_log_up(link, out) {
+                continue;
+            }
             mark("leader: a learner is silent");
             self.close(link, &format!("nothing was heard of it in time while {stage}"), out);
         }

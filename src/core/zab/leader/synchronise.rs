@@ -70,6 +70,8 @@ impl Leader {
                 start_forwarding(handler, Some(view.window), &self.proposals, through, out);
                 handler.grant();
                 let check = LogCheck::new(after, through);
+                // It hears nothing meanwhile, and waits no longer than that; a snapshot begins at once.
+                handler.expect(self.now_us, self.allowance.init_us / 2);
                 handler.stage =
                     Stage::ReadingLog(LogRange { after, through, newest, check, sending: false, paused: false });
                 out.push(Output::ReadLog { link, after, through });
@@ -192,6 +194,20 @@ impl Leader {
         handler.expect(self.now_us, self.allowance.init_us);
         out.push(Output::ReadLog { link, after, through });
         self.tell_sync(SyncKind::Diff, true);
+    }
+
+    /// A log that takes so long to check that its learner might not wait for it: its disk is slow, or the log very long. False:
+    /// that is not what this learner waits for.
+    pub(super) fn give_slow_log_up(&mut self, link: LinkId, out: &mut Vec<Output>) -> bool {
+        let Some((handler, range)) = reading(&mut self.handlers, link) else { return false };
+        if range.sending {
+            handler.stage = Stage::ReadingLog(range);
+            return false;
+        }
+        mark("leader: the log takes too long for a DIFF");
+        handler.expect_nothing();
+        self.give_log_up(link, range, "", out);
+        true
     }
 
     fn give_log_up(&mut self, link: LinkId, range: LogRange, why: &str, out: &mut Vec<Output>) {

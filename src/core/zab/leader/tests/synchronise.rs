@@ -155,6 +155,21 @@ fn a_log_longer_than_a_part_of_the_snapshot_is_not_sent() {
     assert_eq!(sized(0.0), ["read on for 3"], "no limit");
 }
 
+/// Found by seed 40021891: the learner's patience was over before the log was checked, again and again.
+#[test]
+fn a_log_that_takes_too_long_to_check_is_not_waited_for() {
+    let mut scene = Scene::leading();
+    let half = f64::from(settings().init_limit) / 2.0;
+    scene.joins(3, z(4, 5));
+    assert_eq!(scene.log_read(3, z(4, 5), &[z(4, 6)]), ["read on for 3"]);
+    let mut told = scene.passes_among(&[2], half + 1.0);
+    told.retain(|told| told != "2< PING 6.0");
+    assert_eq!(told, ["end reading for 3", "! snapshot for 3"]);
+    assert_eq!(scene.log_read(3, z(4, 6), &[z(4, 7)]), [""; 0], "what comes of it yet");
+    scene.passes_among(&[2], half + 1.0);
+    assert_eq!(scene.snapshot_begins(3), ["3< SNAP 6.0"], "the node's own business when that is");
+}
+
 #[test]
 fn the_log_is_read_at_the_pace_of_the_learner() {
     let mut scene = Scene::leading_with(Ensemble { learner_queue_max_bytes: 300, ..settings() });
