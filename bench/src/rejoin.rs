@@ -107,8 +107,8 @@ struct Rejoined {
 
 const PROBED: &str = "/ringkeeper-bench-rejoin";
 const MEMBERS: usize = 3;
-/// A difference is sent unless it is so many times larger than a snapshot.
-const PREFER_DIFFERENCES: &str = "snapshotSizeFactor=1000";
+/// A difference is sent however large it is.
+const PREFER_DIFFERENCES: &str = "snapshotSizeFactor=0";
 const RETRY_EVERY: Duration = Duration::from_millis(2);
 
 pub fn run(arguments: &Arguments) -> Result<()> {
