@@ -306,8 +306,10 @@ impl Plan {
                 settings.snapshot_backlog_max_bytes = 512;
                 settings.snapshot_chunk_bytes = 256;
                 ensemble.force_snapshot_sync = true;
-                // So many small pieces take their time, and nobody gets by without them: whoever wants that allows for it.
-                let storing_ticks = 600 * self.disk.latency_us / self.tick_us();
+                // So many small pieces take their time, and nobody gets by without them: whoever wants that allows for it, the
+                // more the longer the tree grows.
+                let pieces = 60 * (self.safety_us / 1_000_000).max(10);
+                let storing_ticks = pieces * self.disk.latency_us / self.tick_us();
                 ensemble.init_limit = ensemble.init_limit.max(storing_ticks as u32);
             }
             Emphasis::ShortMemories => {

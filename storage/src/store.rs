@@ -592,6 +592,9 @@ impl Store {
             let mut at = 0..;
             out.retain(|event| at.next() < Some(told) || !matches!(event, StoreEvent::Room(_)));
         }
+        if is_short && !was_short {
+            self.log.give_up_spares(); // an epoch is a few bytes
+        }
         if is_short != was_short {
             out.push(StoreEvent::Room(if is_short { LogRoom::None } else { self.log.room() }));
         }

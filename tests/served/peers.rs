@@ -211,3 +211,18 @@ fn who_asks_a_member_without_a_leader_for_a_session_is_turned_away() {
     let mut client = Client::new(member.server.socket_anywhere());
     assert!(client.handshake(0, &[0; 16], 10_000).is_err(), "and looks for another server");
 }
+
+/// What follows a snapshot often comes with the last of it, and may be all that a leader says until it is answered.
+#[test]
+fn what_comes_with_the_end_of_a_snapshot_is_answered() {
+    let line = Line::free();
+    let listener = TcpListener::bind(("127.0.0.1", line.quorum)).unwrap();
+    let member = member(Line::free(), &[line.text(), Line::free().text()], "");
+    elector(member.election, 2, Some(2));
+    elector(member.election, 3, Some(2));
+    let mut leader = Peer::called(&listener);
+    leader.leads_by_snapshot().unwrap();
+    eventually("it follows", || member.serves());
+    let mntr = member.server.word("mntr");
+    assert!(mntr.lines().any(|told| told == "zk_ringkeeper_last_sync_kind\tSNAP"), "{mntr}");
+}

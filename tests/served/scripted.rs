@@ -194,17 +194,44 @@ impl Peer {
         })
     }
 
-    /// A leader with nothing, up to what its follower says to NEWLEADER.
+    /// A leader with nothing, up to UPTODATE.
     pub fn leads(&mut self) -> io::Result<()> {
+        let (epoch, last) = self.discovers(1)?;
+        self.say(&Packet::Diff { zxid: last.unwrap_or_default() })?;
+        self.synchronises(epoch, Vec::new())
+    }
+
+    /// One that gives a recorded state away, and says NEWLEADER in the same breath, then nothing until it is answered.
+    pub fn leads_by_snapshot(&mut self) -> io::Result<()> {
+        let recorded =
+            include_str!("../golden/snapshot-streams.txt").lines().find(|line| !line.starts_with('#')).unwrap();
+        let words: Vec<&str> = recorded.split(' ').collect();
+        let zxid = Zxid(u64::from_str_radix(words[1].trim_start_matches("0x"), 16).unwrap());
+        let stream = [words[2], words[3]].concat();
+        let stream =
+            stream.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap());
+        let (epoch, _) = self.discovers(zxid.epoch())?;
+        let mut bytes = Vec::new();
+        Packet::Snap { zxid }.encode(&mut bytes);
+        bytes.extend(stream);
+        self.synchronises(epoch, bytes)
+    }
+
+    /// An epoch from this one on, and what the learner has.
+    fn discovers(&mut self, epoch: u32) -> io::Result<(u32, Option<Zxid>)> {
         let accepted = match self.hear()? {
             Packet::FollowerInfo { accepted_epoch, .. } => accepted_epoch,
             other => panic!("{other:?} of a follower"),
         };
-        let epoch = accepted + 1;
+        let epoch = epoch.max(accepted + 1);
         self.say(&Packet::LeaderInfo { epoch, protocol: PROTOCOL_JAVA })?;
         let Packet::AckEpoch { last, .. } = self.hear()? else { panic!("LEADERINFO is answered") };
-        self.say(&Packet::Diff { zxid: last.unwrap_or_default() })?;
-        self.say(&Packet::NewLeader { zxid: Zxid::new(epoch, 0), config: None })?;
+        Ok((epoch, last))
+    }
+
+    fn synchronises(&mut self, epoch: u32, mut bytes: Vec<u8>) -> io::Result<()> {
+        Packet::NewLeader { zxid: Zxid::new(epoch, 0), config: None }.encode(&mut bytes);
+        self.socket.write_all(&bytes)?;
         let acknowledged = self.hear()?;
         assert_eq!(acknowledged, Packet::Ack { zxid: Zxid::new(epoch, 0) });
         self.say(&Packet::UpToDate)

@@ -63,8 +63,10 @@ impl Inbox {
 
     /// What is unread moves to the front; what was long does not keep its memory.
     fn make_room(&mut self) {
-        self.bytes.copy_within(self.begin..self.end, 0);
-        (self.begin, self.end) = (0, self.end - self.begin);
+        if self.begin > 0 {
+            self.bytes.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+        }
         let wanted = self.end + READ_BYTES;
         if self.bytes.len() < wanted {
             self.bytes.resize(wanted, 0);

@@ -2,9 +2,10 @@
 //!
 //! What the core says is encoded as it is said, and leaves when everybody who was ready has had their turn: one send a link for
 //! the requests of many clients, and one wake-up of the server at the other end. What the kernel does not take at once is sent by
-//! the link's own writer. A reader task decodes whole packets and hands over everything it has in one turn. Holds: messages of a link arrive in their order; after `LinkClose` the core hears nothing more of it, and
-//! what was said before still leaves, as far as the other end takes it soon; a link that ends by itself is told of once; of those
-//! that called and have not said a word there are at most [`STRANGERS`], and a newer one takes the place of the oldest.
+//! the link's own writer. A reader task decodes whole packets and hands over everything it has in one turn. Holds: messages of a
+//! link arrive in their order; after `LinkClose` the core hears nothing more of it, and what was said before still leaves, as far
+//! as the other end takes it soon; a link that ends by itself is told of once; of those that called and have not said a word there
+//! are at most [`STRANGERS`], and a newer one takes the place of the oldest.
 //! Not here, on purpose: how much may wait for a link (the core counts what `LinkSent` has not given back), and what a packet
 //! means. Java: `LearnerHandler`, `Learner`, `QuorumPacket`. Spec: quorum-protocol 5, 7.6.
 
@@ -334,12 +335,20 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
     let mut inbox = Inbox::default();
     let mut messages = Vec::new();
     let mut reads = 0;
+    // What came with the end of a snapshot, and may be all that comes for long.
+    let mut has_unread = false;
     loop {
-        reads = match inbox.read_more(&mut reader).await? {
-            Arrival::EndOfStream => return Ok(()),
-            Arrival::Awaited => 0,
-            Arrival::AtOnce => reads + 1,
-        };
+        if !std::mem::take(&mut has_unread) {
+            reads = match inbox.read_more(&mut reader).await? {
+                Arrival::EndOfStream => return Ok(()),
+                Arrival::Awaited => 0,
+                Arrival::AtOnce => reads + 1,
+            };
+        }
+        if reads == READS_A_TURN {
+            reads = 0;
+            next_turn().await;
+        }
         if link.closed.get() {
             inbox.take_all();
             continue;
@@ -377,10 +386,7 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
         }
         if let Some(zxid) = snapshot {
             read_snapshot(link, &mut reader, &mut inbox, zxid, pipeline, limits).await?;
-        }
-        if reads == READS_A_TURN {
-            reads = 0;
-            next_turn().await;
+            has_unread = true;
         }
     }
 }

@@ -117,6 +117,8 @@ impl Leader {
         }
         let handler = self.handlers.get_mut(&link).expect("it is there");
         handler.stop_forwarding();
+        // When its snapshot begins is the node's business.
+        handler.expect_nothing();
         handler.stage = Stage::AwaitsSnapshot;
         self.events.push_back(LeaderEvent::SnapshotWanted { link });
         self.tell_sync(SyncKind::Snap, true);
@@ -205,7 +207,6 @@ impl Leader {
             return false;
         }
         mark("leader: the log takes too long for a DIFF");
-        handler.expect_nothing();
         self.give_log_up(link, range, "", out);
         true
     }

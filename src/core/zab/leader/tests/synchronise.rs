@@ -155,6 +155,17 @@ fn a_log_longer_than_a_part_of_the_snapshot_is_not_sent() {
     assert_eq!(sized(0.0), ["read on for 3"], "no limit");
 }
 
+#[test]
+fn who_waits_for_a_snapshot_instead_of_a_log_waits_as_long_as_any_other() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(4, 5));
+    assert_eq!(scene.log_read_ended(3, false), ["! snapshot for 3"]);
+    let mut told = scene.passes_among(&[2], f64::from(settings().init_limit) * 2.0);
+    told.retain(|told| told != "2< PING 6.0");
+    assert_eq!(told, [""; 0]);
+    assert_eq!(scene.snapshot_begins(3), ["3< SNAP 6.0"]);
+}
+
 /// Found by seed 40021891: the learner's patience was over before the log was checked, again and again.
 #[test]
 fn a_log_that_takes_too_long_to_check_is_not_waited_for() {
