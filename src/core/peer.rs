@@ -727,6 +727,9 @@ impl Node {
         };
         member.election.designated(leader, self.progress.logged, state);
         self.begin_role(now, leader, out);
+        if let Role::Leading(leading) = &mut self.role {
+            leading.leader.expect_all_at_once();
+        }
     }
 
     /// The newest state this server has: a transaction, or the beginning of the epoch in which it serves.

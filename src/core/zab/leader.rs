@@ -214,6 +214,14 @@ impl Leader {
         leader
     }
 
+    /// Nobody elected it: it was designated. Those who were told to follow it come at once, or not at all, because they are gone,
+    /// too; then an election knows better, and read-only clients need not wait for it.
+    pub fn expect_all_at_once(&mut self) {
+        if self.phase == Phase::Discovering {
+            self.phase_until_us = self.now_us + self.tick_us();
+        }
+    }
+
     fn new(
         now_us: u64,
         start: LeaderStart,

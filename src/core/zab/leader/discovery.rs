@@ -94,7 +94,7 @@ impl Leader {
             return self.over(format!("epoch {} was the last there is", epoch - 1), out);
         }
         self.epoch = epoch;
-        self.phase = Phase::Promising;
+        self.enter(Phase::Promising);
         if self.founds {
             // As a learner that founds: it counts on its own word that it has nothing, and has to stand by it.
             mark("leader: a founder");

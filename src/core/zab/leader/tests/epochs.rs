@@ -177,6 +177,21 @@ fn who_had_accepted_the_epoch_before_does_not_count_for_it() {
     assert!(scene.passes(10.0).last().unwrap().starts_with("! over: no quorum while Electing"));
 }
 
+/// Found by kazoo's `test_read_only`: the leader and the other follower were stopped together, and who was handed the lead kept its
+/// read-only clients waiting for initLimit.
+#[test]
+fn a_designated_leader_does_not_wait_long_for_those_who_were_told_of_it() {
+    let mut scene = Scene::elected(3, 0, 4, 4, z(4, 2));
+    scene.leader.expect_all_at_once();
+    assert_eq!(scene.passes(0.5), [""; 0]);
+    let told = scene.passes(0.5);
+    assert!(told.last().unwrap().starts_with("! over: no quorum while Discovering"), "{told:?}");
+    let mut scene = Scene::elected(3, 0, 4, 4, z(4, 2));
+    scene.leader.expect_all_at_once();
+    scene.informs(2, 4);
+    assert!(!scene.passes(9.5).iter().any(|line| line.starts_with("! over")), "they came: its disk may take its time");
+}
+
 #[test]
 fn each_phase_has_its_limit() {
     let over = |scene: &mut Scene, phase: &str| {
