@@ -17,9 +17,12 @@ const MULTI_BYTES: usize = 128 << 10;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The shape of a tree: how many znodes, and how many bytes of data each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(clap::Args, Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BigTree {
+    #[arg(long, default_value_t = 1_000_000)]
     pub nodes: u64,
+    /// Bytes of each znode's data.
+    #[arg(long, default_value_t = 100)]
     pub bytes: usize,
 }
 

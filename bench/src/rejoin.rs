@@ -34,11 +34,8 @@ use crate::{BenchError, Doing, Result, wire};
 pub struct Arguments {
     #[command(flatten)]
     pub contestants: Contestants,
-    #[arg(long, default_value_t = 1_000_000)]
-    nodes: u64,
-    /// Bytes of each znode's data.
-    #[arg(long, default_value_t = 100)]
-    bytes: usize,
+    #[command(flatten)]
+    tree: BigTree,
     /// Creates that a follower misses.
     #[arg(long, default_value_t = 100_000)]
     missed: u64,
@@ -127,9 +124,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn run_contestant(arguments: &Arguments, kind: Kind, dir: &std::path::Path, results: &mut Vec<Rejoined>) -> Result<()> {
     let limit = Duration::from_secs(arguments.limit);
-    let tree = BigTree { nodes: arguments.nodes, bytes: arguments.bytes };
+    let tree = arguments.tree;
     let settings = [PREFER_DIFFERENCES.to_owned()];
-    let pattern = arguments.contestants.launch(kind, arguments.nodes, dir, &arguments.cores, &settings)?;
+    let pattern = arguments.contestants.launch(kind, arguments.tree.nodes, dir, &arguments.cores, &settings)?;
     let mut ensemble = Ensemble::start(&pattern, MEMBERS)?;
     ensemble.wait_until_serving(limit)?;
     ensemble.put(PROBED)?;
@@ -167,8 +164,7 @@ impl Rejoin<'_> {
         let steady = Duration::try_from_secs_f64(arguments.steady).doing("--steady")?;
         let mut followers = ensemble.members().filter(|member| *member != self.leader);
         let (follower, other) = (followers.next().expect("three"), followers.next().expect("three"));
-        let counts = || ["zk_diff_count", "zk_snap_count"].map(|name| self.counted(ensemble, name));
-        let counts_before = counts();
+        let counts_before = self.counts(ensemble);
         let probe = Probe::start(ensemble.address(other), PROBED);
         let probed = Instant::now();
         probe.wait_for_write_after(probed, limit)?;
@@ -190,7 +186,7 @@ impl Rejoin<'_> {
         let (began, served) = (server.began, wait_for(server, &last, limit)?);
         let writes = probe.end();
         ensemble.wait_until_serving(limit)?;
-        let counts = ["zk_diff_count", "zk_snap_count"].map(|name| self.counted(ensemble, name));
+        let counts = self.counts(ensemble);
 
         let within = |from: Instant, to: Instant| -> Vec<Duration> {
             writes.iter().filter(|write| write.acknowledged > from && write.begun < to).map(Write::took).collect()
@@ -215,8 +211,10 @@ impl Rejoin<'_> {
         })
     }
 
-    fn counted(&self, ensemble: &Ensemble, name: &str) -> f64 {
-        monitored(ensemble.address(self.leader), name).unwrap_or(f64::NAN)
+    /// Differences and snapshots that the leader has sent.
+    fn counts(&self, ensemble: &Ensemble) -> [f64; 2] {
+        let leader = ensemble.address(self.leader);
+        ["zk_diff_count", "zk_snap_count"].map(|name| monitored(leader, name).unwrap_or(f64::NAN))
     }
 
     /// Returns the path of the last one.
@@ -293,8 +291,8 @@ fn summary(arguments: &Arguments, results: &[Rejoined]) -> String {
         machine.memory_mib,
         machine.kernel,
         arguments.cores,
-        arguments.nodes,
-        arguments.bytes,
+        arguments.tree.nodes,
+        arguments.tree.bytes,
         arguments.missed,
         arguments.rounds,
         arguments.contestants.cpu,

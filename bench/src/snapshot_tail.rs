@@ -32,11 +32,8 @@ use crate::{BenchError, Doing, Result, versus};
 pub struct Arguments {
     #[command(flatten)]
     pub contestants: Contestants,
-    #[arg(long, default_value_t = 1_000_000)]
-    nodes: u64,
-    /// Bytes of each znode's data.
-    #[arg(long, default_value_t = 100)]
-    bytes: usize,
+    #[command(flatten)]
+    tree: BigTree,
     /// What goes on meanwhile: a load by name, one that writes.
     #[arg(long, default_value = "w1")]
     load: String,
@@ -106,7 +103,7 @@ struct Side {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let tree = BigTree { nodes: arguments.nodes, bytes: arguments.bytes };
+    let tree = arguments.tree;
     let mut load = Load::named(&arguments.load).ok_or_else(|| versus::unknown_scenario(&arguments.load))?;
     if let Some(per_second) = arguments.rate {
         load.arrivals = Arrivals::Open { per_second };

@@ -31,11 +31,8 @@ use crate::{BenchError, Doing, Result, wire};
 pub struct Arguments {
     #[command(flatten)]
     pub contestants: Contestants,
-    #[arg(long, default_value_t = 1_000_000)]
-    nodes: u64,
-    /// Bytes of each znode's data.
-    #[arg(long, default_value_t = 100)]
-    bytes: usize,
+    #[command(flatten)]
+    tree: BigTree,
     /// How the data was left: asked to stop behind a snapshot, or killed with --tail creates behind it.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "clean,tail")]
     left: Vec<Left>,
@@ -100,7 +97,7 @@ struct Started {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let tree = BigTree { nodes: arguments.nodes, bytes: arguments.bytes };
+    let tree = arguments.tree;
     if tree.nodes == 0 || arguments.rounds == 0 {
         return Err(BenchError::new("a start needs at least one znode, and one round"));
     }

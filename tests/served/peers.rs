@@ -10,7 +10,7 @@ use ringkeeper::core::Zxid;
 use ringkeeper::wire::quorum::Packet;
 
 use super::harness::{Client, create, eventually, read_to_close};
-use super::scripted::{Line, Peer, connect, elector, follower, led_by_member, member, start};
+use super::scripted::{Line, Peer, connect, elector, electors_of_2, follower, led_by_member, member, start};
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
@@ -136,8 +136,7 @@ fn a_leader_that_accepts_and_says_nothing_is_given_up() {
     let leader = Line::free();
     let listener = TcpListener::bind(("127.0.0.1", leader.quorum)).unwrap();
     let member = member(own, &[leader.text(), Line::free().text()], "");
-    elector(member.election, 2, Some(2));
-    elector(member.election, 3, Some(2));
+    electors_of_2(&member);
     let silent = Peer::called(&listener);
     eventually("srvr tells what it waits for", || {
         let answer = member.server.word("srvr");
@@ -156,8 +155,7 @@ fn a_leader_is_found_at_any_of_its_addresses_and_given_up_when_it_falls_silent()
     let listener = TcpListener::bind(("127.0.0.1", alive.quorum)).unwrap();
     let lines = [format!("{}|{}", dead.text(), alive.text()), Line::free().text()];
     let member = member(Line::free(), &lines, "multiAddress.enabled=true");
-    elector(member.election, 2, Some(2));
-    elector(member.election, 3, Some(2));
+    electors_of_2(&member);
     let mut leader = Peer::called(&listener);
     leader.leads().unwrap();
     eventually("it follows", || member.serves());
@@ -218,8 +216,7 @@ fn what_comes_with_the_end_of_a_snapshot_is_answered() {
     let line = Line::free();
     let listener = TcpListener::bind(("127.0.0.1", line.quorum)).unwrap();
     let member = member(Line::free(), &[line.text(), Line::free().text()], "");
-    elector(member.election, 2, Some(2));
-    elector(member.election, 3, Some(2));
+    electors_of_2(&member);
     let mut leader = Peer::called(&listener);
     leader.leads_by_snapshot().unwrap();
     eventually("it follows", || member.serves());

@@ -97,6 +97,12 @@ pub fn elector(election: SocketAddr, id: i64, leads: Option<i64>) -> JoinHandle<
     std::thread::spawn(move || while answer(&mut socket, leads).is_ok() {})
 }
 
+/// The two others want to be led by number 2.
+pub fn electors_of_2(member: &Member) {
+    elector(member.election, 2, Some(2));
+    elector(member.election, 3, Some(2));
+}
+
 fn answer(socket: &mut TcpStream, leads: Option<i64>) -> io::Result<()> {
     let mut word = [0; 4];
     socket.read_exact(&mut word)?;
