@@ -521,6 +521,7 @@ impl Node {
                 let (sync, observer) = (following.learner.sync(), following.observer);
                 let member = self.member.as_mut().expect("a learner is a member");
                 member.annals.synchronised(sync, observer, &mut self.metrics);
+                member.masters.found();
                 self.serve(now, epoch, out);
                 self.tell_following(true, out);
                 self.snapshot_when_caught_up(out);

@@ -1,8 +1,9 @@
 //! Which voter an observer takes for its master: one after the other, in an order that is its own, so that observers spread.
 //!
-//! The leader is passed over: it serves observers on its quorum port only. If there is nobody else, it is the one. (Java's
-//! observers ask it in their turn and are turned away, and with one voter they never get anywhere.) Java:
-//! `QuorumPeer.nextObserverMaster`. Spec: quorum-protocol 15.
+//! The leader comes last, and only when nobody else would serve: followers are there so that it need not. But it may be that no
+//! follower can serve before the observer has come: a configuration that is proposed may make a voter of it. (Java's observers
+//! ask the leader in its turn, at a port where it turns them away.) Java: `QuorumPeer.nextObserverMaster`. Spec:
+//! quorum-protocol 15.
 
 use super::membership::Configurations;
 use crate::core::types::ServerId;
@@ -13,28 +14,37 @@ pub struct Masters {
     chance: u64,
     /// Of this round, the last one first.
     left: Vec<ServerId>,
+    /// Those of this round that had their turn were of no use.
+    in_vain: bool,
 }
 
 impl Masters {
     pub fn new(chance: u64) -> Masters {
-        Masters { chance, left: Vec::new() }
+        Masters { chance, left: Vec::new(), in_vain: false }
     }
 
     /// The next one. None: the leader itself.
     pub fn next(&mut self, configs: &Configurations, leader: ServerId) -> Option<ServerId> {
         let may_serve = |id: &ServerId| configs.is_voter(*id) && *id != leader;
         self.left.retain(may_serve);
-        if self.left.is_empty() {
+        if self.left.is_empty() && !self.in_vain {
             self.chance = mixed(self.chance);
             self.left = configs.committed.voters().filter(may_serve).collect();
             self.left.sort_by_key(|id| mixed(self.chance ^ id.0 as u64));
         }
-        self.left.pop()
+        let next = self.left.pop();
+        self.in_vain = next.is_some();
+        next
+    }
+
+    /// The last one serves.
+    pub fn found(&mut self) {
+        self.in_vain = false;
     }
 
     /// All of them had their turn: the next round may wait a while.
     pub fn is_round_over(&self) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && !self.in_vain
     }
 }
 
@@ -54,16 +64,26 @@ mod tests {
     use crate::core::zab::membership::Membership;
 
     #[test]
-    fn each_has_its_turn_in_a_round_and_the_leader_never() {
+    fn each_has_its_turn_in_a_round_and_the_leader_the_last() {
         let configs = Configurations::settled(Membership::of(5, 1));
         let mut masters = Masters::new(7);
         for round in 0..10 {
             let tried: BTreeSet<_> = (0..4).map(|_| masters.next(&configs, ServerId(2)).unwrap().0).collect();
             assert_eq!(tried, BTreeSet::from([1, 3, 4, 5]), "round {round}");
+            assert!(!masters.is_round_over());
+            assert_eq!(masters.next(&configs, ServerId(2)), None, "the leader itself");
             assert!(masters.is_round_over());
         }
-        masters.next(&configs, ServerId(2));
-        assert!(!masters.is_round_over());
+    }
+
+    #[test]
+    fn who_was_served_begins_with_a_follower_again() {
+        let configs = Configurations::settled(Membership::of(2, 1));
+        let mut masters = Masters::new(7);
+        for _ in 0..3 {
+            assert_eq!(masters.next(&configs, ServerId(2)), Some(ServerId(1)));
+            masters.found();
+        }
     }
 
     #[test]
