@@ -317,6 +317,19 @@ mod tests {
         story.commit(zxid(1, 3), &close(zxid(1, 3), SESSION, 2, &["/e"]));
     }
 
+    /// An observer that was cut off before it heard that its session is everybody's asks for that again, and a new leader commits
+    /// all of it at once.
+    #[test]
+    fn a_session_that_is_made_twice_lives_since_the_first_time() {
+        let mut story = with_ephemeral();
+        let late = create_kind(zxid(1, 3), SESSION, 2, "/late", 1, CreateKind::Ephemeral);
+        story.good(logged(1, zxid(1, 3), &late));
+        let again = txn(zxid(1, 4), SESSION, 0, &Txn::CreateSession { timeout_ms: 4000 });
+        story.good(logged(1, zxid(1, 4), &again));
+        story.good(applied(1, zxid(1, 4)));
+        assert_eq!(story.truth.last(), zxid(1, 4));
+    }
+
     #[test]
     fn an_ephemeral_without_a_session_is_seen() {
         let mut story = with_ephemeral();

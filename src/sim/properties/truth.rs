@@ -483,7 +483,9 @@ impl Truth {
         let session = header.client_id;
         match &txn {
             Txn::CreateSession { .. } => {
-                self.sessions.insert(session, SessionLife { created: zxid, closed: None });
+                // Who did not hear that its session became everybody's asks for that again: it lives on.
+                let before = self.sessions.get(&session).copied().filter(|life| life.closed.is_none());
+                self.sessions.insert(session, before.unwrap_or(SessionLife { created: zxid, closed: None }));
             }
             Txn::CloseSession { .. } => {
                 if let Some(life) = self.sessions.get_mut(&session) {
