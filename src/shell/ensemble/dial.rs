@@ -167,6 +167,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::shell::reactor;
 
     #[test]
     fn the_first_that_answers_is_taken_and_else_the_reason_told() {
@@ -177,7 +178,7 @@ mod tests {
         deaf.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
         let deaf_port = deaf.local_addr().unwrap().as_socket().unwrap().port();
         let host = |port| ("127.0.0.1".to_owned(), port);
-        glommio::LocalExecutor::default().run(async {
+        reactor::run_here(async {
             let limit = Duration::from_secs(20);
             let dials = Dials::default();
             let both = [host(deaf_port), host(port)];
