@@ -13,13 +13,13 @@ use crate::config::{LogBackend, LogThread, Pin};
 use crate::shell::client_listener::EXECUTORS_MAX;
 use crate::shell::reactor;
 
-/// Out of reach: the runtime's own reactor has nothing to look at (`reactor/`).
-pub const PREEMPT: Duration = Duration::from_secs(3600);
+/// Out of reach: the runtime's own reactor has nothing to look at (`reactor/`). A hundred years.
+pub const PREEMPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Registered with each of an executor's three rings; the default of 10 MiB would not fit a container's memlock limit.
-const IO_MEMORY_BYTES: usize = 1 << 20;
+/// Registered with each of the three rings that the runtime makes for an executor, and that are not used here.
+const IO_MEMORY_BYTES: usize = 64 << 10;
 
-const RING_ENTRIES: usize = 256;
+const RING_ENTRIES: usize = 32;
 
 /// A little longer than a commit takes on a fast disk: measured to take the wake-ups out of the write path.
 const AUTO_SPIN: Duration = Duration::from_micros(150);

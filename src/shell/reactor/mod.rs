@@ -277,3 +277,167 @@ impl Wait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use futures_lite::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::shell::mailbox::mailbox;
+
+    /// Ours, and the other end's.
+    fn connected() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Socket::new(listener.accept().unwrap().0).unwrap(), theirs)
+    }
+
+    /// No event ever comes here: a reactor that slept while somebody could go on would sleep for ever.
+    #[test]
+    fn it_does_not_sleep_while_somebody_can_go_on() {
+        let steps = run_here(async {
+            let counted = Rc::new(Cell::new(0));
+            let tasks: Vec<_> = (1..20)
+                .map(|steps| {
+                    let counted = counted.clone();
+                    spawn(async move {
+                        for step in 0..steps {
+                            counted.set(counted.get() + 1);
+                            if step % 3 == 0 { next_turn().await } else { yield_now().await }
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+            counted.get()
+        });
+        assert_eq!(steps, (1..20).sum::<u32>());
+    }
+
+    #[test]
+    fn a_task_without_end_does_not_keep_a_timer_from_firing() {
+        run_here(async {
+            let fired = Rc::new(Cell::new(false));
+            let timer = fired.clone();
+            spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                timer.set(true);
+            })
+            .detach();
+            let mut share = Share::of(8);
+            while !fired.get() {
+                share.done_one().await;
+            }
+        });
+    }
+
+    #[test]
+    fn moments_come_in_their_order_and_those_given_up_are_forgotten() {
+        run_here(async {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let naps = [3, 1, 2].map(|ms| {
+                let order = order.clone();
+                spawn(async move {
+                    sleep(Duration::from_millis(ms)).await;
+                    order.borrow_mut().push(ms);
+                })
+            });
+            let given_up = spawn(sleep(Duration::from_secs(3600)));
+            for nap in naps {
+                nap.await;
+            }
+            assert_eq!(*order.borrow(), [1, 2, 3]);
+            assert!(current().timers.borrow().next().is_some());
+            given_up.cancel().await;
+            assert_eq!(current().timers.borrow().next(), None);
+        });
+    }
+
+    #[test]
+    fn who_is_called_by_another_thread_goes_on() {
+        run_here(async {
+            let (sender, mut items) = mailbox(1);
+            let thread = std::thread::spawn(move || (0..1000).all(|item| sender.deliver(item)));
+            for expected in 0..1000 {
+                assert_eq!(poll_fn(|cx| items.poll_next(cx)).await, Some(expected));
+            }
+            assert_eq!(poll_fn(|cx| items.poll_next(cx)).await, None);
+            assert!(thread.join().unwrap());
+            assert_eq!(off_thread(|| 7).await, 7);
+        });
+    }
+
+    #[test]
+    fn a_signal_is_seen_once_whether_it_came_before_or_comes_during_the_wait() {
+        run_here(async {
+            let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+            let ring = |bell: &OwnedFd| rustix::io::write(bell, &1u64.to_ne_bytes()).unwrap();
+            ring(&eventfd);
+            let signal = Signal::new(eventfd.try_clone().unwrap()).unwrap();
+            poll_fn(|cx| signal.poll_signalled(cx)).await;
+            let again = poll_fn(|cx| Poll::Ready(signal.poll_signalled(cx)));
+            assert!(again.await.is_pending());
+            off_thread(move || ring(&eventfd)).await;
+            poll_fn(|cx| signal.poll_signalled(cx)).await;
+        });
+    }
+
+    #[test]
+    fn what_comes_behind_a_full_read_is_read_and_so_is_the_end() {
+        run_here(async {
+            let (ours, mut theirs) = connected();
+            let mut buffer = [0; 4];
+            theirs.write_all(b"abcd").unwrap();
+            assert_eq!((&ours).read(&mut buffer).await.unwrap(), 4);
+            theirs.write_all(b"ef").unwrap();
+            assert_eq!((&ours).read(&mut buffer).await.unwrap(), 2);
+            theirs.write_all(b"g").unwrap();
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut rest = Vec::new();
+            (&ours).read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"g");
+            // The other direction is open still.
+            (&ours).write_all(b"h").await.unwrap();
+            theirs.read_exact(&mut buffer[..1]).unwrap();
+            assert_eq!(&buffer[..1], b"h");
+        });
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_is_waited_for() {
+        const BYTES: usize = 16 << 20;
+        run_here(async {
+            let (ours, mut theirs) = connected();
+            let reader = std::thread::spawn(move || {
+                let mut all = Vec::new();
+                theirs.read_to_end(&mut all).unwrap();
+                all
+            });
+            let sent: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8).collect();
+            (&ours).write_all(&sent).await.unwrap();
+            drop(ours);
+            assert!(off_thread(move || reader.join().unwrap()).await == sent);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_hung_up_ends_the_wait_of_its_reader() {
+        run_here(async {
+            let (ours, _theirs) = connected();
+            let ours = Rc::new(ours);
+            let reading = spawn({
+                let ours = ours.clone();
+                async move { (&*ours).read(&mut [0; 8]).await }
+            });
+            next_turn().await;
+            ours.shutdown(std::net::Shutdown::Both);
+            assert_eq!(reading.await.unwrap(), 0);
+        });
+    }
+}
