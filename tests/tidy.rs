@@ -41,6 +41,12 @@ const RULES: &[Rule] = &[
         instead: "one owner has the state; threads and executors belong to `shell/` and `storage/src/backend`",
     },
     Rule {
+        folders: &["src/shell"],
+        except: &["src/shell/reactor"],
+        forbidden: &["glommio::timer", "glommio::net", "glommio::io", "glommio::spawn_local", "glommio::executor"],
+        instead: "nobody looks at the runtime's own reactor: tasks, timers and sockets are those of `shell/reactor`",
+    },
+    Rule {
         folders: PURE,
         except: &[],
         forbidden: &["TcpStream", "TcpListener", "UdpSocket", "socket2", "UnixStream"],
