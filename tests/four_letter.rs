@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
+use ringkeeper::core::tree::quota::QuotaSums;
 use ringkeeper::core::types::{ServerId, SessionId, Zxid};
 use ringkeeper::core::view::{
     Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, LogSegments,
@@ -150,6 +151,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         digests: vec![(Zxid(0x80), 276_005_171_514)],
         local_sessions_by_expiry: None,
         timeouts: Vec::new(),
+        quotas: QuotaSums::default(),
         ensemble: None,
         membership: None,
     }
@@ -628,4 +630,30 @@ fn the_default_whitelist_answers_srvr_and_refuses_the_rest() {
     }
     assert!(answer(Word::Srvr, None, &list, &host(), Some(&node)).text.starts_with("Zookeeper version: "));
     assert_eq!(say(Word::TelnetClose, Some(&node)).text, "");
+}
+
+#[test]
+fn quotas_are_labelled_with_their_namespace_as_java_does() {
+    let mut metrics = Metrics::default();
+    metrics.quota_exceeded("/app/a");
+    metrics.quota_exceeded("/app/b");
+    let sums = |pairs: &[(&str, i64)]| pairs.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect();
+    let quotas = QuotaSums {
+        count_limit: sums(&[("app", 5), ("other", -1)]),
+        bytes_limit: sums(&[("app", -1)]),
+        count_usage: sums(&[("app", 3)]),
+        bytes_usage: sums(&[("app", 77)]),
+    };
+    let shown = text(Word::Mntr, &NodeView { quotas, ..node(&metrics) });
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains("_quota_")).collect();
+    // From 3.9.5, in the order of the catalogue.
+    let expected = [
+        "zk_app_quota_bytes_limit_per_namespace\t-1",
+        "zk_app_quota_bytes_usage_per_namespace\t77",
+        "zk_app_quota_count_limit_per_namespace\t5",
+        "zk_other_quota_count_limit_per_namespace\t-1",
+        "zk_app_quota_count_usage_per_namespace\t3",
+        "zk_app_quota_exceeded_error_per_namespace\t2",
+    ];
+    assert_eq!(lines, expected);
 }

@@ -427,6 +427,7 @@ impl Builder {
             digest_enabled: self.bool("digest.enabled"),
             close_session_txn_enabled: self.bool("closeSessionTxn.enabled"),
             extended_types_enabled: self.bool("extendedTypesEnabled"),
+            enforce_quota: self.bool("enforceQuota"),
             container_check_interval_ms: self.u32("znode.container.checkIntervalMs"),
             container_deletions_per_minute: self.u32("znode.container.maxPerMinute"),
             container_never_used_max_ms: self.count("znode.container.maxNeverUsedIntervalMs"),

@@ -307,7 +307,7 @@ pub const KEYS: &[Key] = &[
     p("jute.maxbuffer.extrasize", INT, "", Implemented),
     p("maxResponseCacheSize", INT, "400", NoEffect("replies are encoded straight from memory, so there is no cache of them")),
     p("maxGetChildrenResponseCacheSize", INT, "400", NoEffect("replies are encoded straight from memory, so there is no cache of them")),
-    p("enforceQuota", PropertyBool, "false", NotYet("quotas are neither counted nor enforced yet")),
+    p("enforceQuota", PropertyBool, "false", Implemented),
     p("enableEagerACLCheck", PropertyBool, "false", Ensemble),
     p("extendedTypesEnabled", PropertyBool, "false", Implemented),
     p("emulate353TTLNodes", PropertyBool, "false", Refused("the 3.5.3 form of TTL nodes is not supported, and such nodes would be read as ordinary ephemerals")),

@@ -274,6 +274,8 @@ pub struct TreeSettings {
     pub close_session_txn_enabled: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types_enabled: bool,
+    /// `enforceQuota`: hard quotas refuse writes, soft ones are warned about.
+    pub enforce_quota: bool,
     /// `znode.container.checkIntervalMs`, `.maxPerMinute`; the sweep of container and TTL nodes.
     pub container_check_interval_ms: u32,
     pub container_deletions_per_minute: u32,

@@ -19,6 +19,7 @@ pub struct Wanted {
     pub expiry: bool,
     pub watches: bool,
     pub digests: bool,
+    pub quotas: bool,
 }
 
 /// Connections are shown by the moment they would be closed, in steps of this. Java: `NIOServerCnxnFactory`'s expiry queue.
@@ -58,6 +59,7 @@ impl Node {
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
             watch_list: gathered(wanted.watches, || self.watch_list()),
             digests: gathered(wanted.digests, || self.digests.iter().collect()),
+            quotas: gathered(wanted.quotas, || self.tree.quota_sums()),
             ensemble: self.ensemble_view(now),
             membership: self.membership_in_force(),
         }

@@ -37,6 +37,8 @@ pub struct Settings {
     pub close_session_txn: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types: bool,
+    /// `enforceQuota`: limits of quotas are looked at, and hard ones refuse writes.
+    pub enforce_quota: bool,
     /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`.
     pub local_sessions: bool,
     pub local_sessions_upgrading: bool,
@@ -155,6 +157,7 @@ impl Default for Settings {
             super_digest: None,
             digest_enabled: true,
             close_session_txn: true,
+            enforce_quota: false,
             extended_types: false,
             local_sessions: false,
             local_sessions_upgrading: false,

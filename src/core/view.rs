@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::connection::Connection;
 use super::ensemble_view::EnsembleView;
 use super::metrics::Metrics;
+use super::tree::quota::QuotaSums;
 use super::types::{SessionId, Zxid};
 use super::zab::membership::Membership;
 use crate::wire::client::OpCode;
@@ -71,6 +72,8 @@ pub struct NodeView<'a> {
     pub watch_list: Vec<(SessionId, String)>,
     /// `hash`: the digest of the tree after every 128th transaction, newest last.
     pub digests: Vec<(Zxid, u64)>,
+    /// `mntr`.
+    pub quotas: QuotaSums,
     /// None: a standalone server, like the next.
     pub ensemble: Option<EnsembleView>,
     /// `conf`: in force. None in read-only mode, too.

@@ -69,6 +69,7 @@ impl Core for NodeHost {
             expiry: needs.expiry,
             watches: needs.watch_list,
             digests: needs.digests,
+            quotas: needs.quotas,
         };
         let not_serving = self.node.awaits(now).map(|awaits| awaits.sentence(surroundings.trouble));
         let host = HostView { not_serving, ..self.host.view(now, &needs, surroundings) };
@@ -153,6 +154,7 @@ pub fn core_settings(config: &Config) -> core::Settings {
         digest_enabled: config.tree.digest_enabled,
         close_session_txn: config.tree.close_session_txn_enabled,
         extended_types: config.tree.extended_types_enabled,
+        enforce_quota: config.tree.enforce_quota,
         reconfig_enabled: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.dynamic_files.is_some()),
         standalone_enabled: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.standalone_enabled),
         enforce_auth_schemes: config.auth.enforced_schemes.clone().unwrap_or_default(),

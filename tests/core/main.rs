@@ -10,6 +10,7 @@ mod learner_snapshots;
 mod local_sessions;
 mod observer_masters;
 mod ordering;
+mod quota;
 mod reconfiguration;
 mod recovery;
 mod role_changes;

@@ -184,8 +184,10 @@ impl Node {
             pending: &mut self.pending,
             settings: &self.settings,
             asker: Asker { session, identities, zxid, time_ms: now.wall_ms },
+            alarms: Vec::new(),
         };
         let txn = make(&mut prep);
+        let alarms = prep.alarms;
         if let Txn::CreateSession { .. } = txn {
             let owner = if let Asked::Learner { link } = asked { Owner::Link(link) } else { Owner::Here };
             creating.insert(session, Creating { owner, closing: false });
@@ -216,6 +218,7 @@ impl Node {
         self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
         self.metrics.proposed(txn.len());
         out.push(Output::Log { zxid, txn });
+        self.tell_of_quotas(now, &alarms, out);
         zxid
     }
 

@@ -86,9 +86,6 @@ enum What {
         /// Sessions that take turns
         #[arg(long, default_value_t = 4)]
         sessions: usize,
-        /// Set quotas too
-        #[arg(long)]
-        quotas: bool,
         /// Report a divergence as it was found, without looking for a shorter way to it
         #[arg(long)]
         no_shrink: bool,
@@ -224,8 +221,8 @@ fn main() -> ExitCode {
         }
         What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
-        What::Differential { seed, seeds, ops, sessions, quotas, no_shrink, place } => {
-            differential(seed..seed + seeds, ops, sessions, quotas, !no_shrink, place)
+        What::Differential { seed, seeds, ops, sessions, no_shrink, place } => {
+            differential(seed..seed + seeds, ops, sessions, !no_shrink, place)
         }
         What::Ensemble { voters, observers, java, place } => {
             run_ensemble(voters, observers, &java, place).map(|()| true)
@@ -465,13 +462,12 @@ fn differential(
     seeds: std::ops::Range<u64>,
     step_count: usize,
     session_count: usize,
-    has_quotas: bool,
     is_shrinking: bool,
     place: Place,
 ) -> Result<bool> {
     let binary = binary(place.binary)?;
     let port_base = place.port_base;
-    differential::run(&Options { seeds, step_count, session_count, binary, port_base, has_quotas, is_shrinking })
+    differential::run(&Options { seeds, step_count, session_count, binary, port_base, is_shrinking })
 }
 
 fn crash(arguments: &[String]) -> Result<()> {

@@ -4,7 +4,8 @@
 //! Steers clear of the intended differences of docs/COMPATIBILITY.md: no TTL request that kills the reference (D-003),
 //! none of the servers' own requests (D-004), no container with other flags (D-005), no wrong password for a session
 //! with a connection (D-001), no characters beyond U+FFFF where they are echoed (D-014). Nor is there text that is no
-//! quota where a quota belongs: the reference dies of it (semantics 7.5). Version counters do not get near their end (D-006).
+//! quota where a quota belongs (D-082), or a quota of nothing (D-083, D-084): the reference dies of most. Version counters do not
+//! get near their end (D-006).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,11 +25,12 @@ pub struct Generator {
     last_zxid: i64,
     /// Nodes that the sweep at the end has yet to look at.
     sweep: VecDeque<String>,
-    has_quotas: bool,
+    /// Whether hard quotas refuse writes.
+    enforces_quotas: bool,
 }
 
 impl Generator {
-    pub fn new(seed: u64, slot_count: usize, has_quotas: bool) -> Generator {
+    pub fn new(seed: u64, slot_count: usize, enforces_quotas: bool) -> Generator {
         Generator {
             chance: Random::new(seed),
             slot_count,
@@ -36,7 +38,7 @@ impl Generator {
             known: BTreeMap::new(),
             last_zxid: 0,
             sweep: VecDeque::new(),
-            has_quotas,
+            enforces_quotas,
         }
     }
 
@@ -54,6 +56,12 @@ impl Generator {
                 let auth = (self.chance.below(3) == 0).then(|| self.good_auth());
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
                 burst.retain(|ask| !ask.is_answered_at_once());
+                // Hard quotas look at what has been applied: how much of what is in front of a write that is, is a race.
+                let mut writes = 0;
+                burst.retain(|ask| {
+                    writes += usize::from(ask.changes_usage());
+                    !self.enforces_quotas || !ask.changes_usage() || writes == 1
+                });
                 // What is sent behind a closeSession may or may not be looked at (D-020), and what is sent behind a setACL
                 // may or may not be judged by it (D-017).
                 let is_last = |ask: &Ask| matches!(ask.opcode, opcode::CLOSE_SESSION | opcode::SET_ACL);
@@ -212,9 +220,8 @@ impl Generator {
             0..=199 => self.create(),
             200..=279 => self.delete(),
             280..=379 => self.set_data(),
-            380..=409 => self.set_acl(),
-            410..=449 if self.has_quotas => self.quota(),
-            410..=449 => self.create(),
+            380..=399 => self.set_acl(),
+            400..=449 => self.quota(),
             450..=519 => self.watching_read(opcode::EXISTS, "exists"),
             520..=589 => self.watching_read(opcode::GET_DATA, "getData"),
             590..=629 => self.watching_read(opcode::GET_CHILDREN, "getChildren"),
@@ -316,40 +323,83 @@ impl Generator {
         Ask::new(opcode::SET_ACL, words, Body::default().bytes(&path).acl(&acl).int(version)).about(&path)
     }
 
-    /// Limits and usage of some subtree, or the nodes that they need above them.
+    /// Limits and usage of some subtree, and the nodes that they need above them.
     fn quota(&mut self) -> Ask {
-        const TEXTS: [&str; 5] = [
-            "count=3,bytes=40",
-            "count=-1,bytes=-1",
-            "bytes=5,count=1",
-            "count=100,bytes=1000=;byteHardLimit=2000;countHardLimit=200",
-            "count=2,bytes=-1=;byteHardLimit=-1;countHardLimit=-1",
-        ];
-        let base = self.chance.pick(&["/zookeeper/quota/a", "/zookeeper/quota/a/b", "/zookeeper/quota/b"]);
-        let path = match self.chance.below(5) {
-            0 | 1 => text(base),
-            2 => text(&format!("{base}/zookeeper_stats")),
-            _ => text(&format!("{base}/zookeeper_limits")),
-        };
-        let data = text(self.chance.pick(&TEXTS));
-        let open = Some(vec![entry(31, "world", "anyone")]);
-        let shown = readable(&path);
-        match self.chance.below(8) {
-            0 => Ask::new(opcode::DELETE, format!("delete {shown} version -1"), Body::default().bytes(&path).int(-1)),
-            1 => {
-                let words = format!("setData {shown} data {} version -1", readable(&data));
-                Ask::new(opcode::SET_DATA, words, Body::default().bytes(&path).bytes(&data).int(-1))
+        const SUBTREES: [&str; 8] = ["/a", "/a", "/a/b", "/a/a", "/b", "/c", "/nobody", "/zookeeper"];
+        let subtree = self.chance.pick(&SUBTREES);
+        let quota = format!("/zookeeper/quota{subtree}");
+        let (limits, stats) = (format!("{quota}/zookeeper_limits"), format!("{quota}/zookeeper_stats"));
+        match self.chance.below(12) {
+            0..=2 => self.whole_quota(subtree, &limits, &stats),
+            3 | 4 => {
+                let node = self.chance.pick(&[
+                    quota,
+                    limits.clone(),
+                    limits,
+                    stats.clone(),
+                    "/zookeeper/quota/zookeeper_stats".into(),
+                ]);
+                let data = if node == stats { self.data() } else { self.quota_text() };
+                let (record, words) = quota_create(&node, &data);
+                Ask::new(opcode::CREATE2, words, record).about(&text(&node))
             }
-            2 | 3 => {
-                let body = Body::default().bytes(&path).byte(0);
-                Ask::new(opcode::GET_DATA, format!("getData {shown}"), body)
+            5..=7 => {
+                let node = self.chance.pick(&[limits.clone(), limits, stats]);
+                let data = self.quota_text();
+                let words = format!("setData {node:?} data {} version -1", readable(&data));
+                let record = Body::default().bytes(&text(&node)).bytes(&data).int(-1);
+                Ask::new(opcode::SET_DATA, words, record).about(&text(&node))
+            }
+            8 => {
+                let node = self.chance.pick(&[quota, limits.clone(), limits, stats]);
+                let record = Body::default().bytes(&text(&node)).int(-1);
+                Ask::new(opcode::DELETE, format!("delete {node:?} version -1"), record).about(&text(&node))
             }
             _ => {
-                let words = format!("create (opcode 1) {shown} data {} flags 0", readable(&data));
-                Ask::new(opcode::CREATE, words, Body::default().bytes(&path).bytes(&data).acl(&open).int(0))
+                let node = self.chance.pick(&[stats.clone(), stats.clone(), stats, limits]);
+                let record = Body::default().bytes(&text(&node)).byte(0);
+                Ask::new(opcode::GET_DATA, format!("getData {node:?}"), record).about(&text(&node))
             }
         }
-        .about(&path)
+    }
+
+    /// All nodes of a quota in one multi, which fails where some are there already.
+    fn whole_quota(&mut self, subtree: &str, limits: &str, stats: &str) -> Ask {
+        let mut path = "/zookeeper/quota".to_owned();
+        let mut nodes = Vec::new();
+        for name in subtree.split('/').skip(1) {
+            path = path + "/" + name;
+            nodes.push(path.clone());
+        }
+        // What is above may be there: the deepest ones are enough then.
+        let first = self.chance.below(nodes.len() as u64 + 1) as usize;
+        let nodes = nodes.split_off(first).into_iter().chain([limits.to_owned(), stats.to_owned()]);
+        let (mut body, mut words) = (Body::default(), "multi".to_owned());
+        for node in nodes {
+            let data = self.quota_text();
+            let (record, said) = quota_create(&node, &data);
+            body = body.item(opcode::CREATE2, &record);
+            words += &format!("\n      {said}");
+        }
+        Ask::new(opcode::MULTI, words, body.end_of_items()).about(&text(limits))
+    }
+
+    /// Something that Java can read: D-082.
+    fn quota_text(&mut self) -> Bytes {
+        let odd = ["", ",", "bytes=5,count=1", "foo=7,count=2", "count==5", "count=-5,bytes=+3;", "count=1,count=7"];
+        let limit = |generator: &mut Generator, most: u64| match generator.chance.below(3) {
+            0 => generator.chance.below(most) as i64,
+            _ => -1,
+        };
+        match self.chance.below(8) {
+            0 => text(self.chance.pick(&odd)),
+            1 => text(&format!("count={},bytes={}", limit(self, 9), limit(self, 60))),
+            _ => {
+                let (count, bytes, hard_bytes, hard_count) =
+                    (limit(self, 9), limit(self, 60), limit(self, 90), limit(self, 12));
+                text(&format!("count={count},bytes={bytes}=;byteHardLimit={hard_bytes};countHardLimit={hard_count}"))
+            }
+        }
     }
 
     fn watching_read(&mut self, kind: i32, name: &str) -> Ask {
@@ -723,6 +773,12 @@ impl Generator {
     }
 }
 
+fn quota_create(path: &str, data: &Bytes) -> (Body, String) {
+    let open = Some(vec![entry(31, "world", "anyone")]);
+    let record = Body::default().bytes(&text(path)).bytes(data).acl(&open).int(0);
+    (record, format!("create {path:?} data {} flags 0", readable(data)))
+}
+
 fn text(text: &str) -> Bytes {
     Some(text.as_bytes().to_vec())
 }
@@ -736,7 +792,7 @@ mod tests {
     use super::*;
 
     fn steps(seed: u64) -> Vec<Step> {
-        let mut generator = Generator::new(seed, 4, true);
+        let mut generator = Generator::new(seed, 4, false);
         (0..3000).map(|_| generator.step()).collect()
     }
 

@@ -40,8 +40,6 @@ pub struct Options {
     /// The ringkeeper to compare.
     pub binary: PathBuf,
     pub port_base: u16,
-    /// Whether quotas are set too.
-    pub has_quotas: bool,
     /// Whether a trace with a divergence is made shorter by trying.
     pub is_shrinking: bool,
 }
@@ -61,7 +59,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut request_count = 0;
     for seed in options.seeds.clone() {
         let arena = Arena::new(options, &reference, seed);
-        let mut generator = Generator::new(seed, options.session_count, options.has_quotas);
+        let mut generator = Generator::new(seed, options.session_count, enforces_quotas(seed));
         let start = Instant::now();
         let mut match_ = arena.start()?;
         let found = match_.play(&mut generator, options.step_count)?;
@@ -159,7 +157,12 @@ fn settings(seed: u64) -> Vec<String> {
         _ => &[],
     };
     let extended_types = format!("extendedTypesEnabled={}", !seed.is_multiple_of(3));
-    own.iter().chain(&[SUPER, extended_types.as_str()]).map(|line| (*line).to_owned()).collect()
+    let quotas = format!("enforceQuota={}", enforces_quotas(seed));
+    own.iter().chain(&[SUPER, extended_types.as_str(), quotas.as_str()]).map(|line| (*line).to_owned()).collect()
+}
+
+fn enforces_quotas(seed: u64) -> bool {
+    seed % 4 >= 2
 }
 
 impl Match {
@@ -243,7 +246,9 @@ impl Match {
         let count = |side: usize| -> Result<Vec<String>> {
             let address = self.servers[side].1.address();
             let names = ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count"];
-            let wanted = |line: &str| names.iter().any(|name| line.split_whitespace().next() == Some(name));
+            let wanted = |line: &str| {
+                names.iter().any(|name| line.split_whitespace().next() == Some(name)) || line.contains("_quota_")
+            };
             let monitored = four_letter(address, "mntr")?;
             let mut lines: Vec<String> =
                 monitored.lines().filter(|line| wanted(line)).map(|line| line.replace('\t', " ")).collect();
