@@ -115,6 +115,7 @@ pub struct WatchTable {
     watches: Paged<Watch>,
     watchers: Paged<Watcher>,
     path_index: HashIndex,
+    /// Of the watches that are not the first of their list: that one is found without, and most are alone.
     watch_index: HashIndex,
     watcher_index: HashMap<ConnectionId, u32, FixedState>,
     /// Watches by mode.
@@ -162,8 +163,8 @@ impl WatchTable {
             let last = std::mem::replace(&mut self.watches[first].prev, watch);
             self.watches[last].next = watch;
             self.watches[watch].prev = last;
+            self.watch_index.insert(hash_watch(path, watcher, mode), watch);
         }
-        self.watch_index.insert(hash_watch(path, watcher, mode), watch);
         self.counts[mode as usize] += 1;
     }
 
@@ -218,11 +219,12 @@ impl WatchTable {
             return;
         };
         for mode in modes {
-            let mut at = self.paths[path].first[*mode as usize];
+            let first = self.paths[path].first[*mode as usize];
             if mode.is_one_shot() {
                 // The whole list goes, so its members need not be taken out of it one by one.
                 self.paths[path].first[*mode as usize] = NIL;
             }
+            let mut at = first;
             while at != NIL {
                 let next = self.watches[at].next;
                 let watcher = &mut self.watchers[self.watches[at].connection];
@@ -230,6 +232,9 @@ impl WatchTable {
                     tell(watcher.id);
                 }
                 if mode.is_one_shot() {
+                    if at != first {
+                        self.unindex(at);
+                    }
                     self.forget_watch(at);
                 }
                 at = next;
@@ -357,10 +362,14 @@ impl WatchTable {
     }
 
     fn find_watch(&self, path: u32, connection: u32, mode: WatchMode) -> Option<u32> {
-        let is_it = |at| {
+        let is_it = |at: u32| {
             let watch = &self.watches[at];
             (watch.path, watch.connection, watch.mode) == (path, connection, mode)
         };
+        let first = some(self.paths[path].first[mode as usize])?;
+        if is_it(first) {
+            return Some(first);
+        }
         self.watch_index.find(hash_watch(path, connection, mode), is_it)
     }
 
@@ -369,8 +378,12 @@ impl WatchTable {
         let first = &mut self.paths[path].first[mode as usize];
         if *first == at {
             *first = next;
+            if next != NIL {
+                self.unindex(next);
+            }
         } else {
             self.watches[prev].next = next;
+            self.unindex(at);
         }
         // The successor, or where there is none the first, remembers who stands before (or last).
         let keeper = if next != NIL { next } else { self.paths[path].first[mode as usize] };
@@ -379,9 +392,15 @@ impl WatchTable {
         }
     }
 
+    /// It becomes the first of its list, or is none of it any more.
+    fn unindex(&mut self, at: u32) {
+        let Watch { path, connection, mode, .. } = self.watches[at];
+        self.watch_index.remove(hash_watch(path, connection, mode), at);
+    }
+
     /// Takes a watch that is in no path's list any more out of everything else.
     fn forget_watch(&mut self, at: u32) {
-        let Watch { path, connection, mode, next_of_connection: next, prev_of_connection: prev, .. } = self.watches[at];
+        let Watch { connection, mode, next_of_connection: next, prev_of_connection: prev, .. } = self.watches[at];
         if prev == NIL {
             self.watchers[connection].first = next;
         } else {
@@ -390,7 +409,6 @@ impl WatchTable {
         if next != NIL {
             self.watches[next].prev_of_connection = prev;
         }
-        self.watch_index.remove(hash_watch(path, connection, mode), at);
         self.watches.remove(at);
         self.counts[mode as usize] -= 1;
     }

@@ -152,6 +152,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Any bytes to the decoders of what strangers and peers send; see `cargo dev fuzz --help`
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Kills the server under load, again and again, and checks what it promised; see `cargo dev crash --help`
     #[command(disable_help_flag = true)]
     Crash {
@@ -201,6 +207,7 @@ enum Suite {
     Unit,
     Sim,
     Mutations,
+    Fuzz,
     Crash,
     Kazoo,
     Cli,
@@ -233,6 +240,7 @@ fn main() -> ExitCode {
         What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Soak { arguments } => process::run(suites::simulate_as("soak").args(&arguments)).map(|()| true),
+        What::Fuzz { arguments } => process::run(suites::fuzzer().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
     match outcome {
@@ -271,6 +279,9 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
     }
     if wanted(Suite::Mutations) {
         timed(&mut summary, "mutations", suites::mutations);
+    }
+    if wanted(Suite::Fuzz) {
+        timed(&mut summary, "fuzz", suites::fuzz);
     }
     if wanted(Suite::Crash) {
         timed(&mut summary, "crash", || suites::crash(&binary, rounds, place.port_base));
@@ -351,12 +362,13 @@ fn cli(server: Server, only: &[Suite], record: bool, place: Place) -> Result<boo
 
 fn run_cli_suites(summary: &mut Summary, wanted: &dyn Fn(Suite) -> bool, context: &Context) {
     type Run = fn(&Context) -> Verdict;
-    let all: [(Suite, &str, Run); 7] = [
+    let all: [(Suite, &str, Run); 8] = [
         (Suite::Cli, "zkCli", suites::zkcli),
         (Suite::C, "C cli", suites::c_cli),
         (Suite::C, "C program", suites::c_program),
         (Suite::Java, "Java program", suites::java),
         (Suite::Java, "Curator program", suites::curator),
+        (Suite::Java, "Curator, restarts", suites::curator_restarts),
         (Suite::Node, "npm program", suites::node),
         (Suite::Rust, "Rust program", suites::rust),
     ];
