@@ -733,6 +733,13 @@ impl Node {
         }
     }
 
+    /// What counts in an election, and who decides in it as far as this member knows. For simulations.
+    pub fn candidacy(&self) -> Option<(Summary, &Configurations)> {
+        let member = self.member.as_deref()?;
+        let last = (member.standing == Standing::Whole).then_some(self.progress.logged);
+        Some((Summary { current_epoch: member.epochs.current, last }, &member.configs))
+    }
+
     /// The newest state this server has: a transaction, or the beginning of the epoch in which it serves.
     pub(super) fn processed(&self) -> Zxid {
         self.member.as_ref().map_or(Zxid::ZERO, |member| member.epoch_start).max(self.progress.applied)

@@ -4,7 +4,9 @@ use super::client::ClientInput;
 use super::event::{Event, Moment, Settled, Violation};
 use super::queue::Happening;
 use super::trace::Level;
-use super::world::{Step, World};
+use super::world::{Server, Step, World};
+use crate::core::zab::epoch::Summary;
+use crate::core::zab::membership::Configurations;
 use crate::core::{RoleView, ServerId};
 
 /// Everybody must be seen to be well this often in a row before the run is over: what is only well for a moment is not.
@@ -49,9 +51,9 @@ impl World {
         if self.now_us > self.plan.safety_us + self.plan.liveness_us
             && let Some(why) = unwell
         {
-            if self.has_lost_too_much() {
-                self.trace.tell(Level::Story, format_args!("nobody can help any more: {why}"));
-                self.over = true;
+            if self.nobody_can_lead() {
+                self.trace.tell(Level::Story, format_args!("nobody can lead any more: {why}"));
+                (self.over, self.hopeless) = (true, true);
                 return Ok(());
             }
             return Err(Violation { property: "liveness", why });
@@ -60,11 +62,28 @@ impl World {
         Ok(())
     }
 
-    /// A change of the membership was proposed behind a loss, and makes more of it than was lost: of two voters to be, one. No
-    /// ensemble owes anybody anything then.
-    fn has_lost_too_much(&self) -> bool {
-        let is_whole = |id: ServerId| !self.servers[self.place(id)].impaired;
-        self.memberships().any(|membership| !membership.has_quorum(is_whole))
+    /// A change of the membership may leave nobody whom enough servers can follow, so that no ensemble owes anybody anything. It
+    /// may have been proposed behind a loss, and make more of it than was lost: of two voters to be, one. Or it was cut short
+    /// where some of its voters have more than anybody who decides now, and too many of those have not heard of it (D-077).
+    fn nobody_can_lead(&self) -> bool {
+        let nodes =
+            || self.servers.iter().filter_map(|server| Some((server, server.process.as_ref()?.node.candidacy()?)));
+        // As the world knows it: a server that takes itself for a lost one without a reason is no excuse.
+        let is_whole = |server: &Server| !server.impaired && server.has_joined;
+        let can_lead = |leader: ServerId, has: Summary, configs: &Configurations| {
+            // A voter to be is known to those only who know of the change.
+            let is_known = |theirs: &Configurations| configs.committed.is_voter(leader) || theirs.is_voter(leader);
+            let follows = |id: ServerId| {
+                let mut others = nodes().filter(|(server, _)| server.setup.server == id && is_whole(server));
+                others.any(|(_, (theirs, known))| {
+                    theirs <= has && known.committed.version <= configs.committed.version && is_known(known)
+                })
+            };
+            configs.is_voter(leader) && configs.has_all_quorums(follows)
+        };
+        let has_anybody_joined = self.servers.iter().any(|server| server.has_joined);
+        has_anybody_joined
+            && !nodes().any(|(server, (has, configs))| is_whole(server) && can_lead(server.setup.server, has, configs))
     }
 
     pub(super) fn settled(&self) -> impl Iterator<Item = Settled> {

@@ -103,6 +103,8 @@ pub struct Outcome {
     pub faults: FaultCounts,
     /// The newest transaction applied anywhere.
     pub applied: Zxid,
+    /// It ended where nobody can lead, and nobody owes that anybody does: see `settling.rs`.
+    pub hopeless: bool,
     pub violation: Option<Violation>,
 }
 
@@ -134,6 +136,7 @@ pub struct World {
     pub(super) steps: u64,
     pub(super) applied: Zxid,
     pub(super) over: bool,
+    pub(super) hopeless: bool,
 }
 
 /// A turn of the world, until a promise is broken.
@@ -180,6 +183,7 @@ impl World {
             steps: 0,
             applied: Zxid::ZERO,
             over: false,
+            hopeless: false,
             chance,
             plan,
         };
@@ -214,6 +218,7 @@ impl World {
             virtual_us: self.now_us,
             faults: self.counts.clone(),
             applied: self.applied,
+            hopeless: self.hopeless,
             violation,
         }
     }

@@ -100,6 +100,9 @@ pub fn many(seeds: std::ops::Range<u64>, time: Option<Duration>, batch: &Batch) 
                         failed.store(true, Ordering::Relaxed);
                         println!("{}", failure(seed, violation, &batch.wishes, batch.broken));
                     }
+                    if outcome.hopeless {
+                        println!("seed {seed}: nobody can lead any more");
+                    }
                     ours.add(&outcome);
                 }
                 ours.add_marks(probe::take_marks());

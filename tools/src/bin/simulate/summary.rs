@@ -13,6 +13,8 @@ pub struct Summary {
     seeds: Option<(u64, u64)>,
     runs: u64,
     broken: BTreeMap<&'static str, u64>,
+    /// Runs that ended where nobody can lead.
+    hopeless: u64,
     steps: u64,
     happenings: u64,
     virtual_us: u64,
@@ -31,6 +33,7 @@ impl Summary {
         if let Some(violation) = &outcome.violation {
             *self.broken.entry(violation.property).or_default() += 1;
         }
+        self.hopeless += u64::from(outcome.hopeless);
         self.steps += outcome.steps;
         self.happenings += outcome.happenings;
         self.virtual_us += outcome.virtual_us;
@@ -62,6 +65,7 @@ impl Summary {
         for (property, times) in other.broken {
             *self.broken.entry(property).or_default() += times;
         }
+        self.hopeless += other.hopeless;
         self.steps += other.steps;
         self.happenings += other.happenings;
         self.virtual_us += other.virtual_us;
@@ -121,6 +125,9 @@ impl Summary {
         );
         for name in missed {
             line(&mut text, format_args!("  never: {name}"));
+        }
+        if self.hopeless > 0 {
+            line(&mut text, format_args!("{} runs ended where nobody can lead any more", self.hopeless));
         }
         let broken: u64 = self.broken.values().sum();
         write!(text, "{broken} of {} runs broke a promise", self.runs).expect("into a string");
