@@ -316,7 +316,11 @@ pub async fn serve(accepted: AcceptedSocket, connections: Rc<Connections>, upstr
     let AcceptedSocket { id, peer, stream, permit } = accepted;
     let socket = match Socket::new(stream) {
         Ok(socket) => socket,
-        Err(error) => return warn!("/{peer}: cannot be served: {error}; raise the limit on open files: ulimit -n"),
+        Err(error) => {
+            return warn!(
+                "/{peer}: cannot be served, the kernel watches no more sockets (fs.epoll.max_user_watches): {error}"
+            );
+        }
     };
     let connection = Rc::new(Connection {
         id,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
 use ringkeeper_storage::{DiskDriver, RecoveryReport};
-use tracing::{info, trace, warn};
+use tracing::{error, info, trace, warn};
 
 use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
@@ -130,7 +130,10 @@ async fn serve(
             clock,
         };
         let spin = settings.plan.spin(index);
-        let started = settings.plan.builder(index).spawn(move || reactor::run(spin, executor.run()));
+        let started = settings.plan.builder(index).spawn(move || async move {
+            let ended = reactor::run(spin, executor.run()).await;
+            ended.inspect_err(|error| error!("executor {index}: {error}"))
+        });
         let started = started.map_err(|error| ServeError::Executor { executor: index, why: error.to_string() })?;
         io_executors.push(started);
         mailboxes.push(its);

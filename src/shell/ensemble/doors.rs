@@ -121,7 +121,8 @@ impl PeerDoor {
     async fn listen_at(&self, addresses: Vec<HostPort>) -> Result<PeerPort, String> {
         let (name, everywhere) = (self.purpose.name(), self.everywhere);
         // Not on this thread: a name that nobody answers for takes seconds.
-        let binding = reactor::off_thread(move || BoundPeerPort::bind(name, &addresses, everywhere, 1));
+        let binding =
+            reactor::off_thread(move || BoundPeerPort::bind(name, &addresses, everywhere, 1).map_err(io::Error::other));
         let bound = binding.await.map_err(|error| error.to_string())?;
         bound.listen(&self.mailbox).map_err(|error| format!("{name} port: cannot listen: {error}"))
     }

@@ -71,7 +71,7 @@ pub async fn run<T>(spin: Duration, main: impl Future<Output = T>) -> io::Result
     let reactor = Rc::new(Reactor::new()?);
     let before = CURRENT.replace(Some(reactor.clone()));
     assert!(before.is_none(), "one reactor an executor");
-    let _leave = Leave;
+    let _leave = Leave(reactor.clone());
     let (mut main, waker) = (pin!(main), reactor.waker_of_main());
     loop {
         let polls = reactor.polls.get();
@@ -106,11 +106,12 @@ fn current() -> Rc<Reactor> {
     CURRENT.with_borrow(|current| current.clone()).expect("only inside `reactor::run`")
 }
 
-/// The executor's reactor goes with it.
-struct Leave;
+/// The executor's reactor goes with its main future. The runtime goes on until nobody is ready, but nobody has a turn any more.
+struct Leave(Rc<Reactor>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
+        self.0.is_over.set(true);
         CURRENT.set(None);
     }
 }
@@ -126,8 +127,9 @@ struct Reactor {
     tasks: RefCell<Slab<Waker>>,
     main_is_ready: Cell<bool>,
     calls: Arc<Calls>,
-    /// How often somebody was polled.
+    /// How often somebody was polled, or dropped.
     polls: Cell<u64>,
+    is_over: Cell<bool>,
     rounds_since_look: Cell<u32>,
     slept: Cell<Duration>,
 }
@@ -158,6 +160,7 @@ impl Reactor {
             main_is_ready: Cell::new(true),
             calls,
             polls: Cell::new(0),
+            is_over: Cell::new(false),
             rounds_since_look: Cell::new(0),
             slept: Cell::new(Duration::ZERO),
         })
@@ -171,10 +174,11 @@ impl Reactor {
     fn end_round(&self, was_quiet: bool, spin: Duration) -> io::Result<()> {
         let rounds = self.rounds_since_look.get() + 1;
         self.rounds_since_look.set(rounds);
-        if !self.turns.borrow().is_empty() || (!was_quiet && rounds >= ROUNDS_A_LOOK) {
-            self.look(Wait::No)?;
-        } else if was_quiet {
-            self.rest(spin)?;
+        let is_wanted = !self.turns.borrow().is_empty();
+        match was_quiet {
+            true if !is_wanted => self.rest(spin)?,
+            false if rounds < ROUNDS_A_LOOK => {}
+            _ => drop(self.look(Wait::No)?),
         }
         Ok(())
     }
@@ -191,7 +195,7 @@ impl Reactor {
             }
         }
         let next = self.timers.borrow().next();
-        self.look(next.map_or(Wait::ForEver, |next| Wait::For(next.saturating_duration_since(began))))?;
+        self.look(next.map_or(Wait::ForEver, |next| Wait::For(next.saturating_duration_since(Instant::now()))))?;
         self.note_slept(began);
         Ok(())
     }
@@ -320,6 +324,36 @@ mod tests {
         assert_eq!(steps, (1..20).sum::<u32>());
     }
 
+    /// Nobody is polled when a task is dropped, and yet its drop wakes others.
+    #[test]
+    fn who_waits_for_the_end_of_a_cancelled_task_goes_on() {
+        run_here(async {
+            spawn(async {
+                let cancelled = spawn(std::future::pending::<()>());
+                next_turn().await;
+                cancelled.cancel().await;
+            })
+            .await;
+        });
+    }
+
+    #[test]
+    fn nobody_has_a_turn_behind_the_end_of_main() {
+        let turns = Rc::new(Cell::new(0));
+        run_here(async {
+            let counted = turns.clone();
+            spawn(async move {
+                loop {
+                    counted.set(counted.get() + 1);
+                    next_turn().await; // only inside a reactor
+                }
+            })
+            .detach();
+            next_turn().await;
+        });
+        assert!(turns.get() > 0);
+    }
+
     #[test]
     fn a_task_without_end_does_not_keep_a_timer_from_firing() {
         run_here(async {
@@ -369,7 +403,7 @@ mod tests {
             }
             assert_eq!(poll_fn(|cx| items.poll_next(cx)).await, None);
             assert!(thread.join().unwrap());
-            assert_eq!(off_thread(|| 7).await, 7);
+            assert_eq!(off_thread(|| Ok(7)).await.unwrap(), 7);
         });
     }
 
@@ -383,7 +417,7 @@ mod tests {
             poll_fn(|cx| signal.poll_signalled(cx)).await;
             let again = poll_fn(|cx| Poll::Ready(signal.poll_signalled(cx)));
             assert!(again.await.is_pending());
-            off_thread(move || ring(&eventfd)).await;
+            off_thread(move || Ok(ring(&eventfd))).await.unwrap();
             poll_fn(|cx| signal.poll_signalled(cx)).await;
         });
     }
@@ -422,7 +456,7 @@ mod tests {
             let sent: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8).collect();
             (&ours).write_all(&sent).await.unwrap();
             drop(ours);
-            assert!(off_thread(move || reader.join().unwrap()).await == sent);
+            assert!(off_thread(move || Ok(reader.join().unwrap())).await.unwrap() == sent);
         });
     }
 

@@ -1,6 +1,7 @@
 //! Tasks, as the reactor has to know them: each poll is counted, and each waker finds its way from any thread.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,14 +23,14 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
 
 /// Does on a thread of its own what may block.
 ///
-/// # Panics
+/// # Errors
 ///
-/// When there can be no thread.
-pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// The work's own, or there can be no thread.
+pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (done, mut result) = mailbox(1);
     let thread = std::thread::Builder::new().name("rk-aside".into());
-    thread.spawn(move || done.deliver(work())).expect("a thread; raise the limit on processes: ulimit -u");
-    poll_fn(|cx| result.poll_next(cx)).await.expect("the work does not panic")
+    thread.spawn(move || done.deliver(work()))?;
+    poll_fn(|cx| result.poll_next(cx)).await.unwrap_or_else(|| Err(io::Error::other("the thread for it failed")))
 }
 
 /// A future whose polls the reactor counts.
@@ -45,6 +46,9 @@ impl<F: Future> Future for Tracked<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Tracked { future, known, reactor } = &mut *self;
+        if reactor.is_over.get() {
+            return Poll::Pending;
+        }
         reactor.note_poll();
         let (_, waker) = known.get_or_insert_with(|| {
             // The runtime gives a task the same waker for as long as it lives.
@@ -57,6 +61,8 @@ impl<F: Future> Future for Tracked<F> {
 
 impl<F> Drop for Tracked<F> {
     fn drop(&mut self) {
+        // A drop wakes whoever waits for it, and others: a round with one is not quiet.
+        self.reactor.note_poll();
         if let Some((task, _)) = self.known.take() {
             let waker = self.reactor.tasks.borrow_mut().remove(task);
             drop(waker); // while nothing is borrowed
