@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use ringkeeper::core::connection::LastOperation;
 use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
 use ringkeeper::core::tree::quota::QuotaSums;
@@ -87,7 +88,7 @@ fn address(port: u16) -> SocketAddr {
 fn connections(asking_port: u16) -> Vec<ConnectionView> {
     let session = SessionView {
         id: LATE,
-        last_operation: Some(OpCode::GetData),
+        last_operation: LastOperation::Of(OpCode::GetData),
         established_ms: 1_795_252_811_035,
         timeout_ms: 10000,
         last_cxid: 1,
@@ -100,7 +101,7 @@ fn connections(asking_port: u16) -> Vec<ConnectionView> {
     };
     let creator = SessionView {
         id: EARLY,
-        last_operation: Some(OpCode::Create2),
+        last_operation: LastOperation::Of(OpCode::Create2),
         established_ms: 1_795_252_809_668,
         last_cxid: 0x9f,
         last_zxid: 0x9b,
@@ -128,6 +129,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         metrics,
         zxid: Zxid(0x9b),
         outstanding: 0,
+        connection_drop_probability: 0.0,
         connections_count: 3,
         global_sessions: 2,
         local_sessions: 0,
@@ -314,7 +316,7 @@ fn connections_before_and_after_their_statistics_are_reset() {
     for connection in &mut node.connections[..2] {
         (connection.received, connection.sent) = (0, 0);
         connection.session = connection.session.map(|session| SessionView {
-            last_operation: None,
+            last_operation: LastOperation::Nameless,
             last_cxid: -1,
             last_zxid: -1,
             last_response_ms: 0,

@@ -239,6 +239,29 @@ fn every_failure_of_the_field_has_its_test() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// `docs/EDGE_CASES.md` has every case, each with tests that are there.
+#[test]
+fn every_edge_case_has_its_test() {
+    let text = fs::read_to_string(root().join("docs/EDGE_CASES.md")).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ") && line.contains(".rs: ")).collect();
+    let counts = [('H', 11), ('R', 13), ('S', 9), ('C', 10), ('A', 8), ('W', 16), ('E', 7)];
+    let numbers = |(letter, count): (char, usize)| (1..=count).map(move |number| format!("{letter}{number}"));
+    let mut wanted: Vec<String> = counts.into_iter().flat_map(numbers).collect();
+    wanted.insert(14, "R3b".into());
+    let number = |row: &&str| row.trim_start_matches("| ").split(' ').next().unwrap_or_default().to_owned();
+    let numbers: Vec<String> = rows.iter().map(number).take(wanted.len()).collect();
+    assert_eq!(numbers, wanted);
+    let is_there = |test: &str| {
+        let (file, name) = test.split_once(": ")?;
+        let text = fs::read_to_string(root().join(file)).ok()?;
+        let (before, _) = text.split_once(&format!("fn {name}()"))?;
+        before.trim_end().ends_with("#[test]").then_some(())
+    };
+    let tests = rows.iter().flat_map(|row| row.split('`')).filter(|word| word.contains(".rs: "));
+    let missing: Vec<&str> = tests.filter(|test| is_there(test).is_none()).collect();
+    assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
+}
+
 /// Differences from the reference are numbered once, in order, and what sources and documents cite is in the list.
 #[test]
 fn every_difference_has_its_number() {

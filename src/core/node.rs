@@ -99,7 +99,7 @@ impl Node {
             tail: VecDeque::new(),
             tail_bytes: 0,
             progress: Progress::starting_at(last),
-            connect_throttle: ConnectThrottle::new(&settings, now),
+            connect_throttle: ConnectThrottle::new(settings.connect_throttle, now.mono_us),
             next_reap_us: now.mono_us + settings.container_check_interval_ms * 1000,
             tree,
             watches: WatchTable::default(),

@@ -35,6 +35,7 @@ impl Node {
             // As Java: a leader has processed the beginning of its epoch.
             zxid: if self.is_learner() { self.progress.applied } else { self.processed() },
             outstanding: self.outstanding.requests as u64,
+            connection_drop_probability: self.connect_throttle.drop_probability(),
             connections_count: self.connections.len() as u64,
             global_sessions: self.sessions.len() as u64,
             local_sessions: self.local.count() as u64,

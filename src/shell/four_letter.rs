@@ -509,7 +509,7 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
     let latency = &metrics.request_latency;
     let count = match name {
         "avg_latency" => return Some(Number::Double(latency.average())),
-        "connection_drop_probability" => return Some(Number::Double(0.0)), // nothing is dropped at random
+        "connection_drop_probability" => return Some(Number::Double(node.connection_drop_probability)),
         "last_client_response_size" => {
             return Some(Number::Integer(metrics.client_response_size.last));
         }

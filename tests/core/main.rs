@@ -1,5 +1,6 @@
 //! The node from outside: inputs in, bytes out, a disk that finishes when the test says so. No clock, socket or file.
 
+mod edge_cases;
 mod edges;
 mod ensemble;
 mod ensemble_harness;

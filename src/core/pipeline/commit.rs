@@ -344,7 +344,7 @@ impl Node {
             Asked::Connect { connection } => {
                 let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting);
                 match (slot, &txn) {
-                    (Some(slot), Txn::CreateSession { timeout_ms }) => self.welcome(now, slot, *timeout_ms),
+                    (Some(slot), Txn::CreateSession { timeout_ms }) => self.welcome_new(now, slot, *timeout_ms),
                     // The leader did not want it.
                     (Some(slot), _) => self.close(slot),
                     (None, _) => {}

@@ -298,7 +298,7 @@ impl Node {
         }
         self.sessions.resume(session, timeout_ms, now.mono_us);
         self.take_over(slot, session);
-        self.welcome(now, slot, timeout_ms);
+        self.welcome(slot, timeout_ms);
         self.go_on(now, slot, out);
     }
 

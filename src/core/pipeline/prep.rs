@@ -443,19 +443,28 @@ impl Prep<'_> {
     }
 
     fn fix_up(&self, list: Option<&AclList<'_>>) -> Result<AclList<'static>, ErrorCode> {
-        let list = list.map_or(&[][..], |list| list);
-        let is_digest = |entry: &Acl<'_>| entry.scheme.as_deref() == Some("digest");
-        // Java: `ProviderRegistry` does not know a scheme whose provider is turned off.
-        if !self.settings.digest_auth_enabled && list.iter().any(is_digest) {
-            return Err(ErrorCode::InvalidAcl);
-        }
-        acl::fix_up(list, self.asker.identities)
+        fix_up(list, self.asker.identities, self.settings)
     }
 
     fn owner_kind(&self, node: &PendingNode) -> OwnerKind {
         let options = self.tree.options();
         OwnerKind::of(node.stat.ephemeral_owner, options.extended_types, options.emulate_353_ttl)
     }
+}
+
+/// The list that is stored for the one that was asked for.
+pub(super) fn fix_up(
+    list: Option<&AclList<'_>>,
+    identities: &[Identity],
+    settings: &Settings,
+) -> Result<AclList<'static>, ErrorCode> {
+    let list = list.map_or(&[][..], |list| list);
+    let is_digest = |entry: &Acl<'_>| entry.scheme.as_deref() == Some("digest");
+    // Java: `ProviderRegistry` does not know a scheme whose provider is turned off.
+    if !settings.digest_auth_enabled && list.iter().any(is_digest) {
+        return Err(ErrorCode::InvalidAcl);
+    }
+    acl::fix_up(list, identities)
 }
 
 fn pending_acl(list: &AclList<'static>) -> PendingAcl {

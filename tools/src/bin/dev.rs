@@ -86,6 +86,9 @@ enum What {
         /// Sessions that take turns
         #[arg(long, default_value_t = 4)]
         sessions: usize,
+        /// Seeds at the same time
+        #[arg(long, default_value_t = 2)]
+        jobs: u16,
         /// Report a divergence as it was found, without looking for a shorter way to it
         #[arg(long)]
         no_shrink: bool,
@@ -228,8 +231,8 @@ fn main() -> ExitCode {
         }
         What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
-        What::Differential { seed, seeds, ops, sessions, no_shrink, place } => {
-            differential(seed..seed + seeds, ops, sessions, !no_shrink, place)
+        What::Differential { seed, seeds, ops, sessions, jobs, no_shrink, place } => {
+            differential(seed..seed + seeds, ops, sessions, jobs, !no_shrink, place)
         }
         What::Ensemble { voters, observers, java, place } => {
             run_ensemble(voters, observers, &java, place).map(|()| true)
@@ -474,12 +477,13 @@ fn differential(
     seeds: std::ops::Range<u64>,
     step_count: usize,
     session_count: usize,
+    job_count: u16,
     is_shrinking: bool,
     place: Place,
 ) -> Result<bool> {
     let binary = binary(place.binary)?;
     let port_base = place.port_base;
-    differential::run(&Options { seeds, step_count, session_count, binary, port_base, is_shrinking })
+    differential::run(&Options { seeds, step_count, session_count, job_count, binary, port_base, is_shrinking })
 }
 
 fn crash(arguments: &[String]) -> Result<()> {

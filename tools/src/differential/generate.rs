@@ -11,10 +11,43 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::ask::{Acl, Ask, Body, Bytes, opcode, readable, readable_acl};
 use super::side::{Handshake, Step};
+use super::together::own_top;
+use super::words::WORDS;
 use crate::load::random::Random;
 
 const KNOWN_PATHS_MAX: usize = 60;
-const BURST_MAX: u64 = 24;
+const BURST_MAX: u64 = 40;
+
+/// What a seed's servers want of those who ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// Hard quotas refuse writes by what has been applied when they are looked at: so there is one write at a time.
+    pub enforces_quotas: bool,
+    /// A longer frame ends the connection at once: how many answers get out before is chance, so it is sent alone.
+    pub frame_bytes_max: usize,
+    /// The reference is an ensemble, which a malformed write stops for ever (D-002).
+    pub spares_ensembles: bool,
+    /// The reference does part of a multi that cannot be read to its end, if the session is a local one (D-086).
+    pub has_sound_multis: bool,
+    /// The sessions are local ones that may own nothing: who wants to is refused without a transaction here (D-090).
+    pub has_no_ephemerals: bool,
+    /// Handshakes are followed by a closeSession that is refused: such a session ends when the clock says so.
+    pub has_no_handshakes: bool,
+}
+
+#[cfg(test)]
+impl Default for Habits {
+    fn default() -> Habits {
+        Habits {
+            enforces_quotas: false,
+            frame_bytes_max: 1000,
+            spares_ensembles: false,
+            has_sound_multis: false,
+            has_no_ephemerals: false,
+            has_no_handshakes: false,
+        }
+    }
+}
 
 pub struct Generator {
     chance: Random,
@@ -25,12 +58,17 @@ pub struct Generator {
     last_zxid: i64,
     /// Nodes that the sweep at the end has yet to look at.
     sweep: VecDeque<String>,
-    /// Whether hard quotas refuse writes.
-    enforces_quotas: bool,
+    habits: Habits,
+    /// Steps that follow the last one.
+    next: VecDeque<Step>,
+    /// While requests are for several sessions at the same moment: the only subtree that this one may look at.
+    own: Option<String>,
+    /// From the last zxid before such a step to the last one of it: who got which differs.
+    unordered: Vec<(i64, i64)>,
 }
 
 impl Generator {
-    pub fn new(seed: u64, slot_count: usize, enforces_quotas: bool) -> Generator {
+    pub fn new(seed: u64, slot_count: usize, habits: Habits) -> Generator {
         Generator {
             chance: Random::new(seed),
             slot_count,
@@ -38,29 +76,35 @@ impl Generator {
             known: BTreeMap::new(),
             last_zxid: 0,
             sweep: VecDeque::new(),
-            enforces_quotas,
+            habits,
+            next: VecDeque::new(),
+            own: None,
+            unordered: Vec::new(),
         }
     }
 
     /// One more step.
     pub fn step(&mut self) -> Step {
+        if let Some(next) = self.next.pop_front() {
+            return next;
+        }
         let slot = self.chance.below(self.slot_count as u64) as usize;
         match self.chance.below(200) {
             0..=2 => Step::Drop { slot },
             3 | 4 => Step::TakeOver { slot },
             5 => Step::WrongPassword { slot },
-            6 | 7 => Step::Handshake(self.handshake()),
-            8..=27 => {
+            6 | 7 if !self.habits.has_no_handshakes => Step::Handshake(self.handshake()),
+            8..=67 => {
                 let count = 2 + self.chance.below(BURST_MAX);
                 // As clients do who come back: identities, then everything else.
                 let auth = (self.chance.below(3) == 0).then(|| self.good_auth());
                 let mut burst: Vec<Ask> = (0..count).map(|_| self.ask(slot)).collect();
-                burst.retain(|ask| !ask.is_answered_at_once());
+                burst.retain(|ask| !ask.is_answered_at_once() && self.fits(ask));
                 // Hard quotas look at what has been applied: how much of what is in front of a write that is, is a race.
                 let mut writes = 0;
                 burst.retain(|ask| {
                     writes += usize::from(ask.changes_usage());
-                    !self.enforces_quotas || !ask.changes_usage() || writes == 1
+                    !self.habits.enforces_quotas || !ask.changes_usage() || writes == 1
                 });
                 // What is sent behind a closeSession may or may not be looked at (D-020), and what is sent behind a setACL
                 // may or may not be judged by it (D-017).
@@ -71,8 +115,79 @@ impl Generator {
                 burst.splice(0..0, auth);
                 if burst.is_empty() { self.step() } else { Step::Ask { slot, burst } }
             }
+            68..=71 if !self.habits.enforces_quotas => self.together(),
+            72 | 73 => Step::Word(self.chance.pick(&WORDS)),
+            74 if self.chance.below(16) == 0 && !self.habits.has_no_handshakes => self.expire(),
             _ => Step::Ask { slot, burst: vec![self.ask(slot)] },
         }
+    }
+
+    fn fits(&self, ask: &Ask) -> bool {
+        ask.frame().len() - 4 <= self.habits.frame_bytes_max
+    }
+
+    /// All sessions at the same moment, each in a subtree of its own.
+    fn together(&mut self) -> Step {
+        let bursts = (0..self.slot_count).map(|slot| {
+            self.own = Some(own_top(slot));
+            let count = 8 + self.chance.below(BURST_MAX);
+            let mut burst: Vec<Ask> = (0..count).map(|_| self.simultaneous_ask()).collect();
+            burst.retain(|ask| self.fits(ask));
+            if let Some(end) = burst.iter().position(|ask| ask.opcode == opcode::SET_ACL) {
+                burst.truncate(end + 1); // D-017
+            }
+            (slot, burst)
+        });
+        let step = Step::Together(bursts.collect());
+        self.own = None;
+        // The subtrees' tops are made by one alone: who made them first would show in the root.
+        let tops = (0..self.slot_count).map(|slot| {
+            let path = text(&format!("/{}", own_top(slot)));
+            let open = Some(vec![entry(31, "world", "anyone")]);
+            let body = Body::default().bytes(&path).bytes(&None).acl(&open).int(0);
+            self.numbered(Ask::new(opcode::CREATE, format!("create {}", readable(&path)), body).about(&path))
+        });
+        let first = Step::Ask { slot: 0, burst: tops.collect() };
+        self.next.push_back(step);
+        first
+    }
+
+    /// What has nothing to do with anybody else's subtree.
+    fn simultaneous_ask(&mut self) -> Ask {
+        let ask = match self.chance.below(100) {
+            0..=34 => self.create(),
+            35..=44 => self.delete(),
+            45..=59 => self.set_data(),
+            60 => self.set_acl(),
+            61..=64 => self.watching_read(opcode::EXISTS, "exists"),
+            65..=72 => self.watching_read(opcode::GET_DATA, "getData"),
+            73..=80 => self.watching_read(opcode::GET_CHILDREN2, "getChildren2"),
+            81 => self.path_only(opcode::GET_ACL, "getACL"),
+            82 => self.path_only(opcode::GET_ALL_CHILDREN_NUMBER, "getAllChildrenNumber"),
+            83 => self.sync(),
+            84 => Ask::new(opcode::PING, "ping", Body::default()),
+            85..=92 => self.multi(),
+            93 | 94 => self.multi_read(),
+            95 | 96 => self.watch_change(opcode::ADD_WATCH, "addWatch"),
+            97 => self.watch_change(opcode::REMOVE_WATCHES, "removeWatches"),
+            98 => Ask::new(opcode::WHO_AM_I, "whoAmI", Body::default()),
+            _ => self.set_watches(),
+        };
+        self.numbered(ask)
+    }
+
+    /// A session that makes something, and then is not heard of any more.
+    fn expire(&mut self) -> Step {
+        let count = if self.habits.enforces_quotas { 1 } else { 1 + self.chance.below(6) };
+        let burst = (0..count).map(|_| {
+            let path = text(&self.pool_path());
+            let flags = if self.habits.has_no_ephemerals { 2 } else { self.chance.pick(&[1, 1, 3, 0]) };
+            let open = Some(vec![entry(31, "world", "anyone")]);
+            let body = Body::default().bytes(&path).bytes(&None).acl(&open).int(flags);
+            let ask = Ask::new(opcode::CREATE, format!("create {} flags {flags}", readable(&path)), body);
+            self.numbered(ask.about(&path))
+        });
+        Step::Expire(burst.collect())
     }
 
     /// The first step of the look at everything that is there in the end.
@@ -110,8 +225,21 @@ impl Generator {
         steps
     }
 
+    /// What follows a start of servers that are members: a leader that has proposed nothing yet tells another zxid (D-087).
+    pub fn begin_epoch(&mut self) {
+        for _ in 0..2 {
+            let open = Some(vec![entry(31, "world", "anyone")]);
+            let body = Body::default().bytes(&text("/t0")).bytes(&None).acl(&open).int(0);
+            let ask = self.numbered(Ask::new(opcode::CREATE, "create \"/t0\"", body));
+            self.next.push_back(Step::Ask { slot: 0, burst: vec![ask] });
+        }
+    }
+
     /// Learns from the reference's answers.
     pub fn observe(&mut self, step: &Step, replies: &[(usize, i32, Vec<u8>)], last_zxid: i64) {
+        if let Step::Together(_) = step {
+            self.unordered.push((self.last_zxid, last_zxid));
+        }
         self.last_zxid = last_zxid;
         let Step::Ask { burst, .. } = step else { return };
         for (index, code, body) in replies {
@@ -194,7 +322,7 @@ impl Generator {
     fn ask(&mut self, slot: usize) -> Ask {
         let mut ask = self.sound_ask(slot);
         match self.chance.below(100) {
-            0 | 1 if !ask.body.is_empty() && ask.raw.is_none() => {
+            0 | 1 if !ask.body.is_empty() && ask.raw.is_none() && self.may_spoil(&ask) => {
                 let kept = self.chance.below(ask.body.len() as u64) as usize;
                 ask.body.truncate(kept);
                 ask.text += &format!(" (cut to {kept} bytes)");
@@ -207,6 +335,13 @@ impl Generator {
             _ => {}
         }
         self.numbered(ask)
+    }
+
+    fn may_spoil(&self, ask: &Ask) -> bool {
+        use opcode::{CREATE, CREATE_CONTAINER, CREATE_TTL, CREATE2, DELETE, MULTI, RECONFIG, SET_ACL, SET_DATA};
+        let is_write =
+            [CREATE, CREATE2, CREATE_CONTAINER, CREATE_TTL, DELETE, SET_DATA, SET_ACL, RECONFIG].contains(&ask.opcode);
+        !(is_write && self.habits.spares_ensembles || ask.opcode == MULTI && self.habits.has_sound_multis)
     }
 
     fn odd_xid(&mut self, ask: Ask) -> Ask {
@@ -264,7 +399,10 @@ impl Generator {
     fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: bool) -> (Body, String) {
         const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
         let flags = match (kind, self.chance.below(100)) {
-            (_, 0..=2) => self.chance.pick(&NO_MODE),
+            (opcode::CREATE | opcode::CREATE2, _) if in_multi && self.habits.has_sound_multis => {
+                self.chance.pick(&[0, 0, 1, 2, 3])
+            }
+            (_, 0..=2) if !in_multi || !self.habits.has_sound_multis => self.chance.pick(&NO_MODE),
             (opcode::CREATE_CONTAINER, _) => 4,
             (opcode::CREATE_TTL, 3..=20) => self.chance.pick(&[0, 1, 2, 3, 4]),
             (opcode::CREATE_TTL, _) => self.chance.pick(&[5, 6]),
@@ -273,6 +411,7 @@ impl Generator {
             (_, 61..=78) => 1,
             _ => self.chance.pick(&[2, 3]),
         };
+        let flags = if self.habits.has_no_ephemerals && matches!(flags, 1 | 3) { flags - 1 } else { flags };
         let path_of_sequence = match path {
             Some(path) if matches!(flags, 2 | 3 | 6) && self.chance.below(2) == 0 => Some([path, &b"-"[..]].concat()),
             path => path.clone(),
@@ -310,7 +449,7 @@ impl Generator {
     }
 
     fn set_data(&mut self) -> Ask {
-        let (path, data) = (self.path(), self.data());
+        let (path, data) = (self.path_to_write(), self.data());
         let version = self.version(&path, false);
         let words = format!("setData {} data {} version {version}", readable(&path), readable(&data));
         Ask::new(opcode::SET_DATA, words, Body::default().bytes(&path).bytes(&data).int(version)).about(&path)
@@ -438,15 +577,16 @@ impl Generator {
             let path = match self.chance.below(10) {
                 0..=3 => text(&focus),
                 4..=6 => text(&format!("{focus}/x")),
-                7 => self.path(),
+                7 => self.path_to_write(),
                 8 => self.known_path(),
                 _ => text(&self.pool_path()),
             };
+            let path = path.or_else(|| self.habits.has_sound_multis.then(|| b"/a".to_vec()));
             let (kind, record, said) = self.multi_item(&path);
             body = body.item(kind, &record);
             words += &format!("\n      {said}");
         }
-        if self.chance.below(50) != 0 {
+        if self.chance.below(50) != 0 || self.habits.has_sound_multis {
             body = body.end_of_items();
         } else {
             words += "\n      (no end)";
@@ -475,6 +615,9 @@ impl Generator {
             83..=97 => {
                 let version = self.version(path, false);
                 (opcode::CHECK, Body::default().bytes(path).int(version), format!("check {shown} version {version}"))
+            }
+            _ if self.habits.has_sound_multis => {
+                (opcode::CHECK, Body::default().bytes(path).int(-1), format!("check {shown} version -1"))
             }
             98 => (opcode::GET_DATA, Body::default().bytes(path).byte(1), format!("getData {shown}")),
             _ => {
@@ -520,7 +663,10 @@ impl Generator {
     fn set_watches(&mut self) -> Ask {
         let kind = self.chance.pick(&[opcode::SET_WATCHES, opcode::SET_WATCHES2]);
         let back = self.chance.below(60) as i64;
-        let relative = self.chance.pick(&[self.last_zxid - back, self.last_zxid - back, 0, -1, i64::MAX]);
+        let mut relative = self.chance.pick(&[self.last_zxid - back, self.last_zxid - back, 0, -1, i64::MAX]);
+        if let Some((before, _)) = self.unordered.iter().find(|(before, end)| (before..end).contains(&&relative)) {
+            relative = *before;
+        }
         let mut body = Body::default().long(relative);
         let mut words = format!("setWatches (opcode {kind}) relative to {relative}");
         for list in 0..if kind == opcode::SET_WATCHES { 3 } else { 5 } {
@@ -570,7 +716,8 @@ impl Generator {
     }
 
     fn reconfig(&mut self) -> Ask {
-        let some = self.chance.pick(&[None, text(""), text("server.1=localhost:1:2;3")]);
+        let valid = if self.habits.spares_ensembles { text("server.1") } else { text("server.1=localhost:1:2;3") };
+        let some = self.chance.pick(&[None, text(""), valid]);
         let body = Body::default().bytes(&some).bytes(&None).bytes(&None).long(-1);
         Ask::new(opcode::RECONFIG, format!("reconfig {}", readable(&some)), body)
     }
@@ -581,6 +728,9 @@ impl Generator {
         let kinds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 22, 101, 103, 104, 105, 106];
         let kind = self.chance.pick(&kinds);
         let count = self.chance.below(40);
+        if !self.may_spoil(&Ask::new(kind, "", Body::default())) {
+            return Ask::new(opcode::PING, "ping", Body::default());
+        }
         let bytes = (0..count).map(|_| self.chance.pick(&[0, 0, 0, 0, 1, 2, b'/', b'a', 0xff])).collect();
         Ask::new(kind, format!("opcode {kind} over noise {bytes:?}"), Body(bytes))
     }
@@ -620,8 +770,10 @@ impl Generator {
         match self.chance.below(12) {
             0 => None,
             1 => Some(Vec::new()),
-            2 if self.chance.below(40) == 0 => Some(vec![b'l'; 300_000]),
-            2 => Some(vec![b'd'; 1000]),
+            2 if self.chance.below(100) == 0 => {
+                Some(vec![b'l'; self.chance.pick(&[300_000, 1_048_400, 1_048_500, 1_048_600])])
+            }
+            2 => Some(vec![b'd'; self.chance.pick(&[300, 600, 1000])]),
             3 => Some(vec![0, 0xff, 0x80]),
             _ => {
                 let length = self.chance.below(12) as usize;
@@ -696,13 +848,24 @@ impl Generator {
 
     fn pool_path(&mut self) -> String {
         let depth = self.chance.pick(&[1, 1, 2, 2, 2, 3]);
-        (0..depth).fold(String::new(), |path, _| path + self.chance.pick(&["/a", "/a", "/b", "/c"]))
+        let top = self.own.as_ref().map(|own| format!("/{own}")).unwrap_or_default();
+        (0..depth).fold(top, |path, _| path + self.chance.pick(&["/a", "/a", "/b", "/c"]))
+    }
+
+    /// Not the configuration of an ensemble, which what is written there does not outlive here: D-089.
+    fn path_to_write(&mut self) -> Bytes {
+        let is_configuration = |path: &Bytes| path.as_deref() == Some(b"/zookeeper/config");
+        let path = self.path();
+        if self.habits.spares_ensembles && is_configuration(&path) { text(&self.pool_path()) } else { path }
     }
 
     fn known_path(&mut self) -> Bytes {
         // Quota nodes only get quotas as their data.
-        let paths: Vec<&String> = self.known.keys().filter(|path| !path.starts_with("/zookeeper/quota")).collect();
-        if paths.is_empty() {
+        let is_left_alone = |path: &str| {
+            path.starts_with("/zookeeper/quota") || self.habits.spares_ensembles && path == "/zookeeper/config"
+        };
+        let paths: Vec<&String> = self.known.keys().filter(|path| !is_left_alone(path)).collect();
+        if paths.is_empty() || self.own.is_some() {
             return text(&self.pool_path());
         }
         let index = self.chance.below(paths.len() as u64) as usize;
@@ -760,6 +923,15 @@ impl Generator {
             b"/\xed\xa0\xbd\xed\xb8\x80",
             b"/a\x80\x80b",
         ];
+        if self.own.is_some() && self.chance.below(10) != 0 {
+            return text(&self.pool_path());
+        }
+        if let Some(own) = self.own.clone() {
+            let bad = self.chance.pick(&["", "/", "//", "/.", "/\u{1}", "/é", "/\u{ffff}", "/a/..", "/...", "/ "]);
+            // Not the top itself: it stays.
+            let below = if bad.is_empty() { self.chance.pick(&["/a", "/c/c"]) } else { bad };
+            return text(&format!("/{own}{below}"));
+        }
         match self.chance.below(100) {
             0..=64 => text(&self.pool_path()),
             65..=79 => self.known_path(),
@@ -792,7 +964,7 @@ mod tests {
     use super::*;
 
     fn steps(seed: u64) -> Vec<Step> {
-        let mut generator = Generator::new(seed, 4, false);
+        let mut generator = Generator::new(seed, 4, Habits::default());
         (0..3000).map(|_| generator.step()).collect()
     }
 
