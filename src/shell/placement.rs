@@ -13,14 +13,6 @@ use crate::config::{LogBackend, LogThread, Pin};
 use crate::shell::client_listener::EXECUTORS_MAX;
 use crate::shell::reactor;
 
-/// Out of reach: the runtime's own reactor has nothing to look at (`reactor/`). A hundred years.
-pub const PREEMPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// Registered with each of the three rings that the runtime makes for an executor, and that are not used here.
-const IO_MEMORY_BYTES: usize = 64 << 10;
-
-const RING_ENTRIES: usize = 32;
-
 /// A little longer than a commit takes on a fast disk: measured to take the wake-ups out of the write path.
 const AUTO_SPIN: Duration = Duration::from_micros(150);
 
@@ -119,11 +111,7 @@ impl Plan {
     pub fn builder(&self, executor: usize) -> LocalExecutorBuilder {
         let placement = self.cpus[executor].map_or(Placement::Unbound, Placement::Fixed);
         let name = if executor == 0 { "rk-pipeline" } else { "rk-io" };
-        LocalExecutorBuilder::new(placement)
-            .name(name)
-            .preempt_timer(PREEMPT)
-            .io_memory(IO_MEMORY_BYTES)
-            .ring_depth(RING_ENTRIES)
+        reactor::executor(placement).name(name)
     }
 
     /// For how long this executor looks again before it sleeps.

@@ -94,7 +94,7 @@ fn a1_what_stands_beside_anyone_is_kept_and_everybody_has_access() {
     let mut server = Server::new();
     let (owner, stranger) = (server.client(), server.client());
     let list: Vec<_> = open_acl().iter().chain(acl(perms::READ, "digest", "a:b").iter()).cloned().collect();
-    let request = CreateRequest { acl: Some(list.iter().cloned().collect()), ..create_request("/a", b"", PERSISTENT) };
+    let request = CreateRequest { acl: Some(list.to_vec()), ..create_request("/a", b"", PERSISTENT) };
     server.must(owner, &Request::Create(request));
     server.must(stranger, &set("/a", b"1", -1));
     let reply = server.must(stranger, &Request::GetAcl { path: Some("/a".into()) });

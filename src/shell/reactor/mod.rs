@@ -35,6 +35,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::yield_now;
+use glommio::{LocalExecutorBuilder, Placement};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use slab::Slab;
@@ -47,6 +48,14 @@ pub use self::task::{Task, off_thread, spawn};
 use self::timers::Timers;
 pub use self::timers::{Sleep, sleep};
 pub use self::turns::{Share, next_turn};
+
+/// A hundred years: the runtime's own reactor has nothing to look at.
+const PREEMPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Registered with each of the three rings that the runtime makes for an executor, and that are not used here.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+
+const RING_ENTRIES: usize = 32;
 
 /// Taken from the kernel at once; more come with the next look.
 const EVENTS: usize = 256;
@@ -87,14 +96,15 @@ pub async fn run<T>(spin: Duration, main: impl Future<Output = T>) -> io::Result
     }
 }
 
-/// The same on a thread of its own kind: for tests and tools.
+/// An executor whose main future is [`run`].
+pub fn executor(placement: Placement) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(placement).preempt_timer(PREEMPT).io_memory(IO_MEMORY_BYTES).ring_depth(RING_ENTRIES)
+}
+
+/// The same on this thread: for tests.
 pub fn run_here<T>(main: impl Future<Output = T>) -> T {
-    let ended = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
-        .preempt_timer(super::placement::PREEMPT)
-        .make()
-        .expect("an executor")
-        .run(run(Duration::ZERO, main));
-    ended.expect("a reactor")
+    let executor = executor(Placement::Unbound).make().expect("an executor");
+    executor.run(run(Duration::ZERO, main)).expect("a reactor")
 }
 
 /// For how long this executor has slept, all in all.
