@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const PORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where `ip netns` keeps them.

@@ -465,7 +465,10 @@ impl Generator {
     /// Limits and usage of some subtree, and the nodes that they need above them.
     fn quota(&mut self) -> Ask {
         const SUBTREES: [&str; 8] = ["/a", "/a", "/a/b", "/a/a", "/b", "/c", "/nobody", "/zookeeper"];
-        let subtree = self.chance.pick(&SUBTREES);
+        let mut subtree = self.chance.pick(&SUBTREES);
+        if self.habits.spares_ensembles && subtree == "/zookeeper" {
+            subtree = "/c"; // docs/STATUS.md, known gaps: what it counts of the configuration
+        }
         let quota = format!("/zookeeper/quota{subtree}");
         let (limits, stats) = (format!("{quota}/zookeeper_limits"), format!("{quota}/zookeeper_stats"));
         match self.chance.below(12) {
@@ -718,7 +721,9 @@ impl Generator {
     fn reconfig(&mut self) -> Ask {
         let valid = if self.habits.spares_ensembles { text("server.1") } else { text("server.1=localhost:1:2;3") };
         let some = self.chance.pick(&[None, text(""), valid]);
-        let body = Body::default().bytes(&some).bytes(&None).bytes(&None).long(-1);
+        // The configuration of an ensemble stays what it is: D-089, D-093.
+        let of_configuration = if self.habits.spares_ensembles { 99 } else { -1 };
+        let body = Body::default().bytes(&some).bytes(&None).bytes(&None).long(of_configuration);
         Ask::new(opcode::RECONFIG, format!("reconfig {}", readable(&some)), body)
     }
 
