@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use ringkeeper::core::connection::LastOperation;
 use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
+use ringkeeper::core::tree::quota::QuotaSums;
 use ringkeeper::core::types::{ServerId, SessionId, Zxid};
 use ringkeeper::core::view::{
     Buckets, ConfigurationView, ConnectionView, DirectorySizes, EnvironmentView, HostView, LogSegments,
@@ -86,7 +88,7 @@ fn address(port: u16) -> SocketAddr {
 fn connections(asking_port: u16) -> Vec<ConnectionView> {
     let session = SessionView {
         id: LATE,
-        last_operation: Some(OpCode::GetData),
+        last_operation: LastOperation::Of(OpCode::GetData),
         established_ms: 1_795_252_811_035,
         timeout_ms: 10000,
         last_cxid: 1,
@@ -99,7 +101,7 @@ fn connections(asking_port: u16) -> Vec<ConnectionView> {
     };
     let creator = SessionView {
         id: EARLY,
-        last_operation: Some(OpCode::Create2),
+        last_operation: LastOperation::Of(OpCode::Create2),
         established_ms: 1_795_252_809_668,
         last_cxid: 0x9f,
         last_zxid: 0x9b,
@@ -127,6 +129,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         metrics,
         zxid: Zxid(0x9b),
         outstanding: 0,
+        connection_drop_probability: 0.0,
         connections_count: 3,
         global_sessions: 2,
         local_sessions: 0,
@@ -150,6 +153,7 @@ fn node(metrics: &Metrics) -> NodeView<'_> {
         digests: vec![(Zxid(0x80), 276_005_171_514)],
         local_sessions_by_expiry: None,
         timeouts: Vec::new(),
+        quotas: QuotaSums::default(),
         ensemble: None,
         membership: None,
     }
@@ -312,7 +316,7 @@ fn connections_before_and_after_their_statistics_are_reset() {
     for connection in &mut node.connections[..2] {
         (connection.received, connection.sent) = (0, 0);
         connection.session = connection.session.map(|session| SessionView {
-            last_operation: None,
+            last_operation: LastOperation::Nameless,
             last_cxid: -1,
             last_zxid: -1,
             last_response_ms: 0,
@@ -628,4 +632,30 @@ fn the_default_whitelist_answers_srvr_and_refuses_the_rest() {
     }
     assert!(answer(Word::Srvr, None, &list, &host(), Some(&node)).text.starts_with("Zookeeper version: "));
     assert_eq!(say(Word::TelnetClose, Some(&node)).text, "");
+}
+
+#[test]
+fn quotas_are_labelled_with_their_namespace_as_java_does() {
+    let mut metrics = Metrics::default();
+    metrics.quota_exceeded("/app/a");
+    metrics.quota_exceeded("/app/b");
+    let sums = |pairs: &[(&str, i64)]| pairs.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect();
+    let quotas = QuotaSums {
+        count_limit: sums(&[("app", 5), ("other", -1)]),
+        bytes_limit: sums(&[("app", -1)]),
+        count_usage: sums(&[("app", 3)]),
+        bytes_usage: sums(&[("app", 77)]),
+    };
+    let shown = text(Word::Mntr, &NodeView { quotas, ..node(&metrics) });
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains("_quota_")).collect();
+    // From 3.9.5, in the order of the catalogue.
+    let expected = [
+        "zk_app_quota_bytes_limit_per_namespace\t-1",
+        "zk_app_quota_bytes_usage_per_namespace\t77",
+        "zk_app_quota_count_limit_per_namespace\t5",
+        "zk_other_quota_count_limit_per_namespace\t-1",
+        "zk_app_quota_count_usage_per_namespace\t3",
+        "zk_app_quota_exceeded_error_per_namespace\t2",
+    ];
+    assert_eq!(lines, expected);
 }

@@ -41,6 +41,12 @@ const RULES: &[Rule] = &[
         instead: "one owner has the state; threads and executors belong to `shell/` and `storage/src/backend`",
     },
     Rule {
+        folders: &["src/shell"],
+        except: &["src/shell/reactor"],
+        forbidden: &["glommio::timer", "glommio::net", "glommio::io", "glommio::spawn_local", "glommio::executor"],
+        instead: "nobody looks at the runtime's own reactor: tasks, timers and sockets are those of `shell/reactor`",
+    },
+    Rule {
         folders: PURE,
         except: &[],
         forbidden: &["TcpStream", "TcpListener", "UdpSocket", "socket2", "UnixStream"],
@@ -131,13 +137,13 @@ const RULES: &[Rule] = &[
         instead: "`storage` knows zxids and bytes, never znodes; it depends on nothing of the server",
     },
     Rule {
-        folders: &["src", "bench/src", "tools/src"],
+        folders: &["src", "bench/src", "fuzz/src", "tools/src"],
         except: &[],
         forbidden: &["unsafe {", "unsafe fn", "unsafe impl"],
         instead: "unsafe code lives in `storage/` alone, with its proof",
     },
     Rule {
-        folders: &["src", "storage/src", "bench/src", "tools/src"],
+        folders: &["src", "storage/src", "bench/src", "fuzz/src", "tools/src"],
         except: &[],
         forbidden: &["todo!(", "unimplemented!(", "dbg!("],
         instead: "finish it, or refuse it with a clear error",
@@ -191,7 +197,7 @@ fn unsafe_code_is_proved() {
 #[test]
 fn files_stay_readable() {
     const MOST_LINES: usize = 1000;
-    let long: Vec<String> = ["src", "storage/src", "bench/src", "tools/src"]
+    let long: Vec<String> = ["src", "storage/src", "bench/src", "fuzz/src", "tools/src"]
         .iter()
         .flat_map(|folder| rust_files(&root().join(folder)))
         .filter_map(|file| {
@@ -204,7 +210,7 @@ fn files_stay_readable() {
 
 #[test]
 fn every_file_tells_its_story() {
-    let silent: Vec<String> = ["src", "storage/src", "bench/src", "tools/src"]
+    let silent: Vec<String> = ["src", "storage/src", "bench/src", "fuzz/src", "tools/src"]
         .iter()
         .flat_map(|folder| rust_files(&root().join(folder)))
         .filter(|file| !fs::read_to_string(file).unwrap().starts_with("//!"))
@@ -231,6 +237,29 @@ fn every_failure_of_the_field_has_its_test() {
         wrong.extend(tests.iter().filter_map(|test| Some(format!("{number}: {test}: {}", missing(number, test)?))));
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// `docs/EDGE_CASES.md` has every case, each with tests that are there.
+#[test]
+fn every_edge_case_has_its_test() {
+    let text = fs::read_to_string(root().join("docs/EDGE_CASES.md")).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ") && line.contains(".rs: ")).collect();
+    let counts = [('H', 11), ('R', 13), ('S', 9), ('C', 10), ('A', 8), ('W', 16), ('E', 7)];
+    let numbers = |(letter, count): (char, usize)| (1..=count).map(move |number| format!("{letter}{number}"));
+    let mut wanted: Vec<String> = counts.into_iter().flat_map(numbers).collect();
+    wanted.insert(14, "R3b".into());
+    let number = |row: &&str| row.trim_start_matches("| ").split(' ').next().unwrap_or_default().to_owned();
+    let numbers: Vec<String> = rows.iter().map(number).take(wanted.len()).collect();
+    assert_eq!(numbers, wanted);
+    let is_there = |test: &str| {
+        let (file, name) = test.split_once(": ")?;
+        let text = fs::read_to_string(root().join(file)).ok()?;
+        let (before, _) = text.split_once(&format!("fn {name}()"))?;
+        before.trim_end().ends_with("#[test]").then_some(())
+    };
+    let tests = rows.iter().flat_map(|row| row.split('`')).filter(|word| word.contains(".rs: "));
+    let missing: Vec<&str> = tests.filter(|test| is_there(test).is_none()).collect();
+    assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
 }
 
 /// Differences from the reference are numbered once, in order, and what sources and documents cite is in the list.

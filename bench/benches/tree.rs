@@ -7,8 +7,9 @@
 //!   10 to 50 ns a child, set data 0.5 us;
 //! * starting from a snapshot 1 ms, whatever its size; moving it into memory 500 ns a node, in slices of 100 us; a first
 //!   lookup 1 us more than a later one;
+//! * a quota: 200 ns more for each change below it, 20 to 100 ns a node to begin it;
 //! * no single create slower than a page of nodes and a shard of the index take to grow: 100 us;
-//! * a watch: 28 + 40 + 2 * 8..17 bytes and what of the path exceeds 24 bytes: at most 100.
+//! * a watch alone on its path: 28 + 48 + 10..21 bytes, and the pieces of the path that it shares with few: 92.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -74,11 +75,34 @@ fn one_directory(count: usize) {
     report("list, a child", count, began.elapsed());
     assert_eq!(bytes, count * "node-0000000".len());
     let paths: Vec<String> = shuffled(count).into_iter().map(path).collect();
+    quota(&mut tree, &mut zxid, &paths);
     timed("delete, random", count / 2, |at| delete(&mut tree, &mut zxid, &paths[at]));
     let began = Instant::now();
     assert_eq!(tree.children(directory).count(), count - count / 2);
     report("list half of it, a child", count - count / 2, began.elapsed());
     timed("create again, random", count / 2, |at| create(&mut tree, &mut zxid, &paths[at]));
+}
+
+/// What keeping count of everything below `/directory` costs.
+fn quota(tree: &mut DataTree, zxid: &mut i64, paths: &[String]) {
+    let set_data = |tree: &mut DataTree, zxid: &mut i64, what: &str| {
+        timed(what, paths.len() / 2, |at| {
+            *zxid += 1;
+            let txn = Txn::SetData { path: paths[at].as_str().into(), data: Some(DATA), version: 1 };
+            tree.apply(&header(*zxid), &txn, &mut Unwatched);
+        });
+    };
+    set_data(tree, zxid, "set data, no quota");
+    let quota = "/zookeeper/quota/directory";
+    create(tree, zxid, quota);
+    create(tree, zxid, &format!("{quota}/zookeeper_limits"));
+    let began = Instant::now();
+    create(tree, zxid, &format!("{quota}/zookeeper_stats"));
+    report("begin a quota, a node", paths.len(), began.elapsed());
+    set_data(tree, zxid, "set data, with a quota");
+    for node in ["/zookeeper_limits", "/zookeeper_stats", ""] {
+        delete(tree, zxid, &format!("{quota}{node}"));
+    }
 }
 
 /// Slices of 64 KiB, as a server takes them between requests; then a tree from them.

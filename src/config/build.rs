@@ -214,12 +214,6 @@ impl Builder {
             let text = format!("{}: clientPort is not set: no client can connect", self.source);
             self.notices.push(Notice::new(Level::Info, Concern::Other, text));
         }
-        let tokens = self.count("connection_throttle_tokens");
-        let throttle = tokens.map(|tokens| ConnectionThrottle {
-            tokens,
-            fill_time_ms: self.u32("connection_throttle_fill_time"),
-            fill_count: self.u32("connection_throttle_fill_count"),
-        });
         ClientListener {
             port,
             address,
@@ -228,7 +222,27 @@ impl Builder {
             total_max: self.count("maxCnxns"),
             tcp_keep_alive: self.bool("clientTcpKeepAlive"),
             sessionless_timeout_ms: self.u32("nio.sessionlessCnxnTimeout"),
-            throttle,
+            throttle: self.connect_throttle(),
+        }
+    }
+
+    fn connect_throttle(&mut self) -> ConnectThrottle {
+        let is_weighed = self.bool("connection_throttle_weight_enabled");
+        let weight = |name: &str| if is_weighed { self.u32(name) } else { 1 };
+        let new_weight = weight("connection_throttle_global_session_weight");
+        let resumed_weight = weight("connection_throttle_renew_session_weight");
+        let local_weight = weight("connection_throttle_local_session_weight");
+        ConnectThrottle {
+            tokens: self.count("connection_throttle_tokens").unwrap_or(0),
+            fill_ms: self.u32("connection_throttle_fill_time"),
+            fill_count: self.u32("connection_throttle_fill_count"),
+            freeze_ms: u32::try_from(self.int("connection_throttle_freeze_time")).ok(),
+            drop_increase: self.double("connection_throttle_drop_increase"),
+            drop_decrease: self.double("connection_throttle_drop_decrease"),
+            decrease_ratio: self.double("connection_throttle_decrease_ratio"),
+            new_weight,
+            resumed_weight,
+            local_weight,
         }
     }
 
@@ -402,7 +416,22 @@ impl Builder {
                 "asks for digest, which DigestAuthenticationProvider.enabled=false turns off; write one or the other",
             );
         }
-        AuthSettings { skip_acl, digest_enabled, super_digest, enforced_schemes: enforced.then_some(schemes) }
+        AuthSettings {
+            skip_acl,
+            eager_acl_check: self.bool("enableEagerACLCheck"),
+            ensemble_names: self.ensemble_names(),
+            digest_enabled,
+            super_digest,
+            enforced_schemes: enforced.then_some(schemes),
+        }
+    }
+
+    /// Java: `EnsembleAuthenticationProvider`, which is there only if it is named.
+    fn ensemble_names(&mut self) -> Option<Vec<String>> {
+        let class = format!("{}EnsembleAuthenticationProvider", keys::AUTH_PROVIDER_PACKAGE);
+        let is_loaded =
+            self.settings.values().any(|setting| setting.key.name == "authProvider." && setting.value == class);
+        is_loaded.then(|| list(&self.text("ensembleAuthName").unwrap_or_default()))
     }
 
     /// `authProvider.N` may name what is built in, and nothing else: ACLs of a scheme nobody checks protect nothing.
@@ -412,10 +441,9 @@ impl Builder {
         for Setting { name, value, .. } in providers {
             let class = value.strip_prefix(keys::AUTH_PROVIDER_PACKAGE);
             match class.filter(|class| keys::AUTH_PROVIDERS.contains(class)) {
-                Some("DigestAuthenticationProvider" | "IPAuthenticationProvider") => {}
-                Some("EnsembleAuthenticationProvider") => {
-                    self.refuse(&name, "the ensemble scheme is not served yet; remove it");
-                }
+                Some(
+                    "DigestAuthenticationProvider" | "IPAuthenticationProvider" | "EnsembleAuthenticationProvider",
+                ) => {}
                 Some(_) => self.warn(&name, Concern::NotYet, "has no effect: nobody can log in with this scheme yet, so its ACLs admit nobody"),
                 None => self.refuse(&name, &format!("{value:?} is not built in, and without it ACLs of its scheme would protect nothing; remove it, or name one of {}", keys::AUTH_PROVIDERS.join(", "))),
             }
@@ -427,6 +455,7 @@ impl Builder {
             digest_enabled: self.bool("digest.enabled"),
             close_session_txn_enabled: self.bool("closeSessionTxn.enabled"),
             extended_types_enabled: self.bool("extendedTypesEnabled"),
+            enforce_quota: self.bool("enforceQuota"),
             container_check_interval_ms: self.u32("znode.container.checkIntervalMs"),
             container_deletions_per_minute: self.u32("znode.container.maxPerMinute"),
             container_never_used_max_ms: self.count("znode.container.maxNeverUsedIntervalMs"),
@@ -670,6 +699,13 @@ impl Builder {
     /// A bound: 0 and less mean that there is none.
     fn count(&self, name: &str) -> Option<u32> {
         Some(self.u32(name)).filter(|count| *count > 0)
+    }
+
+    fn double(&self, name: &str) -> f64 {
+        match self.value(name) {
+            Some(Value::Double(value)) => value,
+            _ => panic!("{name} has no default"),
+        }
     }
 
     fn bool(&self, name: &str) -> bool {

@@ -154,8 +154,7 @@ const JVM_THREADS: &str = "it shapes Java's threads and buffers; this server has
 const QUORUM_SASL: &str = "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
 pub const ADMIN: &str = "the AdminServer is not there yet: no HTTP port is opened";
 const METRICS_PAGE: &str = "the metrics page is not there yet: no HTTP port is opened; `mntr` has every value";
-const THROTTLER: &str = "requests are not queued in front of the pipeline, so there is nothing to throttle yet";
-const TOKENS: &str = "the token bucket has a fixed size and drops nothing at random yet";
+const THROTTLER: &str = "requests are not queued in front of the pipeline: a client that is ahead is not read from, so none waits long enough to be refused";
 const WATCHES: &str = "it shapes Java's watch tables; watches here are kept in one compact form";
 const SYNCED_AT_ONCE: &str = "a batch is written as soon as the device is free, so nothing waits to fill one";
 const LOG_FILES: &str = "the log goes to standard output; collect it there";
@@ -280,26 +279,26 @@ pub const KEYS: &[Key] = &[
 
     // 1.9 throttling and limits
     p("globalOutstandingLimit", INT, "1000", Implemented),
-    p("request_throttle_max_requests", INT, "0", NotYet(THROTTLER)).alias(&["requestThrottleLimit"]),
-    p("request_throttle_stall_time", INT, "100", NotYet(THROTTLER)).alias(&["requestThrottleStallTime"]),
-    p("request_throttle_drop_stale", PropertyBool, "true", NotYet(THROTTLER)).alias(&["requestThrottleDropStale"]),
-    p("request_stale_latency_check", PropertyBool, "false", NotYet(THROTTLER)).alias(&["requestStaleLatencyCheck"]),
-    p("request_stale_connection_check", PropertyBool, "true", NotYet(THROTTLER)).alias(&["requestStaleConnectionCheck"]),
-    p("request_throttler.shutdownTimeout", INT, "10000", NotYet(THROTTLER)),
-    p("throttled_op_wait_time", INT, "0", NotYet(THROTTLER)).alias(&["throttledOpWaitTime"]),
+    p("request_throttle_max_requests", INT, "0", NoEffect(THROTTLER)).alias(&["requestThrottleLimit"]),
+    p("request_throttle_stall_time", INT, "100", NoEffect(THROTTLER)).alias(&["requestThrottleStallTime"]),
+    p("request_throttle_drop_stale", PropertyBool, "true", NoEffect(THROTTLER)).alias(&["requestThrottleDropStale"]),
+    p("request_stale_latency_check", PropertyBool, "false", NoEffect(THROTTLER)).alias(&["requestStaleLatencyCheck"]),
+    p("request_stale_connection_check", PropertyBool, "true", NoEffect(THROTTLER)).alias(&["requestStaleConnectionCheck"]),
+    p("request_throttler.shutdownTimeout", INT, "10000", NoEffect(THROTTLER)),
+    p("throttled_op_wait_time", INT, "0", NoEffect(THROTTLER)).alias(&["throttledOpWaitTime"]),
     p("largeRequestThreshold", INT, "-1", Implemented),
     p("largeRequestMaxBytes", INT, "104857600", Implemented),
     p("connection_throttle_tokens", INT, "0", Implemented).alias(&["connectionMaxTokens"]),
     p("connection_throttle_fill_time", POSITIVE, "1", Implemented).alias(&["connectionTokenFillTime"]),
     p("connection_throttle_fill_count", POSITIVE, "1", Implemented).alias(&["connectionTokenFillCount"]),
-    p("connection_throttle_freeze_time", INT, "-1", NotYet(TOKENS)).alias(&["connectionFreezeTime"]),
-    p("connection_throttle_drop_increase", Double, "0.02", NotYet(TOKENS)).alias(&["connectionDropIncrease"]),
-    p("connection_throttle_drop_decrease", Double, "0.002", NotYet(TOKENS)).alias(&["connectionDropDecrease"]),
-    p("connection_throttle_decrease_ratio", Double, "0", NotYet(TOKENS)).alias(&["connectionDecreaseRatio"]),
-    p("connection_throttle_weight_enabled", PropertyBool, "false", NotYet("every connection costs one token yet")),
-    p("connection_throttle_global_session_weight", INT, "3", NotYet("every connection costs one token yet")),
-    p("connection_throttle_renew_session_weight", INT, "2", NotYet("every connection costs one token yet")),
-    p("connection_throttle_local_session_weight", INT, "1", NotYet("every connection costs one token yet")),
+    p("connection_throttle_freeze_time", INT, "-1", Implemented).alias(&["connectionFreezeTime"]),
+    p("connection_throttle_drop_increase", Double, "0.02", Implemented).alias(&["connectionDropIncrease"]),
+    p("connection_throttle_drop_decrease", Double, "0.002", Implemented).alias(&["connectionDropDecrease"]),
+    p("connection_throttle_decrease_ratio", Double, "0", Implemented).alias(&["connectionDecreaseRatio"]),
+    p("connection_throttle_weight_enabled", PropertyBool, "false", Implemented),
+    p("connection_throttle_global_session_weight", INT, "3", Implemented),
+    p("connection_throttle_renew_session_weight", INT, "2", Implemented),
+    p("connection_throttle_local_session_weight", INT, "1", Implemented),
     p("netty.server.outstandingHandshake.limit", INT, "-1", NotYet("TLS is not served yet")).alias(&["outstandingHandshake.limit"]),
     p("netty.server.earlyDropSecureConnectionHandshakes", PropertyBool, "false", NotYet("TLS is not served yet")).alias(&["earlyDropSecureConnectionHandshakes"]),
     p("netty.advancedFlowControl.enabled", PropertyBool, "false", NoEffect("a client that does not read is not read from; there is no other flow control to switch")).alias(&["advancedFlowControlEnabled"]),
@@ -307,7 +306,7 @@ pub const KEYS: &[Key] = &[
     p("jute.maxbuffer.extrasize", INT, "", Implemented),
     p("maxResponseCacheSize", INT, "400", NoEffect("replies are encoded straight from memory, so there is no cache of them")),
     p("maxGetChildrenResponseCacheSize", INT, "400", NoEffect("replies are encoded straight from memory, so there is no cache of them")),
-    p("enforceQuota", PropertyBool, "false", NotYet("quotas are neither counted nor enforced yet")),
+    p("enforceQuota", PropertyBool, "false", Implemented),
     p("enableEagerACLCheck", PropertyBool, "false", Ensemble),
     p("extendedTypesEnabled", PropertyBool, "false", Implemented),
     p("emulate353TTLNodes", PropertyBool, "false", Refused("the 3.5.3 form of TTL nodes is not supported, and such nodes would be read as ordinary ephemerals")),
@@ -360,7 +359,7 @@ pub const KEYS: &[Key] = &[
     p("X509AuthenticationProvider.superUser", Text, "", NotYet("TLS is not served yet, so no certificate can name a superuser")),
     p("superUser", Text, "", NotYet("SASL is not served yet, so no SASL user can be the superuser")),
     p("SASLAuthenticationProvider.superPassword", Text, "", NotYet("SASL is not served yet, so no SASL user can be the superuser")),
-    p("ensembleAuthName", Text, "", Refused("the `ensemble` scheme is not served yet, and a client of another ensemble would be let in")),
+    p("ensembleAuthName", Text, "", Implemented),
     d("java.security.auth.login.config", Path, "", NotYet("SASL is not served yet: clients cannot log in with it, and ACLs of scheme sasl admit nobody")),
     p("sasl.serverconfig", Text, "Server", NotYet("SASL is not served yet")),
     p("sessionRequireClientSASLAuth", PropertyBool, "false", Refused(SASL)),

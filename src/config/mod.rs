@@ -32,6 +32,7 @@ pub use self::dynamic_files::DynamicFiles;
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
 use crate::core::ServerId;
+use crate::core::settings::ConnectThrottle;
 use crate::core::zab::membership::Configurations;
 use crate::wire::java_properties as properties;
 
@@ -139,7 +140,7 @@ pub struct Directories {
 }
 
 /// The plain client port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientListener {
     /// `None`: no listener.
     pub port: Option<u16>,
@@ -155,15 +156,8 @@ pub struct ClientListener {
     pub tcp_keep_alive: bool,
     /// `nio.sessionlessCnxnTimeout`: a connection that has not asked for a session by then is closed.
     pub sessionless_timeout_ms: u32,
-    /// The token bucket of `connection_throttle_*`. `None`: off.
-    pub throttle: Option<ConnectionThrottle>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionThrottle {
-    pub tokens: u32,
-    pub fill_time_ms: u32,
-    pub fill_count: u32,
+    /// `connection_throttle_*`.
+    pub throttle: ConnectThrottle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +240,10 @@ pub struct RequestLimits {
 pub struct AuthSettings {
     /// `skipACL=yes`: nobody is ever denied anything.
     pub skip_acl: bool,
+    /// `enableEagerACLCheck`.
+    pub eager_acl_check: bool,
+    /// `ensembleAuthName`, if `authProvider.N` loads the scheme `ensemble`; without names every one is right.
+    pub ensemble_names: Option<Vec<String>>,
     /// `DigestAuthenticationProvider.enabled`.
     pub digest_enabled: bool,
     /// `DigestAuthenticationProvider.superDigest`: `super:BASE64`.
@@ -258,6 +256,8 @@ impl fmt::Debug for AuthSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthSettings")
             .field("skip_acl", &self.skip_acl)
+            .field("eager_acl_check", &self.eager_acl_check)
+            .field("ensemble_names", &self.ensemble_names)
             .field("digest_enabled", &self.digest_enabled)
             .field("super_digest", &self.super_digest.as_ref().map(|_| "***"))
             .field("enforced_schemes", &self.enforced_schemes)
@@ -274,6 +274,8 @@ pub struct TreeSettings {
     pub close_session_txn_enabled: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types_enabled: bool,
+    /// `enforceQuota`: hard quotas refuse writes, soft ones are warned about.
+    pub enforce_quota: bool,
     /// `znode.container.checkIntervalMs`, `.maxPerMinute`; the sweep of container and TTL nodes.
     pub container_check_interval_ms: u32,
     pub container_deletions_per_minute: u32,

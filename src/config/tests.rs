@@ -432,7 +432,12 @@ fn slips_are_honoured_or_warned_about() {
     );
     let config = good("maxClientCnxns=5\nmaxClientCnxns=7\nconnectionMaxTokens=3\nzookeeper.snapCount=9");
     assert_eq!(config.client.per_address_max, Some(7));
-    assert_eq!(config.client.throttle, Some(ConnectionThrottle { tokens: 3, fill_time_ms: 1, fill_count: 1 }));
+    assert_eq!(config.client.throttle, ConnectThrottle { tokens: 3, ..ConnectThrottle::default() });
+    let weighed = good(
+        "connection_throttle_tokens=9\nconnection_throttle_freeze_time=7\nconnection_throttle_weight_enabled=true",
+    );
+    let ConnectThrottle { freeze_ms, new_weight, resumed_weight, local_weight, .. } = weighed.client.throttle;
+    assert_eq!((freeze_ms, new_weight, resumed_weight, local_weight), (Some(7), 3, 2, 1));
     assert_eq!(config.snapshots.transactions_max, 9);
     assert_eq!(good("znode.container.checkIntervalMs=500").tree.container_check_interval_ms, 500);
     assert_eq!(good("ringkeeper.snapshotMaxMBps=40").snapshots.bytes_per_second, Some(40 << 20));

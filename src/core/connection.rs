@@ -62,13 +62,23 @@ pub enum Wait {
     Refused { error: ErrorCode },
 }
 
+/// What `cons` calls the last operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastOperation {
+    /// There was none: `null`.
+    Never,
+    /// A write that was refused, or none since `crst`: `NA`.
+    Nameless,
+    Of(OpCode),
+}
+
 /// What `cons` tells about a connection. Java: `ServerCnxn` statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
     pub packets_received: u64,
     pub packets_sent: u64,
     pub established_ms: i64,
-    pub last_opcode: Option<OpCode>,
+    pub last_operation: LastOperation,
     pub last_cxid: i64,
     pub last_zxid: i64,
     pub last_response_us: u64,
@@ -85,9 +95,9 @@ impl Stats {
             packets_received: 0,
             packets_sent: 0,
             established_ms,
-            last_opcode: None,
-            last_cxid: -1,
-            last_zxid: -1,
+            last_operation: LastOperation::Never,
+            last_cxid: 0,
+            last_zxid: 0,
             last_response_us: 0,
             last_latency_ms: 0,
             min_latency_ms: u64::MAX,
@@ -98,8 +108,8 @@ impl Stats {
     }
 
     /// One request answered. `cxid` is left alone when negative (pings and the like).
-    pub fn answered(&mut self, opcode: OpCode, cxid: i32, zxid: Zxid, now_us: u64, latency_ms: u64) {
-        self.last_opcode = Some(opcode);
+    pub fn answered(&mut self, operation: LastOperation, cxid: i32, zxid: Zxid, now_us: u64, latency_ms: u64) {
+        self.last_operation = operation;
         if cxid >= 0 {
             self.last_cxid = i64::from(cxid);
         }
@@ -112,14 +122,15 @@ impl Stats {
         self.answered += 1;
     }
 
-    /// The handshake is answered. `cons` shows it as the operation SESS.
-    pub fn connected(&mut self, now_us: u64, zxid: Zxid) {
-        self.answered(OpCode::CreateSession, -1, zxid, now_us, 0);
+    /// A new session is answered. `cons` shows it as the operation SESS; a session that came back has asked for nothing.
+    pub fn created(&mut self, now_us: u64, zxid: Zxid) {
+        self.answered(LastOperation::Of(OpCode::CreateSession), 0, zxid, now_us, 0);
     }
 
     /// `crst`: everything but who and since when.
     pub fn reset(&mut self) {
-        *self = Stats::new(self.established_ms);
+        let last_operation = LastOperation::Nameless;
+        *self = Stats { last_operation, last_cxid: -1, last_zxid: -1, ..Stats::new(self.established_ms) };
     }
 }
 

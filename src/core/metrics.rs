@@ -133,30 +133,30 @@ impl Sizes {
     }
 }
 
-/// A summary for each of the first [`NAMESPACES_MAX`] namespaces seen. Java: `AvgMinMaxCounterSet`, unbounded.
+/// Something for each of the first [`NAMESPACES_MAX`] namespaces seen. Java: `AvgMinMaxCounterSet`, `SimpleCounterSet`, unbounded.
 #[derive(Clone, Debug, Default)]
-pub struct PerNamespace {
-    summaries: HashMap<Box<str>, Summary, FixedState>,
+pub struct PerNamespace<T> {
+    all: HashMap<Box<str>, T, FixedState>,
 }
 
-impl PerNamespace {
-    /// Records under the first part of `path`; the root belongs to no namespace.
-    fn record(&mut self, path: &str, value: u64) {
+impl<T: Default> PerNamespace<T> {
+    /// Changes what is kept for the first part of `path`; the root belongs to no namespace.
+    fn update(&mut self, path: &str, change: impl FnOnce(&mut T)) {
         let namespace = path.split('/').nth(1).unwrap_or_default();
         if namespace.is_empty() {
             return;
         }
-        if let Some(summary) = self.summaries.get_mut(namespace) {
-            return summary.record(value);
+        if let Some(kept) = self.all.get_mut(namespace) {
+            return change(kept);
         }
-        let full = self.summaries.len() >= NAMESPACES_MAX || namespace.len() > NAMESPACE_BYTES_MAX;
+        let full = self.all.len() >= NAMESPACES_MAX || namespace.len() > NAMESPACE_BYTES_MAX;
         let namespace = if full { OTHER_NAMESPACES } else { namespace };
-        self.summaries.entry_ref(namespace).or_default().record(value);
+        change(self.all.entry_ref(namespace).or_default());
     }
 
     /// By name.
-    pub fn sorted(&self) -> Vec<(&str, &Summary)> {
-        let mut all: Vec<_> = self.summaries.iter().map(|(name, summary)| (name.as_ref(), summary)).collect();
+    pub fn sorted(&self) -> Vec<(&str, &T)> {
+        let mut all: Vec<_> = self.all.iter().map(|(name, kept)| (name.as_ref(), kept)).collect();
         all.sort_unstable_by_key(|(name, _)| *name);
         all
     }
@@ -168,7 +168,8 @@ pub enum Reading<'a> {
     Counter(u64),
     Summary(&'a Summary),
     Detailed(&'a DetailedSummary),
-    PerNamespace(&'a PerNamespace),
+    PerNamespace(&'a PerNamespace<Summary>),
+    CounterPerNamespace(&'a PerNamespace<u64>),
     PerServer(&'a BTreeMap<ServerId, DetailedSummary>),
 }
 
@@ -198,8 +199,10 @@ macro_rules! metrics {
             pub config_file_stale: u64,
 
             /// Bytes by first part of the path.
-            pub read_per_namespace: PerNamespace,
-            pub write_per_namespace: PerNamespace,
+            pub read_per_namespace: PerNamespace<Summary>,
+            pub write_per_namespace: PerNamespace<Summary>,
+            /// Writes that a hard quota refused.
+            pub quota_exceeded_error_per_namespace: PerNamespace<u64>,
             /// By voter.
             pub ack_latency: BTreeMap<ServerId, DetailedSummary>,
             $(pub $counter: u64,)*
@@ -213,6 +216,9 @@ macro_rules! metrics {
                 match name {
                     "read_per_namespace" => Some(Reading::PerNamespace(&self.read_per_namespace)),
                     "write_per_namespace" => Some(Reading::PerNamespace(&self.write_per_namespace)),
+                    "quota_exceeded_error_per_namespace" => {
+                        Some(Reading::CounterPerNamespace(&self.quota_exceeded_error_per_namespace))
+                    }
                     "ack_latency" => Some(Reading::PerServer(&self.ack_latency)),
                     $(stringify!($counter) => Some(Reading::Counter(self.$counter)),)*
                     $(stringify!($summary) => Some(Reading::Summary(&self.$summary)),)*
@@ -230,6 +236,7 @@ macro_rules! metrics {
                 self.proposal_size = Sizes::default();
                 self.read_per_namespace = PerNamespace::default();
                 self.write_per_namespace = PerNamespace::default();
+                self.quota_exceeded_error_per_namespace = PerNamespace::default();
                 self.ack_latency.clear();
                 $(self.$counter = 0;)*
                 $(self.$summary = Summary::default();)*
@@ -329,12 +336,19 @@ impl Metrics {
 
     /// Data of the node at `path`, or the names of its children, were read.
     pub fn node_read(&mut self, path: &str, bytes: u64) {
-        self.read_per_namespace.record(path, path.len() as u64 + bytes + READ_OVERHEAD_BYTES);
+        let value = path.len() as u64 + bytes + READ_OVERHEAD_BYTES;
+        self.read_per_namespace.update(path, |summary| summary.record(value));
     }
 
     /// The node at `path` was created or its data set.
     pub fn node_written(&mut self, path: &str, bytes: u64) {
-        self.write_per_namespace.record(path, path.len() as u64 + bytes);
+        let value = path.len() as u64 + bytes;
+        self.write_per_namespace.update(path, |summary| summary.record(value));
+    }
+
+    /// A hard quota refused a write to `path`.
+    pub fn quota_exceeded(&mut self, path: &str) {
+        self.quota_exceeded_error_per_namespace.update(path, |refused| *refused += 1);
     }
 }
 
@@ -379,8 +393,10 @@ mod tests {
                 Some(Reading::Counter(_)) => metric.kind == MetricKind::Counter,
                 Some(Reading::Summary(_)) => metric.kind == MetricKind::Summary,
                 Some(Reading::Detailed(_)) => metric.kind == MetricKind::Detailed,
-                Some(Reading::PerNamespace(_) | Reading::PerServer(_)) => metric.labelled,
-                None => metric.labelled, // per peer and per quota: nothing to show while there are none
+                Some(Reading::PerNamespace(_) | Reading::CounterPerNamespace(_) | Reading::PerServer(_)) => {
+                    metric.labelled
+                }
+                None => metric.labelled, // per peer: nothing to show while there are none
             };
             assert!(kept, "{}", metric.name);
         }

@@ -18,7 +18,7 @@ pub mod replay;
 pub mod session;
 pub mod settings;
 pub mod snapshot;
-pub(crate) mod snapshot_check;
+pub mod snapshot_check;
 mod snapshot_link;
 pub mod tree;
 pub mod types;

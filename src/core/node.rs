@@ -21,7 +21,7 @@ use slab::Slab;
 use super::connection::{Connection, State};
 use super::metrics::Metrics;
 use super::peer::{Leading, Member, Role, Service};
-use super::pipeline::{ConnectThrottle, Outstanding, PendingView};
+use super::pipeline::{ConnectThrottle, Outstanding, PendingView, QuotaAlarms};
 use super::progress::{Progress, SnapshotWalk};
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -74,6 +74,7 @@ pub struct Node {
     pub(super) shutting_down: bool,
     pub(super) drained: bool,
     pub(super) metrics: Metrics,
+    pub(super) quota_alarms: QuotaAlarms,
     pub(super) digests: DigestHistory,
 }
 
@@ -98,7 +99,7 @@ impl Node {
             tail: VecDeque::new(),
             tail_bytes: 0,
             progress: Progress::starting_at(last),
-            connect_throttle: ConnectThrottle::new(&settings, now),
+            connect_throttle: ConnectThrottle::new(settings.connect_throttle, now.mono_us),
             next_reap_us: now.mono_us + settings.container_check_interval_ms * 1000,
             tree,
             watches: WatchTable::default(),
@@ -114,6 +115,7 @@ impl Node {
             shutting_down: false,
             drained: false,
             metrics: Metrics { digest_mismatches_count: mismatches.len() as u64, ..Metrics::default() },
+            quota_alarms: QuotaAlarms::default(),
             digests: DigestHistory::default(),
             settings,
         }

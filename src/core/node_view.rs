@@ -19,6 +19,7 @@ pub struct Wanted {
     pub expiry: bool,
     pub watches: bool,
     pub digests: bool,
+    pub quotas: bool,
 }
 
 /// Connections are shown by the moment they would be closed, in steps of this. Java: `NIOServerCnxnFactory`'s expiry queue.
@@ -34,6 +35,7 @@ impl Node {
             // As Java: a leader has processed the beginning of its epoch.
             zxid: if self.is_learner() { self.progress.applied } else { self.processed() },
             outstanding: self.outstanding.requests as u64,
+            connection_drop_probability: self.connect_throttle.drop_probability(),
             connections_count: self.connections.len() as u64,
             global_sessions: self.sessions.len() as u64,
             local_sessions: self.local.count() as u64,
@@ -58,6 +60,7 @@ impl Node {
             ephemerals: gathered(wanted.expiry, || self.ephemerals()),
             watch_list: gathered(wanted.watches, || self.watch_list()),
             digests: gathered(wanted.digests, || self.digests.iter().collect()),
+            quotas: gathered(wanted.quotas, || self.tree.quota_sums()),
             ensemble: self.ensemble_view(now),
             membership: self.membership_in_force(),
         }

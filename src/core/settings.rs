@@ -21,12 +21,14 @@ pub struct Settings {
     /// `largeRequestThreshold` (None = off) and `largeRequestMaxBytes`.
     pub large_request_threshold_bytes: Option<usize>,
     pub large_request_max_bytes: usize,
-    /// `connection_throttle_tokens` (0 = off), `_fill_time` (ms), `_fill_count`.
-    pub connection_throttle_tokens: u32,
-    pub connection_throttle_fill_ms: u32,
-    pub connection_throttle_fill_count: u32,
+    /// `connection_throttle_*`.
+    pub connect_throttle: ConnectThrottle,
     /// `skipACL=yes`.
     pub skip_acl: bool,
+    /// `enableEagerACLCheck`, of members.
+    pub eager_acl_check: bool,
+    /// `ensembleAuthName`, if the scheme `ensemble` is served; without names every one is right.
+    pub ensemble_names: Option<Vec<String>>,
     /// `DigestAuthenticationProvider.enabled`: whether anybody can prove to be a digest user.
     pub digest_auth_enabled: bool,
     /// `DigestAuthenticationProvider.superDigest`, the whole `super:BASE64` text.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub close_session_txn: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types: bool,
+    /// `enforceQuota`: limits of quotas are looked at, and hard ones refuse writes.
+    pub enforce_quota: bool,
     /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`.
     pub local_sessions: bool,
     pub local_sessions_upgrading: bool,
@@ -55,6 +59,43 @@ pub struct Settings {
     /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
     pub snapshot_chunk_bytes: usize,
     pub ensemble: Ensemble,
+}
+
+/// How many handshakes are let in: a bucket of tokens, and chance in front of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConnectThrottle {
+    /// `_tokens`: the bucket's size; 0 is off.
+    pub tokens: u32,
+    /// `_fill_time`, `_fill_count`: so many tokens in so many milliseconds.
+    pub fill_ms: u32,
+    pub fill_count: u32,
+    /// `_freeze_time`: for so long after a change the probability of a drop stays what it is; None is off.
+    pub freeze_ms: Option<u32>,
+    /// `_drop_increase` when the bucket is empty, `_drop_decrease` when no more than `_decrease_ratio` of it is gone.
+    pub drop_increase: f64,
+    pub drop_decrease: f64,
+    pub decrease_ratio: f64,
+    /// What a new session costs, one that is resumed, and a new local one: `_weight_enabled`, otherwise one token each.
+    pub new_weight: u32,
+    pub resumed_weight: u32,
+    pub local_weight: u32,
+}
+
+impl Default for ConnectThrottle {
+    fn default() -> Self {
+        ConnectThrottle {
+            tokens: 0,
+            fill_ms: 1,
+            fill_count: 1,
+            freeze_ms: None,
+            drop_increase: 0.02,
+            drop_decrease: 0.002,
+            decrease_ratio: 0.0,
+            new_weight: 1,
+            resumed_weight: 1,
+            local_weight: 1,
+        }
+    }
 }
 
 /// Settings of a member of an ensemble. Without meaning for a standalone server.
@@ -147,14 +188,15 @@ impl Default for Settings {
             global_outstanding_limit: limits::GLOBAL_OUTSTANDING_DEFAULT,
             large_request_threshold_bytes: None,
             large_request_max_bytes: 100 * 1024 * 1024,
-            connection_throttle_tokens: 0,
-            connection_throttle_fill_ms: 1,
-            connection_throttle_fill_count: 1,
+            connect_throttle: ConnectThrottle::default(),
             skip_acl: false,
+            eager_acl_check: false,
+            ensemble_names: None,
             digest_auth_enabled: true,
             super_digest: None,
             digest_enabled: true,
             close_session_txn: true,
+            enforce_quota: false,
             extended_types: false,
             local_sessions: false,
             local_sessions_upgrading: false,

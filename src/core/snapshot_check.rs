@@ -1,6 +1,8 @@
 //! A snapshot that a peer sends, looked at on its way to the disk: what is refused here never takes the place of what is
 //! stored, and what passes can be served from.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use ringkeeper_storage::{NO_SLOT, NodeImage, NodeRef, SnapshotChunk, SnapshotHeader};
 
 use super::tree::acl::AclTable;
@@ -11,9 +13,13 @@ pub struct SnapshotCheck {
     sums: Sums,
     expected: SnapshotHeader,
     next_slot: u32,
-    /// One bit for each slot that has come. Grows with them: what a header says is no reason to take memory.
-    seen: Vec<u64>,
+    /// One bit for each slot that has come, in blocks. Grows with them: neither what a header says nor a slot far out is a
+    /// reason to take memory.
+    seen: HashMap<u32, [u64; SEEN_WORDS], FixedState>,
 }
+
+const SEEN_WORDS: usize = 8;
+const SEEN_BLOCK: u32 = SEEN_WORDS as u32 * 64;
 
 impl SnapshotCheck {
     pub fn begin(header: &SnapshotHeader) -> Result<SnapshotCheck, String> {
@@ -24,7 +30,7 @@ impl SnapshotCheck {
         AclTable::from_images(&header.acls, slot_count).map_err(|error| error.to_string())?;
         let mut expected = header.clone();
         expected.sessions = Vec::new();
-        Ok(SnapshotCheck { sums: Sums::new(header), expected, next_slot: 0, seen: Vec::new() })
+        Ok(SnapshotCheck { sums: Sums::new(header), expected, next_slot: 0, seen: HashMap::default() })
     }
 
     pub fn chunk(&mut self, chunk: &SnapshotChunk) -> Result<(), String> {
@@ -70,16 +76,14 @@ impl SnapshotCheck {
         let image = NodeRef::from(node);
         self.sums.check(&image).map_err(|error| error.to_string())?;
         self.sums.add(&image);
-        let word = node.slot as usize / 64;
-        if self.seen.len() <= word {
-            self.seen.resize(word + 1, 0);
-        }
-        self.seen[word] |= 1 << (node.slot % 64);
+        let block = self.seen.entry(node.slot / SEEN_BLOCK).or_default();
+        block[(node.slot % SEEN_BLOCK / 64) as usize] |= 1 << (node.slot % 64);
         Ok(())
     }
 
     fn has_come(&self, slot: u32) -> bool {
-        self.seen.get(slot as usize / 64).is_some_and(|word| word & 1 << (slot % 64) != 0)
+        let block = self.seen.get(&(slot / SEEN_BLOCK));
+        block.is_some_and(|block| block[(slot % SEEN_BLOCK / 64) as usize] & 1 << (slot % 64) != 0)
     }
 }
 
@@ -110,6 +114,19 @@ mod tests {
             less.remove(missing);
             assert!(checked(&header, &less).is_err(), "without chunk {missing}");
         }
+    }
+
+    #[test]
+    fn a_slot_far_out_takes_no_memory() {
+        let (mut header, mut chunks) = snapshot();
+        header.slot_count = u32::MAX;
+        let mut check = SnapshotCheck::begin(&header).unwrap();
+        let mut chunk = chunks.pop().unwrap();
+        chunk.slots = None;
+        let mut far = chunk.nodes.pop().unwrap();
+        far.slot = u32::MAX - 1;
+        check.chunk(&SnapshotChunk { slots: None, nodes: vec![far] }).unwrap();
+        assert!(check.has_come(u32::MAX - 1) && !check.has_come(u32::MAX - 2) && check.seen.len() == 1);
     }
 
     #[test]

@@ -275,6 +275,8 @@ pub enum Output {
     RoleChanged(RoleView),
     /// For the server's log: something about a peer that an operator should know.
     Told(String),
+    /// For the server's log: something that an operator should do something about.
+    Warned(String),
     /// Begin a snapshot of exactly the state at `zxid`; chunks follow as room is given.
     SnapshotBegin(Box<ringkeeper_storage::SnapshotHeader>),
     SnapshotChunk(ringkeeper_storage::SnapshotChunk),

@@ -5,9 +5,10 @@
 
 use std::net::SocketAddr;
 
-use super::connection::Connection;
+use super::connection::{Connection, LastOperation};
 use super::ensemble_view::EnsembleView;
 use super::metrics::Metrics;
+use super::tree::quota::QuotaSums;
 use super::types::{SessionId, Zxid};
 use super::zab::membership::Membership;
 use crate::wire::client::OpCode;
@@ -43,6 +44,8 @@ pub struct NodeView<'a> {
     pub zxid: Zxid,
     /// Requests in flight.
     pub outstanding: u64,
+    /// That a new client is turned away by chance.
+    pub connection_drop_probability: f64,
     /// Client connections, the asking one included.
     pub connections_count: u64,
     pub global_sessions: u64,
@@ -71,6 +74,8 @@ pub struct NodeView<'a> {
     pub watch_list: Vec<(SessionId, String)>,
     /// `hash`: the digest of the tree after every 128th transaction, newest last.
     pub digests: Vec<(Zxid, u64)>,
+    /// `mntr`.
+    pub quotas: QuotaSums,
     /// None: a standalone server, like the next.
     pub ensemble: Option<EnsembleView>,
     /// `conf`: in force. None in read-only mode, too.
@@ -109,7 +114,7 @@ impl ConnectionView {
         let answered = stats.answered > 0;
         let session = (connection.session != SessionId(0)).then(|| SessionView {
             id: connection.session,
-            last_operation: stats.last_opcode,
+            last_operation: stats.last_operation,
             established_ms: stats.established_ms,
             timeout_ms: connection.timeout_ms,
             last_cxid: stats.last_cxid,
@@ -135,7 +140,7 @@ impl ConnectionView {
 #[derive(Clone, Copy, Debug)]
 pub struct SessionView {
     pub id: SessionId,
-    pub last_operation: Option<OpCode>,
+    pub last_operation: LastOperation,
     /// When it connected, milliseconds since 1970.
     pub established_ms: i64,
     pub timeout_ms: i32,
@@ -274,35 +279,37 @@ pub struct EnvironmentView<'a> {
 }
 
 /// The four letters `cons` has for an operation. Java: `Request.op2String`, `ServerCnxn`.
-pub fn operation_code(operation: Option<OpCode>) -> &'static str {
+pub fn operation_code(operation: LastOperation) -> &'static str {
+    let LastOperation::Of(operation) = operation else {
+        return if operation == LastOperation::Never { "null" } else { "NA" };
+    };
     match operation {
-        None => "NA",
-        Some(OpCode::CreateSession) => "SESS",
-        Some(OpCode::CloseSession) => "CLOS",
-        Some(OpCode::Ping) => "PING",
-        Some(OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl) => "CREA",
-        Some(OpCode::Delete | OpCode::DeleteContainer) => "DELE",
-        Some(OpCode::SetData) => "SETD",
-        Some(OpCode::SetAcl) => "SETA",
-        Some(OpCode::Reconfig) => "RECO",
-        Some(OpCode::Sync) => "SYNC",
-        Some(OpCode::Check) => "CHEC",
-        Some(OpCode::Multi) => "MULT",
-        Some(OpCode::MultiRead) => "MLTR",
-        Some(OpCode::Exists) => "EXIS",
-        Some(OpCode::GetData) => "GETD",
-        Some(OpCode::GetAcl) => "GETA",
-        Some(OpCode::GetChildren | OpCode::GetChildren2) => "GETC",
-        Some(OpCode::GetAllChildrenNumber) => "GETACN",
-        Some(OpCode::GetEphemerals) => "GETE",
-        Some(OpCode::SetWatches) => "SETW",
-        Some(OpCode::SetWatches2) => "STW2",
-        Some(OpCode::AddWatch) => "ADDW",
-        Some(OpCode::CheckWatches) => "CHKW",
-        Some(OpCode::RemoveWatches) => "REMW",
-        Some(OpCode::WhoAmI) => "HOMI",
+        OpCode::CreateSession => "SESS",
+        OpCode::CloseSession => "CLOS",
+        OpCode::Ping => "PING",
+        OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => "CREA",
+        OpCode::Delete | OpCode::DeleteContainer => "DELE",
+        OpCode::SetData => "SETD",
+        OpCode::SetAcl => "SETA",
+        OpCode::Reconfig => "RECO",
+        OpCode::Sync => "SYNC",
+        OpCode::Check => "CHEC",
+        OpCode::Multi => "MULT",
+        OpCode::MultiRead => "MLTR",
+        OpCode::Exists => "EXIS",
+        OpCode::GetData => "GETD",
+        OpCode::GetAcl => "GETA",
+        OpCode::GetChildren | OpCode::GetChildren2 => "GETC",
+        OpCode::GetAllChildrenNumber => "GETACN",
+        OpCode::GetEphemerals => "GETE",
+        OpCode::SetWatches => "SETW",
+        OpCode::SetWatches2 => "STW2",
+        OpCode::AddWatch => "ADDW",
+        OpCode::CheckWatches => "CHKW",
+        OpCode::RemoveWatches => "REMW",
+        OpCode::WhoAmI => "HOMI",
         // Never the last operation of a connection in Java: they are answered outside of its pipeline.
-        Some(OpCode::Auth | OpCode::Sasl | OpCode::Error) => "NA",
+        OpCode::Auth | OpCode::Sasl | OpCode::Error => "NA",
     }
 }
 
@@ -320,8 +327,8 @@ mod tests {
         connection.session = SessionId(5);
         let session = ConnectionView::of(&connection, false).session.unwrap();
         assert_eq!((session.established_ms, session.min_latency_ms, session.average_latency_ms), (77, 0, 0));
-        connection.stats.answered(OpCode::GetData, 1, Zxid(9), 5_000_000, 3);
-        connection.stats.answered(OpCode::GetData, 2, Zxid(9), 6_000_000, 8);
+        connection.stats.answered(LastOperation::Of(OpCode::GetData), 1, Zxid(9), 5_000_000, 3);
+        connection.stats.answered(LastOperation::Of(OpCode::GetData), 2, Zxid(9), 6_000_000, 8);
         let session = ConnectionView::of(&connection, false).session.unwrap();
         assert_eq!((session.min_latency_ms, session.average_latency_ms, session.max_latency_ms), (3, 5, 8));
         assert_eq!((session.last_cxid, session.last_zxid, session.last_response_ms), (2, 9, 6000));

@@ -18,17 +18,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncWrite};
 use futures_util::FutureExt;
-use glommio::net::TcpStream;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use tracing::{debug, error, warn};
@@ -41,7 +37,7 @@ use crate::shell::clock::Clock;
 use crate::shell::io_executor::Uplink;
 use crate::shell::logging::Throttle;
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::turn::next_turn;
+use crate::shell::reactor::{Socket, next_turn};
 use crate::wire::frame::{FirstBytes, FrameAssembler, LENGTH_BYTES, first_bytes, trace_mask};
 use crate::wire::jute::Limits;
 
@@ -255,7 +251,7 @@ impl Connections {
 struct Connection {
     id: ConnectionId,
     peer: SocketAddr,
-    stream: RefCell<TcpStream>,
+    socket: Socket,
     input: RefCell<ConnectionInput>,
     output: RefCell<ConnectionOutput>,
     /// The connection's task, which is woken when there is something only it can do.
@@ -318,11 +314,18 @@ enum End {
 /// Serves one accepted socket until it is closed. Never fails and never panics.
 pub async fn serve(accepted: AcceptedSocket, connections: Rc<Connections>, upstream: Upstream) {
     let AcceptedSocket { id, peer, stream, permit } = accepted;
-    let stream = TcpStream::from(socket2_04::Socket::from(stream));
+    let socket = match Socket::new(stream) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return warn!(
+                "/{peer}: cannot be served, the kernel watches no more sockets (fs.epoll.max_user_watches): {error}"
+            );
+        }
+    };
     let connection = Rc::new(Connection {
         id,
         peer,
-        stream: RefCell::new(stream),
+        socket,
         input: RefCell::default(),
         output: RefCell::default(),
         waker: RefCell::default(),
@@ -398,15 +401,13 @@ impl Connection {
     /// Sends what the socket takes; returns how many bytes that was. A failure is remembered and wakes the task.
     fn flush(&self, cx: &mut Context<'_>) -> usize {
         let mut output = self.output.borrow_mut();
-        let mut stream = self.stream.borrow_mut();
         let mut sent_bytes = 0;
         while let Some(front) = output.front() {
-            match Pin::new(&mut *stream).poll_write(cx, front) {
+            match self.socket.poll_send(cx, front) {
                 Poll::Ready(Ok(bytes)) => {
                     sent_bytes += bytes;
                     output.advance(bytes);
                 }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(_)) => {
                     output.clear();
                     self.broken.set(true);
@@ -444,7 +445,7 @@ impl Connection {
                 return Poll::Pending;
             }
             let mut scratch = connections.scratch.borrow_mut();
-            let read = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut scratch);
+            let read = self.socket.poll_recv(cx, &mut scratch);
             match read {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(End::Gone),
@@ -453,7 +454,6 @@ impl Connection {
                         return Poll::Ready(end);
                     }
                 }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
             }
         }
@@ -468,7 +468,7 @@ impl Connection {
                 return Poll::Ready(End::OutOfTime);
             }
             let mut scratch = connections.scratch.borrow_mut();
-            match Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut scratch) {
+            match self.socket.poll_recv(cx, &mut scratch) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(bytes)) if bytes > 0 => {}
                 Poll::Ready(_) => return Poll::Ready(End::Gone),
@@ -561,8 +561,7 @@ impl Connection {
     }
 
     fn shutdown(&self, how: Shutdown) {
-        // Ready at once, and an error means that the socket is shut already.
-        let _ = self.stream.borrow().shutdown(how).now_or_never();
+        self.socket.shutdown(how);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::shell::client_listener::{
 };
 use crate::shell::door::Door;
 use crate::shell::mailbox::Mailbox;
+use crate::shell::reactor;
 use crate::shell::resolve::{HostPort, own_address};
 
 pub struct ClientDoor {
@@ -66,7 +67,7 @@ impl ClientDoor {
 
     async fn listen_at(&self, (host, port): HostPort) -> Result<ClientListener, String> {
         let name = host.clone();
-        let found = glommio::executor().spawn_blocking(move || resolve(&name, port)).await;
+        let found = reactor::off_thread(move || resolve(&name, port)).await;
         let address = found.map_err(|error| format!("client address {host}:{port}: {error}"))?;
         let started = BoundListener::bind(self.settings, address, port).and_then(|bound| self.listen(bound));
         let listener = started.map_err(|error| error.to_string())?;
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
     use crate::shell::client_listener::HANDOVER_SOCKETS;
     use crate::shell::mailbox::mailbox;
-    use crate::shell::turn::next_turn;
+    use crate::shell::reactor::next_turn;
 
     #[test]
     fn a_server_without_a_client_port_is_given_one_and_it_moves() {
@@ -101,8 +102,8 @@ mod tests {
             ListenerSettings { backlog: -1, keep_alive: false, connections_per_address: 0, connections_total: 0 };
         let (mailbox, mut arrivals) = mailbox(HANDOVER_SOCKETS);
         let door = Rc::new(ClientDoor::new(settings, None, vec![mailbox], vec![Arc::default()]));
-        glommio::LocalExecutor::default().run(async {
-            let _following = glommio::spawn_local(door.clone().follow());
+        reactor::run_here(async {
+            let _following = reactor::spawn(door.clone().follow());
             assert_eq!(door.address(), None);
             for port in ports {
                 door.move_to(("127.0.0.1".to_owned(), port));

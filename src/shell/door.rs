@@ -13,6 +13,7 @@ use tracing::error;
 
 use crate::shell::flag::Flag;
 use crate::shell::logging::Throttle;
+use crate::shell::reactor;
 
 /// Between two attempts at a place that cannot be had.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -68,7 +69,7 @@ impl<Place: Clone + PartialEq, Port> Door<Place, Port> {
                     if let Some(left_out) = failures.pass() {
                         error!("{trouble}; trying again{left_out}");
                     }
-                    select(pin!(glommio::timer::sleep(RETRY_PAUSE)), pin!(self.moved.lowered())).await;
+                    select(pin!(reactor::sleep(RETRY_PAUSE)), pin!(self.moved.lowered())).await;
                 }
             }
         }
@@ -80,11 +81,11 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::shell::turn::next_turn;
+    use crate::shell::reactor::next_turn;
 
     #[test]
     fn it_is_where_it_was_told_last_and_nowhere_else() {
-        glommio::LocalExecutor::default().run(async {
+        reactor::run_here(async {
             let open = Rc::new(RefCell::new(Vec::new()));
             struct Port(u32, Rc<RefCell<Vec<u32>>>);
             impl Drop for Port {
@@ -107,7 +108,7 @@ mod tests {
             let asked = Rc::new(RefCell::new(Vec::new()));
             let busy = Rc::new(RefCell::new(vec![4]));
             let slow = Rc::new(RefCell::new(Some(3)));
-            let _following = glommio::spawn_local({
+            let _following = reactor::spawn({
                 let (door, asked, busy, slow) = (door.clone(), asked.clone(), busy.clone(), slow.clone());
                 async move {
                     let listen_at = async |place: u32| {

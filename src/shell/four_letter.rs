@@ -7,6 +7,7 @@
 //! view ([`needs`] says what to gather). A word that changes something says so as an [`Effect`], to be carried out after the
 //! answer was made. Java: `org.apache.zookeeper.server.command`.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,6 +17,7 @@ use hashbrown::HashMap;
 use crate::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
 use crate::core::metrics::catalogue::{CATALOGUE, Metric, MetricKind, Roles};
 use crate::core::metrics::{DetailedSummary, Reading, Summary};
+use crate::core::tree::quota::QuotaSums;
 use crate::core::types::{ServerId, SessionId};
 use crate::core::view::{self, Buckets, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView};
 use crate::core::zab::membership::MemberRole;
@@ -63,6 +65,7 @@ pub struct Needs {
     pub directory_sizes: bool,
     pub file_descriptors: bool,
     pub environment: bool,
+    pub quotas: bool,
 }
 
 /// What has to be gathered for `word`. A word that is not allowed needs nothing.
@@ -77,7 +80,7 @@ pub fn needs(word: Word, whitelist: &Whitelist) -> Needs {
         Word::Wchc | Word::Wchp => Needs { watch_list: true, ..nothing },
         Word::Hash => Needs { digests: true, ..nothing },
         Word::Conf | Word::Dirs => Needs { directory_sizes: true, ..nothing },
-        Word::Mntr => Needs { file_descriptors: true, ..nothing },
+        Word::Mntr => Needs { file_descriptors: true, quotas: true, ..nothing },
         Word::Envi => Needs { environment: true, ..nothing },
         _ => nothing,
     }
@@ -455,6 +458,9 @@ fn shown_by(roles: Roles, mode: Mode) -> bool {
 fn monitored(out: &mut String, metric: &Metric, host: &HostView<'_>, node: &NodeView<'_>) -> fmt::Result {
     let name = metric.name;
     if metric.kind == MetricKind::Gauge {
+        if let Some(sums) = quota_sums(name, &node.quotas) {
+            return sums.iter().try_for_each(|(namespace, sum)| writeln!(out, "zk_{namespace}_{name}\t{sum}"));
+        }
         return match gauge(name, host, node) {
             Some(value) => writeln!(out, "zk_{name}\t{value}"),
             None => Ok(()),
@@ -468,6 +474,10 @@ fn monitored(out: &mut String, metric: &Metric, host: &HostView<'_>, node: &Node
         Some(Reading::PerServer(servers)) => {
             let mut all = servers.iter();
             all.try_for_each(|(server, detailed)| monitored_detailed(out, &format!("{}_", server.0), name, detailed))
+        }
+        Some(Reading::CounterPerNamespace(namespaces)) => {
+            let mut all = namespaces.sorted().into_iter();
+            all.try_for_each(|(namespace, value)| writeln!(out, "zk_{namespace}_{name}\t{value}"))
         }
         Some(Reading::PerNamespace(namespaces)) => {
             let mut all = namespaces.sorted().into_iter();
@@ -499,7 +509,7 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
     let latency = &metrics.request_latency;
     let count = match name {
         "avg_latency" => return Some(Number::Double(latency.average())),
-        "connection_drop_probability" => return Some(Number::Double(0.0)), // nothing is dropped at random
+        "connection_drop_probability" => return Some(Number::Double(node.connection_drop_probability)),
         "last_client_response_size" => {
             return Some(Number::Integer(metrics.client_response_size.last));
         }
@@ -532,6 +542,16 @@ fn gauge(name: &str, host: &HostView<'_>, node: &NodeView<'_>) -> Option<Number>
         _ => ensemble_gauge(name, node)?,
     };
     Some(Number::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+fn quota_sums<'a>(name: &str, quotas: &'a QuotaSums) -> Option<&'a BTreeMap<String, i64>> {
+    Some(match name {
+        "quota_count_limit_per_namespace" => &quotas.count_limit,
+        "quota_bytes_limit_per_namespace" => &quotas.bytes_limit,
+        "quota_count_usage_per_namespace" => &quotas.count_usage,
+        "quota_bytes_usage_per_namespace" => &quotas.bytes_usage,
+        _ => return None,
+    })
 }
 
 fn ensemble_gauge(name: &str, node: &NodeView<'_>) -> Option<u64> {

@@ -22,7 +22,7 @@ use crate::shell::clock::Clock;
 use crate::shell::flag::Flag;
 use crate::shell::mailbox::Arrivals;
 use crate::shell::placement::LoadMeter;
-use crate::shell::turn::Share;
+use crate::shell::reactor::{self, Share};
 use crate::wire::jute::Limits;
 
 /// Batches of the pipeline before the reactor has its turn.
@@ -109,14 +109,14 @@ impl IoExecutor {
         let connections = Connections::new(self.limits, self.sessionless_timeout_ms, self.clock);
         let uplink: Rc<Uplink> = Rc::default();
         let background = [
-            glommio::spawn_local(send_batches(uplink.clone(), self.up)),
-            glommio::spawn_local(take_arrivals(self.arrivals, connections.clone(), Upstream::Bridge(uplink.clone()))),
-            glommio::spawn_local(tick(connections.clone(), self.load, self.tick)),
+            reactor::spawn(send_batches(uplink.clone(), self.up)),
+            reactor::spawn(take_arrivals(self.arrivals, connections.clone(), Upstream::Bridge(uplink.clone()))),
+            reactor::spawn(tick(connections.clone(), self.load, self.tick)),
         ];
         take_batches(self.down, &connections, &uplink).await;
         connections.close_all();
         let patience = async {
-            glommio::timer::sleep(STOP_FLUSH_PATIENCE).await;
+            reactor::sleep(STOP_FLUSH_PATIENCE).await;
         };
         futures_lite::future::or(poll_fn(|cx| connections.poll_empty(cx)), patience).await;
         for task in background {
@@ -129,7 +129,7 @@ impl IoExecutor {
 pub async fn take_arrivals(mut arrivals: Arrivals<AcceptedSocket>, connections: Rc<Connections>, upstream: Upstream) {
     let mut share = Share::of(ARRIVALS_A_TURN);
     while let Some(socket) = poll_fn(|cx| arrivals.poll_next(cx)).await {
-        glommio::spawn_local(client_connection::serve(socket, connections.clone(), upstream.clone())).detach();
+        reactor::spawn(client_connection::serve(socket, connections.clone(), upstream.clone())).detach();
         share.done_one().await;
     }
 }
@@ -176,7 +176,7 @@ async fn take_batches(mut receiver: Receiver<DownBatch>, connections: &Connectio
 async fn tick(connections: Rc<Connections>, load: Arc<ExecutorLoad>, period: Duration) {
     let mut meter = LoadMeter::start();
     loop {
-        glommio::timer::sleep(period).await;
+        reactor::sleep(period).await;
         connections.tick();
         load.publish(meter.busy_permille(), connections.count() as u32);
     }

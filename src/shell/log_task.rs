@@ -5,18 +5,18 @@
 //! the store collects the next one, which leaves the moment the completion is in, before the replies are written.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::Poll;
 
 use ringkeeper_storage::{DiskDriver, DriverUnavailable};
 
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::turn::Share;
+use crate::shell::reactor::{Share, Signal};
 
 /// Batches before the reactor has its turn: a disk that is done at once (memory) would otherwise keep everybody busy
 /// with what is here already, while sockets and timers wait.
 const BATCHES_A_TURN: u32 = 64;
 
+#[derive(PartialEq, Eq)]
 enum Woken {
     /// The store has something to do.
     Work,
@@ -41,44 +41,39 @@ pub async fn run(
 
 /// True: what is stored was changed as a whole, and this driver is of no use any more.
 async fn drive(pipeline: &PipelineHandle, mut disk: DiskDriver) -> bool {
+    let signal = match disk.signal().and_then(Signal::new) {
+        Ok(signal) => signal,
+        Err(error) => {
+            pipeline.borrow_mut().disk_lost(&error);
+            return false;
+        }
+    };
     let work = pipeline.borrow().disk_work();
-    let readiness = disk.readiness();
     let mut ops = Vec::new();
     let mut events = Vec::new();
     let mut share = Share::of(BATCHES_A_TURN);
     loop {
-        // One wait lives until it is over. A wait given up in favour of work could still take the signal of a completion
-        // with it, and nobody would look at the disk again.
-        let mut signalled = pin!(readiness.signalled());
-        let mut waiting = true;
-        while waiting {
-            let woken = poll_fn(|cx| {
-                if let Poll::Ready(signal) = signalled.as_mut().poll(cx) {
-                    signal.expect("reading an eventfd");
-                    return Poll::Ready(Woken::Completion);
-                }
-                work.poll_lowered(cx).map(|()| Woken::Work)
-            })
-            .await;
-            match woken {
-                Woken::Completion => waiting = false,
-                Woken::Work => share.done_one().await,
-            }
-            match disk.completions(&mut events) {
-                Ok(0) => {}
-                Ok(_) => pipeline.borrow_mut().take_disk_events(&mut events),
-                Err(ended) => {
-                    pipeline.borrow_mut().disk_lost(&ended);
-                    return false;
-                }
-            }
-            if pipeline.borrow_mut().change_disk() {
-                return true;
-            }
-            pipeline.borrow_mut().poll_disk(&mut ops);
-            disk.submit(&mut ops);
-            pipeline.borrow_mut().tell_core_of_disk();
-            pipeline.borrow_mut().note_log_wait(disk.log_waits_for());
+        let woken = poll_fn(|cx| match signal.poll_signalled(cx) {
+            Poll::Ready(()) => Poll::Ready(Woken::Completion),
+            Poll::Pending => work.poll_lowered(cx).map(|()| Woken::Work),
+        });
+        if woken.await == Woken::Work {
+            share.done_one().await;
         }
+        match disk.completions(&mut events) {
+            Ok(0) => {}
+            Ok(_) => pipeline.borrow_mut().take_disk_events(&mut events),
+            Err(ended) => {
+                pipeline.borrow_mut().disk_lost(&ended);
+                return false;
+            }
+        }
+        if pipeline.borrow_mut().change_disk() {
+            return true;
+        }
+        pipeline.borrow_mut().poll_disk(&mut ops);
+        disk.submit(&mut ops);
+        pipeline.borrow_mut().tell_core_of_disk();
+        pipeline.borrow_mut().note_log_wait(disk.log_waits_for());
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * [`node_host`]: the core, made from configuration and disk. * [`settings`]: what the shell has to know. * [`start`]: from settings
-//!   to a serving process; [`run`]: executor 0 from its first task to its last. * [`turn`]: the reactor gets its turn.
+//!   to a serving process; [`run`]: executor 0 from its first task to its last. * [`reactor`]: what an executor waits for.
 //! * [`java_data`]: what Java left in the directories; [`initialize`]: the word that an empty disk is a new one.
 //! * [`pipeline`]: inputs into the core, outputs carried out. * [`log_task`]: when a batch leaves for the disk and what its
 //!   completion wakes. * [`snapshot_trigger`]: when a snapshot is due; [`snapshot_pace`], [`snapshot_task`]: how fast it is written.
@@ -20,10 +20,8 @@
 //! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor. * [`placement`]: which CPU runs what. * [`resolve`]: names. * [`signals`], [`clock`],
 //!   [`logging`].
 //!
-//! Only this folder names glommio, and its rules follow that runtime's known faults (version 0.9.0): no task collects
-//! thousands of wakers (a task counts its references in 16 bits), every connection task catches its panics (a panic would
-//! end the executor), stream timeouts are never used (they misfire after a dropped read), and long work is cut into
-//! chunks by count.
+//! Only this folder names glommio, which places threads and runs tasks; what they wait for is [`reactor`]'s. Every connection task
+//! catches its panics (one would end the executor), and long work is cut into chunks by count.
 
 pub mod bridge;
 pub mod client_connection;
@@ -44,6 +42,7 @@ pub mod mailbox;
 pub mod node_host;
 pub mod pipeline;
 pub mod placement;
+pub mod reactor;
 pub mod resolve;
 pub mod run;
 pub mod settings;
@@ -53,4 +52,3 @@ pub mod snapshot_task;
 pub mod snapshot_trigger;
 pub mod stall;
 pub mod start;
-pub mod turn;

@@ -69,6 +69,7 @@ impl Core for NodeHost {
             expiry: needs.expiry,
             watches: needs.watch_list,
             digests: needs.digests,
+            quotas: needs.quotas,
         };
         let not_serving = self.node.awaits(now).map(|awaits| awaits.sentence(surroundings.trouble));
         let host = HostView { not_serving, ..self.host.view(now, &needs, surroundings) };
@@ -130,7 +131,6 @@ fn reload(settings: core::Settings, empty_disk_is_new: bool) -> Reloader {
 
 /// What the core has to know of a configuration.
 pub fn core_settings(config: &Config) -> core::Settings {
-    let throttle = config.client.throttle;
     core::Settings {
         // Session ids of a standalone server carry 1, as Java's do, whatever `myid` says.
         server: config.ensemble.as_ref().map_or(ServerId(1), |ensemble| ensemble.server),
@@ -144,15 +144,16 @@ pub fn core_settings(config: &Config) -> core::Settings {
         global_outstanding_limit: config.limits.outstanding_max as usize,
         large_request_threshold_bytes: config.limits.large_request_bytes.map(|bytes| bytes as usize),
         large_request_max_bytes: config.limits.large_requests_bytes_max as usize,
-        connection_throttle_tokens: throttle.map_or(0, |throttle| throttle.tokens),
-        connection_throttle_fill_ms: throttle.map_or(1, |throttle| throttle.fill_time_ms),
-        connection_throttle_fill_count: throttle.map_or(1, |throttle| throttle.fill_count),
+        connect_throttle: config.client.throttle,
         skip_acl: config.auth.skip_acl,
+        eager_acl_check: config.auth.eager_acl_check,
+        ensemble_names: config.auth.ensemble_names.clone(),
         super_digest: config.auth.super_digest.clone(),
         digest_auth_enabled: config.auth.digest_enabled,
         digest_enabled: config.tree.digest_enabled,
         close_session_txn: config.tree.close_session_txn_enabled,
         extended_types: config.tree.extended_types_enabled,
+        enforce_quota: config.tree.enforce_quota,
         reconfig_enabled: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.dynamic_files.is_some()),
         standalone_enabled: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.standalone_enabled),
         enforce_auth_schemes: config.auth.enforced_schemes.clone().unwrap_or_default(),

@@ -690,6 +690,7 @@ impl Pipeline {
             },
             Output::RoleChanged(role) => self.note_role(&role),
             Output::Told(what) => info!("{what}"),
+            Output::Warned(what) => warn!("{what}"),
             Output::Moved(Moved { zxid, nodes, contradiction }) => {
                 let elapsed_ms = self.clock.mono_us() / 1000;
                 info!("{nodes} nodes of snapshot {zxid} are in memory, {elapsed_ms} ms after the start");

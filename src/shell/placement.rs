@@ -11,14 +11,7 @@ use ringkeeper_storage::DriverKind;
 
 use crate::config::{LogBackend, LogThread, Pin};
 use crate::shell::client_listener::EXECUTORS_MAX;
-
-/// Out of reach on purpose: see `turn.rs`.
-pub const PREEMPT: Duration = Duration::from_secs(3600);
-
-/// Registered with each of an executor's three rings; the default of 10 MiB would not fit a container's memlock limit.
-const IO_MEMORY_BYTES: usize = 1 << 20;
-
-const RING_ENTRIES: usize = 256;
+use crate::shell::reactor;
 
 /// A little longer than a commit takes on a fast disk: measured to take the wake-ups out of the write path.
 const AUTO_SPIN: Duration = Duration::from_micros(150);
@@ -118,15 +111,12 @@ impl Plan {
     pub fn builder(&self, executor: usize) -> LocalExecutorBuilder {
         let placement = self.cpus[executor].map_or(Placement::Unbound, Placement::Fixed);
         let name = if executor == 0 { "rk-pipeline" } else { "rk-io" };
-        let builder = LocalExecutorBuilder::new(placement)
-            .name(name)
-            .preempt_timer(PREEMPT)
-            .io_memory(IO_MEMORY_BYTES)
-            .ring_depth(RING_ENTRIES);
-        match self.spin.is_zero() || executor != 0 {
-            true => builder,
-            false => builder.spin_before_park(self.spin),
-        }
+        reactor::executor(placement).name(name)
+    }
+
+    /// For how long this executor looks again before it sleeps.
+    pub fn spin(&self, executor: usize) -> Duration {
+        if executor == 0 { self.spin } else { Duration::ZERO }
     }
 }
 
@@ -154,27 +144,23 @@ fn count_cpu_list(list: &str) -> Option<usize> {
         .sum()
 }
 
-/// How busy the executor it runs on was since it was last asked. One meter an executor: a look takes the statistics away.
+/// How busy the executor it runs on was since it was last asked: whenever it did not wait.
 #[derive(Debug)]
 pub struct LoadMeter {
     asked: Instant,
+    /// By then.
+    slept: Duration,
 }
 
 impl LoadMeter {
     pub fn start() -> LoadMeter {
-        LoadMeter { asked: Instant::now() }
+        LoadMeter { asked: Instant::now(), slept: reactor::slept() }
     }
 
     pub fn busy_permille(&mut self) -> u32 {
-        let now = Instant::now();
-        let elapsed = now.duration_since(self.asked);
-        self.asked = now;
-        permille(Self::busy(), elapsed)
-    }
-
-    /// Tasks and polling, without spinning and sleeping; reset by being read.
-    fn busy() -> Duration {
-        glommio::executor().executor_stats().total_runtime()
+        let LoadMeter { asked, slept } = std::mem::replace(self, LoadMeter::start());
+        let elapsed = self.asked.duration_since(asked);
+        permille(elapsed.saturating_sub(self.slept - slept), elapsed)
     }
 }
 
@@ -233,24 +219,18 @@ mod tests {
         assert_eq!(permille(ms(0), ms(0)), 0);
     }
 
-    /// However much else the machine does: an executor worked at least as long as its task did, and not longer than it lived.
     #[test]
-    fn work_is_accounted_once() {
-        glommio::LocalExecutor::default().run(async {
-            let start = Instant::now();
-            let mut accounted = Duration::ZERO;
-            for _ in 0..3 {
-                let work = Instant::now();
-                while work.elapsed() < Duration::from_millis(20) {
-                    std::hint::spin_loop();
-                }
-                glommio::timer::sleep(Duration::from_micros(100)).await; // time is accounted when the executor polls
-                let busy = LoadMeter::busy();
-                assert!(busy >= Duration::from_millis(20), "{busy:?}");
-                accounted += busy;
+    fn work_is_busy_and_waiting_is_not() {
+        reactor::run_here(async {
+            let mut meter = LoadMeter::start();
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(20) {
+                std::hint::spin_loop();
             }
-            let lived = start.elapsed();
-            assert!(accounted <= lived + Duration::from_millis(1), "{accounted:?} of {lived:?}");
+            assert!(meter.busy_permille() > 990, "however much else the machine does");
+            let slept = reactor::slept();
+            reactor::sleep(Duration::from_millis(20)).await;
+            assert!(reactor::slept() - slept >= Duration::from_millis(19), "{:?}", reactor::slept() - slept);
         });
     }
 

@@ -4,6 +4,7 @@
 //! close; all of it bounded, because a supervisor's patience is. A failed log skips all that: nothing more may be said.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use glommio::ExecutorJoinHandle;
 use ringkeeper_storage::{DiskDriver, RecoveryReport};
-use tracing::{info, trace, warn};
+use tracing::{error, info, trace, warn};
 
 use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
@@ -27,11 +28,11 @@ use crate::shell::log_task;
 use crate::shell::mailbox::mailbox;
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
+use crate::shell::reactor::{self, Share};
 use crate::shell::settings::{CoreLoaders, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_task;
 use crate::shell::snapshot_trigger::{PurgeSettings, SnapshotTrigger};
-use crate::shell::turn::Share;
 
 /// Batches of one io executor before the reactor has its turn.
 const BATCHES_A_TURN: u32 = 16;
@@ -55,7 +56,7 @@ pub struct Ports {
 pub struct Served {
     pub ending: Result<(), ServeError>,
     /// Told to end; to be joined by a thread that may block.
-    pub io_executors: Vec<ExecutorJoinHandle<()>>,
+    pub io_executors: Vec<ExecutorJoinHandle<io::Result<()>>>,
 }
 
 pub async fn run(
@@ -76,7 +77,7 @@ async fn serve(
     load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>),
-    io_executors: &mut Vec<ExecutorJoinHandle<()>>,
+    io_executors: &mut Vec<ExecutorJoinHandle<io::Result<()>>>,
 ) -> Result<(), ServeError> {
     let clock = Clock::start();
     let opened = ringkeeper_storage::open(settings.store.clone())?;
@@ -128,7 +129,11 @@ async fn serve(
             tick,
             clock,
         };
-        let started = settings.plan.builder(index).spawn(move || executor.run());
+        let spin = settings.plan.spin(index);
+        let started = settings.plan.builder(index).spawn(move || async move {
+            let ended = reactor::run(spin, executor.run()).await;
+            ended.inspect_err(|error| error!("executor {index}: {error}"))
+        });
         let started = started.map_err(|error| ServeError::Executor { executor: index, why: error.to_string() })?;
         io_executors.push(started);
         mailboxes.push(its);
@@ -158,23 +163,23 @@ async fn serve(
     });
     let upstream = Upstream::Pipeline(pipeline.clone());
     let mut tasks = vec![
-        glommio::spawn_local(log_task::run(pipeline.clone(), disk, make_driver)),
-        glommio::spawn_local(snapshot_task::run(pipeline.clone())),
-        glommio::spawn_local(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
+        reactor::spawn(log_task::run(pipeline.clone(), disk, make_driver)),
+        reactor::spawn(snapshot_task::run(pipeline.clone())),
+        reactor::spawn(io_executor::take_arrivals(arrivals, connections.clone(), upstream)),
     ];
-    tasks.push(glommio::spawn_local(snapshot_task::move_nodes(pipeline.clone())));
+    tasks.push(reactor::spawn(snapshot_task::move_nodes(pipeline.clone())));
     for (index, uplink) in uplinks.into_iter().enumerate() {
-        tasks.push(glommio::spawn_local(take_batches(pipeline.clone(), index, uplink)));
-        tasks.push(glommio::spawn_local(push_downlink(pipeline.clone(), index)));
+        tasks.push(reactor::spawn(take_batches(pipeline.clone(), index, uplink)));
+        tasks.push(reactor::spawn(push_downlink(pipeline.clone(), index)));
     }
     if let Some(purge) = settings.purge {
-        tasks.push(glommio::spawn_local(run_purge(pipeline.clone(), purge)));
+        tasks.push(reactor::spawn(run_purge(pipeline.clone(), purge)));
     }
 
     if let Some(bound) = ports.ensemble {
         let running = pipeline.borrow().ensemble().map(|ensemble| ensemble.begin(bound, &pipeline));
         tasks.extend(running.expect("ports are bound for an ensemble").map_err(ServeError::PeerPorts)?);
-        tasks.push(glommio::spawn_local(wake_core(pipeline.clone(), clock)));
+        tasks.push(reactor::spawn(wake_core(pipeline.clone(), clock)));
     }
     pipeline.borrow_mut().begin();
 
@@ -183,7 +188,7 @@ async fn serve(
             Some(bound) => door.open(bound)?,
             None => info!("no clientPort is set: no client can connect"),
         }
-        let _ticking = glommio::spawn_local(run_tick(
+        let _ticking = reactor::spawn(run_tick(
             pipeline.clone(),
             connections.clone(),
             door.admission.clone(),
@@ -193,7 +198,7 @@ async fn serve(
         ));
         info!("serving, {} ms after the start", clock.mono_us() / 1000);
         ready(door.address());
-        let following = glommio::spawn_local(door.clone().follow());
+        let following = reactor::spawn(door.clone().follow());
         serve_until_stopped(&pipeline, &stop).await?;
         following.cancel().await;
         door.close();
@@ -252,11 +257,11 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
                     return Ok(());
                 }
             }
-            glommio::timer::sleep(STOP_LOOK).await;
+            reactor::sleep(STOP_LOOK).await;
         }
     };
     let out_of_patience = async {
-        glommio::timer::sleep(STOP_PATIENCE).await;
+        reactor::sleep(STOP_PATIENCE).await;
         warn!("requests were still in flight after {STOP_PATIENCE:?}; their clients will not hear of them");
         Ok(())
     };
@@ -266,7 +271,7 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
     connections.close_all();
     let closed = poll_fn(|cx| connections.poll_empty(cx));
     let out_of_patience = async {
-        glommio::timer::sleep(STOP_FLUSH_PATIENCE).await;
+        reactor::sleep(STOP_FLUSH_PATIENCE).await;
     };
     futures_lite::future::or(closed, out_of_patience).await;
     info!("stopped");
@@ -280,7 +285,7 @@ async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
         let moment = async {
             match wake_us {
                 Some(wake_us) => {
-                    glommio::timer::sleep(Duration::from_micros(wake_us.saturating_sub(clock.mono_us()).max(1))).await;
+                    reactor::sleep(Duration::from_micros(wake_us.saturating_sub(clock.mono_us()).max(1))).await;
                 }
                 None => std::future::pending().await,
             }
@@ -306,7 +311,7 @@ async fn run_tick(
 ) {
     let mut meter = LoadMeter::start();
     loop {
-        glommio::timer::sleep(period).await;
+        reactor::sleep(period).await;
         connections.tick();
         pipeline.borrow_mut().refused(admission.take_refused());
         pipeline.borrow_mut().tick();
@@ -323,7 +328,7 @@ async fn run_tick(
 async fn run_purge(pipeline: PipelineHandle, settings: PurgeSettings) {
     loop {
         pipeline.borrow_mut().purge(settings.retain);
-        glommio::timer::sleep(settings.every).await;
+        reactor::sleep(settings.every).await;
     }
 }
 

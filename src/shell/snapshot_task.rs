@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::turn::next_turn;
+use crate::shell::reactor::{self, next_turn};
 
 /// Runs until the executor ends.
 pub async fn run(pipeline: PipelineHandle) {
@@ -33,6 +33,6 @@ pub async fn move_nodes(pipeline: PipelineHandle) {
 async fn rest(rest_us: u64) {
     match rest_us {
         0 => next_turn().await, // whoever is ready comes first
-        _ => glommio::timer::sleep(Duration::from_micros(rest_us)).await,
+        _ => reactor::sleep(Duration::from_micros(rest_us)).await,
     }
 }

@@ -4,6 +4,7 @@
 //! here, before an executor is made, and a refusal names cause and cure. The client port is bound early (a port in use ends
 //! the start before a long recovery) and listens only when the server can serve.
 
+use std::io;
 use std::net::SocketAddr;
 
 use ringkeeper_storage::Ring;
@@ -13,6 +14,7 @@ use tracing::warn;
 use crate::shell::client_door::resolve;
 use crate::shell::client_listener::BoundListener;
 use crate::shell::ensemble::BoundEnsemble;
+use crate::shell::reactor;
 use crate::shell::resolve::HostPort;
 use crate::shell::run::{self, Ports};
 use crate::shell::settings::{CoreLoaders, ServeError, Settings};
@@ -32,17 +34,18 @@ pub fn serve(
         clients: settings.clients_at.as_ref().map(|at| bind_clients(&settings, at)).transpose()?,
         ensemble: settings.ensemble.as_ref().map(BoundEnsemble::bind).transpose()?,
     };
-    let builder = settings.plan.builder(0);
+    let (builder, spin) = (settings.plan.builder(0), settings.plan.spin(0));
+    let not_run = |executor| move |error: io::Error| ServeError::Executor { executor, why: error.to_string() };
     let pipeline = builder
-        .spawn(move || run::run(settings, ports, load, stop, ready))
+        .spawn(move || reactor::run(spin, run::run(settings, ports, load, stop, ready)))
         .map_err(|error| ServeError::Executor { executor: 0, why: error.to_string() })?;
     // A panic; its own line has said why.
     let served = pipeline.join().map_err(|_| ServeError::ExecutorLost(0))?;
-    let run::Served { ending, io_executors } = served;
+    let run::Served { ending, io_executors } = served.map_err(not_run(0))?;
     // After a failure the process is about to end, and nobody may be left to tell the other executors to.
     ending?;
     for (index, executor) in io_executors.into_iter().enumerate() {
-        executor.join().map_err(|_| ServeError::ExecutorLost(index + 1))?;
+        executor.join().map_err(|_| ServeError::ExecutorLost(index + 1))?.map_err(not_run(index + 1))?;
     }
     Ok(())
 }

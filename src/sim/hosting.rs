@@ -364,7 +364,9 @@ impl World {
             }
             // Its clients find it wherever it is.
             Output::ClientAddressChanged { .. } => {}
-            Output::Told(what) => self.trace.tell(Level::Story, format_args!("server {}: {what}", s + 1)),
+            Output::Told(what) | Output::Warned(what) => {
+                self.trace.tell(Level::Story, format_args!("server {}: {what}", s + 1))
+            }
             other => unreachable!("carried out by the process: {other:?}"),
         }
         Ok(())

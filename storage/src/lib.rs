@@ -36,7 +36,7 @@
 //! | `set_aside.rs` | making room without deleting |
 //! | `probe.rs` | branches counted and rules broken by a simulation; nothing otherwise |
 //! | `inspect/` | the same bytes for tools: everything that is there, whatever is damaged |
-//! | `backend/uring.rs`, `glommio.rs` | operations on io_uring; waiting for them in an executor |
+//! | `backend/uring.rs` | operations on io_uring |
 //! | `backend/driver.rs`, `threads.rs` | the ring here, the ring on its own thread, plain calls on threads |
 //! | `backend/blocking.rs`, `lock.rs`, `facts.rs` | the start: plain calls, one server a directory, what the disk is |
 //! | `backend/view.rs` | a finished file as memory |

@@ -1,5 +1,6 @@
 //! What clients may send but should not, and what the disk may do but should not.
 
+use ringkeeper::core::settings::ConnectThrottle;
 use ringkeeper::core::{Input, LogRoom, SessionId, Settings};
 use ringkeeper::wire::client::{MultiReadOp, Request};
 
@@ -194,12 +195,8 @@ fn large_requests_have_a_budget() {
 
 #[test]
 fn the_connect_throttle_lets_in_as_many_as_it_has_tokens() {
-    let settings = Settings {
-        connection_throttle_tokens: 2,
-        connection_throttle_fill_ms: 1000,
-        connection_throttle_fill_count: 1,
-        ..Settings::default()
-    };
+    let connect_throttle = ConnectThrottle { tokens: 2, fill_ms: 1000, ..ConnectThrottle::default() };
+    let settings = Settings { connect_throttle, ..Settings::default() };
     let mut server = Server::with(settings);
     let mut connect = || {
         let connection = server.accept();
@@ -209,6 +206,26 @@ fn the_connect_throttle_lets_in_as_many_as_it_has_tokens() {
         welcomed
     };
     assert_eq!([connect(), connect(), connect(), connect(), connect()], [true, true, false, true, false]);
+}
+
+/// Java: `EnsembleAuthenticationProvider`.
+#[test]
+fn a_client_of_another_ensemble_is_sent_away() {
+    let names = Some(vec!["here".to_owned()]);
+    let mut server = Server::with(Settings { ensemble_names: names, ..Settings::default() });
+    let auth = |name: Option<&'static [u8]>| Request::Auth { scheme: Some("ensemble".into()), auth: name };
+    for (name, is_let_in) in [(Some(&b"here"[..]), true), (None, true), (Some(b""), true), (Some(b"elsewhere"), false)]
+    {
+        let client = server.client();
+        server.send(client, -4, &auth(name));
+        let answered: Vec<i32> = server.replies(client).iter().map(|reply| reply.err).collect();
+        assert_eq!(answered, vec![0; usize::from(is_let_in)], "{name:?}");
+        assert_eq!(server.closed.contains(&client.connection), !is_let_in, "{name:?}");
+    }
+    let mut server = Server::new();
+    let client = server.client();
+    server.send(client, -4, &auth(None));
+    assert_eq!(server.replies(client)[0].err, -115, "nobody loaded it");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Three nodes and their clients: what is promised through a follower.
 
+use ringkeeper::core::Settings;
 use ringkeeper::wire::client::{EventKind, OpCode, Request, Response};
 
-use super::ensemble_harness::Ensemble;
-use super::harness::{Client, EPHEMERAL, PERSISTENT, create, delete, exists, get, set};
+use super::ensemble_harness::{Ensemble, quick};
+use super::harness::{Client, EPHEMERAL, PERSISTENT, acl, create, delete, exists, get, set};
 
 const NO_NODE: i32 = -101;
 const NODE_EXISTS: i32 = -110;
@@ -222,4 +223,44 @@ fn only_the_leader_ends_sessions_and_hears_of_those_of_others() {
     }
     assert!(ensemble.server(there).closed.contains(&silent.connection));
     assert!(!ensemble.server(here).closed.contains(&alive.connection));
+}
+
+/// Semantics 8.6. Java: `ZooKeeperServer.authWriteRequest`.
+#[test]
+fn an_eager_look_refuses_at_once_and_spends_no_zxid() {
+    let settings = Settings { eager_acl_check: true, ..quick() };
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    for id in 1..=3 {
+        let client = ensemble.client(id);
+        let top = format!("/closed{id}");
+        assert_eq!(ask(&mut ensemble, id, client, &create(&top, b"", 0)), 0);
+        let acl = Some(acl(1, "world", "anyone"));
+        assert_eq!(
+            ask(&mut ensemble, id, client, &Request::SetAcl { path: Some((&*top).into()), acl, version: -1 }),
+            0
+        );
+        let child = format!("{top}/a");
+        let none = Some(Default::default());
+        let no_acl = Request::SetAcl { path: Some("/nowhere".into()), acl: none, version: -1 };
+        let before = ensemble.server(id).node.last_processed();
+        for (request, expected) in
+            [(create(&child, b"", 0), -102), (delete(&child, -1), -102), (set(&top, b"", -1), -102), (no_acl, -114)]
+        {
+            ensemble.at(id, |server| server.send(client, 5, &request));
+            let replies = ensemble.server(id).replies(client);
+            assert_eq!(
+                replies.iter().map(|reply| (reply.zxid, reply.err)).collect::<Vec<_>>(),
+                [(0, expected)],
+                "{id}"
+            );
+        }
+        assert_eq!(ensemble.server(id).node.last_processed(), before);
+        assert_eq!(
+            ask(&mut ensemble, id, client, &set("/nowhere", b"", -1)),
+            -101,
+            "the leader says what this look cannot"
+        );
+    }
+    ensemble.assert_agreed();
 }

@@ -30,6 +30,8 @@ pub struct Server {
     pub drained: bool,
     /// What a member says to its peers and its shell, for the ensemble to carry out.
     pub to_peers: Vec<Output>,
+    /// What is said to operators.
+    pub warned: Vec<String>,
     /// The newest snapshot that was begun, by its zxid.
     pub snapshot_begun: Option<Zxid>,
     member: bool,
@@ -106,6 +108,7 @@ impl Server {
             deaf: BTreeSet::new(),
             drained: false,
             to_peers: Vec::new(),
+            warned: Vec::new(),
             member: false,
             snapshot_begun: None,
             next_connection: 0,
@@ -219,6 +222,7 @@ impl Server {
                     Output::SnapshotChunk(_) | Output::SnapshotFinish => {}
                     Output::SnapshotAbandon { .. } => {}
                     Output::Moved(moved) => assert_eq!(moved.contradiction, None),
+                    Output::Warned(words) => self.warned.push(words),
                     other if self.member => self.to_peers.push(other),
                     other => unreachable!("a standalone server has no peers: {other:?}"),
                 }

@@ -1,5 +1,6 @@
 //! The node from outside: inputs in, bytes out, a disk that finishes when the test says so. No clock, socket or file.
 
+mod edge_cases;
 mod edges;
 mod ensemble;
 mod ensemble_harness;
@@ -10,6 +11,7 @@ mod learner_snapshots;
 mod local_sessions;
 mod observer_masters;
 mod ordering;
+mod quota;
 mod reconfiguration;
 mod recovery;
 mod role_changes;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const PORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where `ip netns` keeps them.
@@ -61,7 +61,7 @@ pub struct Setup {
     pub tick_ms: u32,
     /// The number in `myid`, of a member of an ensemble.
     pub my_id: Option<i64>,
-    /// Further lines of the configuration file.
+    /// Further lines of the configuration file; those that begin with `-D` go on the command line.
     pub extra: Vec<String>,
 }
 
@@ -142,7 +142,7 @@ impl Setup {
             "tickTime={tick_ms}\ndataDir={data}\nclientPort={port}\nclientPortAddress={address}\nmaxClientCnxns=0\n\
              4lw.commands.whitelist=*\nadmin.enableServer=false\npreAllocSize=4096\n"
         );
-        self.extra.iter().fold(standard, |config, line| config + line + "\n")
+        self.extra.iter().filter(|line| !is_property(line)).fold(standard, |config, line| config + line + "\n")
     }
 
     fn command(&self, config: &Path) -> Command {
@@ -164,7 +164,7 @@ impl Setup {
                 java
             }
         };
-        command.args(properties);
+        command.args(properties).args(self.extra.iter().filter(|line| is_property(line)));
         if let Kind::Java { .. } = self.kind {
             let main = if self.my_id.is_some() { "quorum.QuorumPeerMain" } else { "ZooKeeperServerMain" };
             command.arg(format!("org.apache.zookeeper.server.{main}"));
@@ -172,6 +172,10 @@ impl Setup {
         command.arg(config);
         command
     }
+}
+
+fn is_property(line: &str) -> bool {
+    line.starts_with("-D")
 }
 
 /// A server process. Dropping it kills it.

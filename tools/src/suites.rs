@@ -4,8 +4,9 @@
 //! out is `Broke`, and that is a failure. Every suite starts servers of its own and leaves none.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
@@ -169,7 +170,59 @@ pub fn curator(context: &Context) -> Verdict {
     }
 }
 
+/// The same and the Java client's own sessions, while the server is restarted whenever the program asks for it.
+pub fn curator_restarts(context: &Context) -> Verdict {
+    match clients::ensure_javac().and_then(|()| reference::class_path()) {
+        Err(why) => skipped(&why.to_string()),
+        Ok(class_path) => carried_out((|| {
+            let program = java_program(&class_path, "curator", "Restarts")?;
+            let got = converse(context, "curator-restarts", program)?;
+            compare_with_recorded(context, "curator/restarts.txt", &got)
+        })()),
+    }
+}
+
+/// Runs `program HOST:PORT` to its end; what it says but for what it asks for. "restart: stop" and "restart: kill" are done and
+/// answered with a line.
+fn converse(context: &Context, name: &str, mut program: Command) -> Result<String> {
+    let setup = context.fresh(name)?;
+    let mut server = setup.start()?;
+    program.arg(setup.address().to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut talking = Talking(program.spawn()?);
+    let answers = talking.0.stdin.as_mut().expect("piped");
+    let mut said = String::new();
+    for line in BufReader::new(talking.0.stdout.as_mut().expect("piped")).lines() {
+        let line = line?;
+        said += &(line.clone() + "\n");
+        match line.strip_prefix("restart: ") {
+            None => continue,
+            Some("stop") => drop(server.stop()?),
+            Some("kill") => server.kill()?,
+            Some(other) => return Err(format!("a restart by {other}?").into()),
+        }
+        server = setup.start()?;
+        writeln!(answers, "done")?;
+    }
+    Ok(said)
+}
+
+/// A program that is ended when nobody talks to it any more.
+struct Talking(Child);
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        // Errors mean that it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn run_java(context: &Context, class_path: &str, folder: &str, class: &str) -> Result<Verdict> {
+    compare_program(context, folder, java_program(class_path, folder, class)?)
+}
+
+/// Compiled.
+fn java_program(class_path: &str, folder: &str, class: &str) -> Result<Command> {
     let classes = target().join("clients/java");
     fs::create_dir_all(&classes)?;
     let source = root().join("tests/clients").join(folder).join(format!("{class}.java"));
@@ -177,7 +230,7 @@ fn run_java(context: &Context, class_path: &str, folder: &str, class: &str) -> R
     let mut program = Command::new("java");
     program.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp"]);
     program.arg(format!("{class_path}:{}", classes.display())).arg(class);
-    compare_program(context, folder, program)
+    Ok(program)
 }
 
 /// The newer client when the reference can be had, else Debian's.
@@ -238,27 +291,31 @@ pub fn rust(context: &Context) -> Verdict {
 
 /// Runs `program HOST:PORT` and compares what it prints with `tests/clients/<folder>/expected.txt`.
 fn compare_program(context: &Context, folder: &str, mut program: Command) -> Result<Verdict> {
-    let expected = root().join("tests/clients").join(folder).join(EXPECTED);
     let running = context.fresh(&format!("{folder}-program"))?.start()?;
     let got = output_of(program.arg(format!("127.0.0.1:{}", context.port_base)));
     drop(running);
-    let got = got?;
+    compare_with_recorded(context, &format!("{folder}/{EXPECTED}"), &got?)
+}
+
+/// Each line counts as a test.
+fn compare_with_recorded(context: &Context, name: &str, got: &str) -> Result<Verdict> {
+    let expected = root().join("tests/clients").join(name);
     if context.record {
-        fs::write(&expected, &got)?;
+        fs::write(&expected, got)?;
     }
     let wanted = fs::read_to_string(&expected)?;
     let (mut passed, mut failed) = (0, 0);
-    for pair in paired(&wanted, &got) {
+    for pair in paired(&wanted, got) {
         match pair {
             (Some(wanted), Some(got)) if wanted == got => passed += 1,
             (wanted, got) => {
-                println!("FAILED  {folder}\n  wanted: {}\n  got:    {}", wanted.unwrap_or("-"), got.unwrap_or("-"));
+                println!("FAILED  {name}\n  wanted: {}\n  got:    {}", wanted.unwrap_or("-"), got.unwrap_or("-"));
                 failed += 1;
             }
         }
     }
     if failed == 0 {
-        println!("ok      {folder} ({passed} lines)");
+        println!("ok      {name} ({passed} lines)");
     }
     Ok(Verdict::Ran { passed, failed, skipped: 0 })
 }
@@ -303,6 +360,27 @@ pub fn simulate_as(profile: &str) -> Command {
     // Worlds come and go: what one leaves is the next one's, and clearing pages for each would cost a fifth of the time.
     command.env("MIMALLOC_PURGE_DELAY", "-1");
     command
+}
+
+/// Any bytes to the decoders of what strangers and peers send, in the simulator's build: see `ringkeeper-fuzz`.
+pub fn fuzzer() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--profile", "sim", "--package", "ringkeeper-fuzz", "--features", "sim"]);
+    command.args(["--bin", "fuzz", "--"]).current_dir(root());
+    command
+}
+
+/// The same inputs each time; each decoder that stands them all counts as a test.
+pub fn fuzz() -> Verdict {
+    carried_out((|| {
+        let (_, text) = run_and_keep(&mut fuzzer(), "fuzz")?;
+        let last = text.lines().last().unwrap_or_default();
+        let (passed, failed) = (count_before(last, "passed"), count_before(last, "failed"));
+        if passed + failed == 0 {
+            return Err("the run did not get to its end; see above".into());
+        }
+        Ok(Verdict::Ran { passed, failed, skipped: 0 })
+    })())
 }
 
 /// The rules that can be broken on purpose, each counted as a test: it has to be noticed.

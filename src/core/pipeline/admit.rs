@@ -199,6 +199,10 @@ impl Node {
                 return self.refuse(now, slot, header, ErrorCode::MarshallingError);
             }
         };
+        // Said at once, ahead of what waits for its turn.
+        if let Some(error) = request.as_ref().ok().and_then(|request| self.refused_eagerly(slot, request)) {
+            return self.reply_error(now, slot, header, 0, error);
+        }
         let closes = header.opcode == OpCode::CloseSession;
         if closes && self.local.is_local(self.connections[slot].session) {
             return self.admit_local_close(now, slot, header);

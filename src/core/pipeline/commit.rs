@@ -184,8 +184,10 @@ impl Node {
             pending: &mut self.pending,
             settings: &self.settings,
             asker: Asker { session, identities, zxid, time_ms: now.wall_ms },
+            alarms: Vec::new(),
         };
         let txn = make(&mut prep);
+        let alarms = prep.alarms;
         if let Txn::CreateSession { .. } = txn {
             let owner = if let Asked::Learner { link } = asked { Owner::Link(link) } else { Owner::Here };
             creating.insert(session, Creating { owner, closing: false });
@@ -216,6 +218,7 @@ impl Node {
         self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
         self.metrics.proposed(txn.len());
         out.push(Output::Log { zxid, txn });
+        self.tell_of_quotas(now, &alarms, out);
         zxid
     }
 
@@ -341,7 +344,7 @@ impl Node {
             Asked::Connect { connection } => {
                 let slot = self.slot(connection).filter(|slot| self.connections[*slot].state == State::Connecting);
                 match (slot, &txn) {
-                    (Some(slot), Txn::CreateSession { timeout_ms }) => self.welcome(now, slot, *timeout_ms),
+                    (Some(slot), Txn::CreateSession { timeout_ms }) => self.welcome_new(now, slot, *timeout_ms),
                     // The leader did not want it.
                     (Some(slot), _) => self.close(slot),
                     (None, _) => {}

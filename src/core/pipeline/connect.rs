@@ -11,42 +11,8 @@ use crate::core::node::{Node, Slot};
 use crate::core::peer::{Role, Service};
 use crate::core::session::Owner;
 use crate::core::session::identity::{password, password_matches};
-use crate::core::settings::Settings;
 use crate::core::types::{LogRoom, Now, Output, SessionId};
 use crate::wire::client::{ConnectRequest, ConnectResponse};
-
-/// A token bucket in front of the handshake. Java: `BlueThrottle` without its random early drop.
-#[derive(Debug)]
-pub struct ConnectThrottle {
-    tokens: u32,
-    filled_us: u64,
-}
-
-impl ConnectThrottle {
-    pub fn new(settings: &Settings, now: Now) -> Self {
-        ConnectThrottle { tokens: settings.connection_throttle_tokens, filled_us: now.mono_us }
-    }
-
-    /// Takes a token if there is one, or if the throttle is off.
-    fn admits(&mut self, settings: &Settings, now: Now) -> bool {
-        let most = settings.connection_throttle_tokens;
-        if most == 0 {
-            return true;
-        }
-        let period_us = u64::from(settings.connection_throttle_fill_ms.max(1)) * 1000;
-        let periods = (now.mono_us - self.filled_us) / period_us;
-        if periods > 0 {
-            let filled = periods.saturating_mul(u64::from(settings.connection_throttle_fill_count));
-            self.tokens = u64::from(self.tokens).saturating_add(filled).min(u64::from(most)) as u32;
-            self.filled_us += periods * period_us;
-        }
-        self.tokens = match self.tokens.checked_sub(1) {
-            Some(left) => left,
-            None => return false,
-        };
-        true
-    }
-}
 
 impl Node {
     pub(super) fn on_connect(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
@@ -56,7 +22,13 @@ impl Node {
         let Ok(request) = ConnectRequest::decode(payload, &limits) else {
             return self.close(slot);
         };
-        if !self.connect_throttle.admits(&self.settings, now) {
+        let throttle = self.connect_throttle.settings();
+        let weight = match request.session_id {
+            0 if self.settings.local_sessions => throttle.local_weight,
+            0 => throttle.new_weight,
+            _ => throttle.resumed_weight,
+        };
+        if !self.connect_throttle.admits(weight, now.mono_us) {
             self.metrics.connection_rejected += 1;
             return self.close(slot);
         }
@@ -83,7 +55,7 @@ impl Node {
             let session = self.session_ids.allocate();
             self.connections[slot].session = session;
             self.local.table().create(session, timeout_ms, now.mono_us);
-            return self.welcome(now, slot, timeout_ms);
+            return self.welcome_new(now, slot, timeout_ms);
         }
         // Without room in the log there are no new sessions; the client tries again, here or elsewhere.
         if self.room == LogRoom::None {
@@ -103,7 +75,7 @@ impl Node {
             // It is known to nobody else, and ends here.
             Role::Looking(_) | Role::Settling(_) => {
                 self.served_sessions().create(session, timeout_ms, now.mono_us);
-                self.welcome(now, slot, timeout_ms);
+                self.welcome_new(now, slot, timeout_ms);
             }
         }
     }
@@ -124,7 +96,7 @@ impl Node {
         self.metrics.connection_revalidate_count += 1;
         if self.service == Service::Everybody && self.local.table().resume(session, timeout_ms, now.mono_us) {
             self.take_over(slot, session);
-            return self.welcome(now, slot, timeout_ms);
+            return self.welcome(slot, timeout_ms);
         }
         if let Role::Following(_) = &self.role {
             return self.ask_to_revalidate(slot, session, timeout_ms, out);
@@ -142,16 +114,16 @@ impl Node {
                 }
             };
         }
-        self.resumed_here(now, slot, session, timeout_ms);
+        self.resumed_here(slot, session, timeout_ms);
     }
 
     /// The session belongs to this client, here, from now on.
-    pub(super) fn resumed_here(&mut self, now: Now, slot: Slot, session: SessionId, timeout_ms: i32) {
+    pub(super) fn resumed_here(&mut self, slot: Slot, session: SessionId, timeout_ms: i32) {
         self.take_over(slot, session);
         if let Some(session) = self.sessions.get_mut(session) {
             session.owner = Some(Owner::Here);
         }
-        self.welcome(now, slot, timeout_ms);
+        self.welcome(slot, timeout_ms);
     }
 
     /// The session is not this client's, or is over.
@@ -173,12 +145,17 @@ impl Node {
         self.connections[slot].session = session;
     }
 
+    /// The same for a session that was made for this client.
+    pub(super) fn welcome_new(&mut self, now: Now, slot: Slot, timeout_ms: i32) {
+        self.connections[slot].stats.created(now.mono_us, self.progress.applied);
+        self.welcome(slot, timeout_ms);
+    }
+
     /// The session is the client's: tells it. Frames it sent meanwhile are looked at by `go_on`.
-    pub(super) fn welcome(&mut self, now: Now, slot: Slot, timeout_ms: i32) {
+    pub(super) fn welcome(&mut self, slot: Slot, timeout_ms: i32) {
         let connection = &mut self.connections[slot];
         connection.state = State::Open;
         connection.timeout_ms = timeout_ms;
-        connection.stats.connected(now.mono_us, self.progress.applied);
         let (session, id) = (connection.session, connection.id);
         let read_only = self.service == Service::ReadOnly;
         if let Some(session) = self.table_of(session).get_mut(session) {

@@ -22,7 +22,7 @@ use crate::core::metrics::age_ms;
 use crate::core::node::{Node, Slot};
 use crate::core::peer::{Role, Service};
 use crate::core::session::SessionTable;
-use crate::core::tree::Identity;
+use crate::core::tree::{Identity, quota};
 use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
 use crate::limits;
@@ -298,7 +298,7 @@ impl Node {
         }
         self.sessions.resume(session, timeout_ms, now.mono_us);
         self.take_over(slot, session);
-        self.welcome(now, slot, timeout_ms);
+        self.welcome(slot, timeout_ms);
         self.go_on(now, slot, out);
     }
 
@@ -357,13 +357,15 @@ pub(super) fn harms_java_leaders(request: &Request<'_>) -> bool {
     match request {
         Request::CreateTtl { create, ttl_ms } => ttl_harms(create, *ttl_ms) || create_harms(create),
         Request::Create(create) | Request::Create2(create) | Request::CreateContainer(create) => create_harms(create),
-        Request::SetData { path: Some(path), data, .. } => quota_harms(path, *data),
+        Request::SetData { path: Some(path), data, .. } => quota::is_unreadable(path, *data),
+        Request::Delete { path: Some(path), .. } => quota::is_of_nothing(path),
         Request::Multi(ops) => ops.iter().any(|op| match op {
             MultiOp::CreateTtl { create, ttl_ms } => ttl_harms(create, *ttl_ms) || create_harms(create),
             MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => {
                 create_harms(create)
             }
-            MultiOp::SetData { path: Some(path), data, .. } => quota_harms(path, *data),
+            MultiOp::SetData { path: Some(path), data, .. } => quota::is_unreadable(path, *data),
+            MultiOp::Delete { path: Some(path), .. } => quota::is_of_nothing(path),
             _ => false,
         }),
         _ => false,
@@ -372,16 +374,7 @@ pub(super) fn harms_java_leaders(request: &Request<'_>) -> bool {
 
 fn create_harms(create: &CreateRequest<'_>) -> bool {
     let path = create.path.as_deref().unwrap_or_default();
-    path == "/zookeeper/quota/zookeeper_limits" || quota_harms(path, create.data)
-}
-
-/// What Java's quota accounting cannot read. Java: `StatsTrack`.
-fn quota_harms(path: &str, data: Option<&[u8]>) -> bool {
-    let counts = path.starts_with("/zookeeper/quota/")
-        && (path.ends_with("/zookeeper_limits") || path.ends_with("/zookeeper_stats"));
-    let number = |field: &str| field.split('=').nth(1).is_some_and(|number| number.parse::<i64>().is_ok());
-    let readable = |text: &str| text.split([',', ';']).filter(|field| !field.is_empty()).all(number);
-    counts && !data.and_then(|data| std::str::from_utf8(data).ok()).is_some_and(readable)
+    quota::is_of_nothing(path) || quota::is_unreadable_at_birth(path, create.data)
 }
 
 #[cfg(test)]

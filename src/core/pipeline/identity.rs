@@ -1,5 +1,6 @@
 //! Who a connection proves to be. Handled when the packet is read, out of order with other replies.
-//! Spec: client-protocol 8.2, 12.4, 12.5; semantics 8.1, 8.7. Java: `ProviderRegistry`, `DigestAuthenticationProvider`.
+//! Spec: client-protocol 8.2, 12.4, 12.5; semantics 8.1, 8.7. Java: `ProviderRegistry`, `DigestAuthenticationProvider`,
+//! `EnsembleAuthenticationProvider`.
 
 use crate::core::node::{Node, Slot};
 use crate::core::tree::acl;
@@ -10,7 +11,7 @@ pub(super) enum Authenticated {
     Accepted,
     /// Answered AUTHFAILED, then the connection closes.
     Refused,
-    /// Closes without an answer.
+    /// Closes without an answer: it cannot be read, or its client has lost its way.
     Malformed,
 }
 
@@ -28,6 +29,12 @@ impl Node {
                     acl::authenticate_digest(auth, self.settings.super_digest.as_deref(), &mut identities);
                     connection.identities = identities.into();
                     Authenticated::Accepted
+                }
+                // A client that is sure of the wrong ensemble is sent away; one that does not say is let in. It proves nothing.
+                (Some("ensemble"), auth) if let Some(names) = &self.settings.ensemble_names => {
+                    let said = String::from_utf8_lossy(auth.unwrap_or_default());
+                    let is_right = said.is_empty() || names.is_empty() || names.iter().any(|name| *name == said);
+                    if is_right { Authenticated::Accepted } else { Authenticated::Malformed }
                 }
                 // Every connection has its address from the start.
                 (Some("ip"), _) => Authenticated::Accepted,

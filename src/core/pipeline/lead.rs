@@ -271,7 +271,7 @@ impl Node {
                         && self.connections[slot].state == State::Connecting
                     {
                         match lives {
-                            true => self.resumed_here(now, slot, session, timeout_ms),
+                            true => self.resumed_here(slot, session, timeout_ms),
                             false => self.refuse_session(slot),
                         }
                     }

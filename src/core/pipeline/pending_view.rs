@@ -31,6 +31,7 @@ pub enum PendingAcl {
 pub struct PendingNode {
     pub stat: RawStat,
     pub content_crc: u32,
+    pub data_len: usize,
     pub child_count: u32,
     pub acl: PendingAcl,
 }
@@ -139,6 +140,7 @@ impl PendingView {
         Some(PendingNode {
             stat: tree.raw_stat(id),
             content_crc: tree.content_crc(id),
+            data_len: tree.data(id).map_or(0, <[u8]>::len),
             child_count: tree.child_count(id),
             acl: PendingAcl::Stored(tree.acl_ref(id)),
         })

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use ringkeeper_storage::probe::broken;
 
 use super::pending_view::{PendingAcl, PendingNode, PendingView};
+use super::quota_alarms::QuotaAlarm;
 use crate::core::settings::Settings;
 use crate::core::tree::config_node::CONFIG_NODE;
-use crate::core::tree::{AclRef, DataTree, Identity, OwnerKind, RawStat, acl, digest, path};
+use crate::core::tree::{AclRef, DataTree, Identity, OwnerKind, RawStat, acl, digest, path, quota};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::ErrorCode;
 use crate::wire::client::{Acl, CreateRequest, MultiOp, OpCode, Request, perms};
@@ -35,6 +36,8 @@ pub struct Prep<'a> {
     pub pending: &'a mut PendingView,
     pub settings: &'a Settings,
     pub asker: Asker<'a>,
+    /// Quotas that it would exceed, or does.
+    pub alarms: Vec<QuotaAlarm>,
 }
 
 /// What is to become a transaction, or why it is refused before anybody looks at the tree.
@@ -233,6 +236,11 @@ impl Prep<'_> {
         if self.owner_kind(&parent) == OwnerKind::Ephemeral {
             return Err(ErrorCode::NoChildrenForEphemerals);
         }
+        let data_len = data.map_or(0, <[u8]>::len);
+        if quota::is_of_nothing(&path) || quota::is_unreadable_at_birth(&path, data) {
+            return Err(ErrorCode::BadArguments); // D-082, D-083
+        }
+        self.check_quota(&path, data_len as i64, 1)?;
         let zxid = self.asker.zxid.0 as i64;
         let owner = match mode.kind {
             CreateKind::Persistent => 0,
@@ -251,6 +259,7 @@ impl Prep<'_> {
                 ..RawStat::default()
             },
             content_crc: digest::content_crc(&path, data),
+            data_len,
             child_count: 0,
             acl: pending_acl(&acl),
         };
@@ -300,7 +309,7 @@ impl Prep<'_> {
     fn delete<'r>(&mut self, path: Option<Cow<'r, str>>, version: i32) -> Result<Txn<'r>, ErrorCode> {
         let path = path.ok_or(ErrorCode::MarshallingError)?;
         path::validate_form(&path)?;
-        if path::RESERVED.contains(&&*path) {
+        if path::RESERVED.contains(&&*path) || quota::is_of_nothing(&path) {
             return Err(ErrorCode::BadArguments);
         }
         let (parent_path, _) = path::split(&path).ok_or(ErrorCode::BadArguments)?;
@@ -340,6 +349,11 @@ impl Prep<'_> {
     ) -> Result<Txn<'r>, ErrorCode> {
         let (path, mut node) = self.existing(path)?;
         self.require(&node, perms::WRITE)?;
+        if quota::is_unreadable(&path, data) {
+            return Err(ErrorCode::BadArguments); // D-082
+        }
+        let data_len = data.map_or(0, <[u8]>::len);
+        self.check_quota(&path, data_len as i64 - node.data_len as i64, 0)?;
         if !broken("versions are checked against the tree alone") {
             check_version(node.stat.version, version)?;
         } else if let Some(stored) = self.tree.find(&path) {
@@ -350,6 +364,7 @@ impl Prep<'_> {
         node.stat.mzxid = self.asker.zxid.0 as i64;
         node.stat.mtime = self.asker.time_ms;
         node.content_crc = digest::content_crc(&path, data);
+        node.data_len = data_len;
         let version = node.stat.version;
         let change = node.digest(&path).wrapping_sub(before);
         self.pending.set(&path, Some(node), change);
@@ -364,6 +379,7 @@ impl Prep<'_> {
         node.stat.mzxid = self.asker.zxid.0 as i64;
         node.stat.mtime = self.asker.time_ms;
         node.content_crc = digest::content_crc(&path, Some(text));
+        node.data_len = text.len();
         self.pending.set(&path, Some(node), 0);
         Ok(Txn::Reconfig { path, data: Some(text), version: -1 })
     }
@@ -404,6 +420,20 @@ impl Prep<'_> {
         Ok((path, node))
     }
 
+    /// Usage is what has been applied: neither writes in flight nor earlier items of a multi count (semantics 7.4).
+    fn check_quota(&mut self, path: &str, bytes: i64, nodes: i64) -> Result<(), ErrorCode> {
+        if !self.settings.enforce_quota {
+            return Ok(());
+        }
+        for exceeded in self.tree.exceeded_limits(path, bytes, nodes) {
+            self.alarms.push(QuotaAlarm::of(&exceeded, path));
+            if exceeded.is_hard {
+                return Err(ErrorCode::QuotaExceeded);
+            }
+        }
+        Ok(())
+    }
+
     fn require(&self, node: &PendingNode, wanted: i32) -> Result<(), ErrorCode> {
         if acl::allowed(node.acl(self.tree), wanted, self.asker.identities, self.settings.skip_acl) {
             Ok(())
@@ -413,19 +443,28 @@ impl Prep<'_> {
     }
 
     fn fix_up(&self, list: Option<&AclList<'_>>) -> Result<AclList<'static>, ErrorCode> {
-        let list = list.map_or(&[][..], |list| list);
-        let is_digest = |entry: &Acl<'_>| entry.scheme.as_deref() == Some("digest");
-        // Java: `ProviderRegistry` does not know a scheme whose provider is turned off.
-        if !self.settings.digest_auth_enabled && list.iter().any(is_digest) {
-            return Err(ErrorCode::InvalidAcl);
-        }
-        acl::fix_up(list, self.asker.identities)
+        fix_up(list, self.asker.identities, self.settings)
     }
 
     fn owner_kind(&self, node: &PendingNode) -> OwnerKind {
         let options = self.tree.options();
         OwnerKind::of(node.stat.ephemeral_owner, options.extended_types, options.emulate_353_ttl)
     }
+}
+
+/// The list that is stored for the one that was asked for.
+pub(super) fn fix_up(
+    list: Option<&AclList<'_>>,
+    identities: &[Identity],
+    settings: &Settings,
+) -> Result<AclList<'static>, ErrorCode> {
+    let list = list.map_or(&[][..], |list| list);
+    let is_digest = |entry: &Acl<'_>| entry.scheme.as_deref() == Some("digest");
+    // Java: `ProviderRegistry` does not know a scheme whose provider is turned off.
+    if !settings.digest_auth_enabled && list.iter().any(is_digest) {
+        return Err(ErrorCode::InvalidAcl);
+    }
+    acl::fix_up(list, identities)
 }
 
 fn pending_acl(list: &AclList<'static>) -> PendingAcl {

@@ -1,6 +1,6 @@
 //! Answers: encoded straight into the connection's outbox, in request order, with the zxid of client-protocol 7.
 
-use crate::core::connection::Header;
+use crate::core::connection::{Header, LastOperation};
 use crate::core::node::{Node, Slot};
 use crate::core::tree::{Applied, ItemOutcome};
 use crate::core::types::Now;
@@ -28,9 +28,13 @@ impl Node {
         self.answered(now, slot, header, bytes);
     }
 
+    /// Java finds no name for a refused write in `cons`.
     pub(super) fn reply_error(&mut self, now: Now, slot: Slot, header: Header, zxid: i64, error: ErrorCode) {
         put_bare(&mut self.connections[slot].outbox, ReplyHeader { xid: header.xid, zxid, err: error.number() });
         self.answered(now, slot, header, BARE_REPLY_BYTES);
+        if super::admit::is_write(header.opcode) {
+            self.connections[slot].stats.last_operation = LastOperation::Nameless;
+        }
     }
 
     /// The answer to an opcode nobody may send: not counted, and its zxid says that nothing was looked at.
@@ -92,7 +96,8 @@ impl Node {
         let latency_ms = (now.mono_us.saturating_sub(header.arrived_us)) / 1000;
         let connection = &mut self.connections[slot];
         connection.stats.packets_sent += 1;
-        connection.stats.answered(header.opcode, header.xid, self.progress.applied, now.mono_us, latency_ms);
+        let operation = LastOperation::Of(header.opcode);
+        connection.stats.answered(operation, header.xid, self.progress.applied, now.mono_us, latency_ms);
         self.metrics.packets_sent += 1;
         self.metrics.response_bytes += bytes as u64;
         self.metrics.client_response_size.record(bytes);

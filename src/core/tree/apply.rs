@@ -2,7 +2,8 @@
 //!
 //! Never fails and never asks permission: prep did. What newer state contradicts (replay over a fuzzy Java snapshot) is
 //! skipped as Java skips it. Not here: session timeouts (the owner of the tree keeps them) and watch tables (the sink).
-//! Quota accounting belongs behind `create`, `delete` and `set_data`, the three places that change the size of a subtree.
+//! `create`, `delete` and `set_data`, which change what a subtree holds, end with the accounting of quotas (`quota.rs`): a
+//! reply shows the node as it was before that, as Java's does.
 //!
 //! Spec: semantics 3.2, 3.3, 9.13, 11.3, 17. Java: `DataTree.processTxn`.
 
@@ -155,7 +156,10 @@ impl DataTree {
         (node.ctime, node.mtime) = (header.time_ms, header.time_ms);
         let id = self.attach(path, node, stored_owner(*kind, header.client_id));
         self.tell(ChangeKind::Created, header.zxid, path, id, parent_path, sink);
-        ItemOutcome::Created { path, stat: self.stat(id) }
+        let stat = self.stat(id);
+        self.begin_usage(id, parent_path, name);
+        self.account(path, data.map_or(0, <[u8]>::len) as i64, 1);
+        ItemOutcome::Created { path, stat }
     }
 
     fn delete<'t>(&mut self, zxid: i64, path: &str, sink: &mut impl ChangeSink) -> ItemOutcome<'t> {
@@ -186,6 +190,7 @@ impl DataTree {
             parent_acl: self.acl(parent),
         });
         self.acls.release(node.acl);
+        self.account(path, -(node.data_len() as i64), -1);
         ItemOutcome::Deleted
     }
 
@@ -199,6 +204,7 @@ impl DataTree {
             let path = self.path(leaf);
             let node = self.detach(leaf, &path);
             self.acls.release(node.acl);
+            self.account(&path, -(node.data_len() as i64), -1);
         }
     }
 
@@ -225,6 +231,7 @@ impl DataTree {
         let Some(id) = self.find(path) else {
             return ItemOutcome::failed(ErrorCode::NoNode);
         };
+        let bytes_before = self.nodes[id].data_len() as i64;
         self.amend(id, path, |node| {
             node.data = data.map(Box::from);
             node.content_crc = digest::content_crc(path, data);
@@ -233,7 +240,9 @@ impl DataTree {
         });
         let parent_path = path::split(path).map_or(path::ROOT, |(parent_path, _)| parent_path);
         self.tell(ChangeKind::DataChanged, header.zxid, path, id, parent_path, sink);
-        ItemOutcome::DataSet { stat: self.stat(id) }
+        let stat = self.stat(id);
+        self.account(path, data.map_or(0, <[u8]>::len) as i64 - bytes_before, 0);
+        ItemOutcome::DataSet { stat }
     }
 
     fn set_acl<'t>(&mut self, path: &str, acl: &[Acl<'_>], version: i32) -> ItemOutcome<'t> {

@@ -3,7 +3,7 @@
 //! Such a list may be fuzzy: some nodes are already as later transactions left them, and a node may refer to a permission
 //! list that came to be after the lists were written. Its creation or setACL is then in the log behind, and applying it
 //! repairs that: until then the node holds a list that lets nobody in, and [`DataTree::unknown_acls`] finds what was never
-//! repaired. Spec: on-disk formats 4.2, 4.3, 6. Java: `DataTree.deserialize`.
+//! repaired. What subtrees with quotas hold is counted, for the same reason. Spec: on-disk formats 4.2, 4.3, 6. Java: `DataTree.deserialize`.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -120,6 +120,7 @@ impl TreeBuilder {
             tree.acls.release(acl);
         }
         tree.ensure_config_node();
+        tree.count_all_usage();
         tree.last_processed = zxid;
         Ok(tree)
     }

@@ -20,12 +20,14 @@ impl DataTree {
     /// No transaction, and nobody's watch fires.
     pub fn set_config_node(&mut self, text: &str, version: u64, time_ms: i64) {
         let Some(id) = self.find(CONFIG_NODE) else { return };
+        let bytes_before = self.nodes[id].data_len() as i64;
         self.amend(id, CONFIG_NODE, |node| {
             node.data = Some(Box::from(text.as_bytes()));
             node.content_crc = digest::content_crc(CONFIG_NODE, Some(text.as_bytes()));
             node.version = WRITTEN_BY_SERVERS;
             (node.mzxid, node.mtime) = (version as i64, time_ms);
         });
+        self.account(CONFIG_NODE, text.len() as i64 - bytes_before, 0);
     }
 }
 

@@ -10,6 +10,7 @@ use super::digest::{self, RawStat};
 use super::ephemeral::Owners;
 use super::node::{Node, NodeId, Nodes, OwnerKind};
 use super::path;
+use super::quota::QUOTAS;
 use super::snapshot::{OldImages, Walk};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::client::{Acl, Stat, perms};
@@ -33,6 +34,8 @@ pub struct DataTree {
     pub(super) last_processed: Zxid,
     /// Bytes of all paths and data.
     pub(super) data_bytes: u64,
+    /// `/zookeeper/quota`, or none.
+    pub(super) quotas: NodeId,
     pub(super) walk: Option<Walk>,
     /// Of snapshots that were given up.
     pub(super) given_up: OldImages,
@@ -46,7 +49,7 @@ impl DataTree {
         let mut tree = DataTree::with_nodes(options, Nodes::new(root));
         tree.digest = tree.nodes[NodeId::ROOT].digest(0);
         tree.data_bytes = path::ROOT.len() as u64;
-        for path in ["/zookeeper", "/zookeeper/quota"] {
+        for path in ["/zookeeper", QUOTAS] {
             let (parent_path, name) = path::split(path).expect("a constant path");
             let parent = tree.find(parent_path).expect("parents come first");
             let node = Node::new(parent, name, empty, AclRef::OPEN, digest::content_crc(path, empty));
@@ -65,6 +68,7 @@ impl DataTree {
             digest: 0,
             last_processed: Zxid::ZERO,
             data_bytes: 0,
+            quotas: NodeId::NONE,
             walk: None,
             given_up: OldImages::default(),
         }
@@ -140,7 +144,12 @@ impl DataTree {
         if id == NodeId::ROOT {
             return self.node_count() - 1;
         }
-        std::iter::successors(Some(id), |at| self.nodes.next_below(id, *at)).count() as u64 - 1
+        self.with_descendants(id).count() as u64 - 1
+    }
+
+    /// The node and everything below it, parents first.
+    pub(super) fn with_descendants(&self, top: NodeId) -> impl Iterator<Item = NodeId> {
+        std::iter::successors(Some(top), move |at| self.nodes.next_below(top, *at))
     }
 
     pub fn path(&self, id: NodeId) -> String {
@@ -301,6 +310,9 @@ impl DataTree {
         }
         let id = self.nodes.insert_unlinked(node);
         self.nodes.link(id);
+        if path == QUOTAS {
+            self.quotas = id;
+        }
         self.owners.insert(id, owner, self.kind_of(owner));
         self.skip_in_snapshot(id);
         id
@@ -317,6 +329,9 @@ impl DataTree {
             self.digest = self.digest.wrapping_sub(node.digest(self.owner_of(id, &node)));
         }
         self.owners.remove(id);
+        if id == self.quotas {
+            self.quotas = NodeId::NONE;
+        }
         self.data_bytes -= (path.len() + node.data_len()) as u64;
         node
     }

@@ -13,6 +13,7 @@ use super::acl::AclTable;
 use super::data_tree::{DataTree, TreeOptions};
 use super::load_error::LoadError;
 use super::node::{NodeId, Nodes};
+use super::quota::QUOTAS;
 use super::unmoved::Unmoved;
 use crate::core::types::Zxid;
 use ringkeeper_storage::SnapshotSource;
@@ -48,6 +49,7 @@ impl DataTree {
             tree.owners.insert(id, owned.owner, tree.kind_of(owned.owner));
         }
         tree.ensure_config_node();
+        tree.quotas = tree.find(QUOTAS).unwrap_or(NodeId::NONE);
         Ok(tree)
     }
 

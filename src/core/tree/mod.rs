@@ -4,6 +4,7 @@
 //! * [`acl`]: permission lists and identities. * [`digest`]: the checksum that servers compare.
 //! * [`data_tree`]: the tree as readers see it. * [`apply`]: the only way it changes. * [`ephemeral`]: who owns what.
 //! * [`build`]: a tree from a list of paths, as Java's snapshots are.
+//! * [`quota`]: what subtrees may hold, and what they hold.
 //! * [`snapshot`]: the tree as it was at one zxid, walked out in slices.
 //! * [`load`]: a tree that starts from a snapshot and serves before it is in memory. * `unmoved`: what is not there yet.
 //! * `sums`: what a snapshot's nodes must be.
@@ -25,6 +26,7 @@ mod load_error;
 pub mod memory;
 pub mod node;
 pub mod path;
+pub mod quota;
 pub mod snapshot;
 mod sums;
 mod table;
@@ -47,5 +49,7 @@ pub use watch::{WatchMode, WatchTable};
 mod load_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod quota_tests;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Who wants to hear of which path.
 //!
 //! A watch is one (path, connection, mode). Each path has a list for each mode and each connection a list of all its
-//! watches, threaded through one table; paths are kept once. So arming, firing and removing touch only what they are
-//! about: a change under a node with a hundred thousand data watchers does not look at them, a closing connection does
+//! watches, threaded through one table; paths are kept once, long ones as what follows another path, so that siblings share
+//! the beginning and no piece needs memory of its own. So arming, firing and removing touch only what they are about: a change under a node with a hundred thousand data watchers does not look at them, a closing connection does
 //! not look at others', and ancestors are looked up only while anybody watches recursively.
 //!
 //! | Java table | modes here |
@@ -19,6 +19,7 @@ use compact_str::CompactString;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringkeeper_storage::probe::broken;
+use smallvec::SmallVec;
 
 use super::path;
 use super::table::{HashIndex, NIL, Paged, Place};
@@ -79,11 +80,32 @@ pub struct WatchSummary {
     pub watches: u64,
 }
 
-/// The lists of a watched path, by mode. Each runs in the order of arming.
+/// A path, as its last piece and the path before that, and its lists, by mode. Each runs in the order of arming.
 #[derive(Debug)]
 struct Watched {
-    path: CompactString,
+    tail: CompactString,
+    /// `NIL`: the tail is all of it.
+    beginning: u32,
+    /// How many paths begin with this one. It stays for them, watched or not.
+    continued: u32,
     first: [u32; 4],
+}
+
+/// Of a tail: what a `CompactString` holds in itself.
+const TAIL_BYTES: usize = size_of::<CompactString>();
+
+/// A path longer than this is one piece: each of its beginnings would have to be looked for.
+const PIECES_OF_BYTES: usize = 512;
+
+/// Where the last piece of a path begins: at a slash, so that siblings have the same beginning.
+fn tail_of(path: &str) -> Option<usize> {
+    let bytes = path.as_bytes();
+    if bytes.len() <= TAIL_BYTES || bytes.len() > PIECES_OF_BYTES {
+        return None;
+    }
+    let most = bytes.len() - TAIL_BYTES;
+    let fits = bytes[most..].iter().position(|byte| *byte == b'/').map(|at| most + at);
+    fits.or_else(|| bytes[..most].iter().rposition(|byte| *byte == b'/').filter(|at| *at > 0))
 }
 
 #[derive(Debug)]
@@ -99,7 +121,7 @@ struct Watch {
     prev_of_connection: u32,
 }
 
-const _: () = assert!(size_of::<Place<Watch>>() == 28 && size_of::<Place<Watched>>() == 40);
+const _: () = assert!(size_of::<Place<Watch>>() == 28 && size_of::<Place<Watched>>() == 48);
 
 #[derive(Debug)]
 struct Watcher {
@@ -115,6 +137,7 @@ pub struct WatchTable {
     watches: Paged<Watch>,
     watchers: Paged<Watcher>,
     path_index: HashIndex,
+    /// Of the watches that are not the first of their list: that one is found without, and most are alone.
     watch_index: HashIndex,
     watcher_index: HashMap<ConnectionId, u32, FixedState>,
     /// Watches by mode.
@@ -162,8 +185,8 @@ impl WatchTable {
             let last = std::mem::replace(&mut self.watches[first].prev, watch);
             self.watches[last].next = watch;
             self.watches[watch].prev = last;
+            self.watch_index.insert(hash_watch(path, watcher, mode), watch);
         }
-        self.watch_index.insert(hash_watch(path, watcher, mode), watch);
         self.counts[mode as usize] += 1;
     }
 
@@ -218,11 +241,12 @@ impl WatchTable {
             return;
         };
         for mode in modes {
-            let mut at = self.paths[path].first[*mode as usize];
+            let first = self.paths[path].first[*mode as usize];
             if mode.is_one_shot() {
                 // The whole list goes, so its members need not be taken out of it one by one.
                 self.paths[path].first[*mode as usize] = NIL;
             }
+            let mut at = first;
             while at != NIL {
                 let next = self.watches[at].next;
                 let watcher = &mut self.watchers[self.watches[at].connection];
@@ -230,6 +254,9 @@ impl WatchTable {
                     tell(watcher.id);
                 }
                 if mode.is_one_shot() {
+                    if at != first {
+                        self.unindex(at);
+                    }
                     self.forget_watch(at);
                 }
                 at = next;
@@ -300,6 +327,7 @@ impl WatchTable {
     /// Every watched path with each of its watchers, those of a path together (`wchp`). Data table only, as Java's; a
     /// connection with several modes on a path comes once.
     pub fn for_each_by_path(&self, mut visit: impl FnMut(&str, ConnectionId)) {
+        let mut path = String::new();
         for (_, watched) in self.paths.iter() {
             let data_modes = || WatchMode::ALL.into_iter().filter(|mode| mode.is_in_data_table());
             for mode in data_modes() {
@@ -307,7 +335,9 @@ impl WatchTable {
                 for at in std::iter::successors(some(first), |at| some(self.watches[*at].next)) {
                     let watch = &self.watches[at];
                     if self.is_first_of_data_modes(watch) {
-                        visit(&watched.path, self.watchers[watch.connection].id);
+                        path.clear();
+                        self.write_path(watch.path, &mut path);
+                        visit(&path, self.watchers[watch.connection].id);
                     }
                 }
             }
@@ -316,10 +346,13 @@ impl WatchTable {
 
     /// The same, those of a connection together (`wchc`).
     pub fn for_each_by_connection(&self, mut visit: impl FnMut(ConnectionId, &str)) {
+        let mut path = String::new();
         for (_, watcher) in self.watchers.iter() {
             for watch in self.of_watcher(watcher) {
                 if watch.mode.is_in_data_table() && self.is_first_of_data_modes(watch) {
-                    visit(watcher.id, &self.paths[watch.path].path);
+                    path.clear();
+                    self.write_path(watch.path, &mut path);
+                    visit(watcher.id, &path);
                 }
             }
         }
@@ -336,31 +369,78 @@ impl WatchTable {
     }
 
     fn find_path(&self, path: &str) -> Option<u32> {
-        self.path_index.find(hash_path(path), |at| self.paths[at].path == path)
+        self.path_index.find(hash_path(path), |at| self.is_path(at, path))
+    }
+
+    fn is_path(&self, mut at: u32, mut path: &str) -> bool {
+        loop {
+            let Watched { tail, beginning, .. } = &self.paths[at];
+            let Some(before) = path.strip_suffix(tail.as_str()) else { return false };
+            if *beginning == NIL {
+                return before.is_empty();
+            }
+            (at, path) = (*beginning, before);
+        }
+    }
+
+    /// Appends it.
+    fn write_path(&self, at: u32, out: &mut String) {
+        let pieces = std::iter::successors(Some(at), |at| some(self.paths[*at].beginning));
+        let pieces: SmallVec<[u32; 16]> = pieces.collect();
+        pieces.iter().rev().for_each(|at| out.push_str(&self.paths[*at].tail));
     }
 
     fn intern(&mut self, path: &str) -> u32 {
-        if let Some(at) = self.find_path(path) {
-            return at;
+        // Ends of what is not there yet, and what is there of it.
+        let (mut missing, mut end, mut found) = (SmallVec::<[usize; 16]>::new(), path.len(), NIL);
+        while end > 0 {
+            if let Some(at) = self.find_path(&path[..end]) {
+                found = at;
+                break;
+            }
+            missing.push(end);
+            end = tail_of(&path[..end]).unwrap_or(0);
         }
-        let at = self.paths.insert(Watched { path: CompactString::new(path), first: [NIL; 4] });
-        self.path_index.insert(hash_path(path), at);
-        at
+        for piece_end in missing.into_iter().rev() {
+            let tail = CompactString::new(&path[end..piece_end]);
+            let at = self.paths.insert(Watched { tail, beginning: found, continued: 0, first: [NIL; 4] });
+            self.path_index.insert(hash_path(&path[..piece_end]), at);
+            if found != NIL {
+                self.paths[found].continued += 1;
+            }
+            (found, end) = (at, piece_end);
+        }
+        found
     }
 
-    fn drop_path_if_unwatched(&mut self, path: u32) {
-        if self.paths[path].first != [NIL; 4] {
+    /// With what only it began with.
+    fn drop_path_if_unwatched(&mut self, mut at: u32) {
+        let is_idle = |watched: &Watched| watched.first == [NIL; 4] && watched.continued == 0;
+        if !is_idle(&self.paths[at]) {
             return;
         }
-        let watched = self.paths.remove(path);
-        self.path_index.remove(hash_path(&watched.path), path);
+        let mut path = String::new();
+        self.write_path(at, &mut path);
+        while at != NIL && is_idle(&self.paths[at]) {
+            self.path_index.remove(hash_path(&path), at);
+            let Watched { tail, beginning, .. } = self.paths.remove(at);
+            path.truncate(path.len() - tail.len());
+            if beginning != NIL {
+                self.paths[beginning].continued -= 1;
+            }
+            at = beginning;
+        }
     }
 
     fn find_watch(&self, path: u32, connection: u32, mode: WatchMode) -> Option<u32> {
-        let is_it = |at| {
+        let is_it = |at: u32| {
             let watch = &self.watches[at];
             (watch.path, watch.connection, watch.mode) == (path, connection, mode)
         };
+        let first = some(self.paths[path].first[mode as usize])?;
+        if is_it(first) {
+            return Some(first);
+        }
         self.watch_index.find(hash_watch(path, connection, mode), is_it)
     }
 
@@ -369,8 +449,12 @@ impl WatchTable {
         let first = &mut self.paths[path].first[mode as usize];
         if *first == at {
             *first = next;
+            if next != NIL {
+                self.unindex(next);
+            }
         } else {
             self.watches[prev].next = next;
+            self.unindex(at);
         }
         // The successor, or where there is none the first, remembers who stands before (or last).
         let keeper = if next != NIL { next } else { self.paths[path].first[mode as usize] };
@@ -379,9 +463,15 @@ impl WatchTable {
         }
     }
 
+    /// It becomes the first of its list, or is none of it any more.
+    fn unindex(&mut self, at: u32) {
+        let Watch { path, connection, mode, .. } = self.watches[at];
+        self.watch_index.remove(hash_watch(path, connection, mode), at);
+    }
+
     /// Takes a watch that is in no path's list any more out of everything else.
     fn forget_watch(&mut self, at: u32) {
-        let Watch { path, connection, mode, next_of_connection: next, prev_of_connection: prev, .. } = self.watches[at];
+        let Watch { connection, mode, next_of_connection: next, prev_of_connection: prev, .. } = self.watches[at];
         if prev == NIL {
             self.watchers[connection].first = next;
         } else {
@@ -390,7 +480,6 @@ impl WatchTable {
         if next != NIL {
             self.watches[next].prev_of_connection = prev;
         }
-        self.watch_index.remove(hash_watch(path, connection, mode), at);
         self.watches.remove(at);
         self.counts[mode as usize] -= 1;
     }
@@ -680,10 +769,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn siblings_share_the_beginnings_of_long_paths_and_nothing_is_left_of_them() {
+        let path = |name: usize| format!("/brokers/topics/orders-of-everybody/partitions/{name:05}/state");
+        let long = format!("{}/x", "/a".repeat(PIECES_OF_BYTES));
+        let mut watches = WatchTable::new();
+        for name in 0..1000 {
+            watches.arm(A, &path(name), StandardData);
+        }
+        assert!(watches.paths.len() < 1010, "{} pieces", watches.paths.len());
+        let pieces = watches.paths.len();
+        for odd in [&long, "no slash at all, and longer than a piece", "/", "//", "/slash/at/the/very/end/of/it/"] {
+            watches.arm(B, odd, Persistent);
+            assert_eq!(watches.check(B, odd, WatcherType::Any), Ok(()));
+            assert_eq!(watches.check(B, &format!("{odd}?"), WatcherType::Any), Err(ErrorCode::NoWatcher));
+        }
+        let mut listed = vec![];
+        watches.for_each_by_connection(|connection, path| listed.push((connection, path.to_owned())));
+        assert!(listed.contains(&(B, long)) && listed.contains(&(A, path(999))) && listed.len() == 1005);
+        watches.remove_connection(B);
+        assert_eq!(watches.paths.len(), pieces);
+        for name in 0..1000 {
+            assert_eq!(fire(&mut watches, Happened::DataChanged, &path(name)).len(), 1);
+        }
+        assert_eq!(watches.paths.len(), 0);
+    }
+
     proptest::proptest! {
         #[test]
-        fn any_history_of_watches_is_the_models(steps in proptest::collection::vec((0u8..12, 0usize..9, 0u64..4, 0usize..4), 1..200)) {
-            const PATHS: [&str; 9] = ["/", "/a", "/a/b", "/a/b/c", "/a/bc", "/ab", "/z", "/z/y", "/z/y/x"];
+        fn any_history_of_watches_is_the_models(steps in proptest::collection::vec((0u8..12, 0usize..12, 0u64..4, 0usize..4), 1..200)) {
+            const PATHS: [&str; 12] = [
+                "/", "/a", "/a/b", "/a/b/c", "/a/bc", "/ab", "/z", "/z/y",
+                "/z/a-name-that-is-longer-than-what-is-kept-in-place", "/z/a-name-that-is-longer-than-what-is-kept-in-place/y",
+                "/z/a-name-that-is-longer-than-what-is-kept-in-place/y/and/some/more/names/behind/it/on/their/own",
+                "/z/a-name-that-is-longer-than-what-is-kept-in-place/y/and/some/more/names/behind/it/on/another",
+            ];
             let (mut watches, mut model) = (WatchTable::new(), Model::default());
             for (what, path, connection, mode) in steps {
                 let (path, mode) = (PATHS[path], WatchMode::ALL[mode]);
@@ -721,6 +841,15 @@ mod tests {
                 let persistent = model.0.iter().filter(|watch| watch.2 == Persistent as u8).count();
                 proptest::prop_assert_eq!(watches.watch_count() as usize, model.0.len() + persistent);
             }
+            let (mut listed, mut expected) = (vec![], model.0);
+            watches.for_each_by_path(|path, connection| listed.push((path.to_owned(), connection.0)));
+            listed.sort();
+            expected.retain(|(_, _, mode)| *mode != StandardChild as u8);
+            let mut expected: Vec<_> = expected.into_iter().map(|(path, connection, _)| (path, connection)).collect();
+            expected.dedup();
+            proptest::prop_assert_eq!(listed, expected);
+            (0..4).for_each(|connection| watches.remove_connection(ConnectionId(connection)));
+            proptest::prop_assert_eq!((watches.paths.len(), watches.watchers.len(), watches.watches.len()), (0, 0, 0));
         }
     }
 }

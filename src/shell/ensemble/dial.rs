@@ -5,18 +5,21 @@
 //! is taken.
 //!
 //! What the configuration says is called at once. What somebody else said, who may be anybody that can reach the election port,
-//! has to share a few threads: so many invented addresses that nobody answers at keep those threads busy, and nothing else. An
-//! attempt that is given up before its turn is not made.
+//! has to share a few threads: so many invented addresses that nobody answers at keep those threads busy, and nothing else: who
+//! waits for one of them waits for a while. An attempt that is given up before its turn is not made.
 //! Java: `QuorumCnxManager.initiateConnection`, `Learner.connectToLeader`. Spec: quorum-protocol 3.1, 6.1.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpStream;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::shell::mailbox::mailbox;
+use crate::shell::reactor;
 use crate::shell::resolve::{HostPort, addresses_of};
 
 /// More than any ensemble has addresses, twice: as leader and as elector. Some may be of attempts that were given up.
@@ -38,7 +41,7 @@ impl Default for Dials {
 
 impl Dials {
     /// Connects to the first of these that answers. `known`: by the configuration; `told`: by somebody who called. Given up by
-    /// being dropped: what a thread still finds is closed.
+    /// being dropped: what a thread still finds is closed. It takes `limit` for each, and all in all not more than twice that.
     pub async fn dial(&self, known: &[HostPort], told: &[HostPort], limit: Duration) -> io::Result<TcpStream> {
         let (mailbox, mut answers) = mailbox((known.len() + told.len()).max(1));
         let wanted = Arc::new(());
@@ -54,8 +57,19 @@ impl Dials {
             }
         }
         drop(mailbox);
-        let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address");
-        while let Some(answer) = poll_fn(|cx| answers.poll_next(cx)).await {
+        let mut failure = match known.is_empty() && told.is_empty() {
+            true => io::Error::new(io::ErrorKind::AddrNotAvailable, "it has no address"),
+            false => io::Error::new(io::ErrorKind::TimedOut, "nobody answered in time"),
+        };
+        let mut late = pin!(reactor::sleep(2 * limit));
+        let mut next = async || {
+            poll_fn(|cx| match answers.poll_next(cx) {
+                Poll::Pending if late.as_mut().poll(cx).is_ready() => Poll::Ready(None),
+                answer => answer,
+            })
+            .await
+        };
+        while let Some(answer) = next().await {
             match answer {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failure = error,
@@ -177,7 +191,7 @@ mod tests {
         deaf.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
         let deaf_port = deaf.local_addr().unwrap().as_socket().unwrap().port();
         let host = |port| ("127.0.0.1".to_owned(), port);
-        glommio::LocalExecutor::default().run(async {
+        reactor::run_here(async {
             let limit = Duration::from_secs(20);
             let dials = Dials::default();
             let both = [host(deaf_port), host(port)];
@@ -190,6 +204,25 @@ mod tests {
             assert_eq!(refused.to_string(), format!("127.0.0.1:{deaf_port}: Connection refused"));
             assert!(dials.dial(&[], &[], limit).await.unwrap_err().to_string().contains("no address"));
         });
+    }
+
+    #[test]
+    fn invented_addresses_do_not_keep_a_known_one_from_being_called_again() {
+        let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        deaf.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        let refuses = ("127.0.0.1".to_owned(), deaf.local_addr().unwrap().as_socket().unwrap().port());
+        let (dials, busy) = (Dials::default(), Arc::new(()));
+        let (end, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        for _ in 0..TOLD_THREADS {
+            let gate = gate.clone();
+            dials.told.run(&busy, move || assert!(gate.lock().unwrap().recv().is_err())).unwrap();
+        }
+        let told = [("127.0.0.1".to_owned(), 1)];
+        let limit = Duration::from_millis(20);
+        let failure = reactor::run_here(async { dials.dial(&[refuses], &told, limit).await.unwrap_err() });
+        assert_eq!(failure.kind(), io::ErrorKind::ConnectionRefused, "{failure}");
+        drop(end);
     }
 
     #[test]

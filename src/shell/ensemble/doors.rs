@@ -14,6 +14,7 @@ use super::roll::Roll;
 use crate::core::ServerId;
 use crate::shell::door::Door;
 use crate::shell::mailbox::{Arrivals, Mailbox};
+use crate::shell::reactor;
 use crate::shell::resolve::HostPort;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +94,8 @@ impl Doors {
     }
 
     /// Starts what moves the open doors: a task each, until they are closed.
-    pub fn follow(&self) -> Vec<glommio::Task<()>> {
-        self.doors.borrow().iter().map(|door| glommio::spawn_local(door.clone().follow())).collect()
+    pub fn follow(&self) -> Vec<reactor::Task<()>> {
+        self.doors.borrow().iter().map(|door| reactor::spawn(door.clone().follow())).collect()
     }
 
     /// The configuration changed: what does not listen where it says now stops, and moves there.
@@ -120,7 +121,8 @@ impl PeerDoor {
     async fn listen_at(&self, addresses: Vec<HostPort>) -> Result<PeerPort, String> {
         let (name, everywhere) = (self.purpose.name(), self.everywhere);
         // Not on this thread: a name that nobody answers for takes seconds.
-        let binding = glommio::executor().spawn_blocking(move || BoundPeerPort::bind(name, &addresses, everywhere, 1));
+        let binding =
+            reactor::off_thread(move || BoundPeerPort::bind(name, &addresses, everywhere, 1).map_err(io::Error::other));
         let bound = binding.await.map_err(|error| error.to_string())?;
         bound.listen(&self.mailbox).map_err(|error| format!("{name} port: cannot listen: {error}"))
     }
@@ -132,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::core::zab::membership::{Configurations, Membership};
-    use crate::shell::turn::next_turn;
+    use crate::shell::reactor::next_turn;
 
     fn free_port() -> u16 {
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -154,7 +156,7 @@ mod tests {
         let doors = Doors::new(roll.clone(), own, false);
         let [mut electors, mut learners, _] = doors.open(BoundDoors::bind(&roll, own, false, 1).unwrap()).unwrap();
         let call = |port: u16| TcpStream::connect(("127.0.0.1", port));
-        glommio::LocalExecutor::default().run(async {
+        reactor::run_here(async {
             let _elector = call(ports[1]).unwrap();
             assert!(poll_fn(|cx| electors.poll_next(cx)).await.is_some());
             let _learner = call(ports[0]).unwrap();

@@ -32,8 +32,8 @@ use crate::shell::flag::Flag;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Arrivals;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::reactor::{self, Socket, next_turn};
 use crate::shell::resolve::HostPort;
-use crate::shell::turn::next_turn;
 use crate::wire::election::{ElectionAddress, Introduction, Notification, frame_bytes};
 
 /// Callers that have not said who they are. At the bound the oldest is hung up on: one that means it says so at once.
@@ -192,7 +192,7 @@ impl ElectionPort {
         loop {
             self.changed.lowered().await;
             for (peer, line) in self.changes.take() {
-                let run = |line| glommio::spawn_local(self.clone().run_line(peer, line, pipeline.clone()));
+                let run = |line| reactor::spawn(self.clone().run_line(peer, line, pipeline.clone()));
                 let ended = match line.map(run) {
                     Some(task) => tasks.insert(peer, task),
                     None => tasks.remove(&peer),
@@ -206,7 +206,7 @@ impl ElectionPort {
     pub async fn run_callers(self: Rc<Self>, mut arrivals: Arrivals<TcpStream>) {
         while let Some(socket) = poll_fn(|cx| arrivals.poll_next(cx)).await {
             match PeerSocket::new(socket, self.settings.keep_alive, self.settings.stall_limit) {
-                Ok(socket) => drop(glommio::spawn_local(self.clone().meet(socket)).detach()),
+                Ok(socket) => drop(reactor::spawn(self.clone().meet(socket)).detach()),
                 Err(error) => self.note(&format!("a call to the election port cannot be taken: {error}")),
             }
             next_turn().await;
@@ -294,10 +294,10 @@ impl ElectionPort {
             Either::Right((socket, _)) => return Some(socket),
         };
         let introduced = async {
-            let mut socket = PeerSocket::new(dialled?, self.settings.keep_alive, self.settings.stall_limit)?;
+            let socket = PeerSocket::new(dialled?, self.settings.keep_alive, self.settings.stall_limit)?;
             let mut introduction = Vec::new();
             self.introduction().encode(&mut introduction);
-            write_all(&mut socket.writer, &introduction).await?;
+            write_all(&socket.line.socket, &introduction).await?;
             Ok::<_, io::Error>(socket)
         };
         match introduced.await {
@@ -327,17 +327,17 @@ impl ElectionPort {
 
     /// Until the connection ends, or another takes its place.
     async fn talk(&self, peer: ServerId, line: &Line, socket: PeerSocket, pipeline: &PipelineHandle) {
-        let PeerSocket { mut reader, mut writer, line: phone, unread } = socket;
+        let PeerSocket { line: phone, unread } = socket;
         *line.trouble.borrow_mut() = None;
         if line.unsent.borrow().is_none() {
             let last = line.last.borrow().clone();
             *line.unsent.borrow_mut() = last;
         }
         line.work.raise();
-        let hearing = glommio::spawn_local({
+        let hearing = reactor::spawn({
             let (pipeline, phone) = (pipeline.clone(), phone.clone());
             async move {
-                let ended = hear(peer, &mut reader, unread, &pipeline).await;
+                let ended = hear(peer, &phone.socket, unread, &pipeline).await;
                 phone.hang_up();
                 ended
             }
@@ -349,7 +349,7 @@ impl ElectionPort {
                     return Ok(()); // a newer connection
                 }
                 let Some(frame) = line.unsent.take() else { continue };
-                write_all(&mut writer, &frame).await?;
+                write_all(&phone.socket, &frame).await?;
                 *line.last.borrow_mut() = Some(frame);
             }
         };
@@ -382,7 +382,7 @@ impl ElectionPort {
 }
 
 /// Hands every notification to the core, until the connection ends.
-async fn hear(peer: ServerId, reader: &mut glommio::net::TcpStream, mut buffer: Vec<u8>, pipeline: &PipelineHandle) {
+async fn hear(peer: ServerId, socket: &Socket, mut buffer: Vec<u8>, pipeline: &PipelineHandle) {
     loop {
         let mut taken = 0;
         while let Some((word, rest)) = buffer[taken..].split_first_chunk() {
@@ -398,7 +398,7 @@ async fn hear(peer: ServerId, reader: &mut glommio::net::TcpStream, mut buffer: 
             taken += word.len() + bytes;
         }
         buffer.drain(..taken);
-        match read_more(reader, &mut buffer, READ_BYTES).await {
+        match read_more(socket, &mut buffer, READ_BYTES).await {
             Ok(true) => next_turn().await,
             Ok(false) | Err(_) => return,
         }
@@ -413,7 +413,7 @@ async fn introduction_of(socket: &mut PeerSocket) -> io::Result<Introduction> {
             socket.unread = buffer.split_off(bytes);
             return Ok(introduction);
         }
-        if !read_more(&mut socket.reader, &mut buffer, READ_BYTES).await? {
+        if !read_more(&socket.line.socket, &mut buffer, READ_BYTES).await? {
             return Err(invalid(format!("{} hung up, or was too slow to say who it is", socket.line.peer)));
         }
     }

@@ -17,7 +17,7 @@ use super::links::Links;
 use crate::shell::flag::Flag;
 use crate::shell::mailbox::Arrivals;
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::turn::next_turn;
+use crate::shell::reactor::next_turn;
 
 /// How long a caller may wait for a server that does not lead yet.
 const PATIENCE: Duration = Duration::from_millis(500);

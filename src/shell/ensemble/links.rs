@@ -16,7 +16,6 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::net::TcpStream as AsyncStream;
 use tracing::{debug, info, warn};
 
 use super::inbox::{Arrival, Inbox};
@@ -24,7 +23,7 @@ use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, write_all};
 use crate::core::{LinkId, LinkMessage, Zxid};
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::turn::{Share, next_turn};
+use crate::shell::reactor::{self, Share, next_turn};
 use crate::snapshot_stream::{Form, SnapshotDecoder, SnapshotEncoder};
 use crate::wire::jute::Limits;
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
@@ -148,8 +147,7 @@ impl Links {
 
     /// Takes a connected socket over. `pipeline` hears of it by this id.
     pub fn enter(self: &Rc<Self>, socket: TcpStream) -> io::Result<NewLink> {
-        let PeerSocket { reader, writer, line, .. } =
-            PeerSocket::new(socket, self.settings.keep_alive, self.settings.init_stall)?;
+        let PeerSocket { line, .. } = PeerSocket::new(socket, self.settings.keep_alive, self.settings.init_stall)?;
         let id = LinkId(self.last_id.get() + 1);
         self.last_id.set(id.0);
         let link = Rc::new(Link {
@@ -166,7 +164,7 @@ impl Links {
             theirs_is_ringkeeper: Cell::new(false),
         });
         self.by_id.borrow_mut().insert(id, link.clone());
-        Ok(NewLink { link, reader, writer, links: self.clone() })
+        Ok(NewLink { link, links: self.clone() })
     }
 
     pub fn send(&self, link: LinkId, message: LinkMessage) {
@@ -224,7 +222,7 @@ impl Links {
                 continue;
             }
             let mut outgoing = link.outgoing.borrow_mut();
-            let taken = if outgoing.bytes.is_empty() { Ok(0) } else { link.line.send_now(&outgoing.bytes) };
+            let taken = if outgoing.bytes.is_empty() { Ok(0) } else { link.line.socket.send_now(&outgoing.bytes) };
             match taken {
                 Ok(taken) if taken == outgoing.bytes.len() => {
                     if outgoing.cost > 0 && !link.closed.get() {
@@ -256,8 +254,6 @@ impl Links {
 /// A link whose tasks have not begun.
 pub struct NewLink {
     link: Rc<Link>,
-    reader: AsyncStream,
-    writer: AsyncStream,
     links: Rc<Links>,
 }
 
@@ -277,10 +273,10 @@ impl NewLink {
 
     /// Serves it in the background until it ends.
     pub fn serve(self, pipeline: PipelineHandle) {
-        let NewLink { link, reader, writer, links } = self;
-        glommio::spawn_local(write(link.clone(), writer, pipeline.clone())).detach();
-        glommio::spawn_local(async move {
-            let ended = read(&link, reader, &pipeline, &links.settings.limits).await;
+        let NewLink { link, links } = self;
+        reactor::spawn(write(link.clone(), pipeline.clone())).detach();
+        reactor::spawn(async move {
+            let ended = read(&link, &pipeline, &links.settings.limits).await;
             link.line.hang_up();
             link.over.set(true);
             link.work.raise(); // the writer ends, too
@@ -299,7 +295,7 @@ impl NewLink {
 }
 
 /// Sends what the kernel did not take at once.
-async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle) {
+async fn write(link: Rc<Link>, pipeline: PipelineHandle) {
     loop {
         link.work.lowered().await;
         while !link.over.get() {
@@ -310,7 +306,7 @@ async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle
             if bytes.is_empty() {
                 break;
             }
-            if let Err(error) = write_all(&mut writer, &bytes).await {
+            if let Err(error) = write_all(&link.line.socket, &bytes).await {
                 debug!("the link with {} takes nothing more: {error}", link.line.peer);
                 link.line.hang_up();
                 return;
@@ -331,7 +327,7 @@ async fn write(link: Rc<Link>, mut writer: AsyncStream, pipeline: PipelineHandle
 }
 
 /// Hands over what comes until the stream ends.
-async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, limits: &Limits) -> io::Result<()> {
+async fn read(link: &Link, pipeline: &PipelineHandle, limits: &Limits) -> io::Result<()> {
     let mut inbox = Inbox::default();
     let mut messages = Vec::new();
     let mut reads = 0;
@@ -339,7 +335,7 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
     let mut has_unread = false;
     loop {
         if !std::mem::take(&mut has_unread) {
-            reads = match inbox.read_more(&mut reader).await? {
+            reads = match inbox.read_more(&mut &link.line.socket).await? {
                 Arrival::EndOfStream => return Ok(()),
                 Arrival::Awaited => 0,
                 Arrival::AtOnce => reads + 1,
@@ -385,7 +381,7 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
             return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
         }
         if let Some(zxid) = snapshot {
-            read_snapshot(link, &mut reader, &mut inbox, zxid, pipeline, limits).await?;
+            read_snapshot(link, &mut inbox, zxid, pipeline, limits).await?;
             has_unread = true;
         }
     }
@@ -394,7 +390,6 @@ async fn read(link: &Link, mut reader: AsyncStream, pipeline: &PipelineHandle, l
 /// The stream behind a SNAP, at the pace at which the disk takes it. What follows it stays in the buffer.
 async fn read_snapshot(
     link: &Link,
-    reader: &mut AsyncStream,
     inbox: &mut Inbox,
     zxid: Zxid,
     pipeline: &PipelineHandle,
@@ -425,7 +420,7 @@ async fn read_snapshot(
             return Ok(());
         }
         next_turn().await;
-        if stands_still && inbox.read_more(reader).await? == Arrival::EndOfStream {
+        if stands_still && inbox.read_more(&mut &link.line.socket).await? == Arrival::EndOfStream {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

@@ -18,6 +18,7 @@ use super::roll::Roll;
 use crate::core::ServerId;
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::reactor;
 use crate::shell::resolve::HostPort;
 
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
@@ -111,7 +112,7 @@ impl MasterSearch {
                 Err(error) => {
                     debug!("server {} cannot be reached: {error}", master.0);
                     *self.failure.borrow_mut() = Some((master, error.to_string()));
-                    unless_changed(&self.changed, glommio::timer::sleep(self.retry_pause)).await;
+                    unless_changed(&self.changed, reactor::sleep(self.retry_pause)).await;
                 }
             }
         }

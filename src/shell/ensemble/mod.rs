@@ -45,6 +45,7 @@ use crate::core::zab::membership::Configurations;
 use crate::core::zab::membership::files::MembersChange;
 use crate::core::{LinkId, Output, ServerId};
 use crate::shell::pipeline::PipelineHandle;
+use crate::shell::reactor;
 
 /// What the shell has to know about the other servers.
 #[derive(Clone, Debug)]
@@ -113,16 +114,16 @@ impl Ensemble {
     }
 
     /// Listens, and starts everything that runs in the background: tasks that hold the pipeline, to be cancelled in the end.
-    pub fn begin(&self, bound: BoundEnsemble, pipeline: &PipelineHandle) -> std::io::Result<Vec<glommio::Task<()>>> {
+    pub fn begin(&self, bound: BoundEnsemble, pipeline: &PipelineHandle) -> std::io::Result<Vec<reactor::Task<()>>> {
         let [electors, learners, observers] = self.doors.open(bound.0)?;
         let mut tasks = self.doors.follow();
         tasks.extend([
-            glommio::spawn_local(self.election.clone().run_lines(pipeline.clone())),
-            glommio::spawn_local(self.election.clone().run_callers(electors)),
-            glommio::spawn_local(self.learners.clone().run_callers(learners, pipeline.clone())),
-            glommio::spawn_local(self.observers.clone().run_callers(observers, pipeline.clone())),
-            glommio::spawn_local(self.search.clone().run(pipeline.clone())),
-            glommio::spawn_local(self.links.clone().run_flush(pipeline.clone())),
+            reactor::spawn(self.election.clone().run_lines(pipeline.clone())),
+            reactor::spawn(self.election.clone().run_callers(electors)),
+            reactor::spawn(self.learners.clone().run_callers(learners, pipeline.clone())),
+            reactor::spawn(self.observers.clone().run_callers(observers, pipeline.clone())),
+            reactor::spawn(self.search.clone().run(pipeline.clone())),
+            reactor::spawn(self.links.clone().run_flush(pipeline.clone())),
         ]);
         Ok(tasks)
     }

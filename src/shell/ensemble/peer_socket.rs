@@ -1,7 +1,4 @@
-//! A connection to another server, as two halves that two tasks own, and a way to end both.
-//!
-//! A read that is under way is never dropped (the runtime's timers misfire after that): whoever wants it to end hangs up, and
-//! it ends with the connection.
+//! A connection to another server, which several tasks share: one reads, one writes, and any may end it.
 //!
 //! A peer whose machine is gone, or that stopped reading, says nothing more, and what is sent to it just waits: the kernel would
 //! try for a quarter of an hour, and after a partition wait two minutes before it tries again. So it gets a limit for bytes that
@@ -13,66 +10,49 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use glommio::net::TcpStream as AsyncStream;
 use socket2::SockRef;
 
+use crate::shell::reactor::{self, Socket};
+
 pub struct PeerSocket {
-    pub reader: AsyncStream,
-    pub writer: AsyncStream,
     pub line: Rc<PhoneLine>,
     /// Read already, and not looked at.
     pub unread: Vec<u8>,
 }
 
-/// What both halves share.
+/// What its tasks share.
 #[derive(Debug)]
 pub struct PhoneLine {
-    socket: TcpStream,
+    pub socket: Socket,
     pub peer: SocketAddr,
 }
 
 impl PeerSocket {
-    /// Two more descriptors of the socket. TCP_NODELAY is always on. `stall`: how long sent bytes may wait to be taken.
-    pub fn new(socket: TcpStream, keep_alive: bool, stall: Duration) -> io::Result<PeerSocket> {
-        socket.set_nodelay(true)?;
-        SockRef::from(&socket).set_keepalive(keep_alive)?;
-        set_stall_limit(&socket, stall)?;
-        let peer = socket.peer_addr()?;
-        let half = || Ok::<_, io::Error>(AsyncStream::from(socket2_04::Socket::from(socket.try_clone()?)));
-        Ok(PeerSocket {
-            reader: half()?,
-            writer: half()?,
-            line: Rc::new(PhoneLine { socket, peer }),
-            unread: Vec::new(),
-        })
+    /// TCP_NODELAY is always on. `stall`: how long sent bytes may wait to be taken.
+    pub fn new(stream: TcpStream, keep_alive: bool, stall: Duration) -> io::Result<PeerSocket> {
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_keepalive(keep_alive)?;
+        set_stall_limit(&stream, stall)?;
+        let peer = stream.peer_addr()?;
+        Ok(PeerSocket { line: Rc::new(PhoneLine { socket: Socket::new(stream)?, peer }), unread: Vec::new() })
     }
 }
 
 impl PhoneLine {
     /// Ends the connection and every read and write of it.
     pub fn hang_up(&self) {
-        let _ = self.socket.shutdown(Shutdown::Both); // it may have ended by itself
+        self.socket.shutdown(Shutdown::Both);
     }
 
     /// What was written arrives, and then the end.
     pub fn end_writing(&self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.socket.shutdown(Shutdown::Write);
     }
 
     /// How long sent bytes may wait to be taken from now on.
     pub fn limit_stall(&self, limit: Duration) {
         // Of a connection that has just ended nobody needs it.
-        let _ = set_stall_limit(&self.socket, limit);
-    }
-
-    /// Sends what the kernel takes at once; how many bytes that was.
-    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        use rustix::net::{SendFlags, send};
-        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) => Ok(sent),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
-            Err(error) => Err(error.into()),
-        }
+        let _ = set_stall_limit(self.socket.stream(), limit);
     }
 }
 
@@ -86,12 +66,12 @@ fn stall_limit_ms(limit: Duration) -> u32 {
 }
 
 /// Hangs up unless it is dropped before.
-pub struct HangUpAfter(Option<glommio::Task<()>>);
+pub struct HangUpAfter(Option<reactor::Task<()>>);
 
 impl HangUpAfter {
     pub fn new(line: Rc<PhoneLine>, limit: Duration) -> HangUpAfter {
-        HangUpAfter(Some(glommio::spawn_local(async move {
-            glommio::timer::sleep(limit).await;
+        HangUpAfter(Some(reactor::spawn(async move {
+            reactor::sleep(limit).await;
             line.hang_up();
         })))
     }
@@ -111,21 +91,16 @@ impl HangUpAfter {
 }
 
 /// Reads at least one byte behind what is there; `false` at the end of the stream.
-pub async fn read_more(reader: &mut AsyncStream, buffer: &mut Vec<u8>, at_most: usize) -> io::Result<bool> {
+pub async fn read_more(mut socket: &Socket, buffer: &mut Vec<u8>, at_most: usize) -> io::Result<bool> {
     let filled = buffer.len();
     buffer.resize(filled + at_most, 0);
-    let read = loop {
-        match reader.read(&mut buffer[filled..]).await {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other,
-        }
-    };
+    let read = socket.read(&mut buffer[filled..]).await;
     buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
     Ok(read? > 0)
 }
 
-pub async fn write_all(writer: &mut AsyncStream, bytes: &[u8]) -> io::Result<()> {
-    writer.write_all(bytes).await
+pub async fn write_all(mut socket: &Socket, bytes: &[u8]) -> io::Result<()> {
+    socket.write_all(bytes).await
 }
 
 #[cfg(test)]

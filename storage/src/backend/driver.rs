@@ -4,10 +4,9 @@
 //! when the oldest write of the log is waiting for its answer: a disk that hangs answers nothing, so somebody has to look.
 
 use std::io;
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::glommio::Readiness;
 use super::threads::{DiskThreadEnded, DiskThreads};
 use super::uring::{Ring, RingUnavailable};
 use crate::disk::{DiskEvent, DiskOp, OpId, Owner};
@@ -117,11 +116,15 @@ impl DiskDriver {
         }
     }
 
-    /// To be awaited inside a glommio executor, always the same one.
-    pub fn readiness(&self) -> Rc<Readiness> {
+    /// An eventfd that is signalled when something has completed. It is the caller's to wait for, and need not be read.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors left.
+    pub fn signal(&self) -> io::Result<OwnedFd> {
         match &self.how {
-            How::Inline(ring) => ring.readiness(),
-            How::Threads(threads) => threads.readiness(),
+            How::Inline(ring) => ring.signal(),
+            How::Threads(threads) => threads.signal(),
         }
     }
 

@@ -4,7 +4,6 @@ pub mod blocking;
 pub mod driver;
 pub mod facts;
 pub mod faulty;
-mod glommio;
 pub mod lock;
 pub mod memory;
 pub mod threads;

@@ -14,7 +14,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +23,6 @@ use std::time::Duration;
 use rustix::event::EventfdFlags;
 
 use super::blocking::BlockingDisk;
-use super::glommio::Readiness;
 use super::uring::{Ring, RingUnavailable};
 use crate::disk::{Disk, DiskEvent, DiskOp, Owner};
 
@@ -161,14 +159,13 @@ pub struct DiskThreads {
     /// The first has the batches of the log, the last everything else.
     lanes: Vec<Lane>,
     done: Arc<Done>,
-    readiness: Rc<Readiness>,
     in_flight: usize,
 }
 
 impl DiskThreads {
     /// Plain system calls, on two threads. `cpus`: where they may run; empty: where the caller may.
     pub fn syscalls(cpus: &[usize]) -> io::Result<DiskThreads> {
-        let (done, readiness) = way_back()?;
+        let done = way_back()?;
         let disk = BlockingDisk::default();
         let mut lanes = Vec::new();
         for name in ["rk-log", "rk-disk"] {
@@ -179,13 +176,13 @@ impl DiskThreads {
                 }
             })?);
         }
-        Ok(DiskThreads { lanes, done, readiness, in_flight: 0 })
+        Ok(DiskThreads { lanes, done, in_flight: 0 })
     }
 
     /// A ring, driven by a thread of its own.
     pub fn ring(cpus: &[usize]) -> Result<DiskThreads, RingUnavailable> {
         let late = |error: io::Error| RingUnavailable::from_error(&error);
-        let (done, readiness) = way_back().map_err(late)?;
+        let done = way_back().map_err(late)?;
         let doorbell = eventfd().map_err(late)?;
         let theirs = doorbell.try_clone().map_err(late)?;
         let (report, reported) = mpsc::sync_channel(1);
@@ -203,7 +200,7 @@ impl DiskThreads {
         let lane = lane.map_err(late)?;
         let gone = |_| RingUnavailable::from_error(&io::Error::other("its thread ended at once"));
         reported.recv().map_err(gone)??;
-        Ok(DiskThreads { lanes: vec![lane], done, readiness, in_flight: 0 })
+        Ok(DiskThreads { lanes: vec![lane], done, in_flight: 0 })
     }
 
     /// Takes every operation.
@@ -244,8 +241,9 @@ impl DiskThreads {
         self.in_flight
     }
 
-    pub fn readiness(&self) -> Rc<Readiness> {
-        self.readiness.clone()
+    /// An eventfd that is signalled when something has completed.
+    pub fn signal(&self) -> io::Result<OwnedFd> {
+        self.done.eventfd.try_clone()
     }
 }
 
@@ -265,10 +263,8 @@ impl Drop for DiskThreads {
     }
 }
 
-fn way_back() -> io::Result<(Arc<Done>, Rc<Readiness>)> {
-    let eventfd = eventfd()?;
-    let readiness = Rc::new(Readiness::new(eventfd.try_clone()?));
-    Ok((Arc::new(Done { events: Mutex::new(Vec::new()), eventfd }), readiness))
+fn way_back() -> io::Result<Arc<Done>> {
+    Ok(Arc::new(Done { events: Mutex::new(Vec::new()), eventfd: eventfd()? }))
 }
 
 /// A ring's life on its own thread.

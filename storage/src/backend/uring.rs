@@ -18,7 +18,6 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,6 @@ use rustix::event::EventfdFlags;
 use rustix::fs::{Mode, OFlags};
 
 use super::blocking::open_flags;
-use super::glommio::Readiness;
 use crate::disk::{Action, Buffer, DiskEvent, DiskOp, FileId, OpId, WriteSync, linked_outcome};
 
 mod setup;
@@ -117,7 +115,8 @@ pub struct Ring {
     ring: IoUring,
     /// Tells registrations of this ring from those of another.
     number: u64,
-    readiness: Rc<Readiness>,
+    /// Signalled by the kernel with each completion.
+    eventfd: OwnedFd,
     /// Indexed by the submission's user data.
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
@@ -167,7 +166,7 @@ impl Ring {
         Ok(Ring {
             ring,
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            readiness: Rc::new(Readiness::new(eventfd)),
+            eventfd,
             pending: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
@@ -262,9 +261,13 @@ impl Ring {
         self.in_flight
     }
 
-    /// To be awaited inside a glommio executor, always the same one, while the ring itself stays free to submit.
-    pub fn readiness(&self) -> Rc<Readiness> {
-        self.readiness.clone()
+    /// An eventfd that is signalled when something has completed.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors left.
+    pub fn signal(&self) -> io::Result<OwnedFd> {
+        self.eventfd.try_clone()
     }
 
     /// Tells the kernel about new submissions, and lets it post completions.

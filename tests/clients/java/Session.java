@@ -6,6 +6,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import org.apache.zookeeper.AddWatchMode;
+import org.apache.zookeeper.AsyncCallback;
 import org.apache.zookeeper.CreateMode;
 import org.apache.zookeeper.KeeperException;
 import org.apache.zookeeper.Op;
@@ -18,7 +19,8 @@ import org.apache.zookeeper.ZooKeeper;
 import org.apache.zookeeper.data.Stat;
 
 /**
- * A program on the Java client: transactions, watches, ephemerals, a session taken over. Usage: Session HOST:PORT
+ * A program on the Java client: every kind of node and of watch, transactions, ephemerals, a session taken over. Usage:
+ * Session HOST:PORT
  *
  * <p>It prints only what two right servers must answer alike, for a comparison with expected.txt.
  */
@@ -40,8 +42,10 @@ public class Session {
     private void run() throws Exception {
         try (ZooKeeper zk = connect()) {
             nodes(zk);
+            everyMode(zk);
             transactions(zk);
             reads(zk);
+            everyWatch(zk);
             watches(zk);
             locks(zk);
             burst(zk);
@@ -77,6 +81,133 @@ public class Session {
         zk.whoAmI().forEach(info -> who.add(info.getAuthScheme() + " " + info.getUser()));
         Collections.sort(who);
         say("and now", who);
+    }
+
+    /** Each alone, in a transaction and asynchronously. */
+    private void everyMode(ZooKeeper zk) throws Exception {
+        zk.create("/modes", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+        for (CreateMode mode : CreateMode.values()) {
+            String name = "/modes/" + mode + "-";
+            List<String> made = new ArrayList<>();
+            Stat stat = new Stat();
+            made.add(mode.isTTL()
+                ? zk.create(name + "1-", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, mode, stat, 60_000)
+                : zk.create(name + "1-", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, mode, stat));
+            Op op = mode.isTTL()
+                ? Op.create(name + "2-", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, mode, 70_000)
+                : Op.create(name + "2-", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, mode);
+            OpResult result = zk.multi(List.of(op, Op.check("/modes", -1))).get(0);
+            made.add(((OpResult.CreateResult) result).getPath());
+            CountDownLatch answered = new CountDownLatch(1);
+            AsyncCallback.Create2Callback callback = (code, path, context, madeName, madeStat) -> {
+                made.add(code == 0 ? madeName : KeeperException.Code.get(code).name());
+                answered.countDown();
+            };
+            if (mode.isTTL()) {
+                zk.create(name + "3-", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, mode, callback, null, 80_000);
+            } else {
+                zk.create(name + "3-", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, mode, callback, null);
+            }
+            answered.await(TIMEOUT_MS, TimeUnit.MILLISECONDS);
+            List<String> owners = new ArrayList<>();
+            for (String path : made) {
+                owners.add(owner(zk, zk.exists(path, false).getEphemeralOwner()));
+            }
+            say(mode + " " + made, owners);
+            say("stat of create is that of exists", stat.equals(zk.exists(made.get(0), false)));
+            String below = made.get(0) + "/x";
+            refused("a child", () -> zk.create(below, null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT));
+        }
+        Stat parent = zk.exists("/modes", false);
+        say("so many children", parent.getNumChildren() + " " + parent.getCversion());
+    }
+
+    private static String owner(ZooKeeper zk, long owner) {
+        if (owner == zk.getSessionId()) {
+            return "mine";
+        }
+        return Long.toString(owner); // of containers and of what has a time to live, clients see none
+    }
+
+    /** Who hears of what, once or again and again; and what is told of watches that are taken away. */
+    private void everyWatch(ZooKeeper zk) throws Exception {
+        for (String path : List.of("/w", "/w/data", "/w/kids")) {
+            zk.create(path, null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+        }
+        Watcher data = named("data");
+        Watcher exist = named("exist");
+        Watcher child = named("child");
+        Watcher stays = named("stays");
+        Watcher deep = named("deep");
+        zk.getData("/w/data", data, null);
+        zk.exists("/w/data", exist);
+        zk.exists("/w/soon", exist);
+        zk.getChildren("/w", child);
+        zk.getChildren("/w/kids", child, new Stat());
+        zk.addWatch("/w", stays, AddWatchMode.PERSISTENT);
+        zk.addWatch("/w", deep, AddWatchMode.PERSISTENT_RECURSIVE);
+        zk.setData("/w/data", null, -1);
+        say("data changes", told(3));
+        zk.setData("/w/data", null, -1);
+        say("and again", told(1));
+        zk.create("/w/soon", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+        say("a node comes", told(4));
+        zk.create("/w/kids/one", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL);
+        say("a grandchild", told(2));
+        zk.exists("/w/kids/one", data);
+        zk.getChildren("/w/kids", child);
+        zk.delete("/w/kids/one", -1);
+        say("goes", told(3));
+        zk.setACL("/w", ZooDefs.Ids.OPEN_ACL_UNSAFE, -1);
+        zk.setData("/w", null, -1);
+        say("permissions are not heard of", told(2));
+        zk.getData("/w/kids", exist, null);
+        zk.getChildren("/w/kids", child);
+        zk.delete("/w/kids", -1);
+        say("both kinds of one node that goes", told(4));
+        zk.removeAllWatches("/w", Watcher.WatcherType.Any, false);
+        say("without any", told(2));
+        for (Watcher.WatcherType type : Watcher.WatcherType.values()) {
+            zk.getData("/w", data, null);
+            zk.getChildren("/w", child);
+            zk.addWatch("/w", stays, AddWatchMode.PERSISTENT);
+            zk.addWatch("/w", deep, AddWatchMode.PERSISTENT_RECURSIVE);
+            Watcher one = switch (type) {
+                case Children -> child;
+                case Data, Any -> data;
+                case Persistent -> stays;
+                case PersistentRecursive -> deep;
+            };
+            zk.removeWatches("/w", one, type, false);
+            say("without " + type, told(1));
+            refused("again", () -> zk.removeWatches("/w", one, type, false));
+        }
+        zk.removeAllWatches("/w", Watcher.WatcherType.Any, false);
+        say("without the rest", told(3));
+        zk.register(event -> {
+            if (event.getPath() != null) {
+                events.add("default " + event.getType() + " " + event.getPath());
+            }
+        });
+        events.clear();
+        zk.exists("/w", true);
+        zk.setData("/w", null, -1);
+        say("by default", told(1));
+    }
+
+    private Watcher named(String name) {
+        return event -> {
+            if (event.getPath() != null) {
+                events.add(name + " " + event.getType() + " " + event.getPath());
+            }
+        };
+    }
+
+    /** The next so many, in an order of our own: the client has its watchers in none. */
+    private List<String> told(int count) throws InterruptedException {
+        List<String> told = nextEvents(count);
+        told.sort(java.util.Comparator.nullsLast(java.util.Comparator.naturalOrder()));
+        return told;
     }
 
     private void transactions(ZooKeeper zk) throws Exception {
@@ -178,7 +309,7 @@ public class Session {
             say("owner", zk.exists(first, event -> events.add("gone " + event.getPath())).getEphemeralOwner() == other.getSessionId());
         }
         say("its holder left", nextEvents(1));
-        say("ephemerals of mine", zk.getEphemerals());
+        say("ephemerals of mine", zk.getEphemerals("/lock"));
     }
 
     private void burst(ZooKeeper zk) throws Exception {

@@ -86,9 +86,9 @@ enum What {
         /// Sessions that take turns
         #[arg(long, default_value_t = 4)]
         sessions: usize,
-        /// Set quotas too
-        #[arg(long)]
-        quotas: bool,
+        /// Seeds at the same time
+        #[arg(long, default_value_t = 2)]
+        jobs: u16,
         /// Report a divergence as it was found, without looking for a shorter way to it
         #[arg(long)]
         no_shrink: bool,
@@ -155,6 +155,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Any bytes to the decoders of what strangers and peers send; see `cargo dev fuzz --help`
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Kills the server under load, again and again, and checks what it promised; see `cargo dev crash --help`
     #[command(disable_help_flag = true)]
     Crash {
@@ -204,6 +210,7 @@ enum Suite {
     Unit,
     Sim,
     Mutations,
+    Fuzz,
     Crash,
     Kazoo,
     Cli,
@@ -224,8 +231,8 @@ fn main() -> ExitCode {
         }
         What::Cli { server, only, record, place } => cli(server, &only, record, place),
         What::Reference { port } => run_reference(port).map(|()| true),
-        What::Differential { seed, seeds, ops, sessions, quotas, no_shrink, place } => {
-            differential(seed..seed + seeds, ops, sessions, quotas, !no_shrink, place)
+        What::Differential { seed, seeds, ops, sessions, jobs, no_shrink, place } => {
+            differential(seed..seed + seeds, ops, sessions, jobs, !no_shrink, place)
         }
         What::Ensemble { voters, observers, java, place } => {
             run_ensemble(voters, observers, &java, place).map(|()| true)
@@ -236,6 +243,7 @@ fn main() -> ExitCode {
         What::Drill { members, observers, java, run, place } => run_drill(members, observers, &java, run, place),
         What::Sim { arguments } => process::run(suites::simulate().args(&arguments)).map(|()| true),
         What::Soak { arguments } => process::run(suites::simulate_as("soak").args(&arguments)).map(|()| true),
+        What::Fuzz { arguments } => process::run(suites::fuzzer().args(&arguments)).map(|()| true),
         What::Crash { arguments } => crash(&arguments).map(|()| true),
     };
     match outcome {
@@ -274,6 +282,9 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
     }
     if wanted(Suite::Mutations) {
         timed(&mut summary, "mutations", suites::mutations);
+    }
+    if wanted(Suite::Fuzz) {
+        timed(&mut summary, "fuzz", suites::fuzz);
     }
     if wanted(Suite::Crash) {
         timed(&mut summary, "crash", || suites::crash(&binary, rounds, place.port_base));
@@ -354,12 +365,13 @@ fn cli(server: Server, only: &[Suite], record: bool, place: Place) -> Result<boo
 
 fn run_cli_suites(summary: &mut Summary, wanted: &dyn Fn(Suite) -> bool, context: &Context) {
     type Run = fn(&Context) -> Verdict;
-    let all: [(Suite, &str, Run); 7] = [
+    let all: [(Suite, &str, Run); 8] = [
         (Suite::Cli, "zkCli", suites::zkcli),
         (Suite::C, "C cli", suites::c_cli),
         (Suite::C, "C program", suites::c_program),
         (Suite::Java, "Java program", suites::java),
         (Suite::Java, "Curator program", suites::curator),
+        (Suite::Java, "Curator, restarts", suites::curator_restarts),
         (Suite::Node, "npm program", suites::node),
         (Suite::Rust, "Rust program", suites::rust),
     ];
@@ -465,13 +477,13 @@ fn differential(
     seeds: std::ops::Range<u64>,
     step_count: usize,
     session_count: usize,
-    has_quotas: bool,
+    job_count: u16,
     is_shrinking: bool,
     place: Place,
 ) -> Result<bool> {
     let binary = binary(place.binary)?;
     let port_base = place.port_base;
-    differential::run(&Options { seeds, step_count, session_count, binary, port_base, has_quotas, is_shrinking })
+    differential::run(&Options { seeds, step_count, session_count, job_count, binary, port_base, is_shrinking })
 }
 
 fn crash(arguments: &[String]) -> Result<()> {

@@ -79,6 +79,11 @@ impl Ask {
         [header.0, self.body.clone()].concat()
     }
 
+    /// Whether it may change what subtrees with quotas hold, or be refused for that.
+    pub fn changes_usage(&self) -> bool {
+        matches!(self.opcode, 1 | 2 | 5 | 14 | 15 | 19 | 21)
+    }
+
     /// Whether the answer is made when the frame is read, so that it may overtake others (client-protocol 8.2).
     pub fn is_answered_at_once(&self) -> bool {
         self.raw.is_some()

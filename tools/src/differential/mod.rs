@@ -4,32 +4,41 @@
 //!              |                                  +--> equal, or a divergence: seed, trace, shrunk trace
 //!              +-----> side (ringkeeper) --lines--+
 //!
-//! * [`ask`]: a request as bytes. * [`chance`]: the seed. * [`generate`]: what to do next. * [`side`]: one server and its
-//!   connections. * [`show`]: a frame as text that has to be equal. * [`report`]: a divergence for a reader.
+//! * [`ask`]: a request as bytes. * [`generate`]: what to do next. * [`side`]: one server and its connections. * [`together`]:
+//!   several sessions at the same moment. * [`words`]: four-letter words. * [`show`]: a frame as text that has to be equal.
+//! * [`arena`]: the two servers of a seed, as standalone ones or as ensembles of one. * [`shrink`], [`report`]: a divergence for a
+//!   reader.
 //!
 //! Each seed runs on two fresh servers, so zxids are equal from the first to the last, those of refused writes and of
-//! session ends included. Not here, on purpose: several sessions at the same moment, whose order no server promises.
-//! What may differ is listed in docs/COMPATIBILITY.md; the generator avoids it, or [`show`] excuses it by number.
+//! session ends included. What may differ is listed in docs/COMPATIBILITY.md; the generator avoids it, or [`show`] excuses it by
+//! number.
 
+mod arena;
 pub mod ask;
 mod generate;
 mod report;
 mod show;
+mod shrink;
 mod side;
+mod together;
+mod words;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arena::Arena;
 use generate::Generator;
 use side::{Said, Side, Step};
 
-use crate::server::{Home, Kind, Running, Setup, four_letter, tail};
-use crate::{Result, reference, target};
+use crate::server::{Running, Setup, tail};
+use crate::{Result, reference};
 
-/// As long as a run may take: behind it lie the reference's removal of containers and the end of sessions.
-const RUN_TIMEOUT: Duration = Duration::from_secs(50);
-const SHRINK_RUNS_MAX: u32 = 60;
+/// Nothing has been removed for so long: nothing will be.
+const REAPED_QUIET: Duration = Duration::from_millis(1500);
+const NOTICED_TIMEOUT: Duration = Duration::from_secs(3);
+const REAPED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to compare.
 #[derive(Clone, Debug)]
@@ -37,11 +46,11 @@ pub struct Options {
     pub seeds: Range<u64>,
     pub step_count: usize,
     pub session_count: usize,
+    /// Seeds at the same time.
+    pub job_count: u16,
     /// The ringkeeper to compare.
     pub binary: PathBuf,
     pub port_base: u16,
-    /// Whether quotas are set too.
-    pub has_quotas: bool,
     /// Whether a trace with a divergence is made shorter by trying.
     pub is_shrinking: bool,
 }
@@ -54,122 +63,74 @@ pub struct Divergence {
     pub ringkeeper: Vec<String>,
 }
 
-/// Compares seed after seed; true if no answer differed.
+/// Compares seed after seed, some at the same time; true if no answer differed.
 pub fn run(options: &Options) -> Result<bool> {
     let reference = reference::kind()?;
-    let mut divergence_count = 0;
-    let mut request_count = 0;
-    for seed in options.seeds.clone() {
-        let arena = Arena::new(options, &reference, seed);
-        let mut generator = Generator::new(seed, options.session_count, options.has_quotas);
-        let start = Instant::now();
-        let mut match_ = arena.start()?;
-        let found = match_.play(&mut generator, options.step_count)?;
-        request_count += match_.request_count;
-        println!("seed {seed}: {} requests compared in {:.1?}", match_.request_count, start.elapsed());
-        drop(match_);
-        if let Some(divergence) = found {
-            divergence_count += 1;
-            println!("{}", report::divergence(seed, &divergence));
-            if options.is_shrinking {
-                println!("{}", report::shrunk(&shrink(&arena, divergence.trace)?));
+    let (next, request_count) = (AtomicU64::new(options.seeds.start), AtomicUsize::new(0));
+    let divergence_count = AtomicUsize::new(0);
+    let work = |job: u16| -> Result<()> {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= options.seeds.end {
+                return Ok(());
+            }
+            let arena = Arena::new(options, &reference, seed, job);
+            let start = Instant::now();
+            let (found, count) =
+                compare(&arena, options, seed).inspect_err(|error| println!("seed {seed}: {error}"))?;
+            request_count.fetch_add(count, Ordering::Relaxed);
+            println!("seed {seed}: {count} requests compared in {:.1?}", start.elapsed());
+            if let Some(divergence) = found {
+                divergence_count.fetch_add(1, Ordering::Relaxed);
+                println!("{}", report::divergence(seed, &divergence));
+                if options.is_shrinking {
+                    println!("{}", report::shrunk(&shrink::shrink(&arena, divergence.trace)?));
+                }
             }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..options.job_count).map(|job| scope.spawn(move || work(job))).collect();
+        jobs.into_iter().try_for_each(|job| job.join().expect("a job does not panic"))
+    })?;
     println!(
-        "{request_count} requests compared, {divergence_count} of {} seeds diverged",
+        "{} requests compared, {} of {} seeds diverged",
+        request_count.load(Ordering::Relaxed),
+        divergence_count.load(Ordering::Relaxed),
         options.seeds.clone().count()
     );
-    Ok(divergence_count == 0)
+    Ok(divergence_count.into_inner() == 0)
 }
 
-/// Where the two servers of a seed live.
-struct Arena {
-    reference: Setup,
-    ringkeeper: Setup,
-    session_count: usize,
+fn compare(arena: &Arena, options: &Options, seed: u64) -> Result<(Option<Divergence>, usize)> {
+    let mut generator = Generator::new(seed, options.session_count, arena::habits(seed));
+    let mut match_ = Match::start(arena)?;
+    let found = match_.play(&mut generator, options.step_count, seed)?;
+    Ok((found, match_.request_count))
 }
 
 /// Two servers that have been asked the same so far.
-struct Match {
-    servers: Vec<(Running, Setup)>,
+struct Match<'a> {
+    arena: &'a Arena,
+    servers: Vec<Running>,
     sides: [Side; 2],
     trace: Vec<Step>,
     request_count: usize,
-    start: Instant,
 }
 
-impl Arena {
-    fn new(options: &Options, reference: &Kind, seed: u64) -> Arena {
-        let common = settings(seed);
-        let setup = |kind: Kind, port: u16, own: &[&str]| {
-            let directory = target().join(format!("differential/{port}"));
-            let own = own.iter().map(|line| (*line).to_owned());
-            Setup {
-                kind,
-                directory,
-                home: Home::default(),
-                port,
-                tick_ms: 2000,
-                my_id: None,
-                extra: common.iter().cloned().chain(own).collect(),
-            }
-        };
-        let port = options.port_base + (seed % 20) as u16 * 2;
-        Arena {
-            // Nobody pulls a plug here.
-            reference: setup(reference.clone(), port, &["forceSync=no"]),
-            ringkeeper: setup(Kind::Ringkeeper { binary: options.binary.clone() }, port + 1, &[]),
-            session_count: options.session_count,
-        }
+impl Match<'_> {
+    fn start(arena: &Arena) -> Result<Match<'_>> {
+        let servers = arena.start()?;
+        let side = |at: usize| Side::new(arena.setups[at].address(), arena.own_texts[at].clone(), arena.session_count);
+        Ok(Match { arena, servers, sides: [side(0), side(1)], trace: Vec::new(), request_count: 0 })
     }
 
-    fn start(&self) -> Result<Match> {
-        let setups = [&self.reference, &self.ringkeeper];
-        setups.iter().try_for_each(|setup| setup.wipe())?;
-        let servers = [self.reference.start()?, self.ringkeeper.start()?];
-        let sides = setups.map(|setup| Side::new(setup.address(), self.session_count));
-        let [reference, ringkeeper] = servers;
-        let servers = vec![(reference, self.reference.clone()), (ringkeeper, self.ringkeeper.clone())];
-        Ok(Match { servers, sides, trace: Vec::new(), request_count: 0, start: Instant::now() })
-    }
-
-    /// The divergence that a recorded trace leads to, if it still does.
-    fn replay(&self, trace: &[Step]) -> Result<Option<Divergence>> {
-        let mut match_ = self.start()?;
-        for step in trace {
-            if let (Some(divergence), _) = match_.step(step.clone())? {
-                return Ok(Some(divergence));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// What holds for a whole server varies from seed to seed.
-fn settings(seed: u64) -> Vec<String> {
-    const SUPER: &str = "DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
-    let own: &[&str] = match seed % 16 {
-        1 => &["skipACL=yes"],
-        3 => &["closeSessionTxn.enabled=false"],
-        5 => &["minSessionTimeout=6000", "maxSessionTimeout=50000"],
-        7 => &["enforce.auth.enabled=true", "enforce.auth.schemes=digest"],
-        9 => &["DigestAuthenticationProvider.enabled=false"],
-        11 => &["digest.enabled=false", "globalOutstandingLimit=1"],
-        _ => &[],
-    };
-    let extended_types = format!("extendedTypesEnabled={}", !seed.is_multiple_of(3));
-    own.iter().chain(&[SUPER, extended_types.as_str()]).map(|line| (*line).to_owned()).collect()
-}
-
-impl Match {
-    fn play(&mut self, generator: &mut Generator, step_count: usize) -> Result<Option<Divergence>> {
+    fn play(&mut self, generator: &mut Generator, step_count: usize, seed: u64) -> Result<Option<Divergence>> {
         for at in 0..step_count {
-            if self.start.elapsed() > RUN_TIMEOUT {
-                println!("  out of time after {} steps", self.trace.len());
-                break;
-            }
             let is_half_time = at == step_count / 2;
+            if arena::is_member(seed) && (at == 0 || is_half_time) {
+                generator.begin_epoch();
+            }
             let (found, said) = self.step(if is_half_time { Step::Restart } else { generator.step() })?;
             if found.is_some() {
                 return Ok(found);
@@ -177,6 +138,30 @@ impl Match {
             let step = self.trace.last().expect("it was just taken");
             generator.observe(step, &said.replies, self.sides[0].last_zxid);
         }
+        if let Some(found) = self.sweep(generator)? {
+            return Ok(Some(found));
+        }
+        let mut last = generator.farewells();
+        last.extend(words::LAST_WORDS.map(Step::Word));
+        if arena::is_reaped(seed) {
+            last.insert(0, Step::Reap);
+        }
+        for step in last {
+            let (found, _) = self.step(step)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            if self.trace.last() == Some(&Step::Reap)
+                && let Some(found) = self.sweep(generator)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A look at everything that is there.
+    fn sweep(&mut self, generator: &mut Generator) -> Result<Option<Divergence>> {
         let mut next = Some(generator.begin_sweep());
         while let Some(step) = next {
             let (found, said) = self.step(step)?;
@@ -186,19 +171,20 @@ impl Match {
             generator.observe_sweep(self.trace.last().expect("it was just taken"), &said.replies);
             next = generator.next_sweep();
         }
-        for step in generator.farewells() {
-            if let (Some(found), _) = self.step(step)? {
-                return Ok(Some(found));
-            }
-        }
-        self.compare_counts()
+        Ok(None)
     }
 
     /// Does one step to both servers; what the reference said comes back with the verdict.
     fn step(&mut self, step: Step) -> Result<(Option<Divergence>, Said)> {
         let mut said = [Said::default(), Said::default()];
-        if step == Step::Restart {
-            self.restart()?;
+        match step {
+            Step::Restart => self.restart(&[])?,
+            Step::Reap => {
+                self.restart(&[arena::REAPS])?;
+                self.await_reaped()?;
+                self.sides.iter_mut().for_each(Side::let_zxids_differ);
+            }
+            _ => {}
         }
         for (side, said) in self.sides.iter_mut().zip(&mut said) {
             side.begin(&step, said)?;
@@ -206,9 +192,13 @@ impl Match {
         for (side, said) in self.sides.iter_mut().zip(&mut said) {
             side.finish(&step, said)?;
         }
-        self.request_count += if let Step::Ask { burst, .. } = &step { burst.len() } else { 1 };
+        self.request_count += match &step {
+            Step::Ask { burst, .. } | Step::Expire(burst) => burst.len(),
+            Step::Together(bursts) => bursts.iter().map(|(_, burst)| burst.len()).sum(),
+            _ => 1,
+        };
         self.trace.push(step);
-        for (server, setup) in &mut self.servers {
+        for (server, setup) in self.servers.iter_mut().zip(&self.arena.setups) {
             if !server.is_alive() {
                 let name = setup.kind.name();
                 said.iter_mut().for_each(|said| said.lines.push(format!("alive, unlike {name}")));
@@ -218,6 +208,18 @@ impl Match {
         for (side, said) in self.sides.iter().zip(&mut said) {
             side.settle_order(&mut said.lines);
         }
+        // That a client has left shows when its server has noticed.
+        let deadline = Instant::now() + NOTICED_TIMEOUT;
+        while let Some(step @ Step::Word(_)) = self.trace.last()
+            && said[0].lines != said[1].lines
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(50));
+            said = [Said::default(), Said::default()];
+            for (side, said) in self.sides.iter_mut().zip(&mut said) {
+                side.finish(step, said)?;
+            }
+        }
         let [reference, ringkeeper] = said;
         if reference.lines == ringkeeper.lines {
             return Ok((None, reference));
@@ -226,10 +228,27 @@ impl Match {
         Ok((Some(divergence), reference))
     }
 
-    fn restart(&mut self) -> Result<()> {
-        for (server, setup) in std::mem::take(&mut self.servers) {
-            server.kill()?;
-            self.servers.push((setup.start()?, setup));
+    /// Both are killed, and started on what they wrote.
+    fn restart(&mut self, more: &[&str]) -> Result<()> {
+        std::mem::take(&mut self.servers).into_iter().try_for_each(Running::kill)?;
+        self.servers = self.arena.start_again(more)?;
+        Ok(())
+    }
+
+    /// Until neither has removed anything for a while.
+    fn await_reaped(&self) -> Result<()> {
+        let zxid = |setup: &Setup| -> Result<String> {
+            let answer = words::ask(setup.address(), "srvr")?;
+            Ok(answer.lines().find(|line| line.starts_with("Zxid:")).unwrap_or_default().to_owned())
+        };
+        let (mut last, mut since) = (Vec::new(), Instant::now());
+        let deadline = Instant::now() + REAPED_TIMEOUT;
+        while since.elapsed() < REAPED_QUIET && Instant::now() < deadline {
+            let now = self.arena.setups.iter().map(zxid).collect::<Result<Vec<_>>>()?;
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
@@ -237,72 +256,4 @@ impl Match {
     fn divergence(&self, reference: Vec<String>, ringkeeper: Vec<String>) -> Divergence {
         Divergence { trace: self.trace.clone(), reference, ringkeeper }
     }
-
-    /// What operators can count when all have left has to be equal too; while watches are there, D-019.
-    fn compare_counts(&self) -> Result<Option<Divergence>> {
-        let count = |side: usize| -> Result<Vec<String>> {
-            let address = self.servers[side].1.address();
-            let names = ["zk_znode_count", "zk_ephemerals_count", "zk_watch_count"];
-            let wanted = |line: &str| names.iter().any(|name| line.split_whitespace().next() == Some(name));
-            let monitored = four_letter(address, "mntr")?;
-            let mut lines: Vec<String> =
-                monitored.lines().filter(|line| wanted(line)).map(|line| line.replace('\t', " ")).collect();
-            lines.sort();
-            lines.extend(four_letter(address, "wchs")?.lines().map(str::to_owned));
-            Ok(lines)
-        };
-        let (reference, ringkeeper) = (count(0)?, count(1)?);
-        Ok((reference != ringkeeper).then(|| self.divergence(reference, ringkeeper)))
-    }
-}
-
-/// Delta debugging: leaves out ever smaller parts of a trace, then of its bursts, as long as some divergence stays.
-fn shrink(arena: &Arena, mut trace: Vec<Step>) -> Result<Divergence> {
-    let mut best = None;
-    let mut run_count = 0;
-    let mut diverges = |shorter: &[Step]| -> Result<Option<Vec<Step>>> {
-        run_count += 1;
-        let found = if run_count <= SHRINK_RUNS_MAX { arena.replay(shorter)? } else { None };
-        let shorter = found.as_ref().map(|found| found.trace.clone());
-        best = found.or(best.take());
-        Ok(shorter)
-    };
-    let mut part = trace.len().div_ceil(2);
-    while part > 0 {
-        let mut at = 0;
-        while at < trace.len() {
-            match diverges(&without(&trace, at, part))? {
-                Some(shorter) => trace = shorter,
-                None => at += part,
-            }
-        }
-        part /= 2;
-    }
-    // From the end: what was asked last is closest to the cause.
-    for step in (0..trace.len()).rev() {
-        let Some(Step::Ask { slot, mut burst }) = trace.get(step).cloned() else { continue };
-        let mut part = burst.len() / 2;
-        while part > 0 {
-            let mut at = 0;
-            // A shorter trace may end before this step.
-            while step < trace.len() && at < burst.len() && burst.len() > part {
-                let shorter_burst = without(&burst, at, part);
-                let mut shorter = trace.clone();
-                shorter[step] = Step::Ask { slot, burst: shorter_burst.clone() };
-                match diverges(&shorter)? {
-                    Some(shorter) => (trace, burst) = (shorter, shorter_burst),
-                    None => at += part,
-                }
-            }
-            part /= 2;
-        }
-    }
-    match best {
-        Some(best) => Ok(best),
-        None => arena.replay(&trace)?.ok_or("the divergence does not happen again with the same steps".into()),
-    }
-}
-
-fn without<T: Clone>(all: &[T], at: usize, count: usize) -> Vec<T> {
-    [&all[..at], &all[(at + count).min(all.len())..]].concat()
 }

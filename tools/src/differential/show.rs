@@ -4,6 +4,7 @@
 //! sorted. Everything else stays: what is not excused here, by name, has to be the same.
 //! Spec: client-protocol 4, 7, 10, 12.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::ask::{opcode, readable};
@@ -13,6 +14,10 @@ use super::ask::{opcode, readable};
 pub struct Eyes<'a> {
     /// Session ids in their order of birth.
     pub sessions: &'a [i64],
+    /// Zxids that are known by a name.
+    pub zxids: &'a BTreeMap<i64, String>,
+    /// Addresses that are this server's own.
+    pub own_texts: &'a [String],
 }
 
 /// A reply or notification taken apart.
@@ -33,7 +38,17 @@ pub fn split(payload: &[u8]) -> Option<(Header, &[u8])> {
 impl Eyes<'_> {
     /// A reply to `asked` as text.
     pub fn reply(&self, asked: i32, header: &Header, body: &[u8]) -> String {
-        let Header { xid, zxid, code } = header;
+        self.reply_at(&header.zxid.to_string(), asked, header, body)
+    }
+
+    /// The same where the zxid of a write is known by its name, and that of a read (the largest of all) by nothing.
+    pub fn reply_of_many(&self, asked: i32, header: &Header, body: &[u8]) -> String {
+        let zxid = if header.zxid == i64::MAX { "some".into() } else { self.zxid(header.zxid) };
+        self.reply_at(&zxid, asked, header, body)
+    }
+
+    fn reply_at(&self, zxid: &str, asked: i32, header: &Header, body: &[u8]) -> String {
+        let Header { xid, code, .. } = header;
         let mut line = format!("xid {xid} zxid {zxid} err {code}");
         if asked == opcode::MULTI_READ && *code == -5 {
             return line; // D-013: the reference appends an end of list
@@ -55,7 +70,9 @@ impl Eyes<'_> {
         let mut fields = Fields(body);
         let text = (|| Some(format!("type {} state {} path {}", fields.int()?, fields.int()?, fields.text()?)))();
         match text {
-            Some(text) if fields.0.is_empty() => format!("event zxid {} err {} {text}", header.zxid, header.code),
+            Some(text) if fields.0.is_empty() => {
+                format!("event zxid {} err {} {text}", self.zxid(header.zxid), header.code)
+            }
             _ => format!("event {header:?} undecodable {}", hex(body)),
         }
     }
@@ -67,7 +84,7 @@ impl Eyes<'_> {
                 format!(" {} {}", fields.text()?, self.stat(fields)?)
             }
             opcode::EXISTS | opcode::SET_DATA | opcode::SET_ACL => format!(" {}", self.stat(fields)?),
-            opcode::GET_DATA | opcode::RECONFIG => format!(" {} {}", fields.data()?, self.stat(fields)?),
+            opcode::GET_DATA | opcode::RECONFIG => format!(" {} {}", self.data(fields)?, self.stat(fields)?),
             opcode::GET_ACL => {
                 let entry = |f: &mut Fields<'_>| Some(format!("{}:{}:{}", f.int()?, f.text()?, f.text()?));
                 let mut entries = fields.list(entry)?;
@@ -81,7 +98,7 @@ impl Eyes<'_> {
             opcode::GET_CHILDREN | opcode::GET_EPHEMERALS => format!(" {}", sorted(fields.list(Fields::text)?)),
             opcode::GET_CHILDREN2 => format!(" {} {}", sorted(fields.list(Fields::text)?), self.stat(fields)?),
             opcode::MULTI | opcode::MULTI_READ => self.items(fields)?,
-            opcode::SASL => format!(" token {}", fields.data()?),
+            opcode::SASL => format!(" token {}", self.data(fields)?),
             opcode::GET_ALL_CHILDREN_NUMBER | opcode::ADD_WATCH => format!(" {}", fields.int()?),
             opcode::WHO_AM_I => {
                 format!(" {}", sorted(fields.list(|f| Some(format!("{}:{}", f.text()?, f.text()?)))?))
@@ -114,11 +131,33 @@ impl Eyes<'_> {
         // Two times of one transaction are one time on every server.
         let mtime = if mtime == ctime && mzxid == czxid { "same" } else { time(mtime) };
         Some(format!(
-            "{{c {czxid} m {mzxid} p {pzxid} ctime {} mtime {mtime} v {version} cv {cversion} av {aversion} owner {} \
+            "{{c {} m {} p {} ctime {} mtime {mtime} v {version} cv {cversion} av {aversion} owner {} \
              bytes {data_bytes} children {children}}}",
+            self.zxid(czxid),
+            self.zxid(mzxid),
+            self.zxid(pzxid),
             time(ctime),
             self.session(owner),
         ))
+    }
+
+    fn zxid(&self, zxid: i64) -> String {
+        self.zxids.get(&zxid).cloned().unwrap_or_else(|| zxid.to_string())
+    }
+
+    /// Data in full: it has to be equal to the last byte. Only the server's own addresses in a configuration may differ.
+    fn data(&self, fields: &mut Fields<'_>) -> Option<String> {
+        let Some(bytes) = fields.bytes()? else { return Some("null".into()) };
+        if bytes.starts_with(b"server.")
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            let named = |text: String, own: &String| text.replace(own.as_str(), "OWN");
+            return Some(self.own_texts.iter().fold(format!("{text:?}"), named));
+        }
+        Some(match bytes.len() {
+            0..=60 => readable(&Some(bytes.to_vec())),
+            length => format!("{length} bytes {:08x} {}...", crc32fast::hash(bytes), hex(&bytes[..16])),
+        })
     }
 
     pub fn session(&self, id: i64) -> String {
@@ -181,14 +220,6 @@ impl<'a> Fields<'a> {
         Some(readable(&self.bytes()?.map(<[u8]>::to_vec)))
     }
 
-    /// Data in full: it has to be equal to the last byte.
-    fn data(&mut self) -> Option<String> {
-        Some(match self.bytes()? {
-            Some(bytes) if bytes.len() > 60 => format!("{} bytes {}", bytes.len(), hex(bytes)),
-            bytes => readable(&bytes.map(<[u8]>::to_vec)),
-        })
-    }
-
     fn list<T>(&mut self, mut element: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.int()?;
         (0..count).map(|_| element(self)).collect()
@@ -208,7 +239,10 @@ mod tests {
     #[test]
     fn times_and_session_ids_are_made_equal_and_nothing_else() {
         let header = Header { xid: 1, zxid: 9, code: 0 };
-        let show = |sessions: &[i64], body: Body| Eyes { sessions }.reply(opcode::EXISTS, &header, &body.0);
+        let zxids = BTreeMap::new();
+        let show = |sessions: &[i64], body: Body| {
+            Eyes { sessions, zxids: &zxids, own_texts: &[] }.reply(opcode::EXISTS, &header, &body.0)
+        };
         let here = show(&[70, 71], stat(1_795_000_000_000, 71));
         assert_eq!(here, show(&[80, 81], stat(1_796_000_000_000, 81)));
         assert_ne!(here, show(&[80, 81], stat(1_796_000_000_000, 80)), "another session's");
@@ -219,6 +253,7 @@ mod tests {
     #[test]
     fn a_reply_that_ends_early_is_shown_as_what_it_is() {
         let header = Header { xid: 1, zxid: 9, code: 0 };
-        assert!(Eyes { sessions: &[] }.reply(opcode::GET_DATA, &header, &[0, 0, 0, 9, 1]).contains("undecodable"));
+        let eyes = Eyes { sessions: &[], zxids: &BTreeMap::new(), own_texts: &[] };
+        assert!(eyes.reply(opcode::GET_DATA, &header, &[0, 0, 0, 9, 1]).contains("undecodable"));
     }
 }

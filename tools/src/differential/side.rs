@@ -4,18 +4,25 @@
 //! sent the same bytes on every connection by then: a notification for another connection was queued there before the
 //! reply that ended the step, and is read in front of that connection's next reply (semantics 10.5).
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ask::{Ask, Body, opcode};
 use super::show::{self, Eyes, Fields};
+use super::words;
 use crate::Result;
 use crate::wire::Ticket;
 
 /// Sessions take turns often enough that none of them ever comes near this.
-pub const SESSION_TIMEOUT_MS: i32 = 40_000;
-const READ_TIMEOUT: Duration = Duration::from_secs(8);
+pub const SESSION_TIMEOUT_MS: i32 = 600_000;
+/// What a session of [`Step::Expire`] asks for.
+const SHORT_TIMEOUT_MS: i32 = 4000;
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// More nodes than are ever removed in the end.
+const REAPED_MAX: i64 = 10_000;
+const EXPIRY_TIMEOUT: Duration = Duration::from_secs(60);
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// One thing that is done to both servers.
@@ -33,6 +40,14 @@ pub enum Step {
     Handshake(Handshake),
     /// Both servers are killed and started again on what they wrote.
     Restart,
+    /// The same, with a removal of containers and TTL nodes that does not let them wait; until nothing is removed any more.
+    Reap,
+    /// Several slots send at the same moment.
+    Together(Vec<(usize, Vec<Ask>)>),
+    /// A new session that asks for this, falls silent, and ends.
+    Expire(Vec<Ask>),
+    /// A four-letter word.
+    Word(&'static str),
 }
 
 /// The parts of a handshake that may vary.
@@ -63,6 +78,11 @@ pub struct Side {
     pub last_zxid: i64,
     /// The transactions that ended a session.
     endings: Vec<i64>,
+    /// Zxids that the other server may have given to other writes, and the names of these: [`super::together`].
+    pub zxids: BTreeMap<i64, String>,
+    own_texts: Vec<String>,
+    /// Steps so far.
+    step_count: usize,
 }
 
 #[derive(Debug, Default)]
@@ -81,28 +101,56 @@ enum Incoming {
 }
 
 impl Side {
-    pub fn new(address: SocketAddr, slot_count: usize) -> Side {
-        let slots = (0..slot_count).map(|_| Slot::default()).collect();
-        Side { address, sessions: Vec::new(), slots, last_zxid: 0, endings: Vec::new() }
+    pub fn new(address: SocketAddr, own_texts: Vec<String>, slot_count: usize) -> Side {
+        Side {
+            address,
+            sessions: Vec::new(),
+            slots: (0..slot_count).map(|_| Slot::default()).collect(),
+            last_zxid: 0,
+            endings: Vec::new(),
+            zxids: BTreeMap::new(),
+            own_texts,
+            step_count: 0,
+        }
+    }
+
+    /// In which order servers remove what has had its time is their own business, so which zxid a parent got by that is, too.
+    pub fn let_zxids_differ(&mut self) {
+        for zxid in self.last_zxid + 1..self.last_zxid + REAPED_MAX {
+            self.zxids.insert(zxid, "later".into());
+        }
+    }
+
+    pub fn eyes(&self) -> Eyes<'_> {
+        Eyes { sessions: &self.sessions, zxids: &self.zxids, own_texts: &self.own_texts }
     }
 
     /// Does the first half of a step. Both sides begin before either is waited for.
     pub fn begin(&mut self, step: &Step, said: &mut Said) -> Result<()> {
-        if let Step::Ask { slot, burst } = step {
-            let bytes: Vec<u8> = burst.iter().flat_map(Ask::frame).collect();
-            // One request waits for the handshake, several do not: both have to work.
-            let (behind, later) = if burst.len() > 1 { (&bytes[..], &[][..]) } else { (&[][..], &bytes[..]) };
-            let later = if self.ensure_connected(*slot, behind, said)? { later } else { &bytes };
-            if let Some(connection) = &mut self.slots[*slot].connection {
-                // A connection that the server has closed shows when it is read.
-                let _ = connection.0.get_mut().write_all(later);
+        match step {
+            Step::Ask { slot, burst } => {
+                let bytes: Vec<u8> = burst.iter().flat_map(Ask::frame).collect();
+                // One request waits for the handshake, several do not: both have to work.
+                let (behind, later) = if burst.len() > 1 { (&bytes[..], &[][..]) } else { (&[][..], &bytes[..]) };
+                let later = if self.ensure_connected(*slot, behind, said)? { later } else { &bytes };
+                self.send(*slot, later);
             }
+            Step::Together(bursts) => self.begin_together(bursts, said)?,
+            _ => {}
         }
         Ok(())
     }
 
+    /// A connection that the server has closed shows when it is read.
+    pub fn send(&mut self, slot: usize, bytes: &[u8]) {
+        if let Some(connection) = &mut self.slots[slot].connection {
+            let _ = connection.0.get_mut().write_all(bytes);
+        }
+    }
+
     /// Does the rest of it.
     pub fn finish(&mut self, step: &Step, said: &mut Said) -> Result<()> {
+        self.step_count += 1;
         match step {
             Step::Ask { slot, burst } => self.read_replies(*slot, burst, said),
             Step::Drop { slot } => {
@@ -137,8 +185,36 @@ impl Side {
                 }
                 said.lines.push(format!("then {}", connection.end()));
             }
-            Step::Restart => self.slots.iter_mut().for_each(|slot| slot.connection = None),
+            Step::Restart | Step::Reap => self.slots.iter_mut().for_each(|slot| slot.connection = None),
+            Step::Together(bursts) => self.finish_together(self.step_count, bursts, said)?,
+            Step::Expire(burst) => self.expire(burst, said)?,
+            Step::Word(word) => {
+                let answer = words::ask(self.address, word)?;
+                said.lines.extend(self.eyes().word(word, &answer));
+            }
         }
+        Ok(())
+    }
+
+    /// The session is this step's alone; that it has ended shows in the server's own count.
+    fn expire(&mut self, burst: &[Ask], said: &mut Said) -> Result<()> {
+        let before = words::session_count(self.address)?;
+        let bytes: Vec<u8> = burst.iter().flat_map(Ask::frame).collect();
+        let handshake = Handshake { timeout_ms: SHORT_TIMEOUT_MS, ..Handshake::standard() };
+        let (connection, line, session) = self.connect(&handshake, &bytes)?;
+        said.lines.push(line);
+        self.slots.push(Slot { connection: session.is_some().then_some(connection), session });
+        self.read_replies(self.slots.len() - 1, burst, said);
+        self.slots.pop();
+        let deadline = Instant::now() + EXPIRY_TIMEOUT;
+        while words::session_count(self.address)? > before {
+            if Instant::now() > deadline {
+                said.lines.push("a silent session does not end".into());
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.endings.push(self.last_zxid + 1);
         Ok(())
     }
 
@@ -151,7 +227,7 @@ impl Side {
     }
 
     /// Reads what is still on its way to this slot.
-    fn settle(&mut self, slot: usize, said: &mut Said) -> Result<()> {
+    pub fn settle(&mut self, slot: usize, said: &mut Said) -> Result<()> {
         if self.slots[slot].connection.is_some() {
             let ping = Step::Ask { slot, burst: vec![Ask::new(opcode::PING, "", Body::default())] };
             self.begin(&ping, said)?;
@@ -161,7 +237,7 @@ impl Side {
     }
 
     /// Connects a slot that has no connection and sends `behind` right behind the handshake; false if it has one.
-    fn ensure_connected(&mut self, slot: usize, behind: &[u8], said: &mut Said) -> Result<bool> {
+    pub fn ensure_connected(&mut self, slot: usize, behind: &[u8], said: &mut Said) -> Result<bool> {
         if self.slots[slot].connection.is_some() {
             return Ok(false);
         }
@@ -205,7 +281,7 @@ impl Side {
         } else {
             "odd password"
         };
-        let who = Eyes { sessions: &self.sessions }.session(id);
+        let who = self.eyes().session(id);
         let line =
             format!("handshake version {version} timeout {timeout_ms} {who} {verdict} rest {}", show::hex(fields.0));
         Ok((connection, line, (id != 0).then_some(Ticket { id, password })))
@@ -240,6 +316,25 @@ impl Side {
         }
     }
 
+    /// What comes up to the reply to `ask`, as it is.
+    pub fn take_frames(&mut self, slot: usize, ask: &Ask, frames: &mut Vec<(i32, Vec<u8>)>, said: &mut Said) {
+        while let Some(connection) = &mut self.slots[slot].connection {
+            match connection.frame() {
+                Incoming::Frame(payload) => {
+                    let is_event = show::split(&payload).is_some_and(|(header, _)| header.xid == -1);
+                    frames.push((ask.opcode, payload));
+                    if !is_event {
+                        return;
+                    }
+                }
+                Incoming::Closed | Incoming::Silence => {
+                    said.lines.push(format!("slot {slot} closed or silent"));
+                    self.slots[slot].connection = None;
+                }
+            }
+        }
+    }
+
     /// Some replies are the last thing a connection hears.
     fn expect_end(&mut self, slot: usize, ask: &Ask, code: i32, said: &mut Said) {
         let closes_session = ask.opcode == opcode::CLOSE_SESSION && code == 0;
@@ -263,7 +358,7 @@ impl Side {
         if asked == opcode::CLOSE_SESSION && header.xid != -1 {
             self.endings.push(header.zxid);
         }
-        let eyes = Eyes { sessions: &self.sessions };
+        let eyes = self.eyes();
         let line = if header.xid == -1 { eyes.event(&header, body) } else { eyes.reply(asked, &header, body) };
         (line, Some((header.xid, header.code)))
     }

@@ -70,7 +70,7 @@ pub(super) fn explain(error: &io::Error) -> RingUnavailable {
         ),
         (Some(libc::EPERM | libc::EACCES), _) => (
             "a security policy forbids it (seccomp; the default of Docker, containerd and Podman)".to_owned(),
-            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register",
+            "Run the container with a seccomp profile that allows io_uring_setup, io_uring_enter, io_uring_register and epoll_pwait2",
         ),
         (Some(libc::ENOSYS), _) => (
             "the kernel was built without it, or a security policy hides it".to_owned(),
