@@ -79,6 +79,10 @@ const PASSES: [Pass; ALL] = [
     pass("Java to ringkeeper, on empty disks, the leader first", false, HandOver::Empty),
 ];
 
+/// The reference finds fault with its own digests now and then, in the first pass, where there are only Java servers.
+const JAVA_ALONE: &str = "Java to Java: digest mismatches";
+const ATTEMPTS: u32 = 3;
+
 /// What one step cost.
 struct Cost {
     member: usize,
@@ -94,6 +98,19 @@ struct Cost {
 
 /// Returns how many answers were checked.
 pub fn run(options: &Options) -> Result<u64> {
+    for _ in 1..ATTEMPTS {
+        match roll(options) {
+            Err(why) if why.to_string().starts_with(JAVA_ALONE) => {
+                println!("{why}\nnobody but the reference was there: from the beginning");
+                fs::remove_dir_all(&options.directory)?;
+            }
+            ended => return ended,
+        }
+    }
+    roll(options)
+}
+
+fn roll(options: &Options) -> Result<u64> {
     let Options { directory, port, java, .. } = options;
     let ensemble = Ensemble::new(directory, *port, &vec![java.clone(); VOTERS], 0, TICK_MS);
     let running = ensemble.start()?.into_iter().map(Some).collect();
