@@ -243,7 +243,7 @@ fn wait_for(server: &Server, path: &str, limit: Duration) -> Result<Instant> {
     loop {
         let seen = Client::connect_within(server.address(), server.patience()).and_then(|mut client| {
             client.set_reply_timeout(REPLY_TIMEOUT)?;
-            client.call_all([wire::exists(path)], 0).doing(format_args!("{path}, which it has to have"))
+            client.call_all([wire::exists(path, false)], 0).doing(format_args!("{path}, which it has to have"))
         });
         match seen {
             Ok(_) => return Ok(Instant::now()),
