@@ -31,6 +31,11 @@ impl BigTree {
         format!("{}/node-{number:010}", directory(number / PER_DIRECTORY))
     }
 
+    /// Those its znodes lie in.
+    pub fn directories(self) -> impl Iterator<Item = String> {
+        (0..self.nodes.div_ceil(PER_DIRECTORY)).map(directory)
+    }
+
     /// Begins with the number, as far as there is room for it.
     pub fn data(self, number: u64) -> Vec<u8> {
         let mut data = format!("{number:010} ").into_bytes();
@@ -42,7 +47,7 @@ impl BigTree {
     pub fn make(self, server: SocketAddr) -> Result<()> {
         let mut client = Client::connect(server)?;
         client.set_reply_timeout(REPLY_TIMEOUT)?;
-        let directories = (0..self.nodes.div_ceil(PER_DIRECTORY)).map(|number| (directory(number), Vec::new()));
+        let directories = self.directories().map(|path| (path, Vec::new()));
         let nodes = (0..self.nodes).map(|number| (self.path(number), self.data(number)));
         let root = std::iter::once((ROOT.to_owned(), Vec::new()));
         create_all(&mut client, root.chain(directories).chain(nodes))?;

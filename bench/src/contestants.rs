@@ -1,4 +1,4 @@
-//! The servers that `start`, `snapshot-tail`, `failover` and `rejoin` put side by side: ringkeeper, and the Java reference beside it.
+//! The servers that `start`, `memory`, `snapshot-tail`, `failover` and `rejoin` put side by side: ringkeeper, and the Java reference beside it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -59,7 +59,11 @@ pub fn run(target: &Target, idle: Idle) -> Result<Report> {
 }
 
 /// Keeps the sessions alive for so long, their pings spread evenly, and waits for the last answers.
-fn hold(poller: &mut Poller, sessions: &mut [Session], time: Duration) -> Result<(hdrhistogram::Histogram<u64>, u64)> {
+pub(crate) fn hold(
+    poller: &mut Poller,
+    sessions: &mut [Session],
+    time: Duration,
+) -> Result<(hdrhistogram::Histogram<u64>, u64)> {
     let mut inbox = Inbox::default();
     let mut latency = latency_histogram();
     let timeout_ms = sessions.iter().map(|session| session.timeout_ms).min().expect("at least one session");

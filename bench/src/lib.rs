@@ -8,6 +8,7 @@
 //!   snapshot_watch.rs: when one is written       snapshot_tail.rs: what it does to the writes beside it
 //!   ensemble.rs: servers that belong together    failover.rs: without its leader   rejoin.rs: with a member that was away
 //!   probe.rs: who writes all the time, and when that was answered
+//!   memory.rs: znodes, sessions and watches by the million
 //!
 //!   wire.rs      the few frames a generator needs        session.rs   opening and closing many sessions at once
 //!   net.rs       epoll, and one non-blocking connection  client.rs    a plain blocking client that prepares and cleans up
@@ -30,6 +31,7 @@ pub mod floor;
 pub mod fsync;
 pub mod idle;
 pub mod load;
+pub mod memory;
 pub mod net;
 pub mod prepared;
 pub mod probe;

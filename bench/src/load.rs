@@ -534,7 +534,7 @@ mod tests {
             assert!(report.server.is_some() && report.line().contains("errors 0"));
             assert_eq!(report.server_version.as_deref(), Some("fake"));
             let mut client = Client::connect(target.servers[0]).unwrap();
-            assert_eq!(client.call(wire::exists("/bench")).unwrap().header.err, -101, "{name} left its znodes");
+            assert_eq!(client.call(wire::exists("/bench", false)).unwrap().header.err, -101, "{name} left its znodes");
         }
     }
 

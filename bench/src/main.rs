@@ -12,7 +12,8 @@ use ringkeeper_bench::report::{Report, append_json};
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
 use ringkeeper_bench::server::Cpus;
 use ringkeeper_bench::{
-    BenchError, Doing, Result, Target, failover, floor, fsync, idle, rejoin, snapshot_tail, start, storm, versus, watch,
+    BenchError, Doing, Result, Target, failover, floor, fsync, idle, memory, rejoin, snapshot_tail, start, storm,
+    versus, watch,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -71,6 +72,8 @@ enum Job {
     Versus(versus::Arguments),
     /// Start servers on a prepared tree: from exec to the first answer, and to the whole tree in memory.
     Start(start::Arguments),
+    /// Fill servers with znodes, sessions and watches, and tell what each step takes in memory.
+    Memory(memory::Arguments),
     /// Write latency with and without a snapshot going on, in turn, on one process.
     SnapshotTail(snapshot_tail::Arguments),
     /// Take ensembles' leaders away, by a kill and by a signal to stop: for how long is no write acknowledged?
@@ -194,6 +197,10 @@ fn run(job: Job) -> Result<()> {
         Job::Start(arguments) => {
             settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
             start::run(&arguments)
+        }
+        Job::Memory(arguments) => {
+            settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;
+            memory::run(&arguments)
         }
         Job::SnapshotTail(arguments) => {
             settle_process(Some(arguments.contestants.cpu), arguments.contestants.nice)?;

@@ -24,6 +24,7 @@ use crate::contestants::{Contestants, Kind, wait_until_in_memory};
 use crate::prepared::{Cache, Variant, Workshop, remove, tail_path};
 use crate::report::{Machine, Spread, append_json, figure, utc_now};
 use crate::server::{Cpus, Launch, Server};
+use crate::usage::ProcessMemory;
 use crate::workload::Random;
 use crate::{BenchError, Doing, Result, wire};
 
@@ -171,7 +172,9 @@ fn measure(arguments: &Arguments, tree: BigTree, kind: Kind, variant: Variant, l
     }
     if let Variant::Tail { creates: creates @ 1.. } = variant {
         let path = tail_path(creates - 1);
-        client.call_all([wire::exists(&path)], 0).doing(format_args!("{path}, the last write before the kill"))?;
+        client
+            .call_all([wire::exists(&path, false)], 0)
+            .doing(format_args!("{path}, the last write before the kill"))?;
     }
     let server_version = server_version(server.address());
     server.kill()?;
@@ -203,35 +206,6 @@ fn first_read(server: &Server, tree: BigTree, number: u64) -> Result<Client> {
     tree.check(&mut client, number)?;
     client.set_reply_timeout(REPLY_TIMEOUT)?;
     Ok(client)
-}
-
-struct ProcessMemory {
-    rss_mib: f64,
-    anonymous_mib: f64,
-    peak_mib: f64,
-    disk_read_mib: f64,
-}
-
-impl ProcessMemory {
-    fn of(pid: u32) -> Result<ProcessMemory> {
-        let read = |file: &str| {
-            let path = format!("/proc/{pid}/{file}");
-            fs::read_to_string(&path).doing(path)
-        };
-        let (status, io) = (read("status")?, read("io")?);
-        let number = |text: &str, key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key));
-            let number = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-            number.ok_or_else(|| BenchError::new(format!("/proc/{pid} tells no {key}")))
-        };
-        let kib = |key| number(&status, key).map(|kib| kib / 1024.0);
-        Ok(ProcessMemory {
-            rss_mib: kib("VmRSS:")?,
-            anonymous_mib: kib("RssAnon:")?,
-            peak_mib: kib("VmHWM:")?,
-            disk_read_mib: number(&io, "read_bytes:")? / (1 << 20) as f64,
-        })
-    }
 }
 
 /// What the summary shows, in its order.
@@ -338,11 +312,5 @@ mod tests {
         assert!(text.contains("| java | tail-7 | 500 (500–500) |"), "{text}");
         assert!(text.contains("- ringkeeper tail-7: 30.0, 10.0, 20.0\n"), "{text}");
         assert!(text.contains("on CPU 0,1, page cache cold"), "{text}");
-    }
-
-    #[test]
-    fn the_memory_of_a_process_is_told() {
-        let memory = ProcessMemory::of(std::process::id()).unwrap();
-        assert!(memory.rss_mib > 0.0 && memory.anonymous_mib > 0.0 && memory.peak_mib >= memory.anonymous_mib);
     }
 }

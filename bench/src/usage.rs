@@ -82,6 +82,40 @@ impl Meter {
     }
 }
 
+/// What a process has in memory, and has read, by its own account.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessMemory {
+    pub rss_mib: f64,
+    /// The part of it that is no file's.
+    pub anonymous_mib: f64,
+    /// The most there ever was.
+    pub peak_mib: f64,
+    /// From the disk, not from the page cache.
+    pub disk_read_mib: f64,
+}
+
+impl ProcessMemory {
+    pub fn of(pid: u32) -> Result<ProcessMemory> {
+        let read = |file: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            fs::read_to_string(&path).doing(path)
+        };
+        let (status, io) = (read("status")?, read("io")?);
+        let number = |text: &str, key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            let number = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+            number.ok_or_else(|| BenchError::new(format!("/proc/{pid} tells no {key}")))
+        };
+        let kib = |key| number(&status, key).map(|kib| kib / 1024.0);
+        Ok(ProcessMemory {
+            rss_mib: kib("VmRSS:")?,
+            anonymous_mib: kib("RssAnon:")?,
+            peak_mib: kib("VmHWM:")?,
+            disk_read_mib: number(&io, "read_bytes:")? / (1 << 20) as f64,
+        })
+    }
+}
+
 /// CPU and memory of all these processes together.
 pub fn processes(pids: &[u32]) -> Result<ProcessUsage> {
     let mut sum = ProcessUsage::default();
@@ -154,5 +188,11 @@ mod tests {
         let usage = meter.stop().unwrap();
         assert!(usage.server.unwrap().rss_bytes > 0);
         assert!(Meter::start(&[u32::MAX]).is_err());
+    }
+
+    #[test]
+    fn the_memory_of_a_process_is_told() {
+        let memory = ProcessMemory::of(std::process::id()).unwrap();
+        assert!(memory.rss_mib > 0.0 && memory.anonymous_mib > 0.0 && memory.peak_mib >= memory.anonymous_mib);
     }
 }

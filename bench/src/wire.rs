@@ -125,8 +125,8 @@ pub fn delete(path: &str) -> Vec<u8> {
     })
 }
 
-pub fn exists(path: &str) -> Vec<u8> {
-    read(Op::EXISTS, path, false)
+pub fn exists(path: &str, watch: bool) -> Vec<u8> {
+    read(Op::EXISTS, path, watch)
 }
 
 pub fn get_data(path: &str, watch: bool) -> Vec<u8> {
@@ -396,7 +396,7 @@ mod tests {
                  00000005 776f726c64 00000006 616e796f6e65 00000000"
             )
         );
-        assert_eq!(stamped(exists("/nope"), 2), bytes("00000012 00000002 00000003 00000005 2f6e6f7065 00"));
+        assert_eq!(stamped(exists("/nope", false), 2), bytes("00000012 00000002 00000003 00000005 2f6e6f7065 00"));
         assert_eq!(ping(), bytes("00000008 fffffffe 0000000b"));
         assert_eq!(stamped(close_session(), 8), bytes("00000008 00000008 fffffff5"));
         assert_eq!(stamped(get_data("/g", true), 3), bytes("0000000f 00000003 00000004 00000002 2f67 01"));

@@ -83,7 +83,7 @@ impl Workload {
         let plan = match load.ops {
             Ops::Set => repeat(Kind::Set, wire::set_data(&own, &value)),
             Ops::Get => repeat(Kind::Get, wire::get_data(&own, false)),
-            Ops::Exists => repeat(Kind::Exists, wire::exists(&own)),
+            Ops::Exists => repeat(Kind::Exists, wire::exists(&own, false)),
             Ops::Children => repeat(Kind::Children, wire::get_children(&own)),
             Ops::Mixed => Plan::Mixed {
                 get: wire::get_data(&own, false),

@@ -151,6 +151,22 @@ fn starts_are_timed_on_directories_that_can_be_kept() {
 }
 
 #[test]
+fn memory_is_told_step_by_step() {
+    let data = scratch("memory");
+    let mut tiny = vec!["--servers", "ringkeeper", "--nodes", "1500", "--sessions", "70", "--watches", "2001"];
+    tiny.extend(["--shared-watches", "139", "--settle", "0.01"]);
+    let text = assert_success(&bench("memory", &data, &tiny));
+    let table = fs::read_to_string(data.join("table.md")).unwrap();
+    assert!(text.contains(&table) && table.contains("| ringkeeper | 2,001 watches |"), "{table}");
+    let [run] = runs(&data).try_into().unwrap();
+    let steps = run["steps"].as_array().unwrap();
+    let counts: Vec<u64> = steps.iter().map(|step| step["count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [0, 1500, 70, 2001, 139]);
+    assert!(steps.iter().all(|step| step["rss_mib"].as_f64().unwrap() > 0.0), "{run}");
+    assert_eq!(names_in(&data), ["runs.json", "table.md"]);
+}
+
+#[test]
 fn log_strategies_are_compared_and_nothing_is_left() {
     let data = scratch("fsync");
     let tiny =

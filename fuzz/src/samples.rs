@@ -39,7 +39,8 @@ pub fn keep(target: &str, samples: &[Sample]) -> Result<(), String> {
     let mut lines: Vec<String> = samples.iter().map(|sample| hex(sample) + "\n").collect();
     lines.sort_by_key(|line| (line.len(), line.clone()));
     let file = corpus_file(target);
-    fs::write(&file, lines.concat()).map_err(|error| format!("{}: {error}", file.display()))
+    let written = fs::create_dir_all(root().join("corpus")).and_then(|()| fs::write(&file, lines.concat()));
+    written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn corpus_file(target: &str) -> PathBuf {

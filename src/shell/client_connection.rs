@@ -265,7 +265,7 @@ struct Connection {
     deadline_us: Cell<Option<u64>>,
     out_of_time: Cell<bool>,
     over: Cell<bool>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 #[derive(Default)]
@@ -302,7 +302,9 @@ struct ConnectionOutput {
 enum End {
     /// Not ended: there may be more, but others and the disk have waited.
     Turn,
-    /// The client closed, or its socket failed.
+    /// The client closed.
+    Dropped,
+    /// Its socket failed.
     Gone,
     /// Closed by us, everything sent.
     Flushed,
@@ -336,7 +338,7 @@ pub async fn serve(accepted: AcceptedSocket, connections: Rc<Connections>, upstr
         deadline_us: Cell::new(None),
         out_of_time: Cell::new(false),
         over: Cell::new(false),
-        _permit: permit,
+        permit,
     });
     connections.enter(&connection);
     upstream.connected(id, peer);
@@ -360,6 +362,11 @@ pub async fn serve(accepted: AcceptedSocket, connections: Rc<Connections>, upstr
         }
     };
     upstream.disconnected(id);
+    match end {
+        End::Dropped => connection.permit.count_dropped(),
+        End::OutOfTime if !connection.closing.get() => connection.permit.count_expired(),
+        _ => {}
+    }
 
     if end == End::Flushed {
         connection.lingering.set(true);
@@ -448,7 +455,7 @@ impl Connection {
             let read = self.socket.poll_recv(cx, &mut scratch);
             match read {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(End::Gone),
+                Poll::Ready(Ok(0)) => return Poll::Ready(End::Dropped),
                 Poll::Ready(Ok(bytes)) => {
                     if let Err(end) = self.take_input(&scratch[..bytes], connections, upstream) {
                         return Poll::Ready(end);

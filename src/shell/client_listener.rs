@@ -66,6 +66,19 @@ pub struct Admission {
     total: u32,
     counts: Mutex<Counts>,
     refused: AtomicU64,
+    expired: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// What became of connections, for `mntr`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Turned away by a limit.
+    pub refused: u64,
+    /// Without a session when their time was up.
+    pub expired: u64,
+    /// Ended by their clients.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +103,14 @@ pub struct Permit {
 impl Admission {
     /// A limit of 0 is none.
     pub fn new(per_address: u32, total: u32) -> Arc<Admission> {
-        Arc::new(Admission { per_address, total, counts: Mutex::default(), refused: AtomicU64::new(0) })
+        Arc::new(Admission {
+            per_address,
+            total,
+            counts: Mutex::default(),
+            refused: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        })
     }
 
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
@@ -116,9 +136,10 @@ impl Admission {
         Ok(Permit { admission: self.clone(), address })
     }
 
-    /// How many were refused since the last call.
-    pub fn take_refused(&self) -> u64 {
-        self.refused.swap(0, Ordering::Relaxed)
+    /// Since the last call.
+    pub fn take_fates(&self) -> Fates {
+        let taken = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        Fates { refused: taken(&self.refused), expired: taken(&self.expired), dropped: taken(&self.dropped) }
     }
 
     /// Connections open right now.
@@ -128,6 +149,18 @@ impl Admission {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// No session came of this connection in time. Java: `SESSIONLESS_CONNECTIONS_EXPIRED`.
+    pub fn count_expired(&self) {
+        self.admission.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its client closed it, and not as the answer to our close. Java: `CONNECTION_DROP_COUNT`, which leaves out resets, too.
+    pub fn count_dropped(&self) {
+        self.admission.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -463,10 +496,12 @@ mod tests {
         assert_eq!(admission.admit(mapped).unwrap_err(), Refusal::TooManyFromAddress { max: 2 });
         let _other = admission.admit(address(2)).unwrap();
         drop(first);
-        let _again = admission.admit(mapped).unwrap();
+        let first_again = admission.admit(mapped).unwrap();
         assert_eq!(admission.admit(address(1)).unwrap_err(), Refusal::TooManyFromAddress { max: 2 });
         assert_eq!(admission.connections(), 3);
-        assert_eq!((admission.take_refused(), admission.take_refused()), (3, 0));
+        first_again.count_dropped();
+        assert_eq!(admission.take_fates(), Fates { refused: 3, expired: 0, dropped: 1 });
+        assert_eq!(admission.take_fates(), Fates::default());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::core::{ConnectionId, Input, LinkId, LinkMessage, Now, Output, Reloade
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
 use crate::shell::client_door::ClientDoor;
-use crate::shell::client_listener::executor_of;
+use crate::shell::client_listener::{Fates, executor_of};
 use crate::shell::clock::Clock;
 use crate::shell::ensemble::Ensemble;
 use crate::shell::ensemble::vigil::Vigil;
@@ -272,6 +272,9 @@ impl Pipeline {
     /// Everything a link has brought, as one turn.
     pub fn link_received(&mut self, link: LinkId, messages: &mut Vec<LinkMessage>) {
         let now = self.clock.now();
+        if messages.iter().any(LinkMessage::is_work) {
+            self.snapshot_pace.request(now.mono_us);
+        }
         for message in messages.drain(..) {
             self.step(now, Input::LinkReceived { link, message });
         }
@@ -506,9 +509,12 @@ impl Pipeline {
         self.disk_work.raise();
     }
 
-    /// Connections turned away by the listener's limits since the last call.
-    pub fn refused(&mut self, connections: u64) {
-        self.core.metrics().connection_rejected += connections;
+    /// What became of connections since the last call.
+    pub fn count_fates(&mut self, fates: Fates) {
+        let metrics = self.core.metrics();
+        metrics.connection_rejected += fates.refused;
+        metrics.sessionless_connections_expired += fates.expired;
+        metrics.connection_drop_count += fates.dropped;
     }
 
     pub fn snapshot_mapped(&self) -> Rc<Flag> {
@@ -723,6 +729,8 @@ impl Pipeline {
         };
         match &output {
             Output::Log { txn, .. } => self.snapshots.logged(txn.len() as u64),
+            // Who was away longs to be back: that goes before.
+            Output::ReadLog { .. } | Output::ReadLogOn { .. } => self.snapshot_pace.request(now.mono_us),
             Output::SnapshotBegin(header) => {
                 info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
                 self.snapshot_began_us = Some(self.clock.mono_us());

@@ -313,7 +313,7 @@ async fn run_tick(
     loop {
         reactor::sleep(period).await;
         connections.tick();
-        pipeline.borrow_mut().refused(admission.take_refused());
+        pipeline.borrow_mut().count_fates(admission.take_fates());
         pipeline.borrow_mut().tick();
         if stop.take_state_wanted() {
             pipeline.borrow().log_state();

@@ -204,5 +204,22 @@ fn a_connection_that_never_asks_for_a_session_is_closed_in_its_time() {
         }
         assert!(began.elapsed() >= Duration::from_millis(500), "not before its time");
         client.must(&Request::Ping);
+        eventually("all three are counted", || server.gauge("sessionless_connections_expired") == 3);
+    });
+}
+
+#[test]
+fn who_leaves_without_a_word_is_counted_as_dropped() {
+    each_layout(|executors| {
+        let server = Setup::new(executors).start();
+        let client = || Client::connect(server.socket_anywhere(), 30_000);
+        drop(client());
+        drop(server.socket_anywhere());
+        let mut polite = client();
+        polite.must(&Request::CloseSession);
+        polite.assert_closed();
+        assert_eq!(server.word("ruok"), "imok");
+        eventually("those two are counted", || server.gauge("connection_drop_count") == 2);
+        assert_eq!(server.gauge("sessionless_connections_expired"), 0);
     });
 }

@@ -354,20 +354,22 @@ pub fn simulate() -> Command {
 
 /// By a build for very many seeds (`soak`), or by one that is soon there (`sim`).
 pub fn simulate_as(profile: &str) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "--profile", profile, "--package", "ringkeeper-tools", "--features", "sim"]);
-    command.args(["--bin", "simulate", "--"]).current_dir(root());
+    let mut command = in_simulators_build(profile, "simulate");
     // Worlds come and go: what one leaves is the next one's, and clearing pages for each would cost a fifth of the time.
     command.env("MIMALLOC_PURGE_DELAY", "-1");
     command
 }
 
-/// Any bytes to the decoders of what strangers and peers send, in the simulator's build: see `ringkeeper-fuzz`.
-pub fn fuzzer() -> Command {
+fn in_simulators_build(profile: &str, program: &str) -> Command {
     let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "--profile", "sim", "--package", "ringkeeper-fuzz", "--features", "sim"]);
-    command.args(["--bin", "fuzz", "--"]).current_dir(root());
+    command.args(["run", "--quiet", "--profile", profile, "--package", "ringkeeper-tools", "--features", "sim"]);
+    command.args(["--bin", program, "--"]).current_dir(root());
     command
+}
+
+/// Any bytes to the decoders of what strangers and peers send, in the simulator's build.
+pub fn fuzzer() -> Command {
+    in_simulators_build("sim", "fuzz")
 }
 
 /// The same inputs each time; each decoder that stands them all counts as a test.

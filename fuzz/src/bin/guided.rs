@@ -1,4 +1,4 @@
-//! One target in libFuzzer's hands; `fuzz --minutes` builds and starts it. Which target it is, the environment says.
+//! One target in libFuzzer's hands; `cargo dev fuzz --minutes` builds and starts it. Which target it is, the environment says.
 #![no_main]
 
 use std::sync::LazyLock;
