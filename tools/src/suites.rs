@@ -12,7 +12,7 @@ use crate::dialogue::{Flavour, run_file};
 use crate::process::{output_of, run, run_and_keep};
 use crate::server::{Home, Kind, Setup};
 use crate::summary::Verdict;
-use crate::{Result, clients, drill, migration, mixed, reference, reshape, roll, root, target};
+use crate::{Result, clients, differential, drill, migration, mixed, reference, reshape, roll, root, target};
 
 const TICK_MS: u32 = 2000;
 /// Those that promise something: `--strategy all` of the crash harness.
@@ -463,6 +463,29 @@ pub fn crash(binary: &Path, rounds: u32, port: u16) -> Verdict {
         }
         Ok(Verdict::Ran { passed, failed, skipped: 0 })
     })())
+}
+
+/// Servers of most kinds (`differential/arena.rs`): small buffers, enforced authentication, hard quotas, ensembles of one, nodes that
+/// go by themselves.
+const DIFFERENTIAL_SEEDS: std::ops::Range<u64> = 6..14;
+const DIFFERENTIAL_STEPS: usize = 400;
+
+/// The same questions to the reference and to ringkeeper, by the same seeds each time; each operation counts as a test.
+pub fn differential(binary: &Path, java: &Kind, port: u16) -> Verdict {
+    let options = differential::Options {
+        seeds: DIFFERENTIAL_SEEDS,
+        step_count: DIFFERENTIAL_STEPS,
+        session_count: 4,
+        job_count: 2,
+        binary: binary.to_owned(),
+        port_base: port,
+        is_shrinking: false,
+    };
+    carried_out(differential::run(&options, java).map(|tally| Verdict::Ran {
+        passed: tally.operations,
+        failed: tally.divergences,
+        skipped: 0,
+    }))
 }
 
 /// A tree moved between ringkeeper and the reference, both ways and back; each node compared counts as a test.

@@ -218,6 +218,7 @@ enum Suite {
     Java,
     Node,
     Rust,
+    Differential,
     Migration,
     Ensembles,
 }
@@ -294,6 +295,12 @@ fn test(only: &[Suite], rounds: u32, minutes: Option<f64>, place: Place) -> Resu
         timed(&mut summary, "kazoo, three servers", || suites::kazoo(&ours, 3, None));
     }
     run_cli_suites(&mut summary, &wanted, &ours);
+    if wanted(Suite::Differential) {
+        timed(&mut summary, "differential", || match reference::kind() {
+            Ok(java) => suites::differential(&binary, &java, place.port_base),
+            Err(why) => Verdict::Skipped { why: format!("the reference cannot be had: {why}") },
+        });
+    }
     if wanted(Suite::Migration) {
         // Without the reference there is nobody to move to; that must not go unnoticed.
         timed(&mut summary, "migration", || match reference::kind() {
@@ -483,7 +490,8 @@ fn differential(
 ) -> Result<bool> {
     let binary = binary(place.binary)?;
     let port_base = place.port_base;
-    differential::run(&Options { seeds, step_count, session_count, job_count, binary, port_base, is_shrinking })
+    let options = Options { seeds, step_count, session_count, job_count, binary, port_base, is_shrinking };
+    Ok(differential::run(&options, &reference::kind()?)?.divergences == 0)
 }
 
 fn crash(arguments: &[String]) -> Result<()> {

@@ -393,17 +393,18 @@ impl Generator {
             _ => opcode::CREATE_TTL,
         };
         let path = self.path();
-        let (record, words) = self.create_record(kind, &path, false);
+        let (record, words) = self.create_record(kind, &path, None);
         Ask::new(kind, words, record).about(&path)
     }
 
-    fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: bool) -> (Body, String) {
+    /// In a multi: whether it has to be a sound item.
+    fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: Option<bool>) -> (Body, String) {
         const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
         let flags = match (kind, self.chance.below(100)) {
-            (opcode::CREATE | opcode::CREATE2, _) if in_multi && self.habits.has_sound_multis => {
+            (opcode::CREATE | opcode::CREATE2, _) if in_multi.is_some() && self.habits.has_sound_multis => {
                 self.chance.pick(&[0, 0, 1, 2, 3])
             }
-            (_, 0..=2) if !in_multi || !self.habits.has_sound_multis => self.chance.pick(&NO_MODE),
+            (_, 0..=2) if in_multi.is_none() || !self.habits.has_sound_multis => self.chance.pick(&NO_MODE),
             (opcode::CREATE_CONTAINER, _) => 4,
             (opcode::CREATE_TTL, 3..=20) => self.chance.pick(&[0, 1, 2, 3, 4]),
             (opcode::CREATE_TTL, _) => self.chance.pick(&[5, 6]),
@@ -418,8 +419,12 @@ impl Generator {
             path => path.clone(),
         };
         let (data, mut acl) = (self.data(), self.acl());
-        if in_multi {
+        if in_multi.is_some() {
             acl = acl.or(Some(Vec::new())); // D-002: whether a null one is noticed depends on what else is wrong
+        }
+        if in_multi == Some(true) {
+            let has_null = |acl: &Acl| acl.scheme.is_none() || acl.id.is_none();
+            acl = acl.filter(|acl| !acl.iter().any(has_null)).or(Some(Vec::new())); // D-095
         }
         let record = Body::default().bytes(&path_of_sequence).bytes(&data).acl(&acl).int(flags);
         let words = format!(
@@ -495,7 +500,7 @@ impl Generator {
         let count = self.chance.below(6);
         let mut body = Body::default();
         let mut words = "multi".to_owned();
-        for _ in 0..count {
+        for at in 0..count {
             let path = match self.chance.below(10) {
                 0..=3 => text(&focus),
                 4..=6 => text(&format!("{focus}/x")),
@@ -503,8 +508,9 @@ impl Generator {
                 8 => self.known_path(),
                 _ => text(&self.pool_path()),
             };
-            let path = path.or_else(|| self.habits.has_sound_multis.then(|| b"/a".to_vec()));
-            let (kind, record, said) = self.multi_item(&path);
+            let is_sound = at > 0 || self.habits.has_sound_multis; // D-095
+            let path = path.or_else(|| is_sound.then(|| b"/a".to_vec()));
+            let (kind, record, said) = self.multi_item(&path, is_sound);
             body = body.item(kind, &record);
             words += &format!("\n      {said}");
         }
@@ -516,13 +522,14 @@ impl Generator {
         Ask::new(opcode::MULTI, words, body).about(&text(&focus))
     }
 
-    fn multi_item(&mut self, path: &Bytes) -> (i32, Body, String) {
+    /// A sound one has no path and no identity that is null.
+    fn multi_item(&mut self, path: &Bytes, is_sound: bool) -> (i32, Body, String) {
         let shown = readable(path);
         match self.chance.below(100) {
             0..=44 => {
                 let kinds = [1, 1, 15, 15, opcode::CREATE_CONTAINER, opcode::CREATE_TTL];
                 let kind = self.chance.pick(&kinds);
-                let (record, words) = self.create_record(kind, path, true);
+                let (record, words) = self.create_record(kind, path, Some(is_sound));
                 (kind, record, words)
             }
             45..=64 => {

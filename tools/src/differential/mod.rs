@@ -35,8 +35,8 @@ use generate::Generator;
 use side::{Said, Side, Step};
 use tally::Tally;
 
-use crate::server::{Running, Setup, tail};
-use crate::{Result, reference};
+use crate::Result;
+use crate::server::{Kind, Running, Setup, tail};
 
 /// Nothing has been removed for so long: nothing will be.
 const REAPED_QUIET: Duration = Duration::from_millis(1500);
@@ -66,9 +66,8 @@ pub struct Divergence {
     pub ringkeeper: Vec<String>,
 }
 
-/// Compares seed after seed, some at the same time; true if no answer differed.
-pub fn run(options: &Options) -> Result<bool> {
-    let reference = reference::kind()?;
+/// Compares seed after seed, some at the same time, with this reference.
+pub fn run(options: &Options, reference: &Kind) -> Result<Tally> {
     let next = AtomicU64::new(options.seeds.start);
     let (sum, start) = (Mutex::new(Tally::default()), Instant::now());
     let work = |job: u16| -> Result<()> {
@@ -77,7 +76,7 @@ pub fn run(options: &Options) -> Result<bool> {
             if seed >= options.seeds.end {
                 return Ok(());
             }
-            let arena = Arena::new(options, &reference, seed, job);
+            let arena = Arena::new(options, reference, seed, job);
             let start = Instant::now();
             let (found, tally) =
                 compare(&arena, options, seed).inspect_err(|error| println!("seed {seed}: {error}"))?;
@@ -98,7 +97,7 @@ pub fn run(options: &Options) -> Result<bool> {
     })?;
     let sum = sum.into_inner().expect("no job panics");
     println!("{} seeds, {} of them diverged: {sum}, {:.0?}", sum.seeds, sum.divergences, start.elapsed());
-    Ok(sum.divergences == 0)
+    Ok(sum)
 }
 
 fn compare(arena: &Arena, options: &Options, seed: u64) -> Result<(Option<Divergence>, Tally)> {
