@@ -397,7 +397,7 @@ impl Generator {
         Ask::new(kind, words, record).about(&path)
     }
 
-    /// In a multi: whether it has to be a sound item.
+    /// In a multi: whether there is an item before it.
     fn create_record(&mut self, kind: i32, path: &Bytes, in_multi: Option<bool>) -> (Body, String) {
         const NO_MODE: [i32; 5] = [7, -1, 100, i32::MIN, i32::MAX];
         let flags = match (kind, self.chance.below(100)) {
@@ -508,9 +508,8 @@ impl Generator {
                 8 => self.known_path(),
                 _ => text(&self.pool_path()),
             };
-            let is_sound = at > 0 || self.habits.has_sound_multis; // D-095
-            let path = path.or_else(|| is_sound.then(|| b"/a".to_vec()));
-            let (kind, record, said) = self.multi_item(&path, is_sound);
+            let path = path.or_else(|| self.habits.has_sound_multis.then(|| b"/a".to_vec()));
+            let (kind, record, said) = self.multi_item(&path, at > 0);
             body = body.item(kind, &record);
             words += &format!("\n      {said}");
         }
@@ -522,14 +521,14 @@ impl Generator {
         Ask::new(opcode::MULTI, words, body).about(&text(&focus))
     }
 
-    /// A sound one has no path and no identity that is null.
-    fn multi_item(&mut self, path: &Bytes, is_sound: bool) -> (i32, Body, String) {
+    /// Behind another item no identity is null: D-095.
+    fn multi_item(&mut self, path: &Bytes, is_behind: bool) -> (i32, Body, String) {
         let shown = readable(path);
         match self.chance.below(100) {
             0..=44 => {
                 let kinds = [1, 1, 15, 15, opcode::CREATE_CONTAINER, opcode::CREATE_TTL];
                 let kind = self.chance.pick(&kinds);
-                let (record, words) = self.create_record(kind, path, Some(is_sound));
+                let (record, words) = self.create_record(kind, path, Some(is_behind));
                 (kind, record, words)
             }
             45..=64 => {
