@@ -19,7 +19,7 @@ const QUORUM_PORT_OFFSET: u16 = 40;
 const ELECTION_PORT_OFFSET: u16 = 80;
 
 /// Ticks as most people have them; and sessions that outlive the start of a JVM on a busy machine.
-const LIMITS: &str = "initLimit=10\nsyncLimit=5\nmaxSessionTimeout=60000";
+const LIMITS: &str = "initLimit=10\nsyncLimit=5\nmaxSessionTimeout=300000";
 
 #[derive(Clone, Debug)]
 pub struct Ensemble {

@@ -3,7 +3,7 @@
 //!
 //! An arrangement is a word: `R`, `J` and `8` (Java 3.8) for who votes, in the order of their numbers, behind a `+` those who
 //! observe. On empty disks the voter with the highest number leads first. What is compared: names, data, and of each node's
-//! stat what a client can rely on. That the trees are also the same by the reference's own sums is in its metrics, which count
+//! stat what a client can rely on. What most of it is written to has a quota, whose usage has to be what is there. That the trees are also the same by the reference's own sums is in its metrics, which count
 //! mismatches.
 
 use std::collections::BTreeMap;
@@ -17,13 +17,14 @@ use crate::{Result, patiently};
 
 const TICK_MS: u32 = 500;
 /// Nobody pings while a member comes back.
-const SESSION_MS: i32 = 60_000;
+const SESSION_MS: i32 = 300_000;
 /// For an election, a sync and a reconnection.
 const PATIENCE: Duration = Duration::from_secs(40);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Within what a leader remembers, and beyond it.
 const FEW: usize = 100;
 const MANY: usize = 1_500;
+const USAGE: &str = "/zookeeper/quota/app/zookeeper_stats";
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -97,6 +98,10 @@ impl Stage {
         for actor in 0..self.actors.len() {
             let path = format!("/{}", self.actors[actor].name);
             self.write(actor, &Request::Create { path, data: b"here".to_vec(), ephemeral: true })?;
+        }
+        let quota = ["/app", "/zookeeper/quota/app", "/zookeeper/quota/app/zookeeper_limits", USAGE];
+        for path in quota.map(str::to_owned) {
+            self.write(0, &Request::Create { path, data: Vec::new(), ephemeral: false })?;
         }
         self.write_nodes(FEW)?;
         self.same_trees()?;
@@ -181,7 +186,7 @@ impl Stage {
             running.pause()?;
         }
         for number in 0..FEW {
-            let path = format!("/nobody-{}-{number}", self.written);
+            let path = format!("/app/nobody-{}-{number}", self.written);
             let (_, frame) = client.encode(&Request::Create { path, data: vec![0; 100], ephemeral: false });
             client.send(&frame)?;
         }
@@ -212,10 +217,10 @@ impl Stage {
         for _ in 0..count {
             let (number, actor) = (self.written, self.written % self.actors.len());
             self.written += 1;
-            let path = format!("/n{number}");
+            let path = format!("/app/n{number}");
             self.write(actor, &Request::Create { path, data: format!("{number}").into(), ephemeral: false })?;
             if number >= 5 && number % 3 == 0 {
-                let path = format!("/n{}", number - 5);
+                let path = format!("/app/n{}", number - 5);
                 match number % 2 {
                     0 => self.write(actor, &Request::Delete { path })?,
                     _ => self.write(actor, &Request::Set { path, data: b"changed".to_vec(), version: -1 })?,
@@ -269,6 +274,10 @@ impl Stage {
         for (at, member) in self.ensemble.members.iter().enumerate() {
             let found = walk(member.address()).map_err(|why| format!("server {}: {why}", at + 1))?;
             self.compared += found.len();
+            let usage = patiently(PATIENCE, RETRY_PAUSE, || usage(member.address()))?;
+            if usage != usage_of(&found) {
+                return Err(format!("server {}: {usage} at {USAGE}, and there is {}", at + 1, usage_of(&found)).into());
+            }
             for actor in &self.actors {
                 if !found.contains_key(&format!("/{}", actor.name)) {
                     return Err(format!("the ephemeral node of {} is gone on server {}", actor.name, at + 1).into());
@@ -307,6 +316,22 @@ fn walk_once(address: std::net::SocketAddr) -> Result<Tree> {
     }
     client.ask(&Request::CloseSession)?;
     Ok(tree)
+}
+
+fn usage(address: std::net::SocketAddr) -> Result<String> {
+    let Opened::Session(mut client) = Client::open(address, SESSION_MS, None, 0)? else {
+        return Err("a new session was refused".into());
+    };
+    let (data, _) = client.ask(&Request::Get { path: USAGE.to_owned() })?.data()?;
+    client.ask(&Request::CloseSession)?;
+    Ok(String::from_utf8_lossy(&data).into_owned())
+}
+
+/// What the quota's usage has to be.
+fn usage_of(tree: &Tree) -> String {
+    let app = tree.iter().filter(|(path, _)| *path == "/app" || path.starts_with("/app/"));
+    let (count, bytes) = app.fold((0, 0), |(count, bytes), (_, (data, _))| (count + 1, bytes + data.len()));
+    format!("count={count},bytes={bytes}")
 }
 
 pub fn same(expected: &Tree, found: &Tree) -> std::result::Result<(), String> {
