@@ -3,8 +3,8 @@
 //!
 //! An arrangement is a word: `R`, `J` and `8` (Java 3.8) for who votes, in the order of their numbers, behind a `+` those who
 //! observe. On empty disks the voter with the highest number leads first. What is compared: names, data, and of each node's
-//! stat what a client can rely on. What most of it is written to has a quota, whose usage has to be what is there. That the trees are also the same by the reference's own sums is in its metrics, which count
-//! mismatches.
+//! stat what a client can rely on. Most of it is in a quota, whose usage has to be what is there. That the trees are also the same
+//! by the reference's own sums is in its metrics, which count mismatches.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
