@@ -102,6 +102,7 @@ pub fn habits(seed: u64) -> Habits {
         spares_ensembles: is_member(seed),
         has_sound_multis: matches!(seed % 16, 10 | 12),
         has_no_ephemerals: seed % 16 == 10,
+        limits_outstanding: seed % 16 == 11,
         has_no_handshakes: seed % 16 == 7,
     }
 }

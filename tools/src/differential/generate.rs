@@ -32,6 +32,8 @@ pub struct Habits {
     pub has_sound_multis: bool,
     /// The sessions are local ones that may own nothing: who wants to is refused without a transaction here (D-090).
     pub has_no_ephemerals: bool,
+    /// The reference counts what a connection has outstanding, and may never read from it again: D-096.
+    pub limits_outstanding: bool,
     /// Handshakes are followed by a closeSession that is refused: such a session ends when the clock says so.
     pub has_no_handshakes: bool,
 }
@@ -45,6 +47,7 @@ impl Default for Habits {
             spares_ensembles: false,
             has_sound_multis: false,
             has_no_ephemerals: false,
+            limits_outstanding: false,
             has_no_handshakes: false,
         }
     }
@@ -346,7 +349,10 @@ impl Generator {
     }
 
     fn odd_xid(&mut self, ask: Ask) -> Ask {
-        let xid = self.chance.pick(&[0, -3, -5, 1, i32::MAX, i32::MIN, -4, -8]);
+        let mut xid = self.chance.pick(&[0, -3, -5, 1, i32::MAX, i32::MIN, -4, -8]);
+        if ask.opcode == opcode::PING && self.habits.limits_outstanding {
+            xid = xid.min(0); // D-096
+        }
         let text = format!("{} (xid {xid})", ask.text);
         Ask { xid, text, ..ask }
     }
