@@ -15,7 +15,7 @@ use crate::core::session::Heard;
 use crate::core::types::{LogRoom, Now, Output, Zxid};
 use crate::wire::ErrorCode;
 use crate::wire::client::multi::NULL_ACL;
-use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
+use crate::wire::client::{OpCode, Request, RequestError, RequestHeader};
 use crate::wire::frame::{Frames, LENGTH_BYTES};
 use crate::wire::jute::Reader;
 
@@ -139,9 +139,6 @@ impl Node {
         if self.lacks_enforced_identity(slot) {
             self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
             return self.close(slot);
-        }
-        if opcode == OpCode::Ping {
-            header.xid = xid::PING; // whatever was sent (client-protocol 6)
         }
         if let Some(threshold) = self.settings.large_request_threshold_bytes
             && payload.len() > threshold
