@@ -113,13 +113,10 @@ impl Node {
         }
         let proposed = Membership::parse(text).map_err(|why| format!("the leader's configuration: {why}"))?;
         let member = self.member.as_ref().expect("only members have configurations");
-        if let Some(before) = member.configs.in_force_before(&proposed).cloned() {
-            if self.activate_configuration(now, &before, None, out) {
-                return Err(format!(
-                    "configuration {:x} is in force and makes this server another one",
-                    before.version
-                ));
-            }
+        if let Some(before) = member.configs.in_force_before(&proposed).cloned()
+            && self.activate_configuration(now, &before, None, out)
+        {
+            return Err(format!("configuration {:x} is in force and makes this server another one", before.version));
         }
         self.see_configuration(&proposed, out);
         Ok(())
