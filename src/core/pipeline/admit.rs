@@ -242,7 +242,7 @@ impl Node {
         let connection = &self.connections[slot];
         let is_next = connection.pending.is_empty() || probe::broken("a read overtakes its session's write");
         if is_next && !waits_for_sync {
-            let identities = connection.identities.clone();
+            let identities = connection.identities().clone();
             return self.answer_read(now, slot, header, body, &identities);
         }
         header.bytes += self.foreseen_answer_bytes(header.opcode, body);
@@ -250,7 +250,7 @@ impl Node {
             self.outstanding.await_sync(through, connection.id);
             Wait::Sync { body: body.into(), through }
         } else {
-            Wait::Turn { body: body.into(), identities: connection.identities.clone() }
+            Wait::Turn { body: body.into(), identities: connection.identities().clone() }
         };
         self.push_pending(slot, Pending { header, wait });
     }
