@@ -167,14 +167,14 @@ const LOG_WRITE_BYTES_MAX: usize = 1 << 20;
 struct Aligned([u8; LOG_WRITE_BYTES_MAX]);
 
 /// A ring of blocks already written once, so that a flush is a flush and not an allocation.
-struct Log {
+pub struct Log {
     file: File,
     at: u64,
     bytes: Box<Aligned>,
 }
 
 impl Log {
-    fn create(path: &Path) -> Result<Log> {
+    pub fn create(path: &Path) -> Result<Log> {
         let mut file = File::create(path).doing(path.display())?;
         let bytes: Box<Aligned> = Box::new(Aligned([1; LOG_WRITE_BYTES_MAX]));
         for _ in 0..LOG_BYTES / LOG_WRITE_BYTES_MAX as u64 {
@@ -188,7 +188,7 @@ impl Log {
     }
 
     /// Writes and flushes as many blocks as so many bytes fill.
-    fn flush(&mut self, bytes: usize) -> Result<()> {
+    pub fn flush(&mut self, bytes: usize) -> Result<()> {
         let mut left = bytes.next_multiple_of(LOG_BLOCK_BYTES);
         while left > 0 {
             let now = left.min(LOG_WRITE_BYTES_MAX).min((LOG_BYTES - self.at) as usize);

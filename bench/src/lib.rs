@@ -28,6 +28,7 @@ pub mod device;
 pub mod ensemble;
 pub mod failover;
 pub mod floor;
+pub mod floor_ensemble;
 pub mod fsync;
 pub mod idle;
 pub mod load;

@@ -12,8 +12,8 @@ use ringkeeper_bench::report::{Report, append_json};
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
 use ringkeeper_bench::server::Cpus;
 use ringkeeper_bench::{
-    BenchError, Doing, Result, Target, failover, floor, fsync, idle, memory, rejoin, snapshot_tail, start, storm,
-    versus, watch,
+    BenchError, Doing, Result, Target, failover, floor, floor_ensemble, fsync, idle, memory, rejoin, snapshot_tail,
+    start, storm, versus, watch,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -92,6 +92,8 @@ enum Job {
         #[arg(long)]
         cpu: Option<usize>,
     },
+    /// The floor of an ensemble: one write at a time through three threads that do nothing but pass messages and write blocks.
+    FloorEnsemble(floor_ensemble::Arguments),
     /// Run a command on some CPUs, and end it when its parent dies. (How servers are started.)
     #[command(hide = true)]
     Pinned {
@@ -222,9 +224,10 @@ fn run(job: Job) -> Result<()> {
             settle_process(cpu, None)?;
             floor::serve(SocketAddr::from(([127, 0, 0, 1], port)), log.as_deref())
         }
+        Job::FloorEnsemble(arguments) => floor_ensemble::run(&arguments),
         Job::Pinned { cpus, command } => {
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).doing("PR_SET_PDEATHSIG")?;
-            pin(&cpus.0)?;
+            cpus.pin_this_thread()?;
             let cause = Command::new(&command[0]).args(&command[1..]).exec();
             Err(BenchError::new(format!("{}: {cause}", command[0])))
         }
@@ -309,16 +312,5 @@ fn settle_process(cpu: Option<usize>, nice: Option<i32>) -> Result<()> {
     if let Some(nice) = nice {
         rustix::process::setpriority_process(None, nice).doing(format_args!("priority {nice}"))?;
     }
-    cpu.map_or(Ok(()), |cpu| pin(&[cpu]))
-}
-
-fn pin(cpus: &[usize]) -> Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    for cpu in cpus {
-        if *cpu >= rustix::thread::CpuSet::MAX_CPU {
-            return Err(BenchError::new(format!("there is no CPU {cpu}")));
-        }
-        set.set(*cpu);
-    }
-    rustix::thread::sched_setaffinity(None, &set).doing(format_args!("pinning to CPU {cpus:?}"))
+    cpu.map_or(Ok(()), |cpu| Cpus(vec![cpu]).pin_this_thread())
 }

@@ -8,7 +8,8 @@
 //! restart). *Disk lost*: it comes back empty, and is sent everything. How it was brought up is what the leader counts
 //! (`zk_diff_count`, `zk_snap_count`).
 //! All the time a probe (`probe.rs`) writes through the other follower; its latencies from the start to the first service are put
-//! beside those of the moments before the kill. All servers share their CPUs, so a member that starts takes from those that serve.
+//! beside those of the moments before the kill. All servers share their CPUs, so a member that starts takes from those that serve
+//! (and the probe from it: `--without-probe` is the start alone).
 //!
 //! Estimates, one core: 100,000 creates missed cost ringkeeper 0.2 s beyond its start, Java 1 s; a lost disk with 1,000,000 znodes
 //! of 100 bytes ringkeeper 5 s, Java 15 s.
@@ -50,6 +51,9 @@ pub struct Arguments {
     /// CPUs of all servers.
     #[arg(long, default_value = "1")]
     cores: Cpus,
+    /// Nobody writes through the other follower: what a start takes with the servers' CPUs to itself.
+    #[arg(long)]
+    without_probe: bool,
     /// Seconds a start may take.
     #[arg(long, default_value_t = 600)]
     limit: u64,
@@ -165,9 +169,11 @@ impl Rejoin<'_> {
         let mut followers = ensemble.members().filter(|member| *member != self.leader);
         let (follower, other) = (followers.next().expect("three"), followers.next().expect("three"));
         let counts_before = self.counts(ensemble);
-        let probe = Probe::start(ensemble.address(other), PROBED);
         let probed = Instant::now();
-        probe.wait_for_write_after(probed, limit)?;
+        let probe = (!arguments.without_probe).then(|| Probe::start(ensemble.address(other), PROBED));
+        if let Some(probe) = &probe {
+            probe.wait_for_write_after(probed, limit)?;
+        }
         std::thread::sleep(steady);
 
         let killed = Instant::now();
@@ -184,7 +190,7 @@ impl Rejoin<'_> {
         }
         let server = ensemble.start_again(follower)?;
         let (began, served) = (server.began, wait_for(server, &last, limit)?);
-        let writes = probe.end();
+        let writes = probe.map_or_else(Vec::new, Probe::end);
         ensemble.wait_until_serving(limit)?;
         let counts = self.counts(ensemble);
 
@@ -281,8 +287,7 @@ fn summary(arguments: &Arguments, results: &[Rejoined]) -> String {
     let machine = Machine::this();
     let mut text = format!(
         "Measured {} with `ringkeeper-bench rejoin`: {} CPUs ({}), {} MiB, Linux {}. {MEMBERS} servers, all on CPU {}; {} znodes of {} \
-         bytes, {} creates missed, {} rounds. A probe writes through the other follower from CPU {}: latencies of all rounds \
-         together. Medians (min–max).\n\n\
+         bytes, {} creates missed, {} rounds. {}. Medians (min–max).\n\n\
          | absence | server | diffs, snapshots sent | serves after ms | p50 µs before | p50 µs during | p99 µs before | p99 µs during | \
          max ms during |\n|---|---|---|---|---|---|---|---|---|\n",
         utc_now(),
@@ -295,7 +300,14 @@ fn summary(arguments: &Arguments, results: &[Rejoined]) -> String {
         arguments.tree.bytes,
         arguments.missed,
         arguments.rounds,
-        arguments.contestants.cpu,
+        if arguments.without_probe {
+            "Nobody writes meanwhile".to_owned()
+        } else {
+            format!(
+                "A probe writes through the other follower from CPU {}: latencies of all rounds together",
+                arguments.contestants.cpu
+            )
+        },
     );
     for absence in arguments.absences.iter().copied() {
         for kind in &arguments.contestants.servers {

@@ -210,6 +210,20 @@ impl Drop for Server {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(pub Vec<usize>);
 
+impl Cpus {
+    /// Threads and processes that it starts are pinned with it.
+    pub fn pin_this_thread(&self) -> Result<()> {
+        let mut set = rustix::thread::CpuSet::new();
+        for cpu in &self.0 {
+            if *cpu >= rustix::thread::CpuSet::MAX_CPU {
+                return Err(BenchError::new(format!("there is no CPU {cpu}")));
+            }
+            set.set(*cpu);
+        }
+        rustix::thread::sched_setaffinity(None, &set).doing(format_args!("pinning to CPU {self}"))
+    }
+}
+
 impl std::str::FromStr for Cpus {
     type Err = String;
 

@@ -5,15 +5,19 @@
 //! Holds always: replies leave in request order; `outbox` holds bytes not yet given to the shell, `unsent` those the
 //! kernel has not taken yet. Spec: client-protocol 18, semantics 12. Java: `NIOServerCnxn`, `ServerCnxn`.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
+
+use bytes::Bytes;
 
 use super::tree::acl::Identity;
 use super::types::{ConnectionId, SessionId, Zxid};
 use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::OpCode;
+use crate::wire::quorum::PeerIdentity;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -145,7 +149,9 @@ pub struct Connection {
     /// As negotiated, milliseconds; 0 before.
     pub timeout_ms: i32,
     /// A set, shared with queued reads: a request sees the identities it was sent with.
-    pub identities: Rc<[Identity]>,
+    identities: Rc<[Identity]>,
+    /// The same as a learner tells them its leader, once it had to.
+    identities_told: OnceCell<Rc<[PeerIdentity]>>,
     pub pending: VecDeque<Pending>,
     /// Sum of the bytes in `pending`.
     pub pending_bytes: usize,
@@ -182,6 +188,7 @@ impl Connection {
             read_only: None,
             timeout_ms: 0,
             identities: Rc::from([identity]),
+            identities_told: OnceCell::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
             inbox: Vec::new(),
@@ -197,6 +204,22 @@ impl Connection {
             close_after_flush: false,
             stats: Stats::new(established_ms),
         }
+    }
+
+    pub fn identities(&self) -> &Rc<[Identity]> {
+        &self.identities
+    }
+
+    pub fn set_identities(&mut self, identities: Vec<Identity>) {
+        self.identities = identities.into();
+        self.identities_told = OnceCell::new();
+    }
+
+    /// To go with a request to the leader.
+    pub fn identities_for_leader(&self) -> Rc<[PeerIdentity]> {
+        let text = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
+        let told = |identity: &Identity| PeerIdentity { scheme: text(&identity.scheme), id: text(&identity.id) };
+        self.identities_told.get_or_init(|| self.identities.iter().map(told).collect()).clone()
     }
 
     /// Bytes this client has not taken yet.

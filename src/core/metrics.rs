@@ -154,6 +154,11 @@ impl<T: Default> PerNamespace<T> {
         change(self.all.entry_ref(namespace).or_default());
     }
 
+    /// The names stay: who counts by them goes on from 0. Java: `SimpleCounterSet.reset`.
+    fn reset(&mut self) {
+        self.all.values_mut().for_each(|kept| *kept = T::default());
+    }
+
     /// By name.
     pub fn sorted(&self) -> Vec<(&str, &T)> {
         let mut all: Vec<_> = self.all.iter().map(|(name, kept)| (name.as_ref(), kept)).collect();
@@ -234,10 +239,10 @@ macro_rules! metrics {
                 self.request_latency = Summary::default();
                 self.client_response_size = Sizes::default();
                 self.proposal_size = Sizes::default();
-                self.read_per_namespace = PerNamespace::default();
-                self.write_per_namespace = PerNamespace::default();
-                self.quota_exceeded_error_per_namespace = PerNamespace::default();
-                self.ack_latency.clear();
+                self.read_per_namespace.reset();
+                self.write_per_namespace.reset();
+                self.quota_exceeded_error_per_namespace.reset();
+                self.ack_latency.values_mut().for_each(DetailedSummary::reset);
                 $(self.$counter = 0;)*
                 $(self.$summary = Summary::default();)*
                 $(self.$detailed.reset();)*
@@ -454,6 +459,7 @@ mod tests {
         metrics.answered(false, 3);
         metrics.proposed(48);
         metrics.watches_fired(&[0, 0, 0, 2, 0]);
+        metrics.quota_exceeded("/app/cfg");
         assert_eq!((metrics.updatelatency.summary().sum(), metrics.readlatency.summary().sum()), (7, 3));
         assert_eq!((metrics.request_latency.count(), metrics.proposal_size.max), (2, 48));
         assert_eq!((metrics.node_changed_watch_count.sum(), metrics.node_created_watch_count.count()), (2, 0));
@@ -461,5 +467,10 @@ mod tests {
         assert_eq!((metrics.packets_sent, metrics.connection_rejected, metrics.auth_failed_count), (0, 0, 1));
         assert_eq!((metrics.request_latency, metrics.proposal_size), (Summary::default(), Sizes::default()));
         assert_eq!(metrics.updatelatency.summary().count(), 0);
+        assert_eq!(
+            metrics.quota_exceeded_error_per_namespace.sorted(),
+            [("app", &0)],
+            "who was counted is told with 0"
+        );
     }
 }

@@ -6,6 +6,10 @@
 //! says which configuration it ends with. The file of the last seen one is for those who read it (Java's servers, operators),
 //! and for a configuration that got its name from an epoch, which no transaction tells of.
 //!
+//! A leader proposes one only when the one before is in force. So the one that a log has before its last one is in force, even if
+//! nobody has said so to this server, which may have been synchronised over both: those who had been in force before decide nothing
+//! any more, and who would ask them could lead beside the leader whom they do not know.
+//!
 //! Why this is safe: `zab/reconfiguration.rs`. Java: `QuorumPeer.processReconfig`, `setLastSeenQuorumVerifier`. Spec:
 //! quorum-protocol 4.3, 16.
 
@@ -25,10 +29,15 @@ impl Node {
     /// The state is another one: what of the configurations is known from it.
     pub(super) fn recover_configuration(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.settings.reconfig_enabled {
-            let logged = self.tree.config_node().and_then(|(text, zxid)| {
+            let written = |(text, zxid)| {
                 let config = Membership::parse(text).ok()?;
                 (config.version == zxid as u64).then_some(config)
-            });
+            };
+            let (before, logged) =
+                (self.tree.config_before().and_then(written), self.tree.config_node().and_then(written));
+            if let Some(before) = before {
+                self.activate_configuration(now, &before, None, out); // a role that waits for this state is to begin yet
+            }
             let member = self.member.as_mut().expect("only members have configurations");
             let configs = &mut member.configs;
             let is_named_by_epoch = Zxid(configs.last_seen.version).counter() == 0;
@@ -97,12 +106,18 @@ impl Node {
         }
     }
 
-    /// A leader proposed it. Err: nobody can read it.
-    pub(super) fn see_configuration_text(&mut self, text: &[u8], out: &mut Vec<Output>) -> Result<(), String> {
+    /// A leader proposed it. Err: nobody can read it, or what it proves ends this server's role.
+    fn see_proposed_configuration(&mut self, now: Now, text: &[u8], out: &mut Vec<Output>) -> Result<(), String> {
         if !self.settings.reconfig_enabled {
             return Ok(());
         }
         let proposed = Membership::parse(text).map_err(|why| format!("the leader's configuration: {why}"))?;
+        let member = self.member.as_ref().expect("only members have configurations");
+        if let Some(before) = member.configs.in_force_before(&proposed).cloned()
+            && self.activate_configuration(now, &before, None, out)
+        {
+            return Err(format!("configuration {:x} is in force and makes this server another one", before.version));
+        }
         self.see_configuration(&proposed, out);
         Ok(())
     }
@@ -216,7 +231,7 @@ impl Node {
         if path != CONFIG_NODE {
             return Err(format!("the leader proposed a configuration at {path}"));
         }
-        self.see_configuration_text(text.unwrap_or_default(), out)?;
+        self.see_proposed_configuration(now, text.unwrap_or_default(), out)?;
         if broken("reconfiguration: activate before the commit")
             && let Some(member) = &self.member
         {

@@ -8,6 +8,7 @@ use ringkeeper_storage::SnapshotSource;
 
 use super::tree::{DataTree, LoadError, TreeOptions, Unwatched};
 use super::types::{SessionId, Zxid};
+use super::zab::membership::Membership;
 use crate::wire::jute::DecodeError;
 use crate::wire::txn::{DIGEST_VERSION, Txn, decode_txn};
 
@@ -42,6 +43,14 @@ impl Replay {
     /// A server without a snapshot begins with a fresh tree.
     pub fn empty(options: TreeOptions) -> Replay {
         Replay { tree: DataTree::new(options), sessions: BTreeMap::new(), mismatches: Vec::new() }
+    }
+
+    /// The same for a member, whose tree tells from the first moment which configuration it goes by: usage counts it.
+    /// Java: `QuorumPeerMain`, `ZKDatabase.initConfigInZKDatabase`.
+    pub fn empty_member(options: TreeOptions, committed: &Membership, wall_ms: i64) -> Replay {
+        let mut replay = Replay::empty(options);
+        replay.tree.set_config_node(&committed.to_text(), committed.version, wall_ms);
+        replay
     }
 
     /// Begins with a snapshot, of which only what the transactions touch is read.
@@ -102,5 +111,22 @@ impl Replay {
     pub fn finish(self) -> Recovered {
         let Replay { tree, sessions, mismatches } = self;
         Recovered { tree, sessions: sessions.into_iter().collect(), mismatches }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::tree::config_node::CONFIG_NODE;
+
+    /// Usage that was counted with it is counted with it again, when the log is all there is.
+    #[test]
+    fn a_member_without_a_snapshot_begins_with_its_configuration() {
+        let membership = Membership { version: 7, ..Membership::of(3, 0) };
+        let replay = Replay::empty_member(TreeOptions::default(), &membership, 77);
+        let tree = replay.tree();
+        assert_eq!(tree.config_node(), Some((membership.to_text().as_bytes(), 7)));
+        assert_eq!(tree.stat(tree.find(CONFIG_NODE).unwrap()).mtime, 77);
+        assert_eq!(tree.digest(), Replay::empty(TreeOptions::default()).tree().digest());
     }
 }

@@ -41,6 +41,11 @@ pub enum LinkMessage {
 }
 
 impl LinkMessage {
+    /// Somebody waits for what this brings. The rest keeps links alive, or answers.
+    pub fn is_work(&self) -> bool {
+        matches!(self, LinkMessage::Packet(Packet::Request(_) | Packet::Proposal { .. } | Packet::Inform { .. }))
+    }
+
     /// About what it takes in a queue.
     pub fn cost_bytes(&self) -> usize {
         const FRAME_BYTES: usize = 64;

@@ -16,9 +16,11 @@ use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{LoadError, TreeOptions};
 use crate::core::view::HostView;
+use crate::core::zab::membership::Configurations;
 use crate::core::{self, Input, Node, Now, Output, Reloaded, ServerId};
 use crate::java::ours;
 use crate::shell::bridge::AskedWord;
+use crate::shell::clock::wall_ms;
 use crate::shell::four_letter::{self, Effect, Whitelist};
 use crate::shell::host::Host;
 use crate::shell::initialize;
@@ -92,7 +94,8 @@ impl Core for NodeHost {
 pub fn load(config: &Config) -> CoreLoaders {
     let settings = core_settings(config);
     let empty_disk_is_new = config.ensemble.as_ref().is_none_or(|ensemble| ensemble.empty_disk_is_new);
-    let again = config.ensemble.as_ref().map(|_| reload(settings.clone(), empty_disk_is_new));
+    let again =
+        config.ensemble.as_ref().map(|ensemble| reload(settings.clone(), ensemble.configs.clone(), empty_disk_is_new));
     let host = Host::new(config);
     let (whitelist, unknown) = Whitelist::new(&config.whitelisted_words, config.read_only_mode);
     for name in unknown {
@@ -106,7 +109,7 @@ pub fn load(config: &Config) -> CoreLoaders {
             warn!("{}", initialize::doubt(&data_dir));
         }
         let epochs = if configs.is_some() { opened.epochs()? } else { Epochs { accepted: 0, current: 0 } };
-        let recovered = recover(opened, &settings)?;
+        let recovered = recover(opened, &settings, configs.as_ref())?;
         Ok(Box::new(move |now, outputs: &mut Vec<Output>| {
             let node = match configs {
                 None => Node::standalone(settings, recovered, now),
@@ -122,10 +125,10 @@ pub fn load(config: &Config) -> CoreLoaders {
 }
 
 /// The same for a node that lives on, when its leader has cut or replaced what is stored.
-fn reload(settings: core::Settings, empty_disk_is_new: bool) -> Reloader {
+fn reload(settings: core::Settings, configs: Configurations, empty_disk_is_new: bool) -> Reloader {
     Box::new(move |opened| {
         let standing = initialize::standing(opened, empty_disk_is_new);
-        Ok(Reloaded { recovered: recover(opened, &settings)?, standing, failure: None })
+        Ok(Reloaded { recovered: recover(opened, &settings, Some(&configs))?, standing, failure: None })
     })
 }
 
@@ -202,9 +205,12 @@ fn saturated(ms: u32) -> i32 {
     i32::try_from(ms).unwrap_or(i32::MAX)
 }
 
-fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, ServeError> {
-    let options = settings.tree_options();
-    let mut replay = load_snapshot(opened, options)?;
+fn recover(
+    opened: &mut Opened,
+    settings: &core::Settings,
+    configs: Option<&Configurations>,
+) -> Result<Recovered, ServeError> {
+    let mut replay = load_snapshot(opened, settings.tree_options(), configs)?;
     ours::replay(opened, &mut replay, |_, _| Ok::<_, ServeError>(()))?;
     let recovered = replay.finish();
     if let Some(first) = recovered.mismatches.first() {
@@ -214,8 +220,15 @@ fn recover(opened: &mut Opened, settings: &core::Settings) -> Result<Recovered, 
     Ok(recovered)
 }
 
-fn load_snapshot(opened: &Opened, options: TreeOptions) -> Result<Replay, ServeError> {
-    let Some(source) = opened.snapshot_source() else { return Ok(Replay::empty(options)) };
+fn load_snapshot(
+    opened: &Opened,
+    options: TreeOptions,
+    configs: Option<&Configurations>,
+) -> Result<Replay, ServeError> {
+    let Some(source) = opened.snapshot_source() else {
+        let of_member = |configs: &Configurations| Replay::empty_member(options, &configs.committed, wall_ms());
+        return Ok(configs.map_or_else(|| Replay::empty(options), of_member));
+    };
     Replay::from_snapshot(source, options).map_err(|error| {
         ServeError::Content(match (error, opened.snapshot_source()) {
             (LoadError::Damaged(told), _) => told,

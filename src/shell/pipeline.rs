@@ -272,6 +272,9 @@ impl Pipeline {
     /// Everything a link has brought, as one turn.
     pub fn link_received(&mut self, link: LinkId, messages: &mut Vec<LinkMessage>) {
         let now = self.clock.now();
+        if messages.iter().any(LinkMessage::is_work) {
+            self.snapshot_pace.request(now.mono_us);
+        }
         for message in messages.drain(..) {
             self.step(now, Input::LinkReceived { link, message });
         }
@@ -726,6 +729,8 @@ impl Pipeline {
         };
         match &output {
             Output::Log { txn, .. } => self.snapshots.logged(txn.len() as u64),
+            // Who was away longs to be back: that goes before.
+            Output::ReadLog { .. } | Output::ReadLogOn { .. } => self.snapshot_pace.request(now.mono_us),
             Output::SnapshotBegin(header) => {
                 info!("Snapshotting: {:#x} to {}", header.zxid, self.snapshot_directory.display());
                 self.snapshot_began_us = Some(self.clock.mono_us());

@@ -2,7 +2,8 @@
 //!
 //!   turn given -> a chunk is gathered, encoded, written -> turn over -> rest -> turn given
 //!
-//! Nobody asking for anything, the rest is nothing: the disk sets the pace. With requests about, a snapshot takes a sixth
+//! Nobody asking for anything, the rest is nothing: the disk sets the pace. With requests about (of clients, or what another
+//! server has for us to do), a snapshot takes a sixth
 //! of the time, on the CPU as on the disk: it rests five times as long as its turn took, so that of a thousand requests
 //! few meet a turn at all. When the tree holds too many old images for it, it is in a hurry and does not rest: a snapshot
 //! that is given up for want of memory has cost everything and brought nothing. Likewise when a full disk waits for it. A

@@ -11,6 +11,8 @@ use super::jute::Limits;
 
 /// The length word before each payload.
 pub const LENGTH_BYTES: usize = 4;
+/// Header and Stat: most replies.
+const SMALL_FRAME_BYTES: usize = 88;
 
 /// A length no client may send. The connection closes without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +142,7 @@ pub struct FrameStart(usize);
 /// Leaves room for a length word; the payload follows.
 pub fn begin_frame(out: &mut Vec<u8>) -> FrameStart {
     let start = FrameStart(out.len());
+    out.reserve(SMALL_FRAME_BYTES); // once, rather than with each field
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     start
 }

@@ -291,7 +291,13 @@ fn packet() -> impl Strategy<Value = Packet> {
     let request = (any::<(i64, i32, i32)>(), bytes(), option::of(vec(identity, 0..4)));
     let broadcast = prop_oneof![
         request.prop_map(|((session, cxid, opcode), body, identities)| {
-            Packet::Request(ForwardedRequest { session, cxid, opcode, body, identities })
+            Packet::Request(ForwardedRequest {
+                session,
+                cxid,
+                opcode,
+                body,
+                identities: identities.map(std::rc::Rc::from),
+            })
         }),
         (zxid(), bytes()).prop_map(|(zxid, txn)| Packet::Proposal { zxid, txn }),
         zxid().prop_map(|zxid| Packet::Ack { zxid }),

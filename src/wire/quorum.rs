@@ -9,6 +9,8 @@
 //! different things, and stay so. Java: `QuorumPacket`, `LearnerInfo`, `Learner`, `LearnerHandler`. Spec: quorum-protocol 5,
 //! 11, 12.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use ringkeeper_storage::Zxid;
 
@@ -36,15 +38,15 @@ pub struct ForwardedRequest {
     pub opcode: i32,
     /// As the client sent it, behind its header.
     pub body: Bytes,
-    /// None: null on the wire (createSession).
-    pub identities: Option<Vec<PeerIdentity>>,
+    /// Those of the client's connection, which share them. None: null on the wire (createSession).
+    pub identities: Option<Rc<[PeerIdentity]>>,
 }
 
 impl ForwardedRequest {
     /// Of what has no fixed length.
     pub fn bytes(&self) -> usize {
         let bytes = |text: &Option<Bytes>| text.as_ref().map_or(0, Bytes::len);
-        let identities = self.identities.iter().flatten();
+        let identities = self.identities.iter().flat_map(|identities| identities.iter());
         self.body.len()
             + identities.map(|id| size_of::<PeerIdentity>() + bytes(&id.scheme) + bytes(&id.id)).sum::<usize>()
     }
@@ -263,10 +265,15 @@ impl Packet {
     /// The packet at the front of these bytes; `None`: the rest of it has to arrive first. What is too long is refused as
     /// soon as its length is there.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Decoded>, PacketError> {
+        Packet::decode_keeping(bytes, limits, &Bytes::copy_from_slice)
+    }
+
+    /// The same. `keep` makes of parts of `bytes` what the packet keeps of them.
+    pub fn decode_keeping(bytes: &[u8], limits: &Limits, keep: Keep<'_>) -> Result<Option<Decoded>, PacketError> {
         let mut reader = Reader::new(bytes, limits);
         let Ok(kind) = reader.i32() else { return Ok(None) };
         let fail = |why| PacketError { kind, why };
-        let (zxid, data, identities) = match read_outer(&mut reader) {
+        let (zxid, data, identities) = match read_outer(&mut reader, keep) {
             Ok(outer) => outer,
             Err(DecodeError::Truncated { .. }) => {
                 let max_bytes = limits.item_bytes.saturating_add(IDENTITIES_BYTES_MAX);
@@ -279,7 +286,7 @@ impl Packet {
             Err(why) => return Err(fail(why)),
         };
         let bytes = bytes.len() - reader.rest().len();
-        let packet = read_packet(kind, zxid, data, identities, limits).map_err(fail)?;
+        let packet = read_packet(kind, zxid, data, identities, limits, keep).map_err(fail)?;
         Ok(Some(Decoded { packet, bytes }))
     }
 
@@ -411,12 +418,13 @@ fn put_identities(out: &mut Vec<u8>, identities: Option<&[PeerIdentity]>) {
     }
 }
 
+type Keep<'a> = &'a dyn Fn(&[u8]) -> Bytes;
 type Outer<'a> = (Zxid, Option<&'a [u8]>, Option<Vec<PeerIdentity>>);
 
-fn read_outer<'a>(reader: &mut Reader<'a>) -> Result<Outer<'a>, DecodeError> {
+fn read_outer<'a>(reader: &mut Reader<'a>, keep: Keep<'_>) -> Result<Outer<'a>, DecodeError> {
     let zxid = Zxid(reader.i64()?.cast_unsigned());
     let data = reader.buffer()?;
-    let text = |reader: &mut Reader<'a>| Ok(reader.buffer()?.map(Bytes::copy_from_slice));
+    let text = |reader: &mut Reader<'a>| Ok(reader.buffer()?.map(keep));
     let identities = reader.vector(|reader| Ok(PeerIdentity { scheme: text(reader)?, id: text(reader)? }))?;
     Ok((zxid, data, identities))
 }
@@ -427,6 +435,7 @@ fn read_packet(
     data: Option<&[u8]>,
     identities: Option<Vec<PeerIdentity>>,
     limits: &Limits,
+    keep: Keep<'_>,
 ) -> Result<Option<Packet>, DecodeError> {
     let needed = data.ok_or(DecodeError::Invalid("no data, where this type has some"));
     let fields = || Ok(Reader::new(needed?, limits));
@@ -434,10 +443,10 @@ fn read_packet(
         kind::REQUEST => {
             let mut fields = fields()?;
             let (session, cxid, opcode) = (fields.i64()?, fields.i32()?, fields.i32()?);
-            let body = Bytes::copy_from_slice(fields.rest());
+            let (body, identities) = (keep(fields.rest()), identities.map(Rc::from));
             Packet::Request(ForwardedRequest { session, cxid, opcode, body, identities })
         }
-        kind::PROPOSAL => Packet::Proposal { zxid, txn: Bytes::copy_from_slice(needed?) },
+        kind::PROPOSAL => Packet::Proposal { zxid, txn: keep(needed?) },
         kind::ACK => Packet::Ack { zxid },
         kind::COMMIT => Packet::Commit { zxid },
         kind::PING => Packet::Ping { zxid, touched: data.map(read_touched).transpose()? },
@@ -450,9 +459,9 @@ fn read_packet(
             }
         }
         kind::SYNC => Packet::Sync,
-        kind::INFORM => Packet::Inform { zxid, txn: Bytes::copy_from_slice(needed?) },
+        kind::INFORM => Packet::Inform { zxid, txn: keep(needed?) },
         kind::COMMIT_AND_ACTIVATE => Packet::CommitAndActivate { zxid, leader: exactly(fields()?, Reader::i64)? },
-        kind::NEW_LEADER => Packet::NewLeader { zxid, config: data.map(Bytes::copy_from_slice) },
+        kind::NEW_LEADER => Packet::NewLeader { zxid, config: data.map(keep) },
         kind::FOLLOWER_INFO => {
             Packet::FollowerInfo { accepted_epoch: epoch_of(zxid)?, info: exactly(fields()?, LearnerInfo::decode)? }
         }
@@ -474,7 +483,7 @@ fn read_packet(
         kind::INFORM_AND_ACTIVATE => {
             let mut fields = fields()?;
             let leader = fields.i64()?;
-            Packet::InformAndActivate { zxid, leader, txn: Bytes::copy_from_slice(fields.rest()) }
+            Packet::InformAndActivate { zxid, leader, txn: keep(fields.rest()) }
         }
         kind::NEXT_EPOCH => Packet::NextEpoch { epoch: epoch_of(zxid)? },
         kind::NEXT_EPOCH_ACCEPTED => Packet::NextEpochAccepted { epoch: epoch_of(zxid)? },
@@ -559,7 +568,7 @@ mod tests {
             decode("00000001 ffffffffffffffff 00000010 0000000000000001 00000002 00000009 00000001 ffffffff 00000000");
         let identity = PeerIdentity { scheme: None, id: Some(Bytes::new()) };
         let Ok(Packet::Request(request)) = request else { panic!("{request:?}") };
-        assert_eq!((request.identities, request.body), (Some(vec![identity]), Bytes::new()));
+        assert_eq!((request.identities, request.body), (Some(Rc::from([identity])), Bytes::new()));
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn node(slot: u32) -> NodeImage {
         prev_sibling: NO_SLOT,
         child_count: 0,
         content_crc: 0,
-        name: name(slot),
+        name: name(slot).into(),
         data: Some(vec![slot as u8; 100]),
         acl: 0,
         czxid: 1,

@@ -83,7 +83,7 @@ fn node(slot: u32) -> NodeImage {
         prev_sibling: NO_SLOT,
         child_count: 0,
         content_crc: 0,
-        name: format!("node-{slot}"),
+        name: format!("node-{slot}").into(),
         data: (!slot.is_multiple_of(3)).then(|| vec![slot as u8; slot as usize % 5000]),
         acl: slot % 4,
         czxid: 1,

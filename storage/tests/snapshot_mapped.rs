@@ -73,7 +73,7 @@ fn node(slot: u32, data_bytes: usize) -> NodeImage {
         prev_sibling: NO_SLOT,
         child_count: 0,
         content_crc: 0,
-        name: format!("node-{slot:010}"),
+        name: format!("node-{slot:010}").into(),
         data: Some(vec![slot as u8; data_bytes]),
         acl: 0,
         czxid: 1,

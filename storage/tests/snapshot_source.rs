@@ -31,7 +31,7 @@ fn tree(slots: u32, chance: &mut Chance) -> Tree {
         let node = NodeImage {
             parent,
             data,
-            name: if slot == 0 { String::new() } else { format!("{}{slot}", "n".repeat(chance.below(20) as usize)) },
+            name: if slot == 0 { "".into() } else { format!("{}{slot}", "n".repeat(chance.below(20) as usize)).into() },
             czxid: chance.below(10) as i64,
             ephemeral_owner: if owned { chance.draw() as i64 } else { 0 },
             ..rig::node(slot)

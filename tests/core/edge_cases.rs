@@ -206,6 +206,9 @@ fn a_connection_tells_its_last_operation_and_none_for_a_refused_write() {
     assert_eq!(last(&server).0, LastOperation::Nameless);
     assert_eq!(server.err(client, &get("/none", false)), -101);
     assert_eq!(last(&server).0, LastOperation::Of(OpCode::GetData), "a refused read has its name");
+    server.send(client, 77, &Request::Ping);
+    assert_eq!(server.replies(client).pop().expect("an answer").xid, -2);
+    assert_eq!(last(&server), (LastOperation::Of(OpCode::Ping), 77), "its answer says -2, whatever was sent");
     assert!(server.resume(&client).is_some());
     assert_eq!(last(&server), (LastOperation::Never, 0), "who came back has asked for nothing");
 }

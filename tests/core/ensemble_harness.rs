@@ -253,6 +253,11 @@ impl Ensemble {
         (committed.version, committed.voters().map(|id| id.0).collect())
     }
 
+    /// What its files say of configurations.
+    pub fn config_files(&mut self, id: i64) -> &mut Configurations {
+        &mut self.place(id).configs
+    }
+
     pub fn client_address(&mut self, id: i64) -> Option<(String, u16)> {
         self.place(id).client_address.clone()
     }

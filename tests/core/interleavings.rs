@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use ringkeeper::core::node_view::Wanted;
 use ringkeeper::core::{ConnectionId, Input, LogRoom, SessionId, Settings};
-use ringkeeper::wire::client::{ConnectResponse, MultiOp, OpCode, ReplyHeader, Request, Response};
+use ringkeeper::wire::client::{ConnectResponse, MultiOp, OpCode, ReplyHeader, Request, Response, xid as xids};
 use ringkeeper::wire::jute::{Limits, Reader};
 
 use crate::harness::*;
@@ -51,6 +51,7 @@ impl Chance {
 enum Asked {
     OwnSet(u32),
     OwnGet,
+    Ping,
     Other,
 }
 
@@ -175,7 +176,7 @@ impl Game {
         let own = format!("/own{at}");
         let value = player.next.to_be_bytes();
         let (path, other, flags, watch) = (chance.node(), chance.node(), chance.flags(), chance.one_in(2));
-        let (mut xid_answered, mut asked) = (xid, Asked::Other);
+        let mut asked = Asked::Other;
         let request = match chance.below(16) {
             0 | 1 => create(path, b"data", flags),
             2 => delete(path, -1),
@@ -197,7 +198,7 @@ impl Game {
             10 | 11 => get("/big", watch),
             12 => Request::Sync { path: Some(path.into()) },
             13 => {
-                xid_answered = -2;
+                asked = Asked::Ping;
                 Request::Ping
             }
             14 => {
@@ -210,7 +211,7 @@ impl Game {
             }
         };
         request.encode(xid, bytes);
-        player.waiting.push_back((xid_answered, asked));
+        player.waiting.push_back((xid, asked));
     }
 
     /// Every client looks at what it was sent.
@@ -247,7 +248,8 @@ impl Game {
         if header.xid == -1 {
             return;
         }
-        let (xid, asked) = player.waiting.pop_front().expect("an answer to a question");
+        let (sent, asked) = player.waiting.pop_front().expect("an answer to a question");
+        let xid = if matches!(asked, Asked::Ping) && header.err == 0 { xids::PING } else { sent };
         assert_eq!(header.xid, xid, "player {at}: answers come in request order");
         match asked {
             Asked::OwnSet(value) if header.err == 0 => player.own = Some(value),

@@ -255,6 +255,29 @@ fn a_leader_that_crashes_in_the_middle() {
     }
 }
 
+/// Two changes while it is synchronised, and a crash before it was told that both are in force: it must not ask those who were before
+/// the first.
+#[test]
+fn a_log_with_two_changes_proves_that_the_first_is_in_force() {
+    let mut ensemble = ensemble(3, 0, 2);
+    let (leader, late) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(leader);
+    let files_before = ensemble.config_files(late).clone();
+    let first = reconfigure(&mut ensemble, leader, client, &step(&lines(&[4, 5], "participant"), ""));
+    let second = reconfigure(&mut ensemble, leader, client, &step("", "5"));
+    ensemble.settle();
+
+    ensemble.crash(late);
+    *ensemble.config_files(late) = files_before;
+    ensemble.cut_off_silently(late);
+    ensemble.start(late);
+    assert_eq!(ensemble.in_force(late), (first, vec![1, 2, 3, 4, 5]));
+    assert_eq!(ensemble.config_files(late).last_seen.version, second);
+    ensemble.rejoin(late);
+    ensemble.settle();
+    assert_eq!(ensemble.in_force(late), (second, vec![1, 2, 3, 4]));
+}
+
 /// The others that decide now have the proposal, and the next ones have more: none of the former can lead the latter, and without
 /// those there is no quorum of the next configuration.
 #[test]

@@ -15,7 +15,7 @@ use crate::core::session::Heard;
 use crate::core::types::{LogRoom, Now, Output, Zxid};
 use crate::wire::ErrorCode;
 use crate::wire::client::multi::NULL_ACL;
-use crate::wire::client::{OpCode, Request, RequestError, RequestHeader, xid};
+use crate::wire::client::{OpCode, Request, RequestError, RequestHeader};
 use crate::wire::frame::{Frames, LENGTH_BYTES};
 use crate::wire::jute::Reader;
 
@@ -147,9 +147,6 @@ impl Node {
             self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
             return self.close(slot);
         }
-        if opcode == OpCode::Ping {
-            header.xid = xid::PING; // whatever was sent (client-protocol 6)
-        }
         if let Some(threshold) = self.settings.large_request_threshold_bytes
             && payload.len() > threshold
         {
@@ -253,7 +250,7 @@ impl Node {
         let connection = &self.connections[slot];
         let is_next = connection.pending.is_empty() || probe::broken("a read overtakes its session's write");
         if is_next && !waits_for_sync {
-            let identities = connection.identities.clone();
+            let identities = connection.identities().clone();
             return self.answer_read(now, slot, header, body, &identities);
         }
         header.bytes += self.foreseen_answer_bytes(header.opcode, body);
@@ -261,7 +258,7 @@ impl Node {
             self.outstanding.await_sync(through, connection.id);
             Wait::Sync { body: body.into(), through }
         } else {
-            Wait::Turn { body: body.into(), identities: connection.identities.clone() }
+            Wait::Turn { body: body.into(), identities: connection.identities().clone() }
         };
         self.push_pending(slot, Pending { header, wait });
     }

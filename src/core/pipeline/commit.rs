@@ -131,7 +131,7 @@ impl Node {
         out: &mut Vec<Output>,
     ) -> Zxid {
         let connection = &self.connections[slot];
-        let (session, identities) = (connection.session, connection.identities.clone());
+        let (session, identities) = (connection.session, connection.identities().clone());
         let asked = Asked::Request { connection: connection.id };
         let configuration = request.as_ref().ok().and_then(|request| self.wanted_configuration(request));
         let ephemeral = request.as_ref().is_ok_and(makes_ephemerals);
@@ -555,7 +555,7 @@ impl ChangeSink for WatchSink<'_> {
             fired[kind.number() as usize] += 1;
             // A watcher without READ hears nothing, and a one-shot watch is spent all the same (semantics 8.8).
             let list = if kind == EventKind::NodeChildrenChanged { change.parent_acl } else { change.acl };
-            if !acl::allowed(list, perms::READ, &connection.identities, self.skip_acl) {
+            if !acl::allowed(list, perms::READ, connection.identities(), self.skip_acl) {
                 return;
             }
             if connection.owes_far_too_much() {

@@ -31,14 +31,14 @@ impl Node {
             return Some(ErrorCode::InvalidAcl);
         }
         let node = self.tree.find(&path?)?;
-        let identities = &self.connections[slot].identities;
+        let identities = &self.connections[slot].identities();
         let is_allowed = acl::allowed(self.tree.acl(node), wanted, identities, self.settings.skip_acl);
         (!is_allowed).then_some(ErrorCode::NoAuth)
     }
 
     /// What else may be wrong with a list is said by whoever makes the transaction.
     fn is_no_acl(&self, slot: Slot, list: Option<&AclList<'_>>) -> bool {
-        let fixed = prep::fix_up(list, &self.connections[slot].identities, &self.settings);
+        let fixed = prep::fix_up(list, self.connections[slot].identities(), &self.settings);
         matches!(fixed, Err(ErrorCode::InvalidAcl))
     }
 }

@@ -22,13 +22,13 @@ use crate::core::metrics::age_ms;
 use crate::core::node::{Node, Slot};
 use crate::core::peer::{Role, Service};
 use crate::core::session::SessionTable;
-use crate::core::tree::{Identity, quota};
+use crate::core::tree::quota;
 use crate::core::types::{ConnectionId, LinkId, Now, Output, SessionId, Zxid};
 use crate::core::zab::leader::Proposal;
 use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request};
-use crate::wire::quorum::{ForwardedRequest, PeerIdentity};
+use crate::wire::quorum::ForwardedRequest;
 use crate::wire::txn::{Txn, decode_txn};
 
 /// What clients of this server wait for, and the leader has not answered yet.
@@ -153,7 +153,7 @@ impl Node {
             cxid: header.xid,
             opcode: header.opcode.number(),
             body: Bytes::copy_from_slice(body),
-            identities: Some(connection.identities.iter().map(peer_identity).collect()),
+            identities: Some(connection.identities_for_leader()),
         };
         if header.opcode == OpCode::Sync {
             following.forwarded.syncs(Asker::Client { connection: connection.id });
@@ -199,7 +199,7 @@ impl Node {
     /// A proposal: logged, and kept until its commit.
     pub(in crate::core) fn log_proposal(&mut self, now: Now, zxid: Zxid, txn: Bytes, out: &mut Vec<Output>) {
         let Role::Following(following) = &mut self.role else { unreachable!("only learners are told what to log") };
-        let asked = match decode_txn(&txn) {
+        let (asked, reconfigured) = match decode_txn(&txn) {
             Ok((header, record, _)) if header.zxid as u64 == zxid.0 => {
                 let lacks_room = matches!(record, Txn::Error { code } if code == ErrorCode::SystemError.number());
                 // Java's means something else by that.
@@ -213,14 +213,16 @@ impl Node {
                 {
                     self.metrics.proposal_latency.record(age_ms);
                 }
-                following.forwarded.matching(SessionId(header.client_id), header.cxid, &record)
+                let asked = following.forwarded.matching(SessionId(header.client_id), header.cxid, &record);
+                (asked, matches!(record, Txn::Reconfig { .. }))
             }
             _ => {
                 let why = format!("the leader proposed {zxid} with bytes that are no transaction of that zxid");
                 return self.leave_leader(now, why, out);
             }
         };
-        if let Ok((_, Txn::Reconfig { path, data, .. }, _)) = decode_txn(&txn)
+        if reconfigured
+            && let Ok((_, Txn::Reconfig { path, data, .. }, _)) = decode_txn(&txn)
             && let Err(why) = self.note_logged_configuration(now, &path, data, out)
         {
             return self.leave_leader(now, why, out);
@@ -339,13 +341,6 @@ impl Node {
             self.forward(slot, header, body, out);
         }
         self.push_pending(slot, Pending { header, wait: Wait::LeaderSync { body: body.into() } });
-    }
-}
-
-fn peer_identity(identity: &Identity) -> PeerIdentity {
-    PeerIdentity {
-        scheme: Some(Bytes::copy_from_slice(identity.scheme.as_bytes())),
-        id: Some(Bytes::copy_from_slice(identity.id.as_bytes())),
     }
 }
 

@@ -23,12 +23,12 @@ impl Node {
             // at the token first, and a null one is no token.
             Ok(Request::Sasl { token }) if token.is_some() => Authenticated::Accepted,
             Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
-                _ if connection.identities.len() >= limits::CLIENT_IDENTITIES => Authenticated::Refused,
+                _ if connection.identities().len() >= limits::CLIENT_IDENTITIES => Authenticated::Refused,
                 (Some("digest"), Some(auth)) if self.settings.digest_auth_enabled => {
-                    let mut identities = connection.identities.to_vec();
+                    let mut identities = connection.identities().to_vec();
                     let super_digest = self.settings.super_digest.as_deref();
                     acl::authenticate_digest(auth, self.settings.password_hash, super_digest, &mut identities);
-                    connection.identities = identities.into();
+                    connection.set_identities(identities);
                     Authenticated::Accepted
                 }
                 // A client that is sure of the wrong ensemble is sent away; one that does not say is let in. It proves nothing.
@@ -48,7 +48,7 @@ impl Node {
     /// `enforce.auth.enabled`: whether this connection has none of the schemes that a request needs.
     pub(super) fn lacks_enforced_identity(&self, slot: Slot) -> bool {
         let schemes = &self.settings.enforce_auth_schemes;
-        let identities = &self.connections[slot].identities;
+        let identities = &self.connections[slot].identities();
         !schemes.is_empty()
             && !identities.iter().any(|identity| schemes.iter().any(|scheme| identity.scheme == scheme.as_str()))
     }

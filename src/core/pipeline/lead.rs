@@ -155,7 +155,7 @@ impl Node {
             }
             _ => Wanted::Refused(ErrorCode::Unimplemented),
         };
-        let identities: Vec<Identity> = request.identities.iter().flatten().map(identity).collect();
+        let identities: Vec<Identity> = request.identities.iter().flat_map(|all| all.iter()).map(identity).collect();
         let origin = Origin { asked: Asked::Learner { link }, session, cxid: request.cxid, identities: &identities };
         self.propose(now, origin, |prep| wanted.prepare(prep), out);
     }

@@ -82,7 +82,7 @@ impl Node {
     /// The end of a session that nobody else knows of, in its turn. Not a transaction.
     pub(super) fn admit_local_close(&mut self, now: Now, slot: Slot, header: Header) {
         let connection = &self.connections[slot];
-        let (session, identities) = (connection.session, connection.identities.clone());
+        let (session, identities) = (connection.session, connection.identities().clone());
         if connection.pending.is_empty() {
             return self.close_local(now, slot, header);
         }

@@ -16,7 +16,8 @@ use crate::wire::ErrorCode;
 use crate::wire::client::multi::{put_end, put_result};
 use crate::wire::client::reply::{put_acl, put_add_watch, put_bare, put_children2, put_data, put_names, put_who_am_i};
 use crate::wire::client::{
-    AddWatchMode, EventKind, MultiReadOp, MultiResult, ReplyHeader, Request, SetWatches, WatcherEvent, perms,
+    AddWatchMode, EventKind, MultiReadOp, MultiResult, OpCode, ReplyHeader, Request, SetWatches, WatcherEvent, perms,
+    xid,
 };
 use crate::wire::frame::{begin_frame, end_frame};
 use crate::wire::jute::{put_i32, put_text};
@@ -41,16 +42,18 @@ impl Node {
         if let Request::SetWatches(watches) | Request::SetWatches2(watches) = &request {
             self.set_watches(slot, watches);
         }
+        // Whatever was sent; `cons` shows what was sent (client-protocol 6).
+        let xid = if header.opcode == OpCode::Ping { xid::PING } else { header.xid };
         // Written in place; an error takes the begun frame back.
         let mut outbox = std::mem::take(&mut self.connections[slot].outbox);
         let start = outbox.len();
         let frame = begin_frame(&mut outbox);
-        ReplyHeader { xid: header.xid, zxid, err: 0 }.encode(&mut outbox);
+        ReplyHeader { xid, zxid, err: 0 }.encode(&mut outbox);
         match self.evaluate(slot, &request, identities, &mut outbox) {
             Ok(()) => end_frame(&mut outbox, frame),
             Err(error) => {
                 outbox.truncate(start);
-                put_bare(&mut outbox, ReplyHeader { xid: header.xid, zxid, err: error.number() });
+                put_bare(&mut outbox, ReplyHeader { xid, zxid, err: error.number() });
             }
         }
         let bytes = outbox.len() - start;

@@ -62,7 +62,7 @@ impl Node {
                 self.refuse(now, slot, header, ErrorCode::NotReadOnly);
             }
             _ => {
-                let identities = self.connections[slot].identities.clone();
+                let identities = self.connections[slot].identities().clone();
                 self.answer_read(now, slot, header, body, &identities);
             }
         }

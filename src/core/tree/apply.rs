@@ -103,7 +103,9 @@ impl DataTree {
         match txn {
             Txn::Create { path, .. } => self.create(header, path, txn, sink),
             Txn::Delete { path } | Txn::DeleteContainer { path } => self.delete(header.zxid, path, sink),
-            Txn::SetData { path, data, version } | Txn::Reconfig { path, data, version } => {
+            Txn::SetData { path, data, version } => self.set_data(header, path, *data, *version, sink),
+            Txn::Reconfig { path, data, version } => {
+                self.keep_config_before();
                 self.set_data(header, path, *data, *version, sink)
             }
             Txn::SetAcl { path, acl, version } => self.set_acl(path, acl, *version),

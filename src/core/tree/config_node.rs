@@ -17,6 +17,16 @@ impl DataTree {
         Some((data, stat.mzxid))
     }
 
+    /// What the last transaction that proposed a configuration took the place of, if one was applied here: the text, and its version.
+    pub fn config_before(&self) -> Option<(&[u8], i64)> {
+        self.config_before.as_ref().map(|(text, version)| (&text[..], *version))
+    }
+
+    /// A configuration is about to be proposed.
+    pub(super) fn keep_config_before(&mut self) {
+        self.config_before = self.config_node().map(|(text, version)| (text.into(), version));
+    }
+
     /// No transaction, and nobody's watch fires.
     pub fn set_config_node(&mut self, text: &str, version: u64, time_ms: i64) {
         let Some(id) = self.find(CONFIG_NODE) else { return };

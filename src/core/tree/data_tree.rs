@@ -36,6 +36,8 @@ pub struct DataTree {
     pub(super) data_bytes: u64,
     /// `/zookeeper/quota`, or none.
     pub(super) quotas: NodeId,
+    /// See [`DataTree::config_before`].
+    pub(super) config_before: Option<(Box<[u8]>, i64)>,
     pub(super) walk: Option<Walk>,
     /// Of snapshots that were given up.
     pub(super) given_up: OldImages,
@@ -69,6 +71,7 @@ impl DataTree {
             last_processed: Zxid::ZERO,
             data_bytes: 0,
             quotas: NodeId::NONE,
+            config_before: None,
             walk: None,
             given_up: OldImages::default(),
         }

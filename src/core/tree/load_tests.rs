@@ -274,7 +274,7 @@ proptest! {
             2 => image.next_sibling = link,
             3 => image.prev_sibling = link,
             4 => image.child_count = value,
-            5 => image.name = ["", "a", "b", "x/y", "zookeeper"][value as usize % 5].to_owned(),
+            5 => image.name = ["", "a", "b", "x/y", "zookeeper"][value as usize % 5].into(),
             6 => image.acl = value,
             7 => image.ephemeral_owner = value.into(),
             8 => image.czxid = value.into(),

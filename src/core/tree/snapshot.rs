@@ -11,8 +11,9 @@ use ringkeeper_storage::{AclImage, AclListImage, NodeImage, SnapshotChunk, Snaps
 use super::DataTree;
 use super::node::NodeId;
 
-/// What an image costs in a slice beyond its name and data, in bytes.
-const IMAGE_BYTES: usize = 80;
+/// What an image costs in a slice beyond its name and data, in bytes: what it takes on disk, where it begins at a multiple of eight.
+/// A slice that is larger there than was asked for does not fit into one write.
+const IMAGE_BYTES: usize = 136;
 /// Of a snapshot given up: old images let go with each change from then on. Together they may be half a gigabyte in millions
 /// of pieces, which would be felt.
 const LET_GO_AT_ONCE: usize = 64;
@@ -51,8 +52,8 @@ fn bit(slot: u32) -> u64 {
     1 << (slot % 64)
 }
 
-fn image_bytes(image: &NodeImage) -> usize {
-    IMAGE_BYTES + image.name.len() + image.data.as_ref().map_or(0, Vec::len)
+fn image_bytes(name: &str, data: Option<&[u8]>) -> usize {
+    IMAGE_BYTES + name.len() + data.map_or(0, <[u8]>::len)
 }
 
 /// Old images, the last first. In blocks: there may be millions, and neither growing nor ending happens in one go.
@@ -151,7 +152,7 @@ impl DataTree {
         let mut nodes = vec![];
         let mut bytes = 0;
         while let Some(image) = walk.saved.pop() {
-            bytes += image_bytes(&image);
+            bytes += image_bytes(&image.name, image.data.as_deref());
             self.call_parent(NodeId(image.parent), &mut walk);
             nodes.push(image);
             if bytes >= max_bytes {
@@ -167,16 +168,18 @@ impl DataTree {
         let from = walk.next_slot;
         while bytes < max_bytes && walk.next_slot < walk.end_slot {
             let id = NodeId(walk.next_slot);
-            let is_here = walk.is_ahead(id) && self.nodes.get(id).is_some();
-            walk.next_slot += 1;
-            if is_here {
-                let image = self.image(id);
-                bytes += image_bytes(&image);
-                self.call_parent(NodeId(image.parent), &mut walk);
-                nodes.push(image);
-            } else {
+            let Some(node) = self.nodes.get(id).filter(|_| walk.is_ahead(id)) else {
                 bytes += SKIPPED_SLOT_BYTES;
+                walk.next_slot += 1;
+                continue;
+            };
+            bytes += image_bytes(&node.name, node.data.as_deref());
+            if bytes > max_bytes && !nodes.is_empty() {
+                break;
             }
+            walk.next_slot += 1;
+            self.call_parent(node.parent, &mut walk); // of the root: itself, which the walk has come to
+            nodes.push(self.image(id));
         }
         let slots = Some(from..walk.next_slot);
         walk.hand_over(nodes.len());
@@ -239,7 +242,7 @@ impl DataTree {
             prev_sibling: node.prev_sibling.0,
             child_count: node.child_count(),
             content_crc: node.content_crc,
-            name: node.name.to_string(),
+            name: node.name.clone(),
             data: node.data.as_ref().map(|data| data.to_vec()),
             acl: node.acl.0,
             czxid: node.czxid,

@@ -203,6 +203,12 @@ impl Configurations {
         is_newer
     }
 
+    /// What a proposal behind another one in the log proves to be in force: the other one.
+    pub fn in_force_before(&self, proposed: &Membership) -> Option<&Membership> {
+        let is_logged = Zxid(self.last_seen.version).counter() > 0; // or it got its name from an epoch that never began
+        (self.is_changing() && is_logged && proposed.version > self.last_seen.version).then_some(&self.last_seen)
+    }
+
     /// The proposed one is cut off the log.
     pub fn forget_seen(&mut self) {
         self.last_seen = self.committed.clone();
@@ -368,6 +374,20 @@ mod tests {
         assert_eq!(membership.dynamic_file(), "server.10=b:2:3:participant;0.0.0.0:1\nserver.2=a:2:3:participant");
         assert_eq!(membership.next_file(), text);
         assert_eq!(Membership::parse(membership.next_file().as_bytes()), Ok(membership));
+    }
+
+    #[test]
+    fn a_second_proposal_in_the_log_proves_the_first() {
+        let mut configs = of(3, 0);
+        let (first, second) = (VERSION.0, VERSION.0 + 1);
+        let proposed = |version| Membership { version, ..Membership::of(5, 0) };
+        assert_eq!(configs.in_force_before(&proposed(first)), None, "nothing was proposed before");
+        configs.see(&proposed(first));
+        assert_eq!(configs.in_force_before(&proposed(first)), None, "the same again");
+        assert_eq!(configs.in_force_before(&proposed(second)).map(|before| before.version), Some(first));
+        configs.forget_seen();
+        configs.see(&proposed(0x2_0000_0000));
+        assert_eq!(configs.in_force_before(&proposed(0x3_0000_0001)), None, "an epoch's name is no transaction");
     }
 
     #[test]

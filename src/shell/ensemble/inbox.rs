@@ -1,10 +1,12 @@
 //! What a link has brought and nobody has taken yet. There is room behind it for the next read, which nobody has to clear
 //! first: the bytes of a read are known by their count.
 
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures_lite::AsyncRead;
 
 /// Bytes read at a time.
@@ -29,6 +31,11 @@ pub enum Arrival {
 impl Inbox {
     pub fn unread(&self) -> &[u8] {
         &self.bytes[self.begin..self.end]
+    }
+
+    /// The same, to be taken apart into packets.
+    pub fn unread_to_keep(&self) -> Unread<'_> {
+        Unread { bytes: self.unread(), kept: OnceCell::new() }
     }
 
     pub fn take(&mut self, bytes: usize) {
@@ -77,6 +84,22 @@ impl Inbox {
     }
 }
 
+/// Bytes of which parts may be kept. They are copied when the first part is: once, not for each.
+#[derive(Debug)]
+pub struct Unread<'a> {
+    pub bytes: &'a [u8],
+    kept: OnceCell<Bytes>,
+}
+
+impl Unread<'_> {
+    /// # Panics
+    /// When this is not a part of the bytes.
+    pub fn keep(&self, part: &[u8]) -> Bytes {
+        let begin = part.as_ptr().addr() - self.bytes.as_ptr().addr();
+        self.kept.get_or_init(|| Bytes::copy_from_slice(self.bytes)).slice(begin..begin + part.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_lite::future::block_on;
@@ -93,6 +116,20 @@ mod tests {
         inbox.take_all();
         assert_eq!(inbox.unread(), b"");
         assert_eq!(block_on(inbox.read_more(&mut &b""[..])).unwrap(), Arrival::EndOfStream);
+    }
+
+    #[test]
+    fn parts_that_are_kept_share_one_copy() {
+        let mut inbox = Inbox::default();
+        block_on(inbox.read_more(&mut &b"abcdef"[..])).unwrap();
+        inbox.take(1);
+        let unread = inbox.unread_to_keep();
+        let parts = [&unread.bytes[..2], &unread.bytes[2..2], &unread.bytes[2..]].map(|part| unread.keep(part));
+        assert_eq!(parts, [&b"bc"[..], b"", b"def"]);
+        assert_eq!(parts[0].as_ptr().addr() + 2, parts[2].as_ptr().addr());
+        inbox.take_all();
+        block_on(inbox.read_more(&mut &b"xxxxxx"[..])).unwrap();
+        assert_eq!(parts[2], "def", "whatever comes next");
     }
 
     #[test]

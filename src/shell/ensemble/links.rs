@@ -351,8 +351,10 @@ async fn read(link: &Link, pipeline: &PipelineHandle, limits: &Limits) -> io::Re
         }
         let mut taken = 0;
         let mut snapshot = None;
+        let unread = inbox.unread_to_keep();
+        let keep = |part: &[u8]| unread.keep(part);
         let fault = loop {
-            match Packet::decode(&inbox.unread()[taken..], limits) {
+            match Packet::decode_keeping(&unread.bytes[taken..], limits, &keep) {
                 Ok(Some(decoded)) => {
                     taken += decoded.bytes;
                     let Some(packet) = decoded.packet else { continue };

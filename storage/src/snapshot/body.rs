@@ -247,7 +247,7 @@ mod tests {
             prev_sibling: NO_SLOT,
             child_count: 0,
             content_crc: 0,
-            name: format!("name-{slot}"),
+            name: format!("name-{slot}").into(),
             data: Some(vec![1; data_bytes]),
             acl: 1,
             czxid: 1,

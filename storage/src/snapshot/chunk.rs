@@ -290,7 +290,7 @@ mod tests {
             prev_sibling: NO_SLOT,
             child_count: 0,
             content_crc: 0,
-            name: format!("name-{slot}"),
+            name: format!("name-{slot}").into(),
             data: (slot > 2).then(|| vec![slot as u8; 300]),
             acl: 1,
             czxid: i64::MIN,

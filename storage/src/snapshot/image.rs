@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use compact_str::CompactString;
+
 /// No slot: the end of a list.
 pub const NO_SLOT: u32 = u32::MAX;
 
@@ -19,7 +21,8 @@ pub struct NodeImage {
     pub child_count: u32,
     /// CRC-32 of path and data, which the node's digest continues from.
     pub content_crc: u32,
-    pub name: String,
+    /// Most names fit in place.
+    pub name: CompactString,
     pub data: Option<Vec<u8>>,
     pub acl: u32,
     pub czxid: i64,

@@ -78,7 +78,7 @@ impl NodeRef<'_> {
             prev_sibling: self.prev_sibling,
             child_count: self.child_count,
             content_crc: self.content_crc,
-            name: self.name.to_owned(),
+            name: self.name.into(),
             data: self.data.map(<[u8]>::to_vec),
             acl: self.acl,
             czxid: self.czxid,

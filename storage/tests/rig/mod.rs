@@ -295,7 +295,7 @@ pub fn chunk_of(slots: Range<u32>) -> SnapshotChunk {
 
 pub fn node(slot: u32) -> NodeImage {
     let data = (!slot.is_multiple_of(3)).then(|| vec![slot as u8; slot as usize]);
-    let (name, parent) = (format!("node-{slot}"), slot / 2);
+    let (name, parent) = (format!("node-{slot}").into(), slot / 2);
     let stamps = (1, 2, 3, 4, 5, 6, 7, 8);
     let (czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion) = stamps;
     NodeImage {

@@ -232,7 +232,7 @@ impl Generator {
             let open = Some(vec![entry(31, "world", "anyone")]);
             let body = Body::default().bytes(&text("/t0")).bytes(&None).acl(&open).int(0);
             let ask = self.numbered(Ask::new(opcode::CREATE, "create \"/t0\"", body));
-            self.next.push_back(Step::Ask { slot: 0, burst: vec![ask] });
+            self.next.push_front(Step::Ask { slot: 0, burst: vec![ask] });
         }
     }
 

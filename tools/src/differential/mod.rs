@@ -7,7 +7,7 @@
 //! * [`ask`]: a request as bytes. * [`generate`]: what to do next. * [`side`]: one server and its connections. * [`together`]:
 //!   several sessions at the same moment. * [`words`]: four-letter words. * [`show`]: a frame as text that has to be equal.
 //! * [`arena`]: the two servers of a seed, as standalone ones or as ensembles of one. * [`shrink`], [`report`]: a divergence for a
-//!   reader.
+//!   reader. * [`tally`]: how much was compared.
 //!
 //! Each seed runs on two fresh servers, so zxids are equal from the first to the last, those of refused writes and of
 //! session ends included. What may differ is listed in docs/COMPATIBILITY.md; the generator avoids it, or [`show`] excuses it by
@@ -20,17 +20,20 @@ mod report;
 mod show;
 mod shrink;
 mod side;
+mod tally;
 mod together;
 mod words;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arena::Arena;
 use generate::Generator;
 use side::{Said, Side, Step};
+use tally::Tally;
 
 use crate::server::{Running, Setup, tail};
 use crate::{Result, reference};
@@ -66,8 +69,8 @@ pub struct Divergence {
 /// Compares seed after seed, some at the same time; true if no answer differed.
 pub fn run(options: &Options) -> Result<bool> {
     let reference = reference::kind()?;
-    let (next, request_count) = (AtomicU64::new(options.seeds.start), AtomicUsize::new(0));
-    let divergence_count = AtomicUsize::new(0);
+    let next = AtomicU64::new(options.seeds.start);
+    let (sum, start) = (Mutex::new(Tally::default()), Instant::now());
     let work = |job: u16| -> Result<()> {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -76,15 +79,15 @@ pub fn run(options: &Options) -> Result<bool> {
             }
             let arena = Arena::new(options, &reference, seed, job);
             let start = Instant::now();
-            let (found, count) =
+            let (found, tally) =
                 compare(&arena, options, seed).inspect_err(|error| println!("seed {seed}: {error}"))?;
-            request_count.fetch_add(count, Ordering::Relaxed);
-            println!("seed {seed}: {count} requests compared in {:.1?}", start.elapsed());
+            println!("seed {seed}: {tally}, {:.1?}", start.elapsed());
+            *sum.lock().expect("no job panics") += tally;
             if let Some(divergence) = found {
-                divergence_count.fetch_add(1, Ordering::Relaxed);
                 println!("{}", report::divergence(seed, &divergence));
                 if options.is_shrinking {
-                    println!("{}", report::shrunk(&shrink::shrink(&arena, divergence.trace)?));
+                    let (shortest, run_count) = shrink::shrink(&arena, divergence.trace)?;
+                    println!("{}", report::shrunk(shortest.as_ref(), run_count));
                 }
             }
         }
@@ -93,20 +96,25 @@ pub fn run(options: &Options) -> Result<bool> {
         let jobs: Vec<_> = (0..options.job_count).map(|job| scope.spawn(move || work(job))).collect();
         jobs.into_iter().try_for_each(|job| job.join().expect("a job does not panic"))
     })?;
-    println!(
-        "{} requests compared, {} of {} seeds diverged",
-        request_count.load(Ordering::Relaxed),
-        divergence_count.load(Ordering::Relaxed),
-        options.seeds.clone().count()
-    );
-    Ok(divergence_count.into_inner() == 0)
+    let sum = sum.into_inner().expect("no job panics");
+    println!("{} seeds, {} of them diverged: {sum}, {:.0?}", sum.seeds, sum.divergences, start.elapsed());
+    Ok(sum.divergences == 0)
 }
 
-fn compare(arena: &Arena, options: &Options, seed: u64) -> Result<(Option<Divergence>, usize)> {
+fn compare(arena: &Arena, options: &Options, seed: u64) -> Result<(Option<Divergence>, Tally)> {
     let mut generator = Generator::new(seed, options.session_count, arena::habits(seed));
     let mut match_ = Match::start(arena)?;
     let found = match_.play(&mut generator, options.step_count, seed)?;
-    Ok((found, match_.request_count))
+    let heard = match_.sides[0].heard;
+    let tally = Tally {
+        seeds: 1,
+        divergences: usize::from(found.is_some()),
+        answers: heard.answers,
+        notifications: heard.notifications,
+        sessions: match_.sides[0].session_count(),
+        ..Tally::of(&match_.trace)
+    };
+    Ok((found, tally))
 }
 
 /// Two servers that have been asked the same so far.
@@ -115,14 +123,15 @@ struct Match<'a> {
     servers: Vec<Running>,
     sides: [Side; 2],
     trace: Vec<Step>,
-    request_count: usize,
 }
 
 impl Match<'_> {
     fn start(arena: &Arena) -> Result<Match<'_>> {
         let servers = arena.start()?;
-        let side = |at: usize| Side::new(arena.setups[at].address(), arena.own_texts[at].clone(), arena.session_count);
-        Ok(Match { arena, servers, sides: [side(0), side(1)], trace: Vec::new(), request_count: 0 })
+        let side = |at: usize| {
+            Side::new(at == 0, arena.setups[at].address(), arena.own_texts[at].clone(), arena.session_count)
+        };
+        Ok(Match { arena, servers, sides: [side(0), side(1)], trace: Vec::new() })
     }
 
     fn play(&mut self, generator: &mut Generator, step_count: usize, seed: u64) -> Result<Option<Divergence>> {
@@ -142,19 +151,27 @@ impl Match<'_> {
             return Ok(Some(found));
         }
         let mut last = generator.farewells();
-        last.extend(words::LAST_WORDS.map(Step::Word));
         if arena::is_reaped(seed) {
-            last.insert(0, Step::Reap);
+            last.splice(0..0, generator.counts_anew());
+            last.push(Step::Reap);
         }
-        for step in last {
+        if let Some(found) = self.all(last)? {
+            return Ok(Some(found));
+        }
+        if arena::is_reaped(seed)
+            && let Some(found) = self.sweep(generator)?
+        {
+            return Ok(Some(found));
+        }
+        self.all(words::LAST_WORDS.map(Step::Word).into())
+    }
+
+    /// Steps that were known before.
+    fn all(&mut self, steps: Vec<Step>) -> Result<Option<Divergence>> {
+        for step in steps {
             let (found, _) = self.step(step)?;
             if found.is_some() {
                 return Ok(found);
-            }
-            if self.trace.last() == Some(&Step::Reap)
-                && let Some(found) = self.sweep(generator)?
-            {
-                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -192,11 +209,6 @@ impl Match<'_> {
         for (side, said) in self.sides.iter_mut().zip(&mut said) {
             side.finish(&step, said)?;
         }
-        self.request_count += match &step {
-            Step::Ask { burst, .. } | Step::Expire(burst) => burst.len(),
-            Step::Together(bursts) => bursts.iter().map(|(_, burst)| burst.len()).sum(),
-            _ => 1,
-        };
         self.trace.push(step);
         for (server, setup) in self.servers.iter_mut().zip(&self.arena.setups) {
             if !server.is_alive() {

@@ -38,9 +38,10 @@ fn culprit(found: &Divergence) -> String {
     asked.map(|ask| format!("  about xid {} {}\n", ask.xid, ask.text)).unwrap_or_default()
 }
 
-/// A divergence with everything that is needed for it.
-pub fn shrunk(found: &Divergence) -> String {
-    let mut text = "shrunk to:\n".to_owned();
+/// A divergence with everything that is needed for it, as far as so many runs could tell.
+pub fn shrunk(found: Option<&Divergence>, run_count: usize) -> String {
+    let Some(found) = found else { return "it does not happen again with the same steps\n".to_owned() };
+    let mut text = format!("shrunk in {run_count} runs to:\n");
     for (at, step) in found.trace.iter().enumerate() {
         text += &words(at, step, "");
     }
