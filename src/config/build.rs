@@ -164,6 +164,20 @@ impl Builder {
         })
     }
 
+    /// Sessions carry their server's number where owners of nodes carry what kind of node it is.
+    fn check_session_ids(&mut self, server: i64) {
+        for (key, most, whose) in
+            [("extendedTypesEnabled", 254, "TTL nodes"), ("emulate353TTLNodes", 127, "TTL nodes of 3.5.3")]
+        {
+            if self.bool("extendedTypesEnabled") && self.bool(key) && server & 0xff > most {
+                let why = format!(
+                    "ephemerals of server {server} would be taken for {whose}; give it a number of at most {most} in its server line and in myid"
+                );
+                self.refuse(key, &why);
+            }
+        }
+    }
+
     fn my_id(&mut self, text: Option<&[u8]>) -> Option<i64> {
         let first_line = text?.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let first_line = String::from_utf8_lossy(first_line).trim().to_owned();
@@ -373,6 +387,12 @@ impl Builder {
             frame_bytes_max,
             record_extra_bytes: extra.unwrap_or(frame_bytes_max.max(1024)),
             outstanding_max: self.count("globalOutstandingLimit").unwrap_or(1),
+            request_throttle: RequestThrottle {
+                max_requests: self.u32("request_throttle_max_requests") as usize,
+                stale_latency_check: self.bool("request_stale_latency_check"),
+                drop_stale: self.bool("request_throttle_drop_stale"),
+                op_wait_ms: self.u32("throttled_op_wait_time"),
+            },
             large_request_bytes: self.count("largeRequestThreshold"),
             large_requests_bytes_max: self.count("largeRequestMaxBytes").unwrap_or(u32::MAX),
         }
@@ -387,6 +407,14 @@ impl Builder {
                 "ACCESS CONTROL IS OFF: everybody may read, change and delete every node",
             );
         }
+        let algorithm = self.text("DigestAuthenticationProvider.digestAlg").unwrap_or_default();
+        let password_hash = PasswordHash::named(&algorithm).unwrap_or_else(|| {
+            self.refuse(
+                "DigestAuthenticationProvider.digestAlg",
+                &format!("{algorithm:?} is no algorithm known here; write the one that the other servers have, such as SHA1 or SHA-256"),
+            );
+            PasswordHash::default()
+        });
         let super_digest = self.text("DigestAuthenticationProvider.superDigest");
         if super_digest.as_ref().is_some_and(|digest| !digest.starts_with("super:")) {
             self.warn(
@@ -421,6 +449,7 @@ impl Builder {
             eager_acl_check: self.bool("enableEagerACLCheck"),
             ensemble_names: self.ensemble_names(),
             digest_enabled,
+            password_hash,
             super_digest,
             enforced_schemes: enforced.then_some(schemes),
         }
@@ -455,6 +484,7 @@ impl Builder {
             digest_enabled: self.bool("digest.enabled"),
             close_session_txn_enabled: self.bool("closeSessionTxn.enabled"),
             extended_types_enabled: self.bool("extendedTypesEnabled"),
+            emulate_353_ttl: self.bool("emulate353TTLNodes"),
             enforce_quota: self.bool("enforceQuota"),
             container_check_interval_ms: self.u32("znode.container.checkIntervalMs"),
             container_deletions_per_minute: self.u32("znode.container.maxPerMinute"),
@@ -588,6 +618,7 @@ impl Builder {
             return None;
         };
         let is_observer = own.role == Role::Observer;
+        self.check_session_ids(server.0);
         if (self.text("peerType").as_deref() == Some("observer")) != is_observer
             && self.settings.contains_key("peerType")
         {

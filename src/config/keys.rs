@@ -154,7 +154,6 @@ const JVM_THREADS: &str = "it shapes Java's threads and buffers; this server has
 const QUORUM_SASL: &str = "quorum SASL is not served yet, and a peer link believed authenticated must not be open";
 pub const ADMIN: &str = "the AdminServer is not there yet: no HTTP port is opened";
 const METRICS_PAGE: &str = "the metrics page is not there yet: no HTTP port is opened; `mntr` has every value";
-const THROTTLER: &str = "requests are not queued in front of the pipeline: a client that is ahead is not read from, so none waits long enough to be refused";
 const WATCHES: &str = "it shapes Java's watch tables; watches here are kept in one compact form";
 const SYNCED_AT_ONCE: &str = "a batch is written as soon as the device is free, so nothing waits to fill one";
 const LOG_FILES: &str = "the log goes to standard output; collect it there";
@@ -279,13 +278,13 @@ pub const KEYS: &[Key] = &[
 
     // 1.9 throttling and limits
     p("globalOutstandingLimit", INT, "1000", Implemented),
-    p("request_throttle_max_requests", INT, "0", NoEffect(THROTTLER)).alias(&["requestThrottleLimit"]),
-    p("request_throttle_stall_time", INT, "100", NoEffect(THROTTLER)).alias(&["requestThrottleStallTime"]),
-    p("request_throttle_drop_stale", PropertyBool, "true", NoEffect(THROTTLER)).alias(&["requestThrottleDropStale"]),
-    p("request_stale_latency_check", PropertyBool, "false", NoEffect(THROTTLER)).alias(&["requestStaleLatencyCheck"]),
-    p("request_stale_connection_check", PropertyBool, "true", NoEffect(THROTTLER)).alias(&["requestStaleConnectionCheck"]),
-    p("request_throttler.shutdownTimeout", INT, "10000", NoEffect(THROTTLER)),
-    p("throttled_op_wait_time", INT, "0", NoEffect(THROTTLER)).alias(&["throttledOpWaitTime"]),
+    p("request_throttle_max_requests", INT, "0", Implemented).alias(&["requestThrottleLimit"]),
+    p("request_throttle_stall_time", INT, "100", NoEffect("requests that wait go on as soon as there is room, and are not looked at in between")).alias(&["requestThrottleStallTime"]),
+    p("request_throttle_drop_stale", PropertyBool, "true", Implemented).alias(&["requestThrottleDropStale"]),
+    p("request_stale_latency_check", PropertyBool, "false", Implemented).alias(&["requestStaleLatencyCheck"]),
+    p("request_stale_connection_check", PropertyBool, "true", NoEffect("what a closed connection had waiting goes with it")).alias(&["requestStaleConnectionCheck"]),
+    p("request_throttler.shutdownTimeout", INT, "10000", NoEffect("a stop waits for what is under way, and for nothing that has not begun")),
+    p("throttled_op_wait_time", INT, "0", Implemented).alias(&["throttledOpWaitTime"]),
     p("largeRequestThreshold", INT, "-1", Implemented),
     p("largeRequestMaxBytes", INT, "104857600", Implemented),
     p("connection_throttle_tokens", INT, "0", Implemented).alias(&["connectionMaxTokens"]),
@@ -309,7 +308,7 @@ pub const KEYS: &[Key] = &[
     p("enforceQuota", PropertyBool, "false", Implemented),
     p("enableEagerACLCheck", PropertyBool, "false", Ensemble),
     p("extendedTypesEnabled", PropertyBool, "false", Implemented),
-    p("emulate353TTLNodes", PropertyBool, "false", Refused("the 3.5.3 form of TTL nodes is not supported, and such nodes would be read as ordinary ephemerals")),
+    p("emulate353TTLNodes", PropertyBool, "false", Implemented),
     p("watchManagerName", Text, "", NoEffect(WATCHES)),
     p("watcherCleanThreadsNum", INT, "2", NoEffect(WATCHES)),
     p("watcherCleanThreshold", INT, "1000", NoEffect(WATCHES)),
@@ -353,7 +352,7 @@ pub const KEYS: &[Key] = &[
 
     // 6 security
     p("DigestAuthenticationProvider.enabled", PropertyBool, "true", Implemented),
-    p("DigestAuthenticationProvider.digestAlg", Text, "SHA1", Refused("only SHA1 is supported, and with another algorithm nobody could log in")).harmless(&["SHA-1"]),
+    p("DigestAuthenticationProvider.digestAlg", Text, "SHA1", Implemented),
     p("DigestAuthenticationProvider.superDigest", Text, "", Implemented),
     p("IPAuthenticationProvider.usexforwardedfor", PropertyBool, "false", NotYet(ADMIN)),
     p("X509AuthenticationProvider.superUser", Text, "", NotYet("TLS is not served yet, so no certificate can name a superuser")),

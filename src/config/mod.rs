@@ -32,7 +32,8 @@ pub use self::dynamic_files::DynamicFiles;
 pub use self::members::{Member, Mode};
 pub use self::sources::{Origin, Settings};
 use crate::core::ServerId;
-use crate::core::settings::ConnectThrottle;
+use crate::core::settings::{ConnectThrottle, RequestThrottle};
+use crate::core::tree::acl::PasswordHash;
 use crate::core::zab::membership::Configurations;
 use crate::wire::java_properties as properties;
 
@@ -230,6 +231,8 @@ pub struct RequestLimits {
     pub record_extra_bytes: usize,
     /// `globalOutstandingLimit`: requests in flight before busy connections are no longer read.
     pub outstanding_max: u32,
+    /// `request_throttle_*`, `request_stale_latency_check`, `throttled_op_wait_time`.
+    pub request_throttle: RequestThrottle,
     /// `largeRequestThreshold`: a request above this counts as large. `None`: none does.
     pub large_request_bytes: Option<u32>,
     /// `largeRequestMaxBytes`: large requests in flight together; the connection that exceeds it is closed.
@@ -246,6 +249,8 @@ pub struct AuthSettings {
     pub ensemble_names: Option<Vec<String>>,
     /// `DigestAuthenticationProvider.enabled`.
     pub digest_enabled: bool,
+    /// `DigestAuthenticationProvider.digestAlg`.
+    pub password_hash: PasswordHash,
     /// `DigestAuthenticationProvider.superDigest`: `super:BASE64`.
     pub super_digest: Option<String>,
     /// `enforce.auth.*`: with a list, every request needs one of these schemes. Only `digest` and `ip` occur.
@@ -259,6 +264,7 @@ impl fmt::Debug for AuthSettings {
             .field("eager_acl_check", &self.eager_acl_check)
             .field("ensemble_names", &self.ensemble_names)
             .field("digest_enabled", &self.digest_enabled)
+            .field("password_hash", &self.password_hash)
             .field("super_digest", &self.super_digest.as_ref().map(|_| "***"))
             .field("enforced_schemes", &self.enforced_schemes)
             .finish()
@@ -274,6 +280,8 @@ pub struct TreeSettings {
     pub close_session_txn_enabled: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types_enabled: bool,
+    /// `emulate353TTLNodes`, with `extendedTypesEnabled`.
+    pub emulate_353_ttl: bool,
     /// `enforceQuota`: hard quotas refuse writes, soft ones are warned about.
     pub enforce_quota: bool,
     /// `znode.container.checkIntervalMs`, `.maxPerMinute`; the sweep of container and TTL nodes.

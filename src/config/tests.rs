@@ -124,7 +124,6 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
         ("dataDir=/d\nsecureClientPort=2281", "zoo.cfg:2: secureClientPort: refused: TLS is not served yet"),
         ("dataDir=/d\nclientPortAddress=::1", "zoo.cfg:2: clientPortAddress: is set but clientPort is not;"),
         ("dataDir=/d\nssl.keyStore.password=x", "zoo.cfg:2: ssl.keyStore.password: refused:"),
-        ("dataDir=/d\nemulate353TTLNodes=true", "zoo.cfg:2: emulate353TTLNodes: refused:"),
         ("dataDir=/d\noraclePath=/o", "zoo.cfg:2: oraclePath: refused:"),
         (
             "dataDir=/d\nauthProvider.1=org.example.Auth",
@@ -140,8 +139,8 @@ fn bad_configurations_are_refused_with_file_line_and_key() {
             "zoo.cfg:3: enforce.auth.schemes: sasl is not served",
         ),
         (
-            "dataDir=/d\nDigestAuthenticationProvider.digestAlg=SHA-256",
-            "zoo.cfg:2: DigestAuthenticationProvider.digestAlg: refused:",
+            "dataDir=/d\nDigestAuthenticationProvider.digestAlg=MD2",
+            "zoo.cfg:2: DigestAuthenticationProvider.digestAlg: \"MD2\" is no algorithm known here;",
         ),
         ("dataDir=/d\naudit.enable=true", "zoo.cfg:2: audit.enable: refused:"),
         ("dataDir=/d\nautopurge.purgeInterval=1w", "zoo.cfg:2: autopurge.purgeInterval: \"1w\" is not an interval;"),
@@ -610,4 +609,36 @@ fn limits_of_an_ensemble_are_more_than_nothing() {
             "zoo.cfg: syncLimit: is not set; write a number of ticks, like syncLimit=10"
         ]
     );
+}
+
+#[test]
+fn a_number_that_looks_like_a_kind_of_node_is_refused() {
+    let home = Home::new();
+    let load = |server: u32, more: &str| {
+        home.write("myid", &server.to_string());
+        let text = format!("dataDir=DIR\ninitLimit=5\nsyncLimit=2\nserver.{server}=a:1:2;3\nserver.7=b:1:2;3\n{more}");
+        home.load_with(&text, &[], &[]).map(drop).map_err(|error| error.to_string())
+    };
+    for (server, more, refused) in [
+        (255, "", None),
+        (254, "extendedTypesEnabled=true", None),
+        (
+            255,
+            "extendedTypesEnabled=true",
+            Some("extendedTypesEnabled: ephemerals of server 255 would be taken for TTL nodes;"),
+        ),
+        (200, "emulate353TTLNodes=true", None),
+        (127, "extendedTypesEnabled=true\nemulate353TTLNodes=true", None),
+        (
+            128,
+            "extendedTypesEnabled=true\nemulate353TTLNodes=true",
+            Some("emulate353TTLNodes: ephemerals of server 128"),
+        ),
+    ] {
+        match (load(server, more), refused) {
+            (Ok(()), None) => {}
+            (Err(told), Some(refused)) => assert!(told.contains(refused), "{told}"),
+            (other, _) => panic!("{server} {more}: {other:?}"),
+        }
+    }
 }

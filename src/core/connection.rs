@@ -167,6 +167,10 @@ pub struct Connection {
     pub large_request_bytes: usize,
     /// Its next frame is a write that waits until the log has caught up.
     pub stalled: bool,
+    /// It stands in the queue of the request throttle.
+    pub queued: bool,
+    /// Since when what is in `inbox` has waited for that.
+    pub waiting_since_us: Option<u64>,
     /// The shell was told to stop reading.
     pub paused: bool,
     /// `Output::Close` follows the outbox at the next flush.
@@ -194,6 +198,8 @@ impl Connection {
             synced: 0,
             large_request_bytes: 0,
             stalled: false,
+            queued: false,
+            waiting_since_us: None,
             paused: false,
             close_after_flush: false,
             stats: Stats::new(established_ms),

@@ -164,6 +164,7 @@ impl Node {
             Input::Shutdown => self.begin_shutdown(now, out),
             input => self.on_ensemble_input(now, input, out),
         }
+        self.let_queue_go_on(now, out);
         if self.member.is_some() {
             self.carry_on(now, said, out);
         }

@@ -1,5 +1,7 @@
 //! What an operator decided, as plain values the core obeys. Filled from `config::Config` by the shell.
 
+use super::tree::TreeOptions;
+use super::tree::acl::PasswordHash;
 use super::types::ServerId;
 use crate::limits;
 
@@ -18,6 +20,8 @@ pub struct Settings {
     pub jute_extra_bytes: usize,
     /// `globalOutstandingLimit`.
     pub global_outstanding_limit: usize,
+    /// `request_throttle_*`.
+    pub request_throttle: RequestThrottle,
     /// `largeRequestThreshold` (None = off) and `largeRequestMaxBytes`.
     pub large_request_threshold_bytes: Option<usize>,
     pub large_request_max_bytes: usize,
@@ -31,6 +35,8 @@ pub struct Settings {
     pub ensemble_names: Option<Vec<String>>,
     /// `DigestAuthenticationProvider.enabled`: whether anybody can prove to be a digest user.
     pub digest_auth_enabled: bool,
+    /// `DigestAuthenticationProvider.digestAlg`.
+    pub password_hash: PasswordHash,
     /// `DigestAuthenticationProvider.superDigest`, the whole `super:BASE64` text.
     pub super_digest: Option<String>,
     /// `digest.enabled`: tree digest on every transaction.
@@ -39,6 +45,8 @@ pub struct Settings {
     pub close_session_txn: bool,
     /// `extendedTypesEnabled`: TTL nodes.
     pub extended_types: bool,
+    /// `emulate353TTLNodes`: with that, TTL nodes of 3.5.3 are TTL nodes, too.
+    pub emulate_353_ttl: bool,
     /// `enforceQuota`: limits of quotas are looked at, and hard ones refuse writes.
     pub enforce_quota: bool,
     /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`.
@@ -59,6 +67,32 @@ pub struct Settings {
     /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
     pub snapshot_chunk_bytes: usize,
     pub ensemble: Ensemble,
+}
+
+impl Settings {
+    /// What the tree has to know of them.
+    pub fn tree_options(&self) -> TreeOptions {
+        TreeOptions { extended_types: self.extended_types, emulate_353_ttl: self.emulate_353_ttl }
+    }
+}
+
+/// How many requests are under way at a time, and what becomes of those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestThrottle {
+    /// `request_throttle_max_requests`; 0 is off.
+    pub max_requests: usize,
+    /// `request_stale_latency_check`: what waited for longer than its session's timeout is stale.
+    pub stale_latency_check: bool,
+    /// `request_throttle_drop_stale`: its connection ends.
+    pub drop_stale: bool,
+    /// `throttled_op_wait_time`: what waited for longer is answered THROTTLEDOP; 0 is off.
+    pub op_wait_ms: u32,
+}
+
+impl Default for RequestThrottle {
+    fn default() -> Self {
+        RequestThrottle { max_requests: 0, stale_latency_check: false, drop_stale: true, op_wait_ms: 0 }
+    }
 }
 
 /// How many handshakes are let in: a bucket of tokens, and chance in front of it.
@@ -186,6 +220,7 @@ impl Default for Settings {
             jute_max_buffer_bytes: limits::JUTE_MAX_BUFFER_DEFAULT_BYTES,
             jute_extra_bytes: limits::JUTE_MAX_BUFFER_DEFAULT_BYTES,
             global_outstanding_limit: limits::GLOBAL_OUTSTANDING_DEFAULT,
+            request_throttle: RequestThrottle::default(),
             large_request_threshold_bytes: None,
             large_request_max_bytes: 100 * 1024 * 1024,
             connect_throttle: ConnectThrottle::default(),
@@ -193,11 +228,13 @@ impl Default for Settings {
             eager_acl_check: false,
             ensemble_names: None,
             digest_auth_enabled: true,
+            password_hash: PasswordHash::default(),
             super_digest: None,
             digest_enabled: true,
             close_session_txn: true,
             enforce_quota: false,
             extended_types: false,
+            emulate_353_ttl: false,
             local_sessions: false,
             local_sessions_upgrading: false,
             reconfig_enabled: false,

@@ -1,25 +1,18 @@
 //! A snapshot that a peer sends, looked at on its way to the disk: what is refused here never takes the place of what is
 //! stored, and what passes can be served from.
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use ringkeeper_storage::{NO_SLOT, NodeImage, NodeRef, SnapshotChunk, SnapshotHeader};
 
 use super::tree::acl::AclTable;
-use super::tree::{LoadError, Sums};
+use super::tree::{Links, LoadError, Sums};
 
 #[derive(Debug)]
 pub struct SnapshotCheck {
     sums: Sums,
     expected: SnapshotHeader,
     next_slot: u32,
-    /// One bit for each slot that has come, in blocks. Grows with them: neither what a header says nor a slot far out is a
-    /// reason to take memory.
-    seen: HashMap<u32, [u64; SEEN_WORDS], FixedState>,
+    links: Links,
 }
-
-const SEEN_WORDS: usize = 8;
-const SEEN_BLOCK: u32 = SEEN_WORDS as u32 * 64;
 
 impl SnapshotCheck {
     pub fn begin(header: &SnapshotHeader) -> Result<SnapshotCheck, String> {
@@ -30,7 +23,7 @@ impl SnapshotCheck {
         AclTable::from_images(&header.acls, slot_count).map_err(|error| error.to_string())?;
         let mut expected = header.clone();
         expected.sessions = Vec::new();
-        Ok(SnapshotCheck { sums: Sums::new(header), expected, next_slot: 0, seen: HashMap::default() })
+        Ok(SnapshotCheck { sums: Sums::new(header), expected, next_slot: 0, links: Links::default() })
     }
 
     pub fn chunk(&mut self, chunk: &SnapshotChunk) -> Result<(), String> {
@@ -58,15 +51,16 @@ impl SnapshotCheck {
         if self.next_slot != self.expected.slot_count {
             return Err(format!("it ends at slot {} of {}", self.next_slot, self.expected.slot_count));
         }
-        if !self.has_come(0) {
+        if !self.links.has(0) {
             return Err(LoadError::NoRoot.to_string());
         }
-        self.sums.miscount(&self.expected).map_or(Ok(()), |error| Err(error.to_string()))
+        let wrong = self.sums.miscount(&self.expected).or_else(|| self.links.contradiction());
+        wrong.map_or(Ok(()), |error| Err(error.to_string()))
     }
 
     fn node(&mut self, node: &NodeImage) -> Result<(), String> {
         let slot_count = self.expected.slot_count;
-        if self.has_come(node.slot) {
+        if self.links.has(node.slot) {
             return Err(format!("slot {} came twice", node.slot));
         }
         let links = [node.first_child, node.next_sibling, node.prev_sibling];
@@ -76,14 +70,7 @@ impl SnapshotCheck {
         let image = NodeRef::from(node);
         self.sums.check(&image).map_err(|error| error.to_string())?;
         self.sums.add(&image);
-        let block = self.seen.entry(node.slot / SEEN_BLOCK).or_default();
-        block[(node.slot % SEEN_BLOCK / 64) as usize] |= 1 << (node.slot % 64);
-        Ok(())
-    }
-
-    fn has_come(&self, slot: u32) -> bool {
-        let block = self.seen.get(&(slot / SEEN_BLOCK));
-        block.is_some_and(|block| block[(slot % SEEN_BLOCK / 64) as usize] & 1 << (slot % 64) != 0)
+        self.links.add(&image).map_err(|error| error.to_string())
     }
 }
 
@@ -126,13 +113,13 @@ mod tests {
         let mut far = chunk.nodes.pop().unwrap();
         far.slot = u32::MAX - 1;
         check.chunk(&SnapshotChunk { slots: None, nodes: vec![far] }).unwrap();
-        assert!(check.has_come(u32::MAX - 1) && !check.has_come(u32::MAX - 2) && check.seen.len() == 1);
+        assert!(check.links.has(u32::MAX - 1) && !check.links.has(u32::MAX - 2));
     }
 
     #[test]
     fn what_cannot_be_served_from_is_refused() {
         type Spoil = fn(&mut SnapshotHeader, &mut Vec<SnapshotChunk>);
-        let spoils: [(&str, Spoil); 12] = [
+        let spoils: [(&str, Spoil); 15] = [
             ("promises", |header, _| header.node_count = 1 << 40),
             ("ends at slot", |header, _| header.slot_count += 1),
             ("instead of", |header, _| header.node_count -= 1),
@@ -148,6 +135,9 @@ mod tests {
             }),
             ("linked to slots beyond", |_, chunks| chunks[1].nodes[0].next_sibling = 1000),
             ("linked to slots beyond", |_, chunks| chunks[1].nodes[0].parent = 1000),
+            ("no proper place", |_, chunks| chunks[0].nodes[0].next_sibling = 1),
+            ("leads back to it", |_, chunks| chunks[1].nodes[0].next_sibling = 1),
+            ("contradict each other", |_, chunks| chunks[1].nodes[0].prev_sibling = 0),
             ("impossible name", |_, chunks| chunks[1].nodes[0].name = "a/b".into()),
             ("is not listed", |_, chunks| chunks[1].nodes[0].acl = 77),
             ("children", |_, chunks| chunks[0].nodes[0].child_count = 0),

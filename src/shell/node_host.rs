@@ -145,17 +145,20 @@ pub fn core_settings(config: &Config) -> core::Settings {
         jute_max_buffer_bytes: config.limits.frame_bytes_max,
         jute_extra_bytes: config.limits.record_extra_bytes,
         global_outstanding_limit: config.limits.outstanding_max as usize,
+        request_throttle: config.limits.request_throttle,
         large_request_threshold_bytes: config.limits.large_request_bytes.map(|bytes| bytes as usize),
         large_request_max_bytes: config.limits.large_requests_bytes_max as usize,
         connect_throttle: config.client.throttle,
         skip_acl: config.auth.skip_acl,
         eager_acl_check: config.auth.eager_acl_check,
         ensemble_names: config.auth.ensemble_names.clone(),
+        password_hash: config.auth.password_hash,
         super_digest: config.auth.super_digest.clone(),
         digest_auth_enabled: config.auth.digest_enabled,
         digest_enabled: config.tree.digest_enabled,
         close_session_txn: config.tree.close_session_txn_enabled,
         extended_types: config.tree.extended_types_enabled,
+        emulate_353_ttl: config.tree.emulate_353_ttl,
         enforce_quota: config.tree.enforce_quota,
         reconfig_enabled: config.ensemble.as_ref().is_some_and(|ensemble| ensemble.dynamic_files.is_some()),
         standalone_enabled: config.ensemble.as_ref().is_none_or(|ensemble| ensemble.standalone_enabled),
@@ -207,8 +210,7 @@ fn recover(
     settings: &core::Settings,
     configs: Option<&Configurations>,
 ) -> Result<Recovered, ServeError> {
-    let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
-    let mut replay = load_snapshot(opened, options, configs)?;
+    let mut replay = load_snapshot(opened, settings.tree_options(), configs)?;
     ours::replay(opened, &mut replay, |_, _| Ok::<_, ServeError>(()))?;
     let recovered = replay.finish();
     if let Some(first) = recovered.mismatches.first() {

@@ -17,7 +17,7 @@ use super::disk::SharedDisk;
 use super::event::Event;
 use crate::core::peer::MemberStart;
 use crate::core::replay::{Recovered, Replay};
-use crate::core::tree::{LoadError, TreeOptions};
+use crate::core::tree::LoadError;
 use crate::core::zab::membership::Configurations;
 use crate::core::{Epochs, Input, Node, Now, Output, Reloaded, RoleView, ServerId, Settings, Zxid};
 use crate::store_host::{self, CarriedOut, Change, StoreHost, Told};
@@ -407,7 +407,7 @@ impl Process {
 }
 
 fn recover(opened: &mut Opened<SharedDisk>, settings: &Settings) -> Result<Recovered, Down> {
-    let options = TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false };
+    let options = settings.tree_options();
     let refused = |error: &dyn std::fmt::Display| Down::Refused(error.to_string());
     let mut replay = match opened.snapshot_source() {
         None => Replay::empty(options),

@@ -14,7 +14,7 @@ use ringkeeper::wire::client::ConnectRequest;
 use ringkeeper::wire::quorum::{PROTOCOL_JAVA, Packet};
 use ringkeeper_storage::{NodeImage, SnapshotHeader};
 
-use super::harness::{Client, Server, options};
+use super::harness::{Client, Server};
 
 pub struct Ensemble {
     servers: BTreeMap<i64, Place>,
@@ -104,9 +104,9 @@ impl Disk {
         let mut replay = match &self.base {
             Some((header, images)) => {
                 let source = MemorySnapshot::new(header.clone(), images.clone());
-                Replay::from_snapshot(Box::new(source), options(settings)).unwrap()
+                Replay::from_snapshot(Box::new(source), settings.tree_options()).unwrap()
             }
-            None => Replay::empty(options(settings)),
+            None => Replay::empty(settings.tree_options()),
         };
         for (_, txn) in &self.log {
             replay.apply(txn).unwrap();

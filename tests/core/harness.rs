@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use ringkeeper::core::peer::MemberStart;
 use ringkeeper::core::replay::{Recovered, Replay};
-use ringkeeper::core::tree::{MemorySnapshot, TreeOptions};
+use ringkeeper::core::tree::MemorySnapshot;
 use ringkeeper::core::{ConnectionId, Input, Node, Now, Output, SessionId, Settings, Zxid};
 use ringkeeper::wire::client::{
     Acl, AclList, ConnectRequest, ConnectResponse, CreateRequest, OpCode, ReplyHeader, Request, Response, WatcherEvent,
@@ -78,7 +78,7 @@ impl Server {
     }
 
     pub fn with(settings: Settings) -> Server {
-        let fresh = Replay::empty(options(&settings)).finish();
+        let fresh = Replay::empty(settings.tree_options()).finish();
         Server::on(settings, fresh)
     }
 
@@ -117,7 +117,7 @@ impl Server {
 
     /// A server started on what this one's disk holds.
     pub fn restarted(&self, settings: Settings) -> Server {
-        let mut replay = Replay::empty(options(&settings));
+        let mut replay = Replay::empty(settings.tree_options());
         for (_, bytes) in &self.log[..self.durable] {
             replay.apply(bytes).unwrap();
         }
@@ -148,7 +148,7 @@ impl Server {
     pub fn restarted_on(&self, snapshot: MemorySnapshot, settings: Settings) -> Server {
         use ringkeeper_storage::SnapshotSource;
         let zxid = Zxid(snapshot.header().zxid);
-        let mut replay = Replay::from_snapshot(Box::new(snapshot), options(&settings)).unwrap();
+        let mut replay = Replay::from_snapshot(Box::new(snapshot), settings.tree_options()).unwrap();
         for (_, bytes) in self.log[..self.durable].iter().filter(|(at, _)| *at > zxid) {
             replay.apply(bytes).unwrap();
         }
@@ -347,10 +347,6 @@ impl Server {
         assert_eq!(reply.err, 0, "{request:?}");
         reply
     }
-}
-
-pub fn options(settings: &Settings) -> TreeOptions {
-    TreeOptions { extended_types: settings.extended_types, emulate_353_ttl: false }
 }
 
 impl From<Client> for ConnectionId {

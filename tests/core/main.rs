@@ -14,6 +14,7 @@ mod ordering;
 mod quota;
 mod reconfiguration;
 mod recovery;
+mod request_throttle;
 mod role_changes;
 mod sessions;
 mod status;

@@ -1,7 +1,12 @@
 //! Every write: its effect, its refusals in the order of semantics 4, and the transaction it leaves.
 
 use ringkeeper::core::Settings;
-use ringkeeper::wire::client::{MultiOp, MultiReadOp, MultiResult, OpCode, Request, Response, Stat, perms};
+use ringkeeper::core::replay::Recovered;
+use ringkeeper::core::tree::acl::PasswordHash;
+use ringkeeper::core::tree::{RawStat, TreeBuilder};
+use ringkeeper::wire::client::{
+    CreateRequest, MultiOp, MultiReadOp, MultiResult, OpCode, Request, Response, Stat, perms,
+};
 use ringkeeper::wire::txn::{CreateKind, Txn, decode_txn};
 
 use crate::harness::*;
@@ -345,6 +350,30 @@ fn containers_and_ttl_nodes_go_when_their_time_has_come() {
 }
 
 #[test]
+fn ttl_nodes_of_3_5_3_go_in_their_time() {
+    let settings = Settings { extended_types: true, emulate_353_ttl: true, ..Settings::default() };
+    let mut builder = TreeBuilder::new(settings.tree_options());
+    builder.add("", None, -1, &RawStat::default()).unwrap();
+    for (path, ttl_ms) in [("/short", 30_000), ("/long", 300_000)] {
+        let stat = RawStat { ephemeral_owner: i64::MIN | ttl_ms, ..RawStat::default() };
+        builder.add(path, None, -1, &stat).unwrap();
+    }
+    let tree = builder.finish(ringkeeper::core::Zxid::ZERO).unwrap();
+    let mut server = Server::on(settings, Recovered { tree, sessions: vec![], mismatches: vec![] });
+    let client = server.client();
+    assert_eq!(stat(&mut server, client, "/short").ephemeral_owner, 0);
+    // Each counts from the beginning of time, which is when both were made.
+    server.must(client, &set("/short", b"", -1));
+    server.must(client, &set("/long", b"", -1));
+    for _ in 0..125 {
+        server.pass_ms(1000);
+        server.send(client, -2, &Request::Ping);
+    }
+    assert_eq!(server.err(client, &exists("/short", false)), NO_NODE);
+    server.must(client, &exists("/long", false));
+}
+
+#[test]
 fn without_extended_types_there_are_no_ttl_nodes() {
     let mut server = Server::new();
     let client = server.client();
@@ -360,6 +389,25 @@ fn the_super_user_may_do_everything() {
     assert_eq!(server.err(client, &set("/zookeeper/config", b"x", -1)), NO_AUTH);
     server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"super:admin") });
     server.must(client, &set("/zookeeper/config", b"x", -1));
+}
+
+#[test]
+fn passwords_are_hashed_as_the_setting_says() {
+    let super_digest = Some("super:WTA5ucCHTdJq645xIMibj8HviTPeB5mMuJ4/+v1dIEw=".into());
+    let mut server =
+        Server::with(Settings { password_hash: PasswordHash::Sha256, super_digest, ..Settings::default() });
+    let client = server.client();
+    server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"bob:secret") });
+    let mine = CreateRequest { acl: Some(acl(perms::ALL, "auth", "")), ..create_request("/mine", b"", 0) };
+    server.must(client, &Request::Create(mine));
+    let reply = server.must(client, &Request::GetAcl { path: Some("/mine".into()) });
+    let Response::Acl { acl: Some(acl), .. } = reply.response(OpCode::GetAcl) else { panic!() };
+    assert_eq!(acl[0].id.as_deref(), Some("bob:huAluaVu3uER4LIpielGv9Qqk5x3YVDr6I2R/mXf2wE="));
+
+    let client = server.client();
+    assert_eq!(server.err(client, &set("/mine", b"x", -1)), NO_AUTH);
+    server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"super:secret") });
+    server.must(client, &set("/mine", b"x", -1));
 }
 
 #[test]

@@ -58,6 +58,9 @@ impl Node {
                 return;
             }
             inbox.drain(..taken);
+            if inbox.is_empty() {
+                self.connections[slot].waiting_since_us = None;
+            }
             self.connections[slot].inbox = inbox;
         }
         let connection = &mut self.connections[slot];
@@ -106,6 +109,9 @@ impl Node {
                 self.outstanding.await_log(&mut self.connections[slot]);
                 return bytes.len() - waiting.len();
             }
+            if state == State::Open && !self.has_its_turn(now, slot) {
+                return bytes.len() - waiting.len();
+            }
             match state {
                 State::New => self.on_connect(now, slot, payload, out),
                 State::Open => self.on_request(now, slot, payload, out),
@@ -129,7 +135,8 @@ impl Node {
             return self.refuse_opcode(slot, header.xid);
         };
         let bytes = payload.len();
-        let mut header = Header { xid: header.xid, opcode, arrived_us: now.mono_us, bytes, large_bytes: 0 };
+        let arrived_us = connection.waiting_since_us.unwrap_or(now.mono_us);
+        let mut header = Header { xid: header.xid, opcode, arrived_us, bytes, large_bytes: 0 };
         // Identities are proved at once and out of order; they do not keep a session alive (client-protocol 8.2, 12.11).
         match opcode {
             OpCode::Auth | OpCode::Sasl => return self.on_authenticate(now, slot, header, body),
@@ -153,6 +160,7 @@ impl Node {
         match heard {
             // Java: a request whose session is gone when it enters the pipeline is dropped without a word.
             Heard::Unknown => {}
+            _ if self.is_refused_for_waiting(now, slot, header) => {}
             Heard::Moved if !is_write(opcode) => self.close(slot),
             _ if self.service == Service::ReadOnly => self.admit_read_only(now, slot, header, body),
             _ if is_write(opcode) => self.admit_write(now, slot, header, body, out),

@@ -12,6 +12,7 @@ use slab::Slab;
 use super::local::makes_ephemerals;
 use super::pending_view::Touched;
 use super::prep::{Asker, Prep, Wanted};
+use super::request_throttle::Queue;
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::metrics::{Metrics, age_ms};
 use crate::core::node::{Node, Slot};
@@ -74,6 +75,7 @@ pub(in crate::core) struct Outstanding {
     syncs: VecDeque<(Zxid, ConnectionId)>,
     /// Connections whose next frame is a write that waits for the log to catch up.
     stalled: Vec<ConnectionId>,
+    pub queue: Queue,
 }
 
 impl Outstanding {
@@ -103,6 +105,7 @@ impl Outstanding {
     pub fn forget_waiting(&mut self) {
         self.syncs.clear();
         self.stalled.clear();
+        self.queue.clear();
     }
 
     pub fn has_stalled(&self) -> bool {

@@ -26,7 +26,8 @@ impl Node {
                 _ if connection.identities().len() >= limits::CLIENT_IDENTITIES => Authenticated::Refused,
                 (Some("digest"), Some(auth)) if self.settings.digest_auth_enabled => {
                     let mut identities = connection.identities().to_vec();
-                    acl::authenticate_digest(auth, self.settings.super_digest.as_deref(), &mut identities);
+                    let super_digest = self.settings.super_digest.as_deref();
+                    acl::authenticate_digest(auth, self.settings.password_hash, super_digest, &mut identities);
                     connection.set_identities(identities);
                     Authenticated::Accepted
                 }

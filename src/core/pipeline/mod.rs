@@ -2,7 +2,7 @@
 //! reads, `commit`, `reply`. In an ensemble, `forward` is a learner's way to its leader, and `lead` what the leader
 //! makes of that, `relay` the way of observers through a learner; `local` is about
 //! sessions that one server keeps for itself; `read_only` is what is left without one; `eager` refuses before anybody else
-//! hears of it; `quota_alarms` says what quotas refuse. Each file adds its methods to `Node`.
+//! hears of it; `request_throttle` lets them wait; `quota_alarms` says what quotas refuse. Each file adds its methods to `Node`.
 
 mod admit;
 mod commit;
@@ -20,6 +20,7 @@ mod read;
 mod read_only;
 mod relay;
 mod reply;
+mod request_throttle;
 
 pub(super) use commit::Outstanding;
 pub(super) use connect_throttle::ConnectThrottle;

@@ -7,18 +7,18 @@
 //! Spec: semantics 8. Java: `ReferenceCountedACLCache`, `PrepRequestProcessor.fixupACL`, `ZooKeeperServer.checkACL`,
 //! `DigestAuthenticationProvider`, `IPAuthenticationProvider`.
 
+mod password_hash;
+
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use compact_str::{CompactString, format_compact};
 use foldhash::fast::FixedState;
 use hashbrown::{HashSet, HashTable};
 use ringkeeper_storage::{AclImage, AclListImage};
-use sha1::{Digest as _, Sha1};
 
+pub use self::password_hash::PasswordHash;
 use super::load_error::LoadError;
 use crate::wire::ErrorCode;
 use crate::wire::client::{Acl, perms};
@@ -70,17 +70,22 @@ pub fn ip_identity(peer: IpAddr) -> Identity {
     Identity { scheme: "ip".into(), id }
 }
 
-/// `user:base64(sha1(auth))` of a digest auth packet; bytes that are not UTF-8 become U+FFFD first, as in Java.
-pub fn digest_identity(auth: &[u8]) -> CompactString {
+/// `user:hash of auth` of a digest auth packet; bytes that are not UTF-8 become U+FFFD first, as in Java.
+pub fn digest_identity(auth: &[u8], hash: PasswordHash) -> CompactString {
     let auth = String::from_utf8_lossy(auth);
     let user = auth.split(':').next().unwrap_or_default();
-    format_compact!("{user}:{}", BASE64.encode(Sha1::digest(auth.as_bytes())))
+    format_compact!("{user}:{}", hash.of(auth.as_bytes()))
 }
 
 /// Takes a digest auth packet, which always succeeds: adds `digest:<id>`, and `super:` if the id is the configured
 /// superDigest.
-pub fn authenticate_digest(auth: &[u8], super_digest: Option<&str>, identities: &mut Vec<Identity>) {
-    let id = digest_identity(auth);
+pub fn authenticate_digest(
+    auth: &[u8],
+    hash: PasswordHash,
+    super_digest: Option<&str>,
+    identities: &mut Vec<Identity>,
+) {
+    let id = digest_identity(auth, hash);
     if super_digest == Some(id.as_str()) {
         add_identity(identities, Identity { scheme: "super".into(), id: CompactString::default() });
     }
@@ -406,11 +411,12 @@ mod tests {
             ("nocolon", "nocolon:Ra+cHr2ZoHvBjtNArFGNGlVie4g="),
             ("a:b:c", "a:cLzgnoJ6mP5qz3w+mwvPE2vDgu0="),
         ] {
-            assert_eq!(digest_identity(auth.as_bytes()), id);
+            assert_eq!(digest_identity(auth.as_bytes(), PasswordHash::Sha1), id);
         }
         let mut identities = vec![];
-        authenticate_digest(b"super:admin", Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="), &mut identities);
-        authenticate_digest(b"super:admin", None, &mut identities);
+        let sha1 = PasswordHash::default();
+        authenticate_digest(b"super:admin", sha1, Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="), &mut identities);
+        authenticate_digest(b"super:admin", sha1, None, &mut identities);
         assert_eq!(identities, [identity("super", ""), identity("digest", "super:xQJmxLMiHGwaqBvst5y6rkB6HQs=")]);
     }
 

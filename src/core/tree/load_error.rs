@@ -24,6 +24,10 @@ pub enum LoadError {
     NameTwice { slot: u32, parent: u32, name: String },
     #[error("slot {slot} has no proper place among the children of slot {parent}")]
     NotLinked { slot: u32, parent: u32 },
+    #[error("the way up from slot {slot} leads back to it")]
+    Circle { slot: u32 },
+    #[error("its nodes contradict each other about who hangs where")]
+    Links,
     #[error("{found} nodes instead of {expected}")]
     NodeCount { found: u64, expected: u64 },
     #[error("the nodes count {found} children instead of {expected}")]

@@ -15,15 +15,15 @@ fn apply(tree: &mut DataTree, zxid: i64, txn: &Txn<'_>) {
     assert!(!applied.items.iter().any(|item| matches!(item, ItemOutcome::Failed { .. })), "{applied:?}");
 }
 
-fn add(tree: &mut DataTree, zxid: i64, path: &str) {
+pub(super) fn add(tree: &mut DataTree, zxid: i64, path: &str) {
     apply(tree, zxid, &create(path, CreateKind::Persistent, -1));
 }
 
-fn delete(tree: &mut DataTree, zxid: i64, path: &str) {
+pub(super) fn delete(tree: &mut DataTree, zxid: i64, path: &str) {
     apply(tree, zxid, &Txn::Delete { path: path.into() });
 }
 
-fn snapshot_of(tree: &mut DataTree) -> (SnapshotHeader, Vec<NodeImage>) {
+pub(super) fn snapshot_of(tree: &mut DataTree) -> (SnapshotHeader, Vec<NodeImage>) {
     let begun = tree.begin_snapshot();
     let images = std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
     (begun, images)

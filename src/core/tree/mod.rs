@@ -7,7 +7,7 @@
 //! * [`quota`]: what subtrees may hold, and what they hold.
 //! * [`snapshot`]: the tree as it was at one zxid, walked out in slices.
 //! * [`load`]: a tree that starts from a snapshot and serves before it is in memory. * `unmoved`: what is not there yet.
-//! * `sums`: what a snapshot's nodes must be.
+//! * `sums`: what a snapshot's nodes must be. * `links`: whether they hang together.
 //! * [`watch`]: who wants to hear of which path.
 //!
 //! Not here, on purpose: checks of a request (prep does them), sessions and their timeouts, replies.
@@ -21,6 +21,7 @@ pub mod data_tree;
 pub mod digest;
 pub mod digest_history;
 mod ephemeral;
+mod links;
 pub mod load;
 mod load_error;
 pub mod memory;
@@ -38,6 +39,7 @@ pub use apply::{Applied, Change, ChangeKind, ChangeSink, ItemOutcome, Unwatched}
 pub use build::{BuildError, TreeBuilder};
 pub use data_tree::{DataTree, TreeOptions};
 pub use digest::RawStat;
+pub(super) use links::Links;
 pub use load::Moved;
 pub use load_error::LoadError;
 pub use memory::MemorySnapshot;

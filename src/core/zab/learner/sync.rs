@@ -18,7 +18,7 @@ use crate::wire::quorum::Packet;
 pub(super) struct Receiving {
     zxid: Zxid,
     /// From its beginning on; `Output::InstallBegin` is out then.
-    check: Option<SnapshotCheck>,
+    check: Option<Box<SnapshotCheck>>,
 }
 
 /// How the history comes, or came: for operators.
@@ -89,7 +89,7 @@ impl Learner {
                 if header.zxid != zxid.0 {
                     return Err(format!("a snapshot of {} instead of {zxid}", Zxid(header.zxid)));
                 }
-                *check = Some(SnapshotCheck::begin(&header)?);
+                *check = Some(Box::new(SnapshotCheck::begin(&header)?));
                 out.push(Output::InstallBegin(header));
             }
             (Some(check), LinkMessage::SnapshotChunk(chunk)) => {
