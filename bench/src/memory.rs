@@ -18,7 +18,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::big_tree::BigTree;
-use crate::client::{monitored, server_version};
+use crate::client::{Client, monitored, server_version};
 use crate::contestants::{Contestants, Kind};
 use crate::idle::hold;
 use crate::net::{Inbox, Poller, receive_frames};
@@ -64,6 +64,8 @@ pub struct Arguments {
 const SESSIONS_AT_ONCE: usize = 32;
 /// Requests a session has under way. Few, so that all of them are heard of before they expire.
 const BATCH: u64 = 10;
+/// More than a server keeps (`commitLogCount`).
+const SMALL_WRITES: usize = 1000;
 /// Resident memory rests when it is again within so much of itself.
 const AT_REST: f64 = 0.005;
 /// How often it is given the time to.
@@ -145,6 +147,7 @@ fn measure(arguments: &Arguments, kind: Kind) -> Result<Run> {
 
     scale.read("", 0, &server, &mut poller, &mut [])?;
     tree.make(server.address())?;
+    push_out_what_made_it(&server)?;
     scale.read("znodes", tree.nodes, &server, &mut poller, &mut [])?;
     let mut opened = session::open(&mut poller, &[server.address()], *sessions, SESSIONS_AT_ONCE, limit)?.sessions;
     scale.read("sessions", *sessions as u64, &server, &mut poller, &mut opened)?;
@@ -231,6 +234,13 @@ impl Scale {
         println!("{} does not come to rest", server.name());
         Ok(before)
     }
+}
+
+/// Servers keep their last transactions for others, and those that made the tree are large.
+fn push_out_what_made_it(server: &Server) -> Result<()> {
+    let mut client = Client::connect(server.address())?;
+    client.call_all((0..SMALL_WRITES).map(|_| wire::set_data("/", b"")), 0)?;
+    client.close()
 }
 
 fn expect_watches(server: &Server, expected: u64) -> Result<()> {

@@ -212,10 +212,11 @@ impl Introduction {
 }
 
 fn split_address(text: &str) -> Option<(&str, &str)> {
-    match text.strip_prefix('[') {
+    let parts = match text.strip_prefix('[') {
         Some(text) => text.split_once("]:"),
-        None => text.split_once(':').filter(|(host, port)| !host.is_empty() && !port.contains(':')),
-    }
+        None => text.split_once(':').filter(|(_, port)| !port.contains(':')),
+    };
+    parts.filter(|(host, _)| !host.is_empty() && !host.contains(['[', ']']))
 }
 
 /// Nobody can be called back at an address that means "all of mine".
@@ -388,8 +389,23 @@ mod tests {
         for version in [-1, -65534, -65537, i64::MIN] {
             assert!(Introduction::decode(&introduction(version, 2, "h:1")).is_err(), "{version}");
         }
-        for text in ["", "h", ":1", "h:", "h:x", "h:65536", "h:-1", "h:1|", "a:b:1", "[::1]1", "[::1:1", "h:1|\u{fffd}"]
-        {
+        for text in [
+            "",
+            "h",
+            ":1",
+            "h:",
+            "h:x",
+            "h:65536",
+            "h:-1",
+            "h:1|",
+            "a:b:1",
+            "[::1]1",
+            "[::1:1",
+            "h:1|\u{fffd}",
+            "[]:1",
+            "[[h]:1",
+            "h]:1",
+        ] {
             assert!(Introduction::decode(&introduction(-65536, 2, text)).is_err(), "{text:?}");
         }
         let long = format!("{}:1", "h".repeat(2047));

@@ -136,7 +136,9 @@ fn split_host(text: &str) -> Option<(String, &str)> {
         Some(bracketed) => bracketed.split_once(']').and_then(|(host, rest)| Some((host, rest.strip_prefix(':')?)))?,
         None => text.split_once(':')?,
     };
-    (!host.is_empty()).then(|| (host.to_owned(), rest))
+    // A properties file takes a backslash away each time it is read.
+    let is_host = !host.is_empty() && !host.contains(['[', ']', '\\']);
+    is_host.then(|| (host.to_owned(), rest))
 }
 
 #[cfg(test)]
@@ -160,6 +162,10 @@ mod tests {
             ":1:2",
             "a:1:x",
             "[::1:1:2",
+            "[]:1:2",
+            "[[a]:1:2",
+            "a\\b:1:2",
+            "a:1:2;b\\:3",
             "a:1:2;x",
             "a:1:2|b:3:4",
             "",

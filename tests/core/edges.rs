@@ -65,6 +65,7 @@ fn a_malformed_multi_is_a_refused_transaction() {
     for (body, zxids) in [
         (Vec::new(), 1),                                              // no end
         (item(99, b""), 1),                                           // no such item
+        (item(4, b"\0\0\0\x01/\0"), 1),                               // a read: R5
         (item(2, &[0xff; 8]), 1),                                     // a null path
         (item(1, b"\0\0\0\x01/\0\0\0\0\0\0\0\0\0\0\0\x07"), 1),       // flags that are none
         (item(1, b"\0\0\0\x01/\0\0\0\0\xff\xff\xff\xff\0\0\0\0"), 0), // a null ACL

@@ -388,6 +388,12 @@ impl Ensemble {
 
     /// A handshake, with a session or for one. Gives whether the server is in read-only mode, too.
     pub fn connect(&mut self, id: i64, read_only: Option<bool>, client: &Client) -> Option<(Client, bool)> {
+        let connection = self.shake_hands(id, read_only, client);
+        self.server(id).welcomed_in_mode(connection)
+    }
+
+    /// The connection that a handshake was sent on.
+    pub fn shake_hands(&mut self, id: i64, read_only: Option<bool>, client: &Client) -> ringkeeper::core::ConnectionId {
         let request = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: 0,
@@ -398,12 +404,11 @@ impl Ensemble {
         };
         let mut frame = Vec::new();
         request.encode(&mut frame);
-        let connection = self.at(id, |server| {
+        self.at(id, |server| {
             let connection = server.accept();
             server.bytes(connection, &frame);
             connection
-        });
-        self.server(id).welcomed_in_mode(connection)
+        })
     }
 
     /// Every server that runs has the same tree after the same transaction.

@@ -321,6 +321,14 @@ impl Server {
         (response.session_id != 0).then_some((client, response.read_only == Some(true)))
     }
 
+    /// Whether the handshake of this connection was answered with zeros, by nothing else, and then it was closed.
+    pub fn is_refused(&mut self, connection: ConnectionId) -> bool {
+        let frames = self.frames(connection);
+        let Some(response) = frames.first().map(|frame| ConnectResponse::decode(frame).unwrap()) else { return false };
+        let zeros = (response.timeout_ms, response.session_id, response.password) == (0, 0, [0; 16]);
+        zeros && frames.len() == 1 && self.closed.contains(&connection)
+    }
+
     pub fn send(&mut self, client: impl Into<ConnectionId>, xid: i32, request: &Request<'_>) {
         let mut bytes = Vec::new();
         request.encode(xid, &mut bytes);

@@ -81,7 +81,8 @@ fn the_first_ephemeral_makes_a_session_everybodys() {
             let client = ensemble.client(id);
             let before = ensemble.server(id).node.last_processed();
             let other = id % 3 + 1;
-            assert!(ensemble.resume(other, &client).is_none(), "{other} does not know it");
+            let connection = ensemble.shake_hands(other, Some(false), &client);
+            assert!(ensemble.server(other).is_refused(connection), "E3: {other} does not know it");
             assert_eq!(ask(&mut ensemble, id, client, &request), 0, "{id}");
             assert_eq!(
                 ensemble.server(id).node.last_processed().counter(),

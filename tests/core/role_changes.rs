@@ -3,7 +3,7 @@
 use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{LogRoom, RoleView};
 use ringkeeper::core::{Input, Settings};
-use ringkeeper::wire::client::{ConnectResponse, Request};
+use ringkeeper::wire::client::{ConnectResponse, OpCode, Request, Response};
 
 use super::ensemble::{ask, sync};
 use super::ensemble_harness::{Ensemble, quick};
@@ -11,6 +11,7 @@ use super::harness::{Client, EPHEMERAL, PERSISTENT, Server, create, delete, exis
 
 const NOT_READ_ONLY: i32 = -119;
 const SYSTEM_ERROR: i32 = -1;
+const NOT_EMPTY: i32 = -111;
 
 #[test]
 fn a_follower_that_loses_its_leader_closes_its_clients_and_comes_back() {
@@ -219,7 +220,49 @@ fn a_server_without_a_leader_serves_those_who_are_content_with_reading() {
     ensemble.settle();
     assert!(ensemble.server(follower).closed.contains(&last.connection), "the mode is over");
     assert!(ensemble.resume(follower, &client).is_some());
-    assert!(ensemble.resume(follower, &last).is_none(), "that session never was the ensemble's");
+    let connection = ensemble.shake_hands(follower, Some(true), &last);
+    assert!(ensemble.server(follower).is_refused(connection), "E7: that session never was the ensemble's");
+}
+
+/// H8: who is content with reading, where there is no read-only mode, gets no frame that he cannot understand.
+#[test]
+fn without_read_only_mode_a_server_without_a_leader_says_nothing() {
+    let mut ensemble = Ensemble::settled();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    ensemble.crash(leader);
+    ensemble.crash(followers[1]);
+    (0..50).for_each(|_| ensemble.pass_ms(200));
+    for read_only in [None, Some(false), Some(true)] {
+        let connection = ensemble.shake_hands(followers[0], read_only, &Client::NOBODY);
+        let server = ensemble.server(followers[0]);
+        assert!(server.frames(connection).is_empty() && server.closed.contains(&connection), "{read_only:?}");
+    }
+}
+
+/// E6, S8: nobody is there to lead for three times as long as the session may be silent.
+#[test]
+fn sessions_and_their_ephemerals_outlive_a_long_time_without_a_leader() {
+    let mut ensemble = Ensemble::settled();
+    let follower = ensemble.followers()[0];
+    let client = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/p", b"", PERSISTENT)), 0);
+    assert_eq!(ask(&mut ensemble, follower, client, &create("/p/e", b"", EPHEMERAL)), 0);
+    let gone: Vec<i64> = (1..=3).filter(|id| *id != follower).collect();
+    gone.iter().for_each(|id| ensemble.crash(*id));
+    (0..150).for_each(|_| ensemble.pass_ms(200));
+    assert!(matches!(ensemble.role(follower), RoleView::Looking { .. }));
+    gone.iter().for_each(|id| ensemble.start(*id));
+    ensemble.settle();
+    let client = ensemble.resume(follower, &client).expect("E6: an election ends no session");
+    ensemble.at(follower, |server| server.send(client, 7, &exists("/p/e", false)));
+    let replies = ensemble.server(follower).replies(client);
+    let Response::Stat(stat) = replies[0].response(OpCode::Exists) else { panic!("{replies:?}") };
+    assert_eq!(stat.ephemeral_owner, client.session.0, "S8");
+    assert_eq!(ask(&mut ensemble, follower, client, &delete("/p", -1)), NOT_EMPTY);
+    ensemble.at(follower, |server| server.send(client, 8, &Request::CloseSession));
+    let other = ensemble.client(follower);
+    assert_eq!(ask(&mut ensemble, follower, other, &delete("/p", -1)), 0, "S8: nothing is left below it");
+    ensemble.assert_agreed();
 }
 
 #[test]

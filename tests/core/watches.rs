@@ -1,5 +1,6 @@
 //! Notifications: who hears what, and that the event stands before any reply that shows the change.
 
+use ringkeeper::core::Input;
 use ringkeeper::wire::client::{
     AddWatchMode, CreateRequest, EventKind, OpCode, Request, Response, SetWatches, WatcherType, perms,
 };
@@ -38,7 +39,12 @@ fn one_shot_watches_are_spent_and_missing_nodes_arm_only_exists() {
     assert_eq!(events(&server.replies(client)), [(EventKind::NodeDataChanged, "/a".to_string())]);
     server.must(other, &create("/a/c", b"", PERSISTENT));
     server.must(other, &set("/a/c", b"", -1));
-    assert_eq!(events(&server.replies(client)), [(EventKind::NodeChildrenChanged, "/a".to_string())], "W1, W3");
+    assert_eq!(events(&server.replies(client)), [(EventKind::NodeChildrenChanged, "/a".to_string())], "W3");
+    server.must(client, &children("/a", true));
+    server.must(other, &set("/a/c", b"1", -1));
+    assert!(server.replies(client).is_empty(), "W1");
+    server.must(other, &delete("/a/c", -1));
+    assert_eq!(events(&server.replies(client)), [(EventKind::NodeChildrenChanged, "/a".to_string())], "it was armed");
 }
 
 #[test]
@@ -72,8 +78,10 @@ fn recursive_watches_name_the_changed_node_and_stay() {
     assert_eq!(events(&server.replies(client)), heard, "W2, W14");
     let remove = |kind| Request::RemoveWatches { path: Some("/a".into()), kind };
     assert_eq!(server.err(client, &remove(WatcherType::Children)), -121, "W6");
-    let reply = server.must(client, &remove(WatcherType::PersistentRecursive));
-    assert!(reply.body.is_empty(), "R2");
+    let check = Request::CheckWatches { path: Some("/a".into()), kind: WatcherType::PersistentRecursive };
+    for request in [check, remove(WatcherType::PersistentRecursive)] {
+        assert!(server.must(client, &request).body.is_empty(), "R2");
+    }
     server.must(other, &set("/a", b"", -1));
     assert!(server.replies(client).is_empty());
 }
@@ -97,6 +105,7 @@ fn set_watches_tells_what_was_missed_before_its_own_answer() {
     server.send(client, -8, &Request::SetWatches(watches));
     let replies = server.replies(client);
     assert_eq!(replies.last().unwrap().xid, -8, "W10");
+    assert!(replies.last().unwrap().body.is_empty(), "R2");
     assert!(replies[..3].iter().all(|reply| reply.zxid == -1));
     let missed = [
         (EventKind::NodeDataChanged, "/changed".to_string()),
@@ -155,6 +164,13 @@ fn a_gone_connection_leaves_no_watches() {
     }
     assert_eq!(server.err(client, &exists("/b", true)), -101);
     assert!(server.node.watch_summary().watches > 0);
-    server.must(client, &Request::CloseSession);
+    // Its client is cut off, and back with its session before anybody notices more than that.
+    server.step(Input::Disconnected { connection: client.connection });
+    assert_eq!(server.node.watch_summary(), Default::default(), "W7");
+    let back = server.resume(&client).expect("its session lives");
+    server.must(back, &create("/a", b"", PERSISTENT));
+    assert!(server.replies(back).is_empty());
+    assert_eq!(server.err(back, &exists("/b", true)), -101);
+    server.must(back, &Request::CloseSession);
     assert_eq!(server.node.watch_summary(), Default::default(), "W7");
 }

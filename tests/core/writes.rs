@@ -41,6 +41,7 @@ fn a_child_changes_its_parent_and_a_grandchild_does_not() {
     let parent = stat(&mut server, client, "/p");
     assert_eq!((parent.cversion, parent.pzxid, parent.num_children, parent.version), (1, made, 1, 0), "S1");
     server.must(client, &set("/p/c", b"yy", -1));
+    server.must(client, &Request::SetAcl { path: Some("/p/c".into()), acl: Some(open_acl()), version: -1 });
     assert_eq!(stat(&mut server, client, "/p"), parent, "S3");
     let child = stat(&mut server, client, "/p/c");
     assert_eq!((child.version, child.data_length, child.czxid), (1, 2, made));
@@ -190,6 +191,12 @@ fn permissions_guard_by_the_parent_for_create_and_delete_and_by_the_node_for_the
         assert_eq!(server.err(stranger, &request), NO_AUTH, "{request:?}");
     }
     server.must(stranger, &get("/mine/open", false));
+    // The other way round: a node that nobody may touch, below one that everybody may delete from (A6).
+    let closed =
+        CreateRequest { acl: Some(acl(perms::READ, "auth", "")), ..create_request("/closed", b"", PERSISTENT) };
+    server.must(owner, &Request::Create(closed));
+    assert_eq!(server.err(stranger, &set("/closed", b"", -1)), NO_AUTH);
+    server.must(stranger, &delete("/closed", -1));
     let reply = server.must(owner, &Request::GetAcl { path: Some("/mine".into()) });
     let Response::Acl { acl: Some(list), .. } = reply.response(OpCode::GetAcl) else { panic!() };
     assert_eq!(list[0].id.as_deref(), Some("bob:fyVmFCwVbTJYrznoSu1koqYEYF0="));
@@ -308,6 +315,16 @@ fn multi_read_answers_each_item_for_itself() {
     assert!(matches!(&results[2], MultiResult::GetChildren { children } if children.len() == 2));
     server.must(client, &set("/a", b"y", -1));
     assert!(server.replies(client).iter().all(|reply| reply.xid != -1), "it never arms a watch");
+    // A write among them: R5, D-013.
+    let mut bytes = Vec::new();
+    let ops = vec![MultiReadOp::GetData { path: Some("/a".into()), watch: false }];
+    Request::MultiRead(ops).encode(5, &mut bytes);
+    let create_type = 12..16; // of the item, behind length, xid and opcode of the request
+    bytes[create_type].copy_from_slice(&OpCode::Delete.number().to_be_bytes());
+    server.bytes(client.connection, &bytes);
+    let replies = server.replies(client);
+    assert_eq!(replies.iter().map(|reply| (reply.xid, reply.err)).collect::<Vec<_>>(), [(5, -5)]);
+    server.must(client, &exists("/a", false));
 }
 
 #[test]
@@ -315,7 +332,9 @@ fn null_and_empty_data_are_kept_apart() {
     let mut server = Server::new();
     let client = server.client();
     let null = Request::Create2(ringkeeper::wire::client::CreateRequest { data: None, ..create_request("/n", b"", 0) });
-    server.must(client, &null);
+    let reply = server.must(client, &null);
+    let Response::Create2 { path, stat: made } = reply.response(OpCode::Create2) else { panic!("{reply:?}") };
+    assert_eq!((&*path, made), ("/n", stat(&mut server, client, "/n")), "R7");
     server.must(client, &create("/e", b"", PERSISTENT));
     for (path, expected) in [("/n", None), ("/e", Some(&b""[..]))] {
         let reply = server.must(client, &get(path, false));
@@ -333,7 +352,9 @@ fn containers_and_ttl_nodes_go_when_their_time_has_come() {
     server.must(client, &Request::CreateContainer(create_request("/unused", b"", 4)));
     let ttl = Request::CreateTtl { create: create_request("/ttl", b"", 5), ttl_ms: 30_000 };
     server.must(client, &ttl);
-    assert_eq!(stat(&mut server, client, "/box").ephemeral_owner, 0, "S6");
+    for path in ["/box", "/ttl"] {
+        assert_eq!(stat(&mut server, client, path).ephemeral_owner, 0, "S6: {path}");
+    }
     server.must(client, &create("/box/c", b"", PERSISTENT));
     server.must(client, &delete("/box/c", -1));
     for _ in 0..62 {
@@ -389,6 +410,15 @@ fn the_super_user_may_do_everything() {
     assert_eq!(server.err(client, &set("/zookeeper/config", b"x", -1)), NO_AUTH);
     server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(b"super:admin") });
     server.must(client, &set("/zookeeper/config", b"x", -1));
+    let nobodys = CreateRequest { acl: Some(acl(0, "world", "anyone")), ..create_request("/a", b"", PERSISTENT) };
+    server.must(client, &Request::Create(nobodys));
+    for request in [create("/a/b", b"", PERSISTENT), get("/a/b", false), delete("/a/b", -1), get("/a", false)] {
+        server.must(client, &request);
+    }
+    let nobody = server.client();
+    assert_eq!(server.err(nobody, &get("/a", false)), NO_AUTH);
+    server.must(client, &Request::SetAcl { path: Some("/a".into()), acl: Some(open_acl()), version: -1 });
+    server.must(nobody, &get("/a", false));
 }
 
 #[test]

@@ -276,19 +276,26 @@ struct Place {
 }
 
 impl AclTable {
-    /// The table of a snapshot, with its numbers. `slot_count` nodes at most ever were there to have lists.
-    pub fn from_images(lists: &[AclListImage], slot_count: u32) -> Result<AclTable, LoadError> {
-        let mut table = AclTable::default();
-        let places = lists.iter().map(|list| list.number.saturating_add(1)).max().unwrap_or(0);
-        if places > slot_count.saturating_add(1) {
-            return Err(LoadError::BadAclNumber { acl: places - 1 });
+    /// Whether these can be a snapshot's table: each list used, under a number of its own. `slot_count` nodes at most ever were
+    /// there to have lists.
+    pub fn check_images(lists: &[AclListImage], slot_count: u32) -> Result<(), LoadError> {
+        let mut seen = HashSet::with_hasher(FixedState::default());
+        let is_good =
+            |list: &AclListImage| list.number <= slot_count && list.uses != 0 && list.number != AclRef::OPEN.0;
+        match lists.iter().find(|list| !is_good(list) || !seen.insert(list.number)) {
+            Some(list) => Err(LoadError::BadAclNumber { acl: list.number }),
+            None => Ok(()),
         }
+    }
+
+    /// The table of a snapshot, with its numbers.
+    pub fn from_images(lists: &[AclListImage], slot_count: u32) -> Result<AclTable, LoadError> {
+        AclTable::check_images(lists, slot_count)?;
+        let mut table = AclTable::default();
+        let places = lists.iter().map(|list| list.number + 1).max().unwrap_or(0);
         table.places.resize_with(places as usize, Place::default);
         for AclListImage { number, uses, entries } in lists {
             let place = &mut table.places[*number as usize];
-            if place.users != 0 || *uses == 0 {
-                return Err(LoadError::BadAclNumber { acl: *number });
-            }
             let of_image = |image: &AclImage| owned(image.perms, &image.scheme, &image.id);
             *place = Place { list: entries.iter().map(of_image).collect(), users: *uses };
             let hash = hash(&place.list);
@@ -447,6 +454,12 @@ mod tests {
         assert_eq!(fix(&[acl(5, "auth", "whatever")]), Ok(expanded.clone()));
         let no_id = |scheme: &'static str| Acl { perms: 5, scheme: Some(scheme.into()), id: None };
         assert_eq!(fix(&[no_id("auth")]), Ok(expanded));
+        // Who is the super user is that by another scheme, too: A8.
+        let boss = [identity("super", ""), identity("digest", "super:h"), identity("ip", "1.2.3.4")];
+        assert_eq!(
+            fix_up(&[acl(5, "auth", "")], &boss).map(|list| list.to_vec()),
+            Ok(vec![acl(5, "digest", "super:h")])
+        );
         assert_eq!(fix_up(&[acl(5, "auth", "")], &alice[1..2]), invalid.clone().map(|_: Vec<_>| unreachable!()));
         for scheme in ["world", "digest", "ip"] {
             assert_eq!(fix(&[no_id(scheme)]), Err(ErrorCode::MarshallingError));

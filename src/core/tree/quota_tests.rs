@@ -403,6 +403,29 @@ fn what_ends_java_servers_is_known() {
     assert!(!is_unreadable("/quota/a/zookeeper_stats", Some(b"anything")) && !is_unreadable(limits, Some(b"\xff=1")));
 }
 
+/// Semantics 19: what a Java leader logged before it, or its followers, ended of it.
+#[test]
+fn what_ends_java_servers_is_applied_where_it_was_committed() {
+    let mut scene = Scene::new();
+    scene.create("/a", "1");
+    scene.set_quota("/a", "count=9");
+    for junk in [Some(&b"junk"[..]), Some(b"\xff\xfe"), Some(b"count=,bytes=="), None] {
+        scene.set("/zookeeper/quota/a/zookeeper_stats", junk);
+        scene.create("/a/b", "22");
+        assert_eq!(scene.usage("/a"), "count=2,bytes=3", "{junk:?}: counted anew");
+        scene.delete("/a/b");
+        assert_eq!(scene.usage("/a"), "count=1,bytes=1");
+    }
+    scene.set("/zookeeper/quota/a/zookeeper_limits", Some(b"none that could be read"));
+    scene.create("/zookeeper/quota/zookeeper_limits", "count=1");
+    scene.create("/a/c", "333");
+    assert_eq!(scene.usage("/a"), "count=2,bytes=4");
+    scene.delete("/zookeeper/quota/zookeeper_limits");
+    scene = scene.restarted();
+    scene.set("/a", None);
+    assert_eq!(scene.usage("/a"), "count=2,bytes=3");
+}
+
 /// Replay over a state of several moments.
 #[test]
 fn a_parent_deleted_over_its_children_takes_them_along() {

@@ -265,6 +265,38 @@ fn a_sink_sees_the_lists_that_decide_who_may_hear() {
     assert_eq!(sink.0, expected.map(|(own, parents, path)| (own, parents, path.to_owned())));
 }
 
+/// E5: the snapshot has some of it already.
+#[test]
+fn a_close_session_comes_again_over_what_it_has_done() {
+    let mut tree = DataTree::new(TreeOptions::default());
+    for (zxid, path, kind) in [
+        (1, "/p", CreateKind::Persistent),
+        (2, "/p/gone", CreateKind::Ephemeral),
+        (3, "/p/there", CreateKind::Ephemeral),
+        (4, "/unlisted", CreateKind::Ephemeral),
+    ] {
+        let txn = create(path, kind, -1);
+        let applied = tree.apply(&TxnHeader { client_id: SESSION, ..header(zxid) }, &txn, &mut Unwatched);
+        assert!(matches!(applied.items[0], ItemOutcome::Created { .. }));
+    }
+    apply(&mut tree, 5, &Txn::Delete { path: "/p/gone".into() });
+    let paths = Some(vec!["/p/gone".into(), "/p/there".into(), "/elsewhere/never".into()]);
+    let close = Txn::CloseSession { paths };
+    for _ in 0..2 {
+        tree.apply(&TxnHeader { client_id: SESSION, ..header(9) }, &close, &mut Unwatched);
+        assert_eq!(tree.digest(), recomputed_digest(&tree));
+        let parent = stat(&tree, "/p");
+        assert_eq!((parent.pzxid, parent.num_children, parent.cversion), (9, 0, 4));
+        assert!(tree.find("/p/there").is_none() && tree.find("/unlisted").is_none());
+        assert_eq!(tree.last_processed().0, 9);
+    }
+    // What is missing raises its parent all the same, as the delete of it would have.
+    apply(&mut tree, 10, &create("/q", CreateKind::Persistent, -1));
+    let close = Txn::CloseSession { paths: Some(vec!["/q/gone".into()]) };
+    tree.apply(&TxnHeader { client_id: SESSION, ..header(11) }, &close, &mut Unwatched);
+    assert_eq!(stat(&tree, "/q").pzxid, 11);
+}
+
 #[test]
 fn owners_mean_what_the_settings_say() {
     const SESSION_255: i64 = TTL_OWNER_MASK | 5;
