@@ -117,7 +117,8 @@ impl Stage {
         }
 
         let leader = self.leader(&voters)?;
-        let follower = *voters.iter().find(|id| **id != leader && **id <= 2).expect("two of ours at least");
+        let is_ours = |id: u16| !matches!(self.members[&id].setup.kind, Kind::Java { .. });
+        let follower = voters.iter().copied().find(|id| *id != leader && is_ours(*id)).expect("1, 2 or 4");
         let old_port = self.member(follower).place.client;
         self.member(follower).place.client += MOVED_OFFSET;
         self.member(follower).setup.port += MOVED_OFFSET;
