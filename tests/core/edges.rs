@@ -192,6 +192,13 @@ fn large_requests_have_a_budget() {
     for _ in 0..3 {
         server.must(other, &set("/", &[0; 2000], -1));
     }
+    // Only the length is looked at: what is no request of the pipeline, and what is none at all, are refused like others.
+    server.send(other, -4, &Request::Auth { scheme: Some("digest".into()), auth: Some(&[b'x'; 5000]) });
+    assert!(server.closed.contains(&other.connection));
+    assert!(server.replies(other).is_empty());
+    let stranger = server.accept();
+    server.bytes(stranger, &Server::connect_frame(SessionId(0), &[0; 5000], 10_000, 0));
+    assert!(server.closed.contains(&stranger));
 }
 
 #[test]

@@ -103,6 +103,11 @@ impl Node {
             }
             let waiting = frames.rest();
             let Some(payload) = frames.next() else { break };
+            if self.refuses_so_much(payload.len()) {
+                self.metrics.large_requests_rejected += 1;
+                self.close(slot);
+                return bytes.len();
+            }
             let (state, is_new) = (connection.state, connection.state == State::New);
             self.upgrade_ahead(now, slot, payload, out);
             if self.must_wait_to_write(state) && (is_new || is_write_frame(payload)) {
@@ -147,14 +152,8 @@ impl Node {
             self.reply_error(now, slot, header, 0, ErrorCode::SessionClosedRequireSaslAuth);
             return self.close(slot);
         }
-        if let Some(threshold) = self.settings.large_request_threshold_bytes
-            && payload.len() > threshold
-        {
-            if self.outstanding.large_request_bytes + payload.len() > self.settings.large_request_max_bytes {
-                self.metrics.large_requests_rejected += 1;
-                return self.close(slot);
-            }
-            header.large_bytes = payload.len();
+        if self.is_large(bytes) {
+            header.large_bytes = bytes;
         }
         let heard = self.hear(now, slot);
         match heard {
@@ -167,6 +166,15 @@ impl Node {
             Heard::Alive | Heard::Moved => self.admit_read(now, slot, header, body, out),
             Heard::Closing => self.refuse(now, slot, header, ErrorCode::SessionExpired),
         }
+    }
+
+    fn is_large(&self, bytes: usize) -> bool {
+        self.settings.large_request_threshold_bytes.is_some_and(|threshold| bytes > threshold)
+    }
+
+    /// Whatever it is: only its length has been looked at. Java: `checkRequestSizeWhenReceivingMessage`.
+    fn refuses_so_much(&self, bytes: usize) -> bool {
+        self.is_large(bytes) && self.outstanding.large_request_bytes + bytes > self.settings.large_request_max_bytes
     }
 
     /// The client of this connection was heard of, and its session with it.

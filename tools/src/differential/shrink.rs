@@ -8,8 +8,8 @@ use super::{Arena, Divergence, Match};
 use crate::Result;
 
 /// Each starts two servers.
-const RUNS_MAX: usize = 150;
-const TIME_MAX: Duration = Duration::from_secs(400);
+const RUNS_MAX: usize = 300;
+const TIME_MAX: Duration = Duration::from_secs(900);
 
 /// The divergence that a shorter trace leads to, and the runs that it took. `None`: it does not happen again with the same steps,
 /// so it is a matter of time.
