@@ -136,8 +136,9 @@ fn split_host(text: &str) -> Option<(String, &str)> {
         Some(bracketed) => bracketed.split_once(']').and_then(|(host, rest)| Some((host, rest.strip_prefix(':')?)))?,
         None => text.split_once(':')?,
     };
-    // A properties file takes a backslash away each time it is read.
-    let is_host = !host.is_empty() && !host.contains(['[', ']', '\\']);
+    // A properties file takes backslashes and white space away each time it is read, and would take these for something else.
+    let is_strange = |char: char| char.is_control() || char.is_whitespace() || "[]\\=#!".contains(char);
+    let is_host = !host.is_empty() && !host.contains(is_strange);
     is_host.then(|| (host.to_owned(), rest))
 }
 
@@ -166,6 +167,9 @@ mod tests {
             "[[a]:1:2",
             "a\\b:1:2",
             "a:1:2;b\\:3",
+            "[\u{17}]:1:2",
+            "[ a]:1:2",
+            "[=a]:1:2",
             "a:1:2;x",
             "a:1:2|b:3:4",
             "",

@@ -1,7 +1,7 @@
 //! What may follow a SNAP packet: a whole state, in Java's form and in ours.
 //!
-//! A learner decodes the stream, and checks what comes out of it on its way to the disk. How nodes are linked it has to believe
-//! another ringkeeper; a tree that was built here, of what Java sent, it must be able to serve from.
+//! A learner decodes the stream, and checks what comes out of it on its way to the disk. A tree that was built here, of what Java
+//! sent, it must be able to serve from.
 
 use ringkeeper::core::LinkMessage;
 use ringkeeper::core::snapshot_check::SnapshotCheck;
