@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -219,21 +219,35 @@ impl Ring {
         if self.in_flight == 0 && self.doorbell.is_none() {
             return 0;
         }
-        let (unsubmitted, work_waiting) = {
-            let queue = self.ring.submission();
-            (!queue.is_empty(), queue.taskrun() || queue.cq_overflow())
-        };
-        if unsubmitted || work_waiting {
-            self.enter();
-        }
         let before = out.len();
-        while let Some((index, half, result)) = self.next_completion() {
-            self.complete(index, half, result, out);
+        let mut must_enter = !self.ring.submission().is_empty();
+        while must_enter || self.has_answers_to_post() {
+            must_enter = false;
+            // What it posts is taken below: a signal for that would wake this thread once more, for nothing.
+            self.ring.completion().disable_eventfd();
+            self.enter();
+            self.ring.completion().enable_eventfd();
+            // Who has an answer notes it in the ring, and then looks whether to signal: it signals, or the next look sees the note.
+            fence(Ordering::SeqCst);
+            self.take_completions(out);
         }
+        self.take_completions(out);
         if !self.waiting.is_empty() || self.doorbell.as_ref().is_some_and(|doorbell| !doorbell.being_read) {
             self.start_waiting();
         }
         out.len() - before
+    }
+
+    /// The kernel posts more when this thread enters it.
+    fn has_answers_to_post(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    fn take_completions(&mut self, out: &mut Vec<DiskEvent>) {
+        while let Some((index, half, result)) = self.next_completion() {
+            self.complete(index, half, result, out);
+        }
     }
 
     /// Blocks the thread until something has completed; returns at once when nothing is in flight.

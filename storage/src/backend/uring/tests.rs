@@ -50,6 +50,23 @@ fn buffer(byte: u8, bytes: usize) -> Buffer {
     buffer
 }
 
+/// Each signal wakes a thread: none comes for answers that are being taken.
+#[test]
+fn one_answer_is_one_signal() {
+    let mut bench = Bench::new();
+    let file = bench.create("a", true);
+    let (signal, mut count) = (bench.ring.signal().unwrap(), [0; 8]);
+    rustix::io::read(&signal, &mut count).unwrap();
+    for _ in 0..100 {
+        let write = Action::Write { file, offset: 0, buffer: buffer(1, 4096), sync: WriteSync::Dsync };
+        bench.ring.submit(&mut vec![DiskOp { id: bench.ids.operation(Owner::LogWrite), action: write }]);
+        rustix::io::read(&signal, &mut count).unwrap(); // blocks until it comes
+        let mut events = Vec::new();
+        while bench.ring.completions(&mut events) == 0 {}
+        assert_eq!((u64::from_ne_bytes(count), events.len()), (1, 1));
+    }
+}
+
 #[test]
 fn every_operation_does_what_it_says() {
     let mut bench = Bench::new();
