@@ -212,6 +212,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("leader: TRUNC too little", Scene::Mixed, 200, &["primary_integrity", "acked_is_durable"]),
     rule("leader: TRUNC too much", Scene::Mixed, 200, &["honest_epochs", "acked_is_durable"]),
     rule("leader: an ack counts for the next one too", Scene::Crashes, 40, &["acked_is_durable"]),
+    rule("leader: an ack of many counts for the last", Scene::Crashes, 40, &["liveness"]),
     rule("leader: begin the next epoch without a quorum's promise", Scene::Epochs, 24, &["leader_completeness"]),
     rule("leader: commit on a minority", Scene::Crashes, 40, &["acked_is_durable"]),
     rule("leader: count acks from before a TRUNC", Scene::Returns, 40, &["assertions"]),

@@ -20,7 +20,7 @@ use super::jute::{DecodeError, Limits, Reader, put_bool, put_buffer, put_count, 
 pub const PROTOCOL_JAVA: i32 = 0x10000;
 
 /// The same with "RK": a Java peer only asks whether it is at least its own. Both ends say so: the packets of the second
-/// part of [`Packet`] may be used.
+/// part of [`Packet`] may be used, and an ACK and a COMMIT are for everything before them, too (decision 0008).
 pub const PROTOCOL_RINGKEEPER: i32 = 0x1524B;
 
 /// An identity that a client has proved to the learner that forwards its request. Java: `Id`.

@@ -19,6 +19,15 @@ mod reconfiguration;
 mod relay;
 mod report;
 mod synchronise;
+
+/// Everything through `zxid`, in one packet to each of those that take that.
+fn tell_committed(handlers: &mut BTreeMap<LinkId, Handler>, through: Option<Zxid>, out: &mut Vec<Output>) {
+    let Some(zxid) = through else { return };
+    for handler in handlers.values_mut().filter(|handler| handler.forwarding && handler.takes_many_at_once()) {
+        handler.forward(Packet::Commit { zxid }, out);
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod transition;
@@ -578,20 +587,28 @@ impl Leader {
     /// Everything that can be committed is, and everybody hears of it.
     fn commit(&mut self, out: &mut Vec<Output>) {
         let mut committed = false;
+        // Of those that are told once of many.
+        let mut untold = None;
         while let Some(Proposal { zxid, txn }) = self.proposals.commit_next() {
             let zxid = *zxid;
             committed = true;
             if self.configs.is_changing() && self.configs.last_seen.version == zxid.0 {
                 let txn = txn.clone();
+                tell_committed(&mut self.handlers, untold.take(), out);
                 self.commit_reconfiguration(zxid, txn, out);
             } else {
-                for handler in self.handlers.values_mut().filter(|handler| handler.forwarding) {
+                let handlers = self.handlers.values_mut();
+                for handler in handlers.filter(|handler| handler.forwarding && !handler.takes_many_at_once()) {
                     let packet = match handler.observer {
                         true => Packet::Inform { zxid, txn: txn.clone() },
                         false => Packet::Commit { zxid },
                     };
                     handler.forward(packet, out);
                 }
+                untold = Some(zxid);
+            }
+            if self.syncs.front().is_some_and(|(through, _)| *through <= zxid) {
+                tell_committed(&mut self.handlers, untold.take(), out);
             }
             while let Some((_, link)) = self.syncs.pop_front_if(|(through, _)| *through <= zxid) {
                 if let Some(handler) = self.handlers.get_mut(&link) {
@@ -603,6 +620,7 @@ impl Leader {
             }
         }
         if committed {
+            tell_committed(&mut self.handlers, untold, out);
             self.drop_overrun(out);
         }
         self.carry_on_transition(out);
@@ -624,11 +642,14 @@ impl Leader {
             return self.close(link, &why, out);
         }
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
+        // For everything before it, too (decision 0008). Java's is for itself.
+        let many = handler.speaks_ringkeeper() && !broken("leader: an ack of many counts for the last");
+        let news = if many { Zxid(handler.has.0 + 1)..=zxid } else { zxid..=zxid };
         handler.has = handler.has.max(zxid);
         if let Some(voter) = handler.id.filter(|_| handler.vote != Votes::NONE) {
-            self.acked.extend(self.proposals.made_ms(zxid..=zxid).map(|made_ms| (voter, made_ms)));
+            self.acked.extend(self.proposals.made_ms(news.clone()).map(|made_ms| (voter, made_ms)));
         }
-        self.proposals.on_ack(handler.vote, zxid);
+        self.proposals.on_ack(handler.vote, news);
         self.commit(out);
     }
 

@@ -525,13 +525,12 @@ impl Learner {
     /// Java: `Follower.processPacket`, `Observer.processPacket`.
     fn on_broadcast(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
         self.received.0 += u64::from(matches!(packet, Packet::Proposal { .. }));
-        self.received.1 += u64::from(matches!(packet, Packet::Commit { .. } | Packet::Inform { .. }));
         match packet {
             Packet::Proposal { zxid, txn } => self.on_proposal(zxid, txn)?,
-            Packet::Commit { zxid } => self.on_commit(zxid)?,
+            Packet::Commit { zxid } => self.received.1 += self.on_commit(zxid)?,
             Packet::Inform { zxid, txn } => {
                 self.on_proposal(zxid, txn)?;
-                self.on_commit(zxid)?;
+                self.received.1 += self.on_commit(zxid)?;
             }
             Packet::CommitAndActivate { zxid, leader } => self.on_activate(zxid, leader)?,
             Packet::InformAndActivate { zxid, leader, txn } => {
@@ -563,15 +562,18 @@ impl Learner {
         Ok(())
     }
 
-    fn on_commit(&mut self, zxid: Zxid) -> Result<(), Refusal> {
-        if self.history.commit(zxid)? {
+    /// How many are committed now that were not before.
+    fn on_commit(&mut self, zxid: Zxid) -> Result<u64, Refusal> {
+        let many = self.leader_is_ringkeeper && matches!(self.stage, Stage::Serving);
+        let committed = self.history.commit(zxid, many)?;
+        if committed > 0 {
             self.events.push_back(LearnerEvent::Commit { through: zxid });
         }
         if matches!(self.stage, Stage::Synchronising) {
             // The leader had it before it asked for our vote, and has committed it.
             self.history.needs_no_ack(zxid);
         }
-        Ok(())
+        Ok(committed)
     }
 
     /// A commit, and what it commits changes the membership.
@@ -581,14 +583,14 @@ impl Learner {
         Ok(())
     }
 
-    /// One ACK a proposal: Java counts each for itself alone.
+    /// One ACK a proposal: Java counts each for itself alone. Among us one is for everything before it, too (decision 0008).
     fn acknowledge(&mut self, out: &mut Vec<Output>) {
         if self.rollover.is_adopting() || !matches!(self.stage, Stage::Serving) {
             return;
         }
+        let each = !self.leader_is_ringkeeper && !broken("one ACK for a whole flush");
         while let Some(zxid) = self.history.next_ack() {
-            let silent = broken("one ACK for a whole flush") && self.history.owes_ack();
-            if !self.start.observer && !silent {
+            if !self.start.observer && (each || !self.history.owes_ack()) {
                 self.send(Packet::Ack { zxid }, out);
             }
         }

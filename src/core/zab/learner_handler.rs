@@ -178,6 +178,11 @@ impl Handler {
         self.protocol == PROTOCOL_RINGKEEPER
     }
 
+    /// A COMMIT is for everything before it, too (decision 0008).
+    pub fn takes_many_at_once(&self) -> bool {
+        self.is_in_step() && self.speaks_ringkeeper() && !self.observer
+    }
+
     pub fn is_in_step(&self) -> bool {
         matches!(self.stage, Stage::InStep)
     }

@@ -5,7 +5,7 @@
 //! Java: `Leader.outstandingProposals`, `toBeApplied`, `tryToCommit`. Spec: quorum-protocol 10.2.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use ringkeeper_storage::probe::broken;
@@ -131,24 +131,24 @@ impl Proposals {
 
     /// When those in flight of this range were made, by the clock of who made them.
     pub fn made_ms(&self, zxids: RangeInclusive<Zxid>) -> impl Iterator<Item = i64> {
-        let first = self.queue.front().map_or(self.proposed.0 + 1, |first| first.proposal.zxid.0);
-        let place = |zxid: u64| usize::try_from(zxid.saturating_sub(first)).unwrap_or(usize::MAX).min(self.queue.len());
-        let places = place(zxids.start().0)..place(zxids.end().0.saturating_add(1));
-        let these = self.queue.range(places.start.min(places.end)..places.end);
-        these.filter_map(|in_flight| TxnHeader::time_ms_of(&in_flight.proposal.txn))
+        self.queue.range(self.places(&zxids)).filter_map(|in_flight| TxnHeader::time_ms_of(&in_flight.proposal.txn))
     }
 
-    /// A vote for this one. What is not in flight (any more) needs none.
-    pub fn on_ack(&mut self, vote: Votes, zxid: Zxid) {
-        let first = self.queue.front().map_or(self.proposed.0, |first| first.proposal.zxid.0);
-        let place = zxid.0.checked_sub(first).and_then(|place| usize::try_from(place).ok());
-        let Some(place) = place.filter(|place| *place < self.queue.len()) else {
-            return;
-        };
-        self.queue[place].votes.add(vote);
-        if broken("leader: an ack counts for the next one too") && place + 1 < self.queue.len() {
-            self.queue[place + 1].votes.add(vote);
+    /// A vote for each of these. What is not in flight (any more) needs none.
+    pub fn on_ack(&mut self, vote: Votes, zxids: RangeInclusive<Zxid>) {
+        let mut places = self.places(&zxids);
+        if broken("leader: an ack counts for the next one too") && !places.is_empty() {
+            places.end = self.queue.len().min(places.end + 1);
         }
+        self.queue.range_mut(places).for_each(|in_flight| in_flight.votes.add(vote));
+    }
+
+    /// Where those in flight of this range are.
+    fn places(&self, zxids: &RangeInclusive<Zxid>) -> Range<usize> {
+        let first = self.queue.front().map_or(self.proposed.0 + 1, |first| first.proposal.zxid.0);
+        let place = |zxid: u64| usize::try_from(zxid.saturating_sub(first)).unwrap_or(usize::MAX).min(self.queue.len());
+        let end = place(zxids.end().0.saturating_add(1));
+        place(zxids.start().0).min(end)..end
     }
 
     /// These voters are synchronised anew: what they said they had, they may have to give up before they have it again.
@@ -235,19 +235,36 @@ mod tests {
         std::iter::from_fn(|| proposals.commit_next().map(|proposal| proposal.zxid.counter())).collect()
     }
 
+    fn only(zxid: Zxid) -> RangeInclusive<Zxid> {
+        zxid..=zxid
+    }
+
+    #[test]
+    fn an_ack_of_many_counts_for_each_of_them() {
+        let (mut proposals, vote) = proposals(3);
+        propose(&mut proposals, 4);
+        proposals.on_durable(Zxid::new(1, 4));
+        proposals.on_ack(vote(2), Zxid::new(1, 2)..=Zxid::new(1, 3));
+        assert!(commit(&mut proposals).is_empty(), "nothing was said of 1");
+        proposals.on_ack(vote(2), Zxid::new(1, 0)..=Zxid::new(1, 1));
+        assert_eq!(commit(&mut proposals), [1, 2, 3]);
+        proposals.on_ack(vote(2), Zxid::new(1, 1)..=Zxid::new(7, 7));
+        assert_eq!(commit(&mut proposals), [4]);
+    }
+
     #[test]
     fn an_ack_counts_for_its_own_zxid_only() {
         let (mut proposals, vote) = proposals(3);
         propose(&mut proposals, 3);
-        proposals.on_ack(vote(2), Zxid::new(1, 3));
-        proposals.on_ack(vote(3), Zxid::new(1, 3));
+        proposals.on_ack(vote(2), only(Zxid::new(1, 3)));
+        proposals.on_ack(vote(3), only(Zxid::new(1, 3)));
         assert!(commit(&mut proposals).is_empty(), "3 has a quorum, 1 and 2 have nobody");
-        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        proposals.on_ack(vote(2), only(Zxid::new(1, 1)));
         assert!(commit(&mut proposals).is_empty(), "one of three");
         proposals.on_durable(Zxid::new(1, 1));
         assert_eq!(commit(&mut proposals), [1]);
-        proposals.on_ack(vote(2), Zxid::new(1, 2));
-        proposals.on_ack(vote(3), Zxid::new(1, 2));
+        proposals.on_ack(vote(2), only(Zxid::new(1, 2)));
+        proposals.on_ack(vote(3), only(Zxid::new(1, 2)));
         assert_eq!(commit(&mut proposals), [2, 3], "what waited for 2 goes with it");
         assert_eq!(proposals.durable(), Zxid::new(1, 1), "a quorum may outrun our disk");
         assert!(proposals.is_drained());
@@ -258,10 +275,10 @@ mod tests {
     #[test]
     fn acks_of_anything_else_count_nowhere() {
         let (mut proposals, vote) = proposals(3);
-        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        proposals.on_ack(vote(2), only(Zxid::new(1, 1)));
         propose(&mut proposals, 2);
         for zxid in [0, 1, u64::MAX, Zxid::new(1, 0).0, Zxid::new(1, 3).0, Zxid::new(2, 1).0] {
-            proposals.on_ack(vote(2), Zxid(zxid));
+            proposals.on_ack(vote(2), only(Zxid(zxid)));
         }
         proposals.on_durable(Zxid::new(1, 2));
         assert!(commit(&mut proposals).is_empty());
@@ -288,11 +305,11 @@ mod tests {
     fn a_voter_that_is_synchronised_anew_votes_anew() {
         let (mut proposals, vote) = proposals(3);
         propose(&mut proposals, 1);
-        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        proposals.on_ack(vote(2), only(Zxid::new(1, 1)));
         proposals.forget(vote(2));
         proposals.on_durable(Zxid::new(1, 1));
         assert!(commit(&mut proposals).is_empty());
-        proposals.on_ack(vote(2), Zxid::new(1, 1));
+        proposals.on_ack(vote(2), only(Zxid::new(1, 1)));
         assert_eq!(commit(&mut proposals), [1]);
     }
 
@@ -308,12 +325,12 @@ mod tests {
         propose(&mut proposals, 2);
         proposals.on_durable(Zxid::new(1, 3));
         for counter in 1..=3 {
-            proposals.on_ack(vote(2), Zxid::new(1, counter));
+            proposals.on_ack(vote(2), only(Zxid::new(1, counter)));
         }
         assert_eq!(commit(&mut proposals), [1], "two of three; and two of six");
         for counter in 2..=3 {
-            proposals.on_ack(fourth, Zxid::new(1, counter));
-            proposals.on_ack(vote(3), Zxid::new(1, counter));
+            proposals.on_ack(fourth, only(Zxid::new(1, counter)));
+            proposals.on_ack(vote(3), only(Zxid::new(1, counter)));
         }
         assert_eq!(commit(&mut proposals), [2, 3]);
     }
@@ -323,8 +340,8 @@ mod tests {
         let (mut proposals, vote) = proposals(3);
         propose(&mut proposals, 3);
         proposals.on_durable(Zxid::new(1, 3));
-        proposals.on_ack(vote(3), Zxid::new(1, 1));
-        proposals.on_ack(vote(3), Zxid::new(1, 2));
+        proposals.on_ack(vote(3), only(Zxid::new(1, 1)));
+        proposals.on_ack(vote(3), only(Zxid::new(1, 2)));
         assert_eq!(commit(&mut proposals), [1, 2]);
         let above: Vec<(u32, bool)> = proposals.above(Zxid::new(1, 1)).map(|(p, c)| (p.zxid.counter(), c)).collect();
         assert_eq!(above, [(2, true), (3, false)]);

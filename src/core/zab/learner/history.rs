@@ -57,17 +57,21 @@ impl History {
         Ok(true)
     }
 
-    /// False: it was committed already.
-    pub fn commit(&mut self, zxid: Zxid) -> Result<bool, Refusal> {
+    /// How many are committed with it: none, when it was committed already; one, unless it is for `many`.
+    pub fn commit(&mut self, zxid: Zxid, many: bool) -> Result<u64, Refusal> {
         if zxid <= self.committed {
             mark("learner: a commit came twice");
-            return Ok(false);
+            return Ok(0);
+        }
+        let mut before = 0;
+        while many && self.uncommitted.pop_front_if(|head| *head < zxid).is_some() {
+            before += 1;
         }
         match self.uncommitted.front() {
             Some(head) if *head == zxid => {
                 self.uncommitted.pop_front();
                 self.committed = zxid;
-                Ok(true)
+                Ok(before + 1)
             }
             // Java ends its process here.
             next => {

@@ -127,10 +127,10 @@ impl Learner {
     pub(super) fn on_sync(&mut self, packet: Packet, out: &mut Vec<Output>) -> Result<(), Refusal> {
         match (&self.stage, packet) {
             (_, Packet::Proposal { zxid, txn }) => self.on_proposal(zxid, txn),
-            (_, Packet::Commit { zxid }) => self.on_commit(zxid),
+            (_, Packet::Commit { zxid }) => self.on_commit(zxid).map(drop),
             (_, Packet::Inform { zxid, txn }) => {
                 self.on_proposal(zxid, txn)?;
-                self.on_commit(zxid)
+                self.on_commit(zxid).map(drop)
             }
             (_, Packet::CommitAndActivate { zxid, leader }) => self.on_activate(zxid, leader),
             (_, Packet::InformAndActivate { zxid, leader, txn }) => {

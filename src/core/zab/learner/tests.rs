@@ -29,7 +29,7 @@ fn a_follower_joins_an_epoch_and_follows_it() {
         P 2:2         => log 2:2
         PING 2:2      => ping 2:2
         P 2:3         => log 2:3
-        durable 2:3   => send ACK 2:2, send ACK 2:3
+        durable 2:3   => send ACK 2:3
         C 2:2         => commit 2:2
         SYNC          => synced
         REVALIDATED 9 => revalidated 9 true
@@ -321,9 +321,9 @@ fn case_20_6_commits_find_their_proposals_in_every_interleaving() {
             for up_to_date in new_leader..=6 {
                 let mut rig = dialogue(
                     "
-                    connected    => send FOLLOWERINFO 1
-                    LEADERINFO 1 => send ACKEPOCH 1:5 -
-                    DIFF 1:8     =>
+                    connected        => send FOLLOWERINFO 1
+                    JAVALEADERINFO 1 => send ACKEPOCH 1:5 -
+                    DIFF 1:8         =>
                     ",
                 );
                 let mut acked = BTreeSet::new();
@@ -417,13 +417,53 @@ fn case_20_25_no_ack_for_what_another_connection_delivered() {
 }
 
 /// Spec R8.4, 10.3: what Java ends its process over ends the connection.
+/// Decision 0008.
+#[test]
+fn among_us_an_ack_and_a_commit_are_for_everything_before_them() {
+    serving_a_java_leader(
+        "
+        P 1:6       => log 1:6
+        P 1:7       => log 1:7
+        P 1:8       => log 1:8
+        durable 1:7 => send ACK 1:6, send ACK 1:7
+        durable 1:8 => send ACK 1:8
+        ",
+    );
+    serving(
+        "
+        P 2:1       => log 2:1
+        P 2:2       => log 2:2
+        P 2:3       => log 2:3
+        durable 2:2 => send ACK 2:2
+        C 2:1       => commit 2:1
+        durable 2:3 => send ACK 2:3
+        C 2:3       => commit 2:3
+        C 2:2       =>
+        ",
+    );
+}
+
 #[test]
 fn commits_of_anything_but_the_oldest_proposal_end_the_link() {
     serving(
         "
         P 2:1 => log 2:1
         P 2:2 => log 2:2
-        C 2:2 => over: server 3, the leader: commit 0x200000002, and 0x200000001 is next, close
+        C 2:3 => over: server 3, the leader: commit 0x200000003, and nothing is next, close
+        ",
+    );
+    serving_a_java_leader(
+        "
+        P 1:6 => log 1:6
+        P 1:7 => log 1:7
+        C 1:7 => over: server 3, the leader: commit 0x100000007, and 0x100000006 is next, close
+        ",
+    );
+    synchronising(
+        "
+        P 1:6 => log 1:6
+        P 1:7 => log 1:7
+        C 1:7 => over: server 3, the leader: commit 0x100000007, and 0x100000006 is next, close
         ",
     );
     serving("C 2:1 => over: server 3, the leader: commit 0x200000001, and nothing is next, close");
@@ -547,7 +587,7 @@ fn the_epoch_rolls_over_without_an_election() {
         durable 2:1       => store current 3
         P 3:1             => log 3:1
         durable 3:1       =>
-        current 3         => next epoch 3, send ADOPTED 3, send ACK 2:1, send ACK 3:1
+        current 3         => next epoch 3, send ADOPTED 3, send ACK 3:1
         C 3:1             => commit 3:1
         P 3:2             => log 3:2
         ",
@@ -576,15 +616,7 @@ fn a_rollover_that_makes_no_sense_ends_the_link() {
     assert!(rig.hear("NEXTEPOCHBEGINS 4").starts_with("over"));
     let mut rig = serving("NEXTEPOCH 3 => store accepted 3\naccepted 3 => send ACCEPTED 3");
     assert!(rig.hear("P 3:1").starts_with("over"), "of an epoch that has not begun");
-    let mut rig = dialogue(
-        "
-        connected        => send FOLLOWERINFO 1
-        JAVALEADERINFO 1 => send ACKEPOCH 1:5 -
-        DIFF 1:5         =>
-        NEWLEADER 1      => send ACK 1:0
-        UPTODATE         => serving 1, send ACK 1:0
-        ",
-    );
+    let mut rig = serving_a_java_leader("");
     assert!(rig.hear("NEXTEPOCH 2").starts_with("over"), "not a word of Java's");
 }
 

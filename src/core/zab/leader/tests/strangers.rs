@@ -134,6 +134,7 @@ impl Chance {
 struct Peer {
     server: Option<i64>,
     follower: bool,
+    ringkeeper: bool,
     proposed: Option<Zxid>,
     committed: Zxid,
     told_epoch: bool,
@@ -361,7 +362,10 @@ impl Storm {
     fn says(&mut self, link: LinkId, packet: Packet, out: &mut Vec<Output>) {
         let peer = self.peers.get_mut(&link).expect("it is there");
         match &packet {
-            Packet::FollowerInfo { info, .. } => (peer.server, peer.follower) = (Some(info.server), true),
+            Packet::FollowerInfo { info, .. } => {
+                (peer.server, peer.follower) = (Some(info.server), true);
+                peer.ringkeeper = info.protocol == PROTOCOL_RINGKEEPER;
+            }
             Packet::ObserverInfo { info, .. } => peer.server = Some(info.server),
             Packet::NextEpochAccepted { epoch } if peer.follower => {
                 self.promised.entry(*epoch).or_default().extend(peer.server);
@@ -374,7 +378,10 @@ impl Storm {
                 if *zxid == z(self.leader.epoch, 0) && peer.told_epoch {
                     self.new_leader_acks.insert(server);
                 } else if *zxid <= self.leader.proposed() {
-                    self.acks.entry(*zxid).or_default().insert(server);
+                    let first = if peer.ringkeeper { self.applied.min(*zxid).0 } else { zxid.0 };
+                    for zxid in first..=zxid.0 {
+                        self.acks.entry(Zxid(zxid)).or_default().insert(server);
+                    }
                 }
             }
             _ => {}

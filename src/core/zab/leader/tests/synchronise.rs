@@ -4,7 +4,7 @@ use super::scene::{Scene, TICK_US, settings, z};
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, LinkId, Zxid};
 use crate::core::zab::catch_up::SyncKind;
-use crate::wire::quorum::Packet;
+use crate::wire::quorum::{PROTOCOL_JAVA, Packet};
 
 #[test]
 fn a_learner_in_the_window_gets_the_rest_of_it() {
@@ -48,11 +48,48 @@ fn proposals_and_commits_fall_between_everything() {
     scene.durable(z(6, 2));
     let told = scene.joins(3, z(5, 3));
     assert_eq!(told, ["3< DIFF 6.1", "3< P 6.1", "3< C 6.1", "3< P 6.2", "3< NEWLEADER 6.0"]);
-    assert_eq!(scene.acks(2, z(6, 2)), ["2< C 6.2", "3< C 6.2"]);
+    assert_eq!(scene.acks(2, z(6, 2)), ["3< C 6.2", "2< C 6.2"]);
     assert_eq!(scene.proposes(), ["2< P 6.3", "3< P 6.3"]);
     assert_eq!(scene.synchronised(3), ["3< UPTODATE"]);
     scene.durable(z(6, 3));
     assert_eq!(scene.acks(3, z(6, 3)), ["2< C 6.3", "3< C 6.3"], "its ack counts");
+}
+
+/// Decision 0008. One that is not in step yet is told each by itself: with a part of them it may join.
+#[test]
+fn among_us_an_ack_and_a_commit_are_for_everything_before_them() {
+    let mut scene = Scene::leading();
+    (0..4).for_each(|_| drop(scene.proposes()));
+    scene.joins(3, z(5, 3));
+    scene.durable(z(6, 4));
+    let told = scene.acks(2, z(6, 3));
+    assert_eq!(told, ["3< C 6.1", "3< C 6.2", "3< C 6.3", "2< C 6.3"]);
+    scene.synchronised(3);
+    assert_eq!(scene.acks(3, z(6, 4)), ["2< C 6.4", "3< C 6.4"]);
+}
+
+/// A Java follower says each by itself, and is told each by itself.
+#[test]
+fn an_ack_of_a_java_follower_counts_for_its_own_zxid_only() {
+    let mut scene = Scene::with_history();
+    scene.learner_protocol = PROTOCOL_JAVA;
+    scene.establish_with(2, z(5, 3));
+    (0..3).for_each(|_| drop(scene.proposes()));
+    scene.durable(z(6, 3));
+    assert_eq!(scene.acks(2, z(6, 2)), [""; 0]);
+    assert_eq!(scene.acks(2, z(6, 1)), ["2< C 6.1", "2< C 6.2"]);
+    assert_eq!(scene.acks(2, z(6, 3)), ["2< C 6.3"]);
+}
+
+/// A sync is behind the commits that it is to see.
+#[test]
+fn a_sync_follows_the_commits_before_it() {
+    let mut scene = Scene::leading();
+    (0..3).for_each(|_| drop(scene.proposes()));
+    scene.asks_sync(2);
+    scene.proposes();
+    scene.durable(z(6, 4));
+    assert_eq!(scene.acks(2, z(6, 4)), ["2< C 6.3", "2< SYNC", "2< C 6.4"]);
 }
 
 #[test]
@@ -61,7 +98,7 @@ fn an_observer_hears_of_what_is_committed_only() {
     scene.proposes();
     assert_eq!(scene.joins(4, z(5, 2)), ["4< DIFF 5.3", "4< P 5.3", "4< C 5.3", "4< NEWLEADER 6.0"]);
     scene.durable(z(6, 1));
-    assert_eq!(scene.acks(2, z(6, 1)), ["2< C 6.1", "4< INFORM 6.1"]);
+    assert_eq!(scene.acks(2, z(6, 1)), ["4< INFORM 6.1", "2< C 6.1"]);
     scene.synchronised(4);
     assert_eq!(scene.proposes(), ["2< P 6.2"]);
 }

@@ -220,7 +220,7 @@ fn the_voter_with_everything_takes_over() {
     assert!(!scene.leader.may_propose());
     let told = scene.acks(3, z(6, 1));
     let leads = "this server leads no longer";
-    let expected = ["2< C 6.1", "3< C 6.1", "4< INFORM 6.1", "2< HANDOVER 3", "3< HANDOVER 3", "4< HANDOVER 3"];
+    let expected = ["4< INFORM 6.1", "2< C 6.1", "3< C 6.1", "2< HANDOVER 3", "3< HANDOVER 3", "4< HANDOVER 3"];
     assert_eq!(told[..6], expected);
     let closed = [2, 3, 4].map(|id| format!("{id}x {leads}"));
     assert_eq!(told[6], "accept false");

@@ -326,6 +326,18 @@ pub(super) fn synchronising(lines: &str) -> Rig {
     dialogue(&format!("{AGREED}{lines}"))
 }
 
+/// A Java leader's, in the epoch that this server is in.
+pub(super) fn serving_a_java_leader(lines: &str) -> Rig {
+    const SERVING: &str = "
+        connected        => send FOLLOWERINFO 1
+        JAVALEADERINFO 1 => send ACKEPOCH 1:5 -
+        DIFF 1:5         =>
+        NEWLEADER 1      => send ACK 1:0
+        UPTODATE         => serving 1, send ACK 1:0
+    ";
+    dialogue(&format!("{SERVING}{lines}"))
+}
+
 /// The same, serving in epoch 2.
 pub(super) fn serving(lines: &str) -> Rig {
     const SERVING: &str = "
