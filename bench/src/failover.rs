@@ -9,8 +9,6 @@
 //!
 //! Estimates, three servers on one core: Java 0.5 s either way; ringkeeper 0.1 s after a kill, 0.01 s when asked.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -20,7 +18,7 @@ use crate::contestants::{Contestants, Kind};
 use crate::ensemble::{Ensemble, PORTS};
 use crate::prepared::remove;
 use crate::probe::{Probe, Write};
-use crate::report::{Machine, Spread, append_json, figure, utc_now};
+use crate::report::{Files, Machine, Spread, figure, utc_now};
 use crate::server::Cpus;
 use crate::{BenchError, Doing, Result};
 
@@ -46,12 +44,8 @@ pub struct Arguments {
     /// Seconds in which an ensemble has to serve again.
     #[arg(long, default_value_t = 120)]
     limit: u64,
-    /// Append one JSON object a lost leader to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -103,18 +97,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 }
                 let lost = lose_leader(arguments, *kind, ensemble, how).doing(kind.name())?;
                 println!("{}", lost.line());
-                if let Some(file) = &arguments.json {
-                    append_json(&lost, file)?;
-                }
+                arguments.files.note(&lost)?;
                 results.push(lost);
             }
         }
     }
     let summary = summary(arguments, &results);
-    println!("\n{summary}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &summary).doing(file.display())?;
-    }
+    arguments.files.summary(&summary)?;
     ensembles.into_iter().try_for_each(|(_, ensemble)| ensemble.stop())?;
     remove(&base)
 }

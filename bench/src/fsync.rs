@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::contestants::ringkeeper_beside_this_program;
 use crate::device::{Device, Facts};
 use crate::load::{self, Timing};
-use crate::report::{Machine, Report, Spread, append_json, utc_now};
+use crate::report::{Files, Machine, Report, Spread, utc_now};
 use crate::scenario::Load;
 use crate::server::{Cpus, Launch, Server};
 use crate::usage::DISTURBED_CORES;
@@ -70,12 +70,8 @@ pub struct Arguments {
     /// Where the data directories are made. Choose the disk you mean to measure.
     #[arg(long, default_value = ".")]
     data: PathBuf,
-    /// Append one JSON object a run to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// One way of making a log durable, and the server that goes it.
@@ -124,19 +120,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 let report =
                     load::run(&target(way), load, timing).doing(format_args!("{} with {}", load.name, way.name))?;
                 println!("{}", report.line());
-                if let Some(file) = &arguments.json {
-                    append_json(&Run { strategy: &way.name, disk: &facts, report: &report }, file)?;
-                }
+                arguments.files.note(&Run { strategy: &way.name, disk: &facts, report: &report })?;
                 results[place][side].push(report);
             }
         }
     }
     let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
     let summary = summary(arguments, &facts, &names, &results);
-    println!("\n{summary}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &summary).doing(file.display())?;
-    }
+    arguments.files.summary(&summary)?;
     for Way { server, dir, .. } in ways {
         server.stop()?;
         fs::remove_dir_all(&dir).doing(dir.display())?;

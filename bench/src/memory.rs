@@ -10,7 +10,6 @@
 //! Estimates, 1,000,000 znodes of 100 bytes, 10,000 sessions, 1,000,000 watches: ringkeeper 250 MiB, less than 1 KiB a session,
 //! 92 bytes a watch, and 40 where thousands watch one znode; Java 434 MiB of live heap for the znodes alone, and 200 bytes a watch.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use crate::contestants::{Contestants, Kind};
 use crate::idle::hold;
 use crate::net::{Inbox, Poller, receive_frames};
 use crate::prepared::remove;
-use crate::report::{Machine, append_json, figure, utc_now};
+use crate::report::{Files, Machine, figure, utc_now};
 use crate::server::{Cpus, Server};
 use crate::session::{self, Session};
 use crate::usage::ProcessMemory;
@@ -53,12 +52,8 @@ pub struct Arguments {
     /// Seconds that a step may take.
     #[arg(long, default_value_t = 900)]
     limit: u64,
-    /// Append one JSON object a server to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 const SESSIONS_AT_ONCE: usize = 32;
@@ -122,17 +117,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut runs = Vec::new();
     for kind in &arguments.contestants.servers {
         let run = measure(arguments, *kind)?;
-        if let Some(file) = &arguments.json {
-            append_json(&run, file)?;
-        }
+        arguments.files.note(&run)?;
         runs.push(run);
     }
     let summary = summary(&runs);
-    println!("\n{summary}");
-    match &arguments.markdown {
-        Some(file) => std::fs::write(file, &summary).doing(file.display()),
-        None => Ok(()),
-    }
+    arguments.files.summary(&summary)
 }
 
 fn measure(arguments: &Arguments, kind: Kind) -> Result<Run> {

@@ -14,8 +14,6 @@
 //! Estimates, one core: 100,000 creates missed cost ringkeeper 0.2 s beyond its start, Java 1 s; a lost disk with 1,000,000 znodes
 //! of 100 bytes ringkeeper 5 s, Java 15 s.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -27,7 +25,7 @@ use crate::contestants::{Contestants, Kind};
 use crate::ensemble::Ensemble;
 use crate::prepared::remove;
 use crate::probe::{Probe, Write};
-use crate::report::{Latency, Machine, Spread, append_json, figure, latency_histogram, record_ns, utc_now};
+use crate::report::{Files, Latency, Machine, Spread, figure, latency_histogram, record_ns, utc_now};
 use crate::server::{Cpus, Server};
 use crate::{BenchError, Doing, Result, wire};
 
@@ -57,12 +55,8 @@ pub struct Arguments {
     /// Seconds a start may take.
     #[arg(long, default_value_t = 600)]
     limit: u64,
-    /// Append one JSON object a rejoin to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -119,10 +113,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         run_contestant(arguments, *kind, &base.join(kind.name()), &mut results).doing(kind.name())?;
     }
     let summary = summary(arguments, &results);
-    println!("\n{summary}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &summary).doing(file.display())?;
-    }
+    arguments.files.summary(&summary)?;
     remove(&base)
 }
 
@@ -144,9 +135,7 @@ fn run_contestant(arguments: &Arguments, kind: Kind, dir: &std::path::Path, resu
         for absence in arguments.absences.iter().copied() {
             let rejoined = Rejoin { arguments, kind, tree, leader, round }.run(&mut ensemble, absence)?;
             println!("{}", rejoined.line());
-            if let Some(file) = &arguments.json {
-                append_json(&rejoined, file)?;
-            }
+            arguments.files.note(&rejoined)?;
             results.push(rejoined);
         }
     }

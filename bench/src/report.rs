@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::Args;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -159,6 +160,29 @@ impl Report {
             line.push_str("  DISTURBED");
         }
         line
+    }
+}
+
+/// Where figures are written besides.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Files {
+    /// Append one JSON object a measurement to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the summary to this file too.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+impl Files {
+    pub fn note(&self, measurement: &impl Serialize) -> Result<()> {
+        self.json.as_ref().map_or(Ok(()), |file| append_json(measurement, file))
+    }
+
+    /// For people, who see it as well.
+    pub fn summary(&self, summary: &str) -> Result<()> {
+        println!("\n{summary}");
+        self.markdown.as_ref().map_or(Ok(()), |file| fs::write(file, summary).doing(file.display()))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::big_tree::BigTree;
 use crate::contestants::{Contestants, Kind, wait_until_in_memory};
 use crate::load::{self, Series, Timing};
 use crate::prepared::{NO_SNAPSHOTS, Variant, Workshop, remove};
-use crate::report::{Latency, Machine, Report, Spread, append_json, figure, latency_histogram, record_ns, utc_now};
+use crate::report::{Files, Latency, Machine, Report, Spread, figure, latency_histogram, record_ns, utc_now};
 use crate::scenario::{Arrivals, Load};
 use crate::server::{Cpus, Launch, Server};
 use crate::snapshot_watch::{SnapshotWatch, Span};
@@ -58,12 +58,8 @@ pub struct Arguments {
     /// Seconds a start may take.
     #[arg(long, default_value_t = 900)]
     limit: u64,
-    /// Append one JSON object a server and placement to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// How long a snapshot is still held to blame after its file was closed.
@@ -125,17 +121,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for kind in &contestants.servers {
             let tail = measure(arguments, &workshop, *kind, cores, &load)?;
             println!("{}\n{}", tail.report.line(), tail.lines());
-            if let Some(file) = &arguments.json {
-                append_json(&tail, file)?;
-            }
+            arguments.files.note(&tail)?;
             tails.push(tail);
         }
     }
     let summary = summary(arguments, &tails);
-    println!("\n{summary}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &summary).doing(file.display())?;
-    }
+    arguments.files.summary(&summary)?;
     if arguments.keep.is_none() { remove(&base) } else { Ok(()) }
 }
 

@@ -22,7 +22,7 @@ use crate::big_tree::BigTree;
 use crate::client::{Client, REPLY_TIMEOUT, server_version};
 use crate::contestants::{Contestants, Kind, wait_until_in_memory};
 use crate::prepared::{Cache, Variant, Workshop, remove, tail_path};
-use crate::report::{Machine, Spread, append_json, figure, utc_now};
+use crate::report::{Files, Machine, Spread, figure, utc_now};
 use crate::server::{Cpus, Launch, Server};
 use crate::usage::ProcessMemory;
 use crate::workload::Random;
@@ -53,12 +53,8 @@ pub struct Arguments {
     /// Seconds a start may take.
     #[arg(long, default_value_t = 900)]
     limit: u64,
-    /// Append one JSON object a start to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -128,18 +124,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let launch = workshop.copy(*kind, directory, &arguments.cores, &[])?;
             let started = measure(arguments, tree, *kind, *variant, &launch)?;
             println!("{}", started.line());
-            if let Some(file) = &arguments.json {
-                append_json(&started, file)?;
-            }
+            arguments.files.note(&started)?;
             results.push(started);
             remove(&launch.dir)?;
         }
     }
     let summary = summary(&results);
-    println!("\n{summary}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &summary).doing(file.display())?;
-    }
+    arguments.files.summary(&summary)?;
     if arguments.keep.is_none() { remove(&base) } else { Ok(()) }
 }
 

@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::ensemble::Ensemble;
 use crate::load::{self, Timing};
-use crate::report::{Machine, Report, Spread, append_json, utc_now};
+use crate::report::{Files, Machine, Report, Spread, utc_now};
 use crate::scenario::{Arrivals, Load};
 use crate::server::Launch;
 use crate::usage::DISTURBED_CORES;
@@ -71,12 +71,8 @@ pub struct Arguments {
     /// Where the data directories are made. Choose the disk you mean to measure.
     #[arg(long, default_value = ".")]
     data: PathBuf,
-    /// Append one JSON object a run to this file.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write the summary to this file too.
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 impl Arguments {
@@ -138,18 +134,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     .run(&servers.target(), timing)
                     .doing(format_args!("{scenario:?} on {}", servers.name()))?;
                 println!("{}", report.line());
-                if let Some(file) = &arguments.json {
-                    append_json(&report, file)?;
-                }
+                arguments.files.note(&report)?;
                 results.add(place, side, report);
             }
         }
     }
     let summary = results.summary(arguments, &sides);
-    println!("\n{summary}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &summary).doing(file.display())?;
-    }
+    arguments.files.summary(&summary)?;
     sides.into_iter().try_for_each(Side::stop)
 }
 
