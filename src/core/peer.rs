@@ -268,7 +268,7 @@ impl Node {
             }
             Input::LinkClosed { link } => {
                 if let Role::Following(following) = &mut self.role {
-                    following.learner.on_closed(link, out);
+                    following.learner.on_closed(now, link, out);
                 }
                 with_leader!(self, |leader, view| leader.on_closed(now, link, out));
             }

@@ -19,9 +19,10 @@ use super::jute::{DecodeError, Limits, Reader, put_bool, put_buffer, put_count, 
 /// What a learner of Java's says it speaks, and what a leader of Java's answers.
 pub const PROTOCOL_JAVA: i32 = 0x10000;
 
-/// The same with "RK": a Java peer only asks whether it is at least its own. Both ends say so: the packets of the second
-/// part of [`Packet`] may be used, and an ACK and a COMMIT are for everything before them, too (decision 0008).
-pub const PROTOCOL_RINGKEEPER: i32 = 0x1524B;
+/// The same with "RK" and one: a Java peer only asks whether it is at least its own. Both ends say so: the packets of the second
+/// part of [`Packet`] may be used, and an ACK and a COMMIT are for everything before them, too (decision 0008). Another number than
+/// this passes for Java's: a change of what it stands for takes the next one.
+pub const PROTOCOL_RINGKEEPER: i32 = 0x1524C;
 
 /// An identity that a client has proved to the learner that forwards its request. Java: `Id`.
 #[derive(Clone, Debug, PartialEq, Eq)]

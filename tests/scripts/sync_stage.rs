@@ -260,7 +260,7 @@ impl SyncStage {
     fn close_learner(&mut self, id: i64) {
         let mut out = Vec::new();
         if let Some(learner) = self.learners.get_mut(&id) {
-            learner.on_closed(self.links[&id], &mut out);
+            learner.on_closed(self.now, self.links[&id], &mut out);
         }
         self.carry_out_learner(id, out).expect("a learner that is there");
     }

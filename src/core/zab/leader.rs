@@ -20,14 +20,6 @@ mod relay;
 mod report;
 mod synchronise;
 
-/// Everything through `zxid`, in one packet to each of those that take that.
-fn tell_committed(handlers: &mut BTreeMap<LinkId, Handler>, through: Option<Zxid>, out: &mut Vec<Output>) {
-    let Some(zxid) = through else { return };
-    for handler in handlers.values_mut().filter(|handler| handler.forwarding && handler.takes_many_at_once()) {
-        handler.forward(Packet::Commit { zxid }, out);
-    }
-}
-
 #[cfg(test)]
 mod tests;
 mod transition;
@@ -187,6 +179,8 @@ pub struct Leader {
     handlers: BTreeMap<LinkId, Handler>,
     /// Forwarded `sync`s, and what has to be committed first.
     syncs: VecDeque<(Zxid, LinkId)>,
+    /// Whose request came last.
+    asker: Option<LinkId>,
     transition: Transition,
     rounds: Rounds,
     events: VecDeque<LeaderEvent>,
@@ -264,6 +258,7 @@ impl Leader {
             popped: start.last,
             handlers: BTreeMap::new(),
             syncs: VecDeque::new(),
+            asker: None,
             transition: Transition::None,
             rounds: Rounds::default(),
             events: VecDeque::new(),
@@ -320,7 +315,10 @@ impl Leader {
                 self.events.extend(touched.map(|(session, timeout_ms)| LeaderEvent::Touched { session, timeout_ms }));
                 self.end_round(out);
             }
-            (Stage::InStep, Packet::Request(request)) => self.events.push_back(LeaderEvent::Request { link, request }),
+            (Stage::InStep, Packet::Request(request)) => {
+                self.asker = Some(link);
+                self.events.push_back(LeaderEvent::Request { link, request });
+            }
             (Stage::InStep, Packet::Revalidate { session, timeout_ms }) => {
                 self.events.push_back(LeaderEvent::Revalidate { link, session, timeout_ms });
             }
@@ -594,7 +592,7 @@ impl Leader {
             committed = true;
             if self.configs.is_changing() && self.configs.last_seen.version == zxid.0 {
                 let txn = txn.clone();
-                tell_committed(&mut self.handlers, untold.take(), out);
+                self.tell_committed(untold.take(), out);
                 self.commit_reconfiguration(zxid, txn, out);
             } else {
                 let handlers = self.handlers.values_mut();
@@ -608,7 +606,7 @@ impl Leader {
                 untold = Some(zxid);
             }
             if self.syncs.front().is_some_and(|(through, _)| *through <= zxid) {
-                tell_committed(&mut self.handlers, untold.take(), out);
+                self.tell_committed(untold.take(), out);
             }
             while let Some((_, link)) = self.syncs.pop_front_if(|(through, _)| *through <= zxid) {
                 if let Some(handler) = self.handlers.get_mut(&link) {
@@ -620,10 +618,22 @@ impl Leader {
             }
         }
         if committed {
-            tell_committed(&mut self.handlers, untold, out);
+            self.tell_committed(untold, out);
             self.drop_overrun(out);
         }
         self.carry_on_transition(out);
+    }
+
+    /// Everything through this one, in one packet to each of those that take that. First to who asked last: its client waits, and
+    /// what a send costs the others need not be waited for.
+    fn tell_committed(&mut self, through: Option<Zxid>, out: &mut Vec<Output>) {
+        let Some(zxid) = through else { return };
+        for asked in [true, false] {
+            let handlers = self.handlers.values_mut().filter(|handler| (Some(handler.link) == self.asker) == asked);
+            for handler in handlers.filter(|handler| handler.forwarding && handler.takes_many_at_once()) {
+                handler.forward(Packet::Commit { zxid }, out);
+            }
+        }
     }
 
     // --- L4 ---

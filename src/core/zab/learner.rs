@@ -30,6 +30,10 @@ use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Standing, Zxid};
 use crate::wire::quorum::{ForwardedRequest, LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
 
+/// A Java server takes 50 ms longer to know that it leads, and more until it listens. Called directly it refuses, and is called again;
+/// but a proxy in between takes the call first and hangs up then. Each election would end like that.
+const CALL_AGAIN_US: u64 = 500_000;
+
 /// What this server has when it begins to follow.
 #[derive(Clone, Copy, Debug)]
 pub struct LearnerStart {
@@ -160,6 +164,8 @@ pub struct Learner {
     /// NEWLEADER told which configuration comes in force with UPTODATE.
     config_follows: bool,
     heard_us: u64,
+    /// Until then a connection that ends before the leader's first word is like one that was refused.
+    call_again_until_us: u64,
     /// How the history came, once the leader has chosen.
     sync: Option<Sync>,
     /// Proposals and commits since UPTODATE, for the metrics.
@@ -210,6 +216,7 @@ impl Learner {
             waiting_bytes: 0,
             config_follows: false,
             heard_us: now.mono_us,
+            call_again_until_us: now.mono_us + CALL_AGAIN_US,
             sync: None,
             received: (0, 0),
             events: VecDeque::new(),
@@ -299,9 +306,16 @@ impl Learner {
         }
     }
 
-    pub fn on_closed(&mut self, link: LinkId, out: &mut Vec<Output>) {
+    pub fn on_closed(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
         if self.link == Some(link) {
             self.link = None;
+            let left_us = self.call_again_until_us.saturating_sub(now.mono_us);
+            if left_us > 0 && matches!(self.stage, Stage::Registered) && self.start.via.is_none() {
+                mark("learner: calls a leader again that hung up without a word");
+                self.stage = Stage::Connecting;
+                let limit_ms = left_us.div_ceil(1000);
+                return out.push(Output::ConnectToMaster { master: self.start.leader, limit_ms });
+            }
             self.fail(format!("the connection to {}, ended", self.master_name()), out);
         }
     }

@@ -1,4 +1,4 @@
-//! Transactions on their way to a quorum: given out once, in order; acknowledged each for itself; released in order.
+//! Transactions on their way to a quorum: given out once, in order; acknowledged in ranges; released in order.
 //!
 //! Holds always: the queue has every zxid from its first to its last; the first `committed_count` of it are committed and
 //! wait to be applied; nothing behind one without a quorum is committed. Acks cost a subtraction and a popcount.

@@ -4,7 +4,7 @@
 //! attempt has a limit of its own: the master may be down, and another of its addresses be right.
 //! Java: `Learner.connectToLeader`. Spec: quorum-protocol 6.1, 15.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub struct MasterSearch {
     /// `leaderConnectDelayDuringRetryMs`: between two attempts.
     retry_pause: Duration,
     wanted: RefCell<Option<Wanted>>,
+    /// Whom the last attempt called, and when.
+    called: Cell<Option<(ServerId, Instant)>>,
     /// How the last attempt to reach the one that is wanted failed.
     failure: RefCell<Option<(ServerId, String)>>,
     /// Raised when that changes.
@@ -60,6 +62,7 @@ impl MasterSearch {
             dials,
             retry_pause,
             wanted: RefCell::default(),
+            called: Cell::default(),
             failure: RefCell::default(),
             changed: Flag::default(),
         }
@@ -95,6 +98,13 @@ impl MasterSearch {
                 pipeline.borrow_mut().master_unreachable();
                 continue;
             }
+            // It took the last call, and hung up.
+            let called = self.called.get().filter(|(called, _)| *called == master);
+            let pause = called.map_or(Duration::ZERO, |(_, at)| self.retry_pause.saturating_sub(at.elapsed()));
+            if !pause.is_zero() && unless_changed(&self.changed, reactor::sleep(pause.min(left))).await.is_none() {
+                continue;
+            }
+            self.called.set(Some((master, Instant::now())));
             let addresses = self.addresses(master, port);
             let dialling = self.dials.dial(&addresses, &[], left.min(ATTEMPT_LIMIT));
             let Some(dialled) = unless_changed(&self.changed, dialling).await else {

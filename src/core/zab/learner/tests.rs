@@ -57,6 +57,28 @@ fn a_follower_rejoins_the_epoch_it_has_joined_before() {
 }
 
 /// ZOOKEEPER-1154 (20.11).
+/// A Java leader behind a proxy that does not listen yet: `dev drill --members 3 --java 2`, seed 796816569.
+#[test]
+fn a_leader_that_hangs_up_without_a_word_is_called_again_for_a_while() {
+    dialogue(
+        "
+        connected     => send FOLLOWERINFO 1
+        after_ms 200  =>
+        closed        => call 3 for 300 ms
+        connected     => send FOLLOWERINFO 1
+        closed        => call 3 for 300 ms
+        unreachable   => over: server 3, the leader, could not be reached
+        ",
+    );
+    dialogue(
+        "
+        connected     => send FOLLOWERINFO 1
+        after_ms 500  =>
+        closed        => over: the connection to server 3, the leader, ended
+        ",
+    );
+}
+
 #[test]
 fn the_epoch_is_promised_on_disk_first_and_never_to_an_older_leader() {
     dialogue(

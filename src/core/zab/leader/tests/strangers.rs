@@ -10,7 +10,7 @@ use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
 use crate::core::zab::leader::{Leader, LeaderEvent, LeaderStart, SyncView};
 use crate::core::zab::membership::{Configurations, Membership};
-use crate::core::zab::window::Window;
+use crate::core::zab::window::{Window, is_next};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, PROTOCOL_RINGKEEPER, Packet};
 
 fn info(server: i64) -> LearnerInfo {
@@ -137,6 +137,8 @@ struct Peer {
     ringkeeper: bool,
     proposed: Option<Zxid>,
     committed: Zxid,
+    /// The newest that it was told of by itself: from the next one on, nothing is left out.
+    last_commit: Option<Zxid>,
     told_epoch: bool,
     synchronised: bool,
     up_to_date: bool,
@@ -406,6 +408,11 @@ impl Storm {
         for output in out {
             self.note(output);
         }
+        let committed = self.leader.committed();
+        for peer in self.peers.values().filter(|peer| peer.up_to_date && !self.over && committed.counter() > 0) {
+            let told = peer.last_commit.is_none_or(|last| last == committed);
+            assert!(told, "{committed} is committed, and server {:?} knows of {:?}", peer.server, peer.last_commit);
+        }
         while let Some(proposal) = self.leader.pop_committed() {
             let mut servers = self.acks.get(&proposal.zxid).cloned().unwrap_or_default();
             if proposal.zxid <= self.durable {
@@ -479,7 +486,7 @@ impl Storm {
                 match packet {
                     Packet::LeaderInfo { epoch, .. } => assert!(epoch <= self.durable_epochs.accepted),
                     // The model of `likely_packet` lies about what it has; what comes from here on is in order all the same.
-                    Packet::Diff { .. } => peer.proposed = None,
+                    Packet::Diff { .. } => (peer.proposed, peer.last_commit) = (None, None),
                     Packet::Trunc { zxid } => (peer.proposed, peer.committed) = (Some(zxid), zxid),
                     Packet::Proposal { zxid, .. } => {
                         let follows = peer.proposed.is_none_or(|last| zxid > last);
@@ -488,11 +495,15 @@ impl Storm {
                     }
                     Packet::Commit { zxid } => {
                         assert!(zxid > peer.committed && Some(zxid) <= peer.proposed, "{zxid} out of turn");
-                        peer.committed = zxid;
+                        let many = peer.ringkeeper && peer.up_to_date;
+                        let follows = peer.last_commit.is_none_or(|last| many || is_next(last, zxid));
+                        assert!(follows, "{zxid} is committed, and nothing was said since {:?}", peer.last_commit);
+                        (peer.committed, peer.last_commit) = (zxid, Some(zxid));
                     }
                     Packet::Inform { zxid, .. } => {
+                        assert!(peer.last_commit.is_none_or(|last| is_next(last, zxid)));
                         assert!(zxid > peer.committed);
-                        (peer.proposed, peer.committed) = (Some(zxid), zxid);
+                        (peer.proposed, peer.committed, peer.last_commit) = (Some(zxid), zxid, Some(zxid));
                     }
                     Packet::NewLeader { .. } => peer.told_epoch = true,
                     Packet::UpToDate => {

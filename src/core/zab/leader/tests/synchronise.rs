@@ -1,6 +1,6 @@
 //! Bringing learners up to the history, while it goes on. Spec: quorum-protocol 7, 20.1, 20.6-20.9, 20.18, 20.19.
 
-use super::scene::{Scene, TICK_US, settings, z};
+use super::scene::{Scene, TICK_US, request, settings, z};
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, LinkId, Zxid};
 use crate::core::zab::catch_up::SyncKind;
@@ -79,6 +79,19 @@ fn an_ack_of_a_java_follower_counts_for_its_own_zxid_only() {
     assert_eq!(scene.acks(2, z(6, 2)), [""; 0]);
     assert_eq!(scene.acks(2, z(6, 1)), ["2< C 6.1", "2< C 6.2"]);
     assert_eq!(scene.acks(2, z(6, 3)), ["2< C 6.3"]);
+}
+
+#[test]
+fn who_asked_last_is_told_first() {
+    let mut scene = Scene::leading();
+    scene.joins(3, z(5, 3));
+    scene.synchronised(3);
+    for (asker, told) in [(3, ["3< C 6.1", "2< C 6.1"]), (2, ["2< C 6.2", "3< C 6.2"])] {
+        scene.says(asker, request(1));
+        scene.proposes();
+        scene.durable(scene.leader.proposed());
+        assert_eq!(scene.acks(2, scene.leader.proposed()), told);
+    }
 }
 
 /// A sync is behind the commits that it is to see.

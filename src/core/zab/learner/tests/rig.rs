@@ -86,7 +86,7 @@ impl Rig {
                 None
             }
             "closed" => {
-                learner.on_closed(LINK, &mut out);
+                learner.on_closed(now, LINK, &mut out);
                 None
             }
             "accepted" => {
@@ -256,6 +256,7 @@ impl Rig {
                 assert!(self.durable >= self.initial, "joined before its history is stable");
                 format!("store current {epoch}")
             }
+            Output::ConnectToMaster { master, limit_ms } => format!("call {} for {limit_ms} ms", master.0),
             Output::Truncate { to } => format!("truncate {}", text_of(to)),
             Output::InstallBegin(header) => format!("install {}", text_of(Zxid(header.zxid))),
             Output::InstallChunk(_) => "install chunk".into(),
