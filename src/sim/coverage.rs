@@ -72,6 +72,7 @@ pub const MARKS: &[&str] = &[
     "learner: a snapshot received in part",
     "learner: adopted the next epoch without an election",
     "learner: another configuration ends its role",
+    "learner: calls a leader again that hung up without a word",
     "learner: goes on with what it was given since its loss",
     "learner: over while the disk is replaced",
     "learner: packets wait for the disk",
