@@ -56,7 +56,6 @@ fn a_follower_rejoins_the_epoch_it_has_joined_before() {
     );
 }
 
-/// ZOOKEEPER-1154 (20.11).
 /// A Java leader behind a proxy that does not listen yet: `dev drill --members 3 --java 2`, seed 796816569.
 #[test]
 fn a_leader_that_hangs_up_without_a_word_is_called_again_for_a_while() {
@@ -79,6 +78,7 @@ fn a_leader_that_hangs_up_without_a_word_is_called_again_for_a_while() {
     );
 }
 
+/// ZOOKEEPER-1154 (20.11).
 #[test]
 fn the_epoch_is_promised_on_disk_first_and_never_to_an_older_leader() {
     dialogue(
