@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use crate::client::server_version;
 use crate::usage::{DISTURBED_CORES, Usage};
-use crate::watch::median;
 use crate::{Doing, Result, Target};
 
 /// Latencies beyond this are recorded as this.
@@ -193,6 +192,13 @@ pub fn append_json(report: &impl Serialize, file: &Path) -> Result<()> {
     let name = file.display();
     let mut file = OpenOptions::new().create(true).append(true).open(file).doing(&name)?;
     file.write_all(line.as_bytes()).doing(&name)
+}
+
+/// Of some; sorts them.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] }
 }
 
 impl Latency {

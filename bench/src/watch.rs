@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::net::{Inbox, Poller, receive_frames};
-use crate::report::{Counted, Report, latency_histogram, record_ns};
+use crate::report::{Counted, Report, latency_histogram, median, record_ns};
 use crate::session::{self, Session};
 use crate::usage::Meter;
 use crate::wire::{EVENT_DATA_CHANGED, STAT_BYTES, STATE_CONNECTED, WatcherEvent, XID_NOTIFICATION};
@@ -90,12 +90,6 @@ fn rounds(target: &Target, watch: Watch, writer: &mut Client, path: &str, value:
         figures,
     };
     Ok(Report::new(target, counted))
-}
-
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len().is_multiple_of(2) { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] }
 }
 
 struct Watchers<'a> {
