@@ -113,6 +113,7 @@ pub const RARE: &[Rare] = &[
     rare("leader: a closeSession does not list its ephemerals", Scene::Hoards, 40),
     rare("leader: completes a change that leaves it out", Scene::Members, 600),
     rare("leader: puts a voter to be forward", Scene::Heirs, 600),
+    rare("leader: the log takes too long for a DIFF", Scene::Links, 800),
     rare("learner: a snapshot received in part", Scene::Walks, 100),
-    rare("storage: a state was given up", Scene::Strandings, 900),
+    rare("storage: a state was given up", Scene::Strandings, 2_000),
 ];
