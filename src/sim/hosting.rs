@@ -16,7 +16,7 @@ use super::world::{Step, World};
 use crate::core::zab::membership::files::MembersChange;
 use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
-use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
+use crate::wire::quorum::{PROTOCOL_JAVA, Packet};
 
 impl World {
     /// What belongs to this life of the server, unless it is stuck: then it waits.
@@ -382,8 +382,11 @@ impl World {
         let (tcp, side) = tcp_of(link);
         if let Some(receiver) = self.network.receiver(tcp, side)
             && (self.plan.speaks_java(s) || self.plan.speaks_java(receiver))
+            && let LinkMessage::Packet(packet) = &mut message
+            && let Some(protocol) = packet.protocol_mut()
         {
-            speak_java(&mut message);
+            // Who says so itself, or is told so of the other end, uses Java's protocol and nothing beyond it.
+            *protocol = PROTOCOL_JAVA;
         }
         self.trace.mix(message.cost_bytes() as u64);
         self.trace.tell(Level::Everything, format_args!("{} on {link:?}: {message:?}", s + 1));
@@ -434,17 +437,5 @@ impl World {
         let place = server.0 as usize - 1;
         assert!(place < self.servers.len(), "{server:?} is nobody");
         place
-    }
-}
-
-/// Who says so itself, or is told so of the other end, uses Java's protocol and nothing beyond it.
-fn speak_java(message: &mut LinkMessage) {
-    if let LinkMessage::Packet(
-        Packet::FollowerInfo { info: LearnerInfo { protocol, .. }, .. }
-        | Packet::ObserverInfo { info: LearnerInfo { protocol, .. }, .. }
-        | Packet::LeaderInfo { protocol, .. },
-    ) = message
-    {
-        *protocol = PROTOCOL_JAVA;
     }
 }

@@ -263,6 +263,24 @@ impl Packet {
         }
     }
 
+    /// What the end that this is from says it speaks, if it says so in this packet.
+    pub fn protocol(&self) -> Option<i32> {
+        match self {
+            Packet::FollowerInfo { info, .. } | Packet::ObserverInfo { info, .. } => Some(info.protocol),
+            Packet::LeaderInfo { protocol, .. } => Some(*protocol),
+            _ => None,
+        }
+    }
+
+    /// The same, to be another one: for ends that are to take each other for Java's.
+    pub fn protocol_mut(&mut self) -> Option<&mut i32> {
+        match self {
+            Packet::FollowerInfo { info, .. } | Packet::ObserverInfo { info, .. } => Some(&mut info.protocol),
+            Packet::LeaderInfo { protocol, .. } => Some(protocol),
+            _ => None,
+        }
+    }
+
     /// The packet at the front of these bytes; `None`: the rest of it has to arrive first. What is too long is refused as
     /// soon as its length is there.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Decoded>, PacketError> {

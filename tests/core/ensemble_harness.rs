@@ -11,7 +11,7 @@ use ringkeeper::core::types::{EpochKind, Epochs, LinkId, LinkMessage, RoleView, 
 use ringkeeper::core::zab::membership::{Configurations, Membership};
 use ringkeeper::core::{Input, Now, Output, Reloaded, Settings, Zxid};
 use ringkeeper::wire::client::ConnectRequest;
-use ringkeeper::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, Packet};
+use ringkeeper::wire::quorum::PROTOCOL_JAVA;
 use ringkeeper_storage::{NodeImage, SnapshotHeader};
 
 use super::harness::{Client, Server};
@@ -470,8 +470,12 @@ impl Ensemble {
     fn hold(&mut self, to: i64, link: LinkId, mut message: LinkMessage) -> Option<LinkMessage> {
         let Some(held) = self.held.as_mut() else { return Some(message) };
         let from = self.links.get(&link).and_then(|end| self.links.get(&end.other)).map(|far| far.owner);
-        if held.from_java && (to == held.learner || from == Some(held.learner)) {
-            speak_java(&mut message);
+        if held.from_java
+            && (to == held.learner || from == Some(held.learner))
+            && let LinkMessage::Packet(packet) = &mut message
+            && let Some(protocol) = packet.protocol_mut()
+        {
+            *protocol = PROTOCOL_JAVA;
         }
         if to != held.learner {
             return Some(message);
@@ -639,16 +643,4 @@ impl Ensemble {
 /// Timeouts that a test can wait for.
 pub fn quick() -> Settings {
     Settings { tick_ms: 1000, ..Settings::default() }
-}
-
-/// Neither end takes the other for a ringkeeper.
-fn speak_java(message: &mut LinkMessage) {
-    if let LinkMessage::Packet(
-        Packet::FollowerInfo { info: LearnerInfo { protocol, .. }, .. }
-        | Packet::ObserverInfo { info: LearnerInfo { protocol, .. }, .. }
-        | Packet::LeaderInfo { protocol, .. },
-    ) = message
-    {
-        *protocol = PROTOCOL_JAVA;
-    }
 }

@@ -19,7 +19,6 @@ mod reconfiguration;
 mod relay;
 mod report;
 mod synchronise;
-
 #[cfg(test)]
 mod tests;
 mod transition;
@@ -605,10 +604,8 @@ impl Leader {
                 }
                 untold = Some(zxid);
             }
-            if self.syncs.front().is_some_and(|(through, _)| *through <= zxid) {
-                self.tell_committed(untold.take(), out);
-            }
             while let Some((_, link)) = self.syncs.pop_front_if(|(through, _)| *through <= zxid) {
+                self.tell_committed(untold.take(), out);
                 if let Some(handler) = self.handlers.get_mut(&link) {
                     handler.forward(Packet::Sync, out);
                 }

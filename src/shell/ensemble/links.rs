@@ -26,7 +26,7 @@ use crate::shell::pipeline::PipelineHandle;
 use crate::shell::reactor::{self, Share, next_turn};
 use crate::snapshot_stream::{Form, SnapshotDecoder, SnapshotEncoder};
 use crate::wire::jute::Limits;
-use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
+use crate::wire::quorum::{PROTOCOL_RINGKEEPER, Packet};
 
 /// Reads of one link that had not to be waited for, before the reactor has its turn.
 const READS_A_TURN: u32 = 8;
@@ -110,7 +110,7 @@ impl Link {
         *cost += message.cost_bytes();
         match message {
             LinkMessage::Packet(packet) => {
-                if let Some(protocol) = told_protocol(&packet) {
+                if let Some(protocol) = packet.protocol() {
                     self.ours_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
                 }
                 if matches!(packet, Packet::UpToDate) {
@@ -358,7 +358,7 @@ async fn read(link: &Link, pipeline: &PipelineHandle, limits: &Limits) -> io::Re
                 Ok(Some(decoded)) => {
                     taken += decoded.bytes;
                     let Some(packet) = decoded.packet else { continue };
-                    if let Some(protocol) = told_protocol(&packet) {
+                    if let Some(protocol) = packet.protocol() {
                         link.theirs_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
                     }
                     if matches!(packet, Packet::UpToDate) {
@@ -433,13 +433,4 @@ fn hand_over(link: &Link, pipeline: &PipelineHandle, messages: &mut Vec<LinkMess
         pipeline.borrow_mut().link_received(link.id, messages);
     }
     messages.clear();
-}
-
-fn told_protocol(packet: &Packet) -> Option<i32> {
-    match packet {
-        Packet::FollowerInfo { info: LearnerInfo { protocol, .. }, .. }
-        | Packet::ObserverInfo { info: LearnerInfo { protocol, .. }, .. }
-        | Packet::LeaderInfo { protocol, .. } => Some(*protocol),
-        _ => None,
-    }
 }
