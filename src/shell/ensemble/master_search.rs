@@ -4,7 +4,7 @@
 //! attempt has a limit of its own: the master may be down, and another of its addresses be right.
 //! Java: `Learner.connectToLeader`. Spec: quorum-protocol 6.1, 15.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,8 +30,6 @@ pub struct MasterSearch {
     /// `leaderConnectDelayDuringRetryMs`: between two attempts.
     retry_pause: Duration,
     wanted: RefCell<Option<Wanted>>,
-    /// Whom the last attempt called, and when.
-    called: Cell<Option<(ServerId, Instant)>>,
     /// How the last attempt to reach the one that is wanted failed.
     failure: RefCell<Option<(ServerId, String)>>,
     /// Raised when that changes.
@@ -62,7 +60,6 @@ impl MasterSearch {
             dials,
             retry_pause,
             wanted: RefCell::default(),
-            called: Cell::default(),
             failure: RefCell::default(),
             changed: Flag::default(),
         }
@@ -87,6 +84,8 @@ impl MasterSearch {
 
     /// Searches whenever the core wants a master, for as long as the executor runs.
     pub async fn run(self: Rc<Self>, pipeline: PipelineHandle) {
+        // Whom the last attempt called, and when it was over.
+        let mut called: Option<(ServerId, Instant)> = None;
         loop {
             let Some(Wanted { master, port, until }) = *self.wanted.borrow() else {
                 self.changed.lowered().await;
@@ -98,18 +97,19 @@ impl MasterSearch {
                 pipeline.borrow_mut().master_unreachable();
                 continue;
             }
-            // It took the last call, and hung up.
-            let called = self.called.get().filter(|(called, _)| *called == master);
-            let pause = called.map_or(Duration::ZERO, |(_, at)| self.retry_pause.saturating_sub(at.elapsed()));
-            if !pause.is_zero() && unless_changed(&self.changed, reactor::sleep(pause.min(left))).await.is_none() {
+            // It refused the last call, or took it and hung up.
+            let before = called.filter(|(called, _)| *called == master);
+            let pause = before.map_or(Duration::ZERO, |(_, at)| self.retry_pause.saturating_sub(at.elapsed()));
+            if !pause.is_zero() {
+                unless_changed(&self.changed, reactor::sleep(pause.min(left))).await;
                 continue;
             }
-            self.called.set(Some((master, Instant::now())));
             let addresses = self.addresses(master, port);
             let dialling = self.dials.dial(&addresses, &[], left.min(ATTEMPT_LIMIT));
             let Some(dialled) = unless_changed(&self.changed, dialling).await else {
                 continue; // another one, or none any more
             };
+            called = Some((master, Instant::now()));
             match dialled.and_then(|socket| self.links.enter(socket)) {
                 Ok(link) => {
                     info!("connected to server {} at {}", master.0, link.peer());
@@ -122,7 +122,6 @@ impl MasterSearch {
                 Err(error) => {
                     debug!("server {} cannot be reached: {error}", master.0);
                     *self.failure.borrow_mut() = Some((master, error.to_string()));
-                    unless_changed(&self.changed, reactor::sleep(self.retry_pause)).await;
                 }
             }
         }
