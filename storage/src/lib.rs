@@ -76,6 +76,7 @@ pub use log::sync_strategy::LogStrategy;
 pub use set_aside::set_aside;
 pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
+pub use snapshot::index::ChildKeys;
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
 pub use standing::Standing;
 pub use store::{Opened, Store, open, open_on, open_snapshot};

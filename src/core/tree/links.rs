@@ -8,7 +8,8 @@
 //!   bytes a node, ways being shortened as they are gone (union-find).
 //!
 //! Together that is all: a node that is claimed once is in the list of its parent, unless its claims go round. Two children of
-//! one name are not found here. What was written here and read again (`unmoved.rs`) is not looked at like this.
+//! one name are not found here, but by `snapshot_check.rs`. What was written here and read again (`unmoved.rs`) is not looked at
+//! like this.
 
 use std::hash::{BuildHasher, Hash};
 

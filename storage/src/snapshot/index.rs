@@ -90,11 +90,15 @@ impl ChildKeys {
         ChildKeys(SipHasher13::new_with_keys(header.zxid, header.tree_digest))
     }
 
-    pub fn key(&self, parent: u32, name: &str) -> Key {
+    pub fn hash(&self, parent: u32, name: &str) -> u64 {
         let mut hasher = self.0;
         hasher.write(&parent.to_le_bytes());
         hasher.write(name.as_bytes());
-        let hash = hasher.finish();
+        hasher.finish()
+    }
+
+    pub fn key(&self, parent: u32, name: &str) -> Key {
+        let hash = self.hash(parent, name);
         Key { spread: (hash >> 32) as u32, tag: hash as u32 }
     }
 }
