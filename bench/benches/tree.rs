@@ -161,7 +161,7 @@ fn start(tree: &DataTree, snapshot: MemorySnapshot, count: usize) {
 fn watches(count: usize) {
     let path = |at: usize| format!("/d-{:06}/node-{:07}", at / 1000, at);
     let before = resident_bytes();
-    let mut table = WatchTable::new();
+    let mut table = WatchTable::new(7);
     timed("arm, a path each", count, |at| {
         table.arm(ConnectionId(at as u64 % 1000), &path(at), WatchMode::StandardData)
     });

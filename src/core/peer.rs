@@ -329,7 +329,7 @@ impl Node {
         for (id, timeout_ms) in sessions {
             self.sessions.create(id, timeout_ms, now.mono_us);
         }
-        self.pending = PendingView::new(tree.digest());
+        self.pending = PendingView::new(tree.digest(), self.settings.hash_seed);
         self.tree = tree;
         self.progress = Progress::starting_at(last);
         self.tail.clear();
@@ -461,7 +461,7 @@ impl Node {
         match event {
             LeaderEvent::Established { epoch } => {
                 assert!(self.tail.is_empty() && self.outstanding.has_no_proposals(), "nothing is proposed before that");
-                self.pending = PendingView::new(self.tree.digest());
+                self.pending = PendingView::new(self.tree.digest(), self.settings.hash_seed);
                 self.metrics.proposal_size = Sizes::default();
                 if !probe::broken("a new leader does not restart the deadlines of sessions") {
                     self.sessions.restart(now.mono_us);

@@ -66,13 +66,20 @@ pub struct Settings {
     pub snapshot_backlog_max_bytes: usize,
     /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
     pub snapshot_chunk_bytes: usize,
+    /// Not a key: where the names, paths and permissions that clients choose fall in tables. Who knew it could choose such that all
+    /// fall together.
+    pub hash_seed: u64,
     pub ensemble: Ensemble,
 }
 
 impl Settings {
     /// What the tree has to know of them.
     pub fn tree_options(&self) -> TreeOptions {
-        TreeOptions { extended_types: self.extended_types, emulate_353_ttl: self.emulate_353_ttl }
+        TreeOptions {
+            extended_types: self.extended_types,
+            emulate_353_ttl: self.emulate_353_ttl,
+            hash_seed: self.hash_seed,
+        }
     }
 }
 
@@ -245,6 +252,7 @@ impl Default for Settings {
             container_max_never_used_ms: 0,
             snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
             snapshot_chunk_bytes: limits::SNAPSHOT_CHUNK_BYTES,
+            hash_seed: 0,
             ensemble: Ensemble::default(),
         }
     }

@@ -7,7 +7,7 @@ use crate::wire::client::Acl;
 use crate::wire::jute::decode_utf8;
 
 /// Owners that look like TTL nodes are TTL nodes, whatever the server is configured to: no session has such an id.
-pub const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false };
+pub const OPTIONS: TreeOptions = TreeOptions { extended_types: true, emulate_353_ttl: false, hash_seed: 0 };
 
 /// Hands a list of Java's to a tree that is being built.
 pub fn build_acl(builder: &mut TreeBuilder, number: i64, list: &[JavaAcl]) -> Result<(), BuildError> {

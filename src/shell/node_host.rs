@@ -166,6 +166,7 @@ pub fn core_settings(config: &Config) -> core::Settings {
         container_check_interval_ms: config.tree.container_check_interval_ms.into(),
         container_max_per_minute: config.tree.container_deletions_per_minute,
         container_max_never_used_ms: config.tree.container_never_used_max_ms.map_or(0, i64::from),
+        hash_seed: chance(),
         ensemble: config.ensemble.as_ref().map(|ensemble| ensemble_settings(config, ensemble)).unwrap_or_default(),
         ..core::Settings::default()
     }
@@ -197,8 +198,13 @@ fn ensemble_settings(config: &Config, ensemble: &EnsembleConfig) -> core::settin
 
 /// Observers that lost their leader at the same moment do not come back at the same moment.
 fn chance_up_to(most: u32) -> u32 {
+    (chance() % (u64::from(most) + 1)) as u32
+}
+
+/// Nobody can guess it.
+fn chance() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    (RandomState::new().hash_one(std::process::id()) % (u64::from(most) + 1)) as u32
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn saturated(ms: u32) -> i32 {

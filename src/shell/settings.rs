@@ -308,6 +308,16 @@ fn doubts(log: &DiskFacts, strategy: LogStrategy) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::config::Source;
+    use crate::shell::node_host::core_settings;
+
+    #[test]
+    fn nobody_knows_where_names_fall() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = Source::ShortForm(vec!["2181".into(), directory.path().display().to_string()]);
+        let (config, _) = Config::load(&source, &|_| None, &[]).unwrap();
+        let seeds: std::collections::BTreeSet<u64> = (0..4).map(|_| core_settings(&config).hash_seed).collect();
+        assert_eq!(seeds.len(), 4);
+    }
 
     #[test]
     fn the_length_of_a_segment_is_what_it_comes_to() {

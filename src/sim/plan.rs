@@ -345,7 +345,12 @@ impl Plan {
             self.observe_masters(*server, &mut ensemble);
             Setup {
                 server: *server,
-                settings: Settings { server: *server, ensemble, ..settings.clone() },
+                settings: Settings {
+                    server: *server,
+                    ensemble,
+                    hash_seed: server.0.cast_unsigned(),
+                    ..settings.clone()
+                },
                 store,
                 configs: configs.clone(),
                 snap_count: shared.any_size(20..4_000),

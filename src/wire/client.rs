@@ -72,7 +72,7 @@ impl Stat {
 }
 
 /// One ACL entry. A null scheme or id is `None` (semantics 8.3 treats them apart).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Acl<'a> {
     pub perms: i32,
     pub scheme: Option<Cow<'a, str>>,

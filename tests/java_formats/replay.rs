@@ -40,7 +40,7 @@ fn replay(directory: &str) -> Replayed {
     let directory = expected::data(directory);
     let expected = expected::read(&directory.join("expected.json"));
     let has_ttls = !expected["ttls"].as_array().unwrap().is_empty();
-    let mut tree = DataTree::new(TreeOptions { extended_types: has_ttls, emulate_353_ttl: false });
+    let mut tree = DataTree::new(TreeOptions { extended_types: has_ttls, emulate_353_ttl: false, hash_seed: 0 });
     let mut done = Replayed { transactions: 0, digests: 0 };
     let mut is_reconfigured = false;
     for log in logs(&directory) {

@@ -83,8 +83,10 @@ pub struct PendingView {
 }
 
 impl PendingView {
-    pub fn new(digest: u64) -> Self {
-        PendingView { digest, digest_before: digest, ..PendingView::default() }
+    /// `hash_seed`: [`Settings::hash_seed`](crate::core::Settings).
+    pub fn new(digest: u64, hash_seed: u64) -> Self {
+        let hasher = FixedState::with_seed(hash_seed);
+        PendingView { hasher, digest, digest_before: digest, ..PendingView::default() }
     }
 
     pub fn digest(&self) -> u64 {

@@ -10,6 +10,7 @@
 mod password_hash;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -98,7 +99,7 @@ pub fn fix_up(list: &[Acl<'_>], identities: &[Identity]) -> Result<AclList<'stat
         return Err(ErrorCode::InvalidAcl);
     }
     let mut fixed = AclList::new();
-    let mut seen = HashSet::with_hasher(FixedState::default());
+    let mut seen = BTreeSet::new();
     for entry in list {
         if list.len() > 1 && !seen.insert(entry) {
             continue;
@@ -260,12 +261,13 @@ fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
 }
 
 /// All lists in use, each once, with a count of its users.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AclTable {
     places: Vec<Place>,
     free: Vec<u32>,
     /// Numbers, by the hash of their list.
     index: HashTable<u32>,
+    state: FixedState,
 }
 
 #[derive(Debug, Default)]
@@ -276,6 +278,12 @@ struct Place {
 }
 
 impl AclTable {
+    /// `hash_seed`: [`Settings::hash_seed`](crate::core::Settings).
+    pub fn new(hash_seed: u64) -> AclTable {
+        let state = FixedState::with_seed(hash_seed);
+        AclTable { places: Vec::new(), free: Vec::new(), index: HashTable::new(), state }
+    }
+
     /// Whether these can be a snapshot's table: each list used, under a number of its own. `slot_count` nodes at most ever were
     /// there to have lists.
     pub fn check_images(lists: &[AclListImage], slot_count: u32) -> Result<(), LoadError> {
@@ -289,18 +297,18 @@ impl AclTable {
     }
 
     /// The table of a snapshot, with its numbers.
-    pub fn from_images(lists: &[AclListImage], slot_count: u32) -> Result<AclTable, LoadError> {
+    pub fn from_images(lists: &[AclListImage], slot_count: u32, hash_seed: u64) -> Result<AclTable, LoadError> {
         AclTable::check_images(lists, slot_count)?;
-        let mut table = AclTable::default();
+        let mut table = AclTable::new(hash_seed);
         let places = lists.iter().map(|list| list.number + 1).max().unwrap_or(0);
         table.places.resize_with(places as usize, Place::default);
         for AclListImage { number, uses, entries } in lists {
             let place = &mut table.places[*number as usize];
             let of_image = |image: &AclImage| owned(image.perms, &image.scheme, &image.id);
             *place = Place { list: entries.iter().map(of_image).collect(), users: *uses };
-            let hash = hash(&place.list);
-            let AclTable { places, index, .. } = &mut table;
-            index.insert_unique(hash, *number, |at| self::hash(&places[*at as usize].list));
+            let AclTable { places, index, state, .. } = &mut table;
+            let hash = |at: &u32| state.hash_one(&places[*at as usize].list);
+            index.insert_unique(hash(number), *number, hash);
         }
         table.free = (0..places).rev().filter(|at| table.places[*at as usize].users == 0).collect();
         Ok(table)
@@ -311,8 +319,8 @@ impl AclTable {
         if is_open(list) {
             return AclRef::OPEN;
         }
-        let AclTable { places, free, index } = self;
-        let hash = hash(list);
+        let AclTable { places, free, index, state } = self;
+        let hash = state.hash_one(list);
         if let Some(&at) = index.find(hash, |at| is_same(&places[*at as usize].list, list)) {
             places[at as usize].users += 1;
             return AclRef(at);
@@ -328,7 +336,7 @@ impl AclTable {
                 u32::try_from(places.len() - 1).ok().filter(|at| *at < u32::MAX).expect("fewer lists than nodes")
             }
         };
-        index.insert_unique(hash, at, |at| self::hash(&places[*at as usize].list));
+        index.insert_unique(hash, at, |at| state.hash_one(&places[*at as usize].list));
         AclRef(at)
     }
 
@@ -351,7 +359,10 @@ impl AclTable {
         place.users -= 1;
         if place.users == 0 {
             let list = std::mem::take(&mut place.list);
-            self.index.find_entry(hash(&list), |at| *at == acl.0).expect("a list in use is in the index").remove();
+            self.index
+                .find_entry(self.state.hash_one(&list), |at| *at == acl.0)
+                .expect("a list in use is in the index")
+                .remove();
             self.free.push(acl.0);
         }
     }
@@ -386,10 +397,6 @@ fn is_same(a: &[Acl<'_>], b: &[Acl<'_>]) -> bool {
         (acl.perms, acl.scheme.as_deref(), acl.id.as_deref())
     };
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| parts(a) == parts(b))
-}
-
-fn hash(list: &[Acl<'_>]) -> u64 {
-    FixedState::default().hash_one(list)
 }
 
 pub(super) fn to_owned(acl: &Acl<'_>) -> Acl<'static> {
@@ -556,7 +563,7 @@ mod tests {
 
     #[test]
     fn equal_lists_are_one_until_nobody_uses_them() {
-        let mut table = AclTable::default();
+        let mut table = AclTable::new(7);
         let (a, b) = ([acl(1, "ip", "1.1.1.1")], [acl(2, "ip", "1.1.1.1")]);
         assert_eq!(table.intern(&[acl(31, "world", "anyone")]), AclRef::OPEN);
         assert_eq!(table.get(AclRef::OPEN), [acl(31, "world", "anyone")]);

@@ -46,7 +46,7 @@ pub struct TreeBuilder {
 impl TreeBuilder {
     pub fn new(options: TreeOptions) -> TreeBuilder {
         let root = Node::new(NodeId::ROOT, "", None, AclRef::OPEN, digest::content_crc(path::ROOT, None));
-        let mut tree = DataTree::with_nodes(options, Nodes::new(root));
+        let mut tree = DataTree::with_nodes(options, Nodes::new(root, options.hash_seed));
         tree.digest = tree.nodes[NodeId::ROOT].digest(0);
         tree.data_bytes = path::ROOT.len() as u64;
         let mut acls = HashMap::default();

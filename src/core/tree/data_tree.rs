@@ -15,13 +15,15 @@ use super::snapshot::{OldImages, Walk};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::client::{Acl, Stat, perms};
 
-/// Settings that change what stored data means; equal on all servers of an ensemble.
+/// What a tree has to be told. What changes the meaning of stored data is equal on all servers of an ensemble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TreeOptions {
     /// `zookeeper.extendedTypesEnabled`: owners with top byte 0xFF are TTL nodes.
     pub extended_types: bool,
     /// `zookeeper.emulate353TTLNodes`.
     pub emulate_353_ttl: bool,
+    /// [`Settings::hash_seed`](crate::core::Settings).
+    pub hash_seed: u64,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl DataTree {
     pub fn new(options: TreeOptions) -> DataTree {
         let empty = Some(&b""[..]);
         let root = Node::new(NodeId::ROOT, "", empty, AclRef::OPEN, digest::content_crc(path::ROOT, empty));
-        let mut tree = DataTree::with_nodes(options, Nodes::new(root));
+        let mut tree = DataTree::with_nodes(options, Nodes::new(root, options.hash_seed));
         tree.digest = tree.nodes[NodeId::ROOT].digest(0);
         tree.data_bytes = path::ROOT.len() as u64;
         for path in ["/zookeeper", QUOTAS] {
@@ -66,7 +68,7 @@ impl DataTree {
             options,
             nodes,
             owners: Owners::default(),
-            acls: AclTable::default(),
+            acls: AclTable::new(options.hash_seed),
             digest: 0,
             last_processed: Zxid::ZERO,
             data_bytes: 0,

@@ -34,12 +34,12 @@ impl DataTree {
     pub fn load(source: Box<dyn SnapshotSource>, options: TreeOptions) -> Result<DataTree, LoadError> {
         let unmoved = Unmoved::new(source)?;
         let header = unmoved.header();
-        let acls = AclTable::from_images(&header.acls, header.slot_count)?;
+        let acls = AclTable::from_images(&header.acls, header.slot_count, options.hash_seed)?;
         let (digest, data_bytes, zxid, slots) =
             (header.tree_digest, header.data_bytes, Zxid(header.zxid), header.slot_count);
         let mut owned = unmoved.owned().to_vec();
         owned.sort_unstable_by_key(|owned| (owned.czxid, owned.slot));
-        let mut tree = DataTree::with_nodes(options, Nodes::unmoved(unmoved));
+        let mut tree = DataTree::with_nodes(options, Nodes::unmoved(unmoved, options.hash_seed));
         (tree.acls, tree.digest, tree.data_bytes, tree.last_processed) = (acls, digest, data_bytes, zxid);
         for owned in owned {
             let id = NodeId(owned.slot);

@@ -246,7 +246,7 @@ fn lists_keep_their_numbers() {
         AclListImage { number: 5, uses: 2, entries: vec![list(1, "a:b"), list(2, "c:d")] },
         AclListImage { number: 2, uses: 1, entries: vec![list(4, "e:f")] },
     ];
-    let mut table = AclTable::from_images(&images, 100).unwrap();
+    let mut table = AclTable::from_images(&images, 100, 7).unwrap();
     let numbers: Vec<_> = table.iter().map(|(acl, list)| (acl.0, list.len(), table.uses(acl))).collect();
     assert_eq!((numbers, table.len()), (vec![(2, 1, 1), (5, 2, 2)], 2));
     let known = [Acl { perms: 4, scheme: Some("digest".into()), id: Some("e:f".into()) }];

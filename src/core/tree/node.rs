@@ -11,10 +11,9 @@
 //!
 //! Java: `DataNode`, `NodeHashMapImpl`.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::Hasher;
 
 use compact_str::CompactString;
-use foldhash::fast::FixedState;
 
 use super::AclRef;
 use super::digest::{self, RawStat};
@@ -168,16 +167,16 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// A root and nothing else.
-    pub fn new(root: Node) -> Nodes {
-        let mut nodes = Nodes { table: Paged::default(), index: HashIndex::default(), unmoved: None };
+    pub fn new(root: Node, hash_seed: u64) -> Nodes {
+        let mut nodes = Nodes { table: Paged::default(), index: HashIndex::new(hash_seed), unmoved: None };
         assert_eq!(nodes.insert_unlinked(root), NodeId::ROOT);
         nodes
     }
 
     /// All nodes of a snapshot, none of them in memory.
-    pub fn unmoved(unmoved: Unmoved) -> Nodes {
+    pub fn unmoved(unmoved: Unmoved, hash_seed: u64) -> Nodes {
         let table = Paged::to_be_filled(unmoved.end(), unmoved.node_count());
-        Nodes { table, index: HashIndex::default(), unmoved: Some(Box::new(unmoved)) }
+        Nodes { table, index: HashIndex::new(hash_seed), unmoved: Some(Box::new(unmoved)) }
     }
 
     /// A node not yet among its parent's children; [`Nodes::link`] follows.
@@ -188,7 +187,7 @@ impl Nodes {
     /// Makes the node its parent's last child. The name must be free.
     pub fn link(&mut self, id: NodeId) {
         let parent = self[id].parent;
-        self.index.insert(child_hash(parent, &self[id].name), id.0);
+        self.index.insert(child_hash(&self.index, parent, &self[id].name), id.0);
         let first = self[parent].first_child;
         if first == NodeId::NONE {
             self[parent].first_child = id;
@@ -227,7 +226,7 @@ impl Nodes {
         let node = self.table.remove(id.0);
         assert!(node.child_count() == 0 && id != NodeId::ROOT);
         if !is_unmoved {
-            self.index.remove(child_hash(node.parent, &node.name), id.0);
+            self.index.remove(child_hash(&self.index, node.parent, &node.name), id.0);
         }
         let (next, prev) = (node.next_sibling, node.prev_sibling);
         let parent = node.parent;
@@ -250,7 +249,7 @@ impl Nodes {
             let node = &self.table[place];
             node.parent == parent && node.name == name
         };
-        match self.index.find(child_hash(parent, name), is_it) {
+        match self.index.find(child_hash(&self.index, parent, name), is_it) {
             Some(place) => Some(NodeId(place)),
             None if self.unmoved.is_some() => self.unmoved_child(parent, name),
             None => None,
@@ -305,7 +304,7 @@ impl Nodes {
         }
         if let Some(node) = table.get(slot).filter(|_| slot != NodeId::ROOT.0) {
             let (parent, name) = (node.parent, &node.name);
-            let hash = child_hash(parent, name);
+            let hash = child_hash(index, parent, name);
             let twin = |place| {
                 let other = &table[place];
                 other.parent == parent && other.name == *name
@@ -387,8 +386,8 @@ impl std::ops::IndexMut<NodeId> for Nodes {
     }
 }
 
-fn child_hash(parent: NodeId, name: &str) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
+fn child_hash(index: &HashIndex, parent: NodeId, name: &str) -> u64 {
+    let mut hasher = index.hasher();
     hasher.write_u32(parent.0);
     hasher.write(name.as_bytes());
     hasher.finish()

@@ -7,8 +7,10 @@
 //!   bits of hash beside each place, so that growing reads nothing but the shard itself.
 
 use std::cell::OnceCell;
+use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
 
+use foldhash::fast::{FixedState, FoldHasher};
 use hashbrown::HashTable;
 
 const PAGE_BITS: u32 = 10;
@@ -207,6 +209,7 @@ const SHARDS: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct HashIndex {
+    state: FixedState,
     shards: Box<[HashTable<Entry>]>,
 }
 
@@ -223,13 +226,24 @@ impl Entry {
     }
 }
 
+/// Of keys that no client chooses.
 impl Default for HashIndex {
     fn default() -> Self {
-        HashIndex { shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
+        HashIndex::new(0)
     }
 }
 
 impl HashIndex {
+    pub fn new(hash_seed: u64) -> HashIndex {
+        let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
+        HashIndex { state: FixedState::with_seed(hash_seed), shards }
+    }
+
+    /// Of the keys of this index.
+    pub fn hasher(&self) -> FoldHasher<'static> {
+        self.state.build_hasher()
+    }
+
     /// The upper part of a hash chooses the shard, the lower half the entry in it.
     ///
     /// Equal shards would all double at once: half empty everywhere at one size, a storm of growing at the next. So the
@@ -264,7 +278,22 @@ impl HashIndex {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::Hasher;
+
     use super::*;
+
+    /// Names that fall together, so chosen by somebody who knows where names fall, do not elsewhere.
+    #[test]
+    fn where_a_key_falls_is_for_its_seed_alone() {
+        let fall = |seed: u64, name: u64| {
+            let mut hasher = HashIndex::new(seed).hasher();
+            hasher.write(&name.to_le_bytes());
+            HashIndex::parts(hasher.finish()).0
+        };
+        let together: Vec<u64> = (0..100_000).filter(|name| fall(1, *name) == 5).collect();
+        let elsewhere: std::collections::BTreeSet<usize> = together.iter().map(|name| fall(2, *name)).collect();
+        assert!(together.len() > 50 && elsewhere.len() > together.len() / 2, "{} at {elsewhere:?}", together.len());
+    }
 
     #[test]
     fn shards_get_shares_from_one_to_two() {

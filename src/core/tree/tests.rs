@@ -319,7 +319,7 @@ fn owners_mean_what_the_settings_say() {
 
 #[test]
 fn the_reaper_finds_idle_containers_and_ttl_nodes() {
-    let mut tree = DataTree::new(TreeOptions { extended_types: true, emulate_353_ttl: false });
+    let mut tree = DataTree::new(TreeOptions { extended_types: true, emulate_353_ttl: false, hash_seed: 0 });
     for (zxid, path, kind) in [
         (1, "/used", CreateKind::Container),
         (2, "/unused", CreateKind::Container),

@@ -13,7 +13,7 @@
 //! Not here, on purpose: permissions (the caller filters while delivering), setWatches' catch-up (the caller compares zxids
 //! and arms). Spec: semantics 10. Java: `WatchManager`, `PathParentIterator`.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{Hash, Hasher};
 
 use compact_str::CompactString;
 use foldhash::fast::FixedState;
@@ -131,7 +131,7 @@ struct Watcher {
     reached_in: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WatchTable {
     paths: Paged<Watched>,
     watches: Paged<Watch>,
@@ -146,8 +146,18 @@ pub struct WatchTable {
 }
 
 impl WatchTable {
-    pub fn new() -> WatchTable {
-        WatchTable::default()
+    /// `hash_seed`: [`Settings::hash_seed`](crate::core::Settings).
+    pub fn new(hash_seed: u64) -> WatchTable {
+        WatchTable {
+            paths: Paged::default(),
+            watches: Paged::default(),
+            watchers: Paged::default(),
+            path_index: HashIndex::new(hash_seed),
+            watch_index: HashIndex::new(hash_seed),
+            watcher_index: HashMap::default(),
+            counts: [0; 4],
+            round: 0,
+        }
     }
 
     /// Arms a watch; again is no difference. The empty path arms nothing (semantics 1.3).
@@ -185,7 +195,7 @@ impl WatchTable {
             let last = std::mem::replace(&mut self.watches[first].prev, watch);
             self.watches[last].next = watch;
             self.watches[watch].prev = last;
-            self.watch_index.insert(hash_watch(path, watcher, mode), watch);
+            self.watch_index.insert(self.hash_watch(path, watcher, mode), watch);
         }
         self.counts[mode as usize] += 1;
     }
@@ -369,7 +379,7 @@ impl WatchTable {
     }
 
     fn find_path(&self, path: &str) -> Option<u32> {
-        self.path_index.find(hash_path(path), |at| self.is_path(at, path))
+        self.path_index.find(self.hash_path(path), |at| self.is_path(at, path))
     }
 
     fn is_path(&self, mut at: u32, mut path: &str) -> bool {
@@ -404,7 +414,7 @@ impl WatchTable {
         for piece_end in missing.into_iter().rev() {
             let tail = CompactString::new(&path[end..piece_end]);
             let at = self.paths.insert(Watched { tail, beginning: found, continued: 0, first: [NIL; 4] });
-            self.path_index.insert(hash_path(&path[..piece_end]), at);
+            self.path_index.insert(self.hash_path(&path[..piece_end]), at);
             if found != NIL {
                 self.paths[found].continued += 1;
             }
@@ -422,7 +432,7 @@ impl WatchTable {
         let mut path = String::new();
         self.write_path(at, &mut path);
         while at != NIL && is_idle(&self.paths[at]) {
-            self.path_index.remove(hash_path(&path), at);
+            self.path_index.remove(self.hash_path(&path), at);
             let Watched { tail, beginning, .. } = self.paths.remove(at);
             path.truncate(path.len() - tail.len());
             if beginning != NIL {
@@ -441,7 +451,7 @@ impl WatchTable {
         if is_it(first) {
             return Some(first);
         }
-        self.watch_index.find(hash_watch(path, connection, mode), is_it)
+        self.watch_index.find(self.hash_watch(path, connection, mode), is_it)
     }
 
     fn unlink_from_path(&mut self, at: u32) {
@@ -466,7 +476,7 @@ impl WatchTable {
     /// It becomes the first of its list, or is none of it any more.
     fn unindex(&mut self, at: u32) {
         let Watch { path, connection, mode, .. } = self.watches[at];
-        self.watch_index.remove(hash_watch(path, connection, mode), at);
+        self.watch_index.remove(self.hash_watch(path, connection, mode), at);
     }
 
     /// Takes a watch that is in no path's list any more out of everything else.
@@ -483,20 +493,22 @@ impl WatchTable {
         self.watches.remove(at);
         self.counts[mode as usize] -= 1;
     }
+
+    fn hash_path(&self, path: &str) -> u64 {
+        let mut hasher = self.path_index.hasher();
+        hasher.write(path.as_bytes());
+        hasher.finish()
+    }
+
+    fn hash_watch(&self, path: u32, connection: u32, mode: WatchMode) -> u64 {
+        let mut hasher = self.watch_index.hasher();
+        (path, connection, mode as u8).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 fn some(at: u32) -> Option<u32> {
     (at != NIL).then_some(at)
-}
-
-fn hash_path(path: &str) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
-    hasher.write(path.as_bytes());
-    hasher.finish()
-}
-
-fn hash_watch(path: u32, connection: u32, mode: WatchMode) -> u64 {
-    FixedState::default().hash_one((path, connection, mode as u8))
 }
 
 #[cfg(test)]

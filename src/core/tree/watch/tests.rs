@@ -8,7 +8,7 @@ const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);
 
 fn table(watches: &[(ConnectionId, &str, WatchMode)]) -> WatchTable {
-    let mut table = WatchTable::new();
+    let mut table = WatchTable::new(7);
     for (connection, path, mode) in watches {
         table.arm(*connection, path, *mode);
     }
@@ -116,7 +116,7 @@ fn the_matrix() {
     ];
     for (modes, row) in rows {
         for ((happened, path), expected) in happenings.into_iter().zip(row) {
-            let mut watches = WatchTable::new();
+            let mut watches = WatchTable::new(7);
             modes.iter().for_each(|mode| watches.arm(A, "/w", *mode));
             assert_eq!(fire(&mut watches, happened, path), expected, "{modes:?} when {path} is {happened:?}");
             // Once more: one-shot watches that fired are gone, the others are not.
@@ -267,7 +267,7 @@ impl Model {
 fn siblings_share_the_beginnings_of_long_paths_and_nothing_is_left_of_them() {
     let path = |name: usize| format!("/brokers/topics/orders-of-everybody/partitions/{name:05}/state");
     let long = format!("{}/x", "/a".repeat(PIECES_OF_BYTES));
-    let mut watches = WatchTable::new();
+    let mut watches = WatchTable::new(7);
     for name in 0..1000 {
         watches.arm(A, &path(name), StandardData);
     }
@@ -298,7 +298,7 @@ proptest::proptest! {
             "/z/a-name-that-is-longer-than-what-is-kept-in-place/y/and/some/more/names/behind/it/on/their/own",
             "/z/a-name-that-is-longer-than-what-is-kept-in-place/y/and/some/more/names/behind/it/on/another",
         ];
-        let (mut watches, mut model) = (WatchTable::new(), Model::default());
+        let (mut watches, mut model) = (WatchTable::new(7), Model::default());
         for (what, path, connection, mode) in steps {
             let (path, mode) = (PATHS[path], WatchMode::ALL[mode]);
             match what {

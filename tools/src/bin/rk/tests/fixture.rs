@@ -31,7 +31,7 @@ impl Server {
         };
         let opened = open_on(BlockingDisk::default(), small).unwrap();
         let (store, disk) = opened.into_store_and_disk().unwrap();
-        let options = TreeOptions { extended_types: true, emulate_353_ttl: false };
+        let options = TreeOptions { extended_types: true, emulate_353_ttl: false, hash_seed: 0 };
         let mut server = Server { store, disk, tree: DataTree::new(options), sessions: Vec::new() };
         server.drain();
         server
