@@ -156,7 +156,7 @@ pub const ADMIN: &str = "the AdminServer is not there yet: no HTTP port is opene
 const METRICS_PAGE: &str = "the metrics page is not there yet: no HTTP port is opened; `mntr` has every value";
 const WATCHES: &str = "it shapes Java's watch tables; watches here are kept in one compact form";
 const SYNCED_AT_ONCE: &str = "a batch is written as soon as the device is free, so nothing waits to fill one";
-const LOG_FILES: &str = "the log goes to standard output; collect it there";
+const LOG_FILES: &str = "the log goes to standard error; collect it there";
 const KERBEROS: &str = "Kerberos is not supported";
 const TEST_HOOK: &str = "it is a test hook that breaks the order of transactions on purpose";
 
