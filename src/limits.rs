@@ -75,8 +75,10 @@ pub const EPOCH_COUNTER_END: u32 = u32::MAX;
 /// The last epoch: zxids are signed on the wire. A peer that claims more is not believed.
 pub const EPOCH_LAST: u32 = i32::MAX as u32;
 
-/// Identities one connection may prove. At the bound: AUTHFAILED, and the connection closes.
+/// Identities one connection may prove, and what is said for them, bytes: all of them go with each write of a follower's client to
+/// the leader. At the bound: AUTHFAILED, and the connection closes.
 pub const CLIENT_IDENTITIES: usize = 256;
+pub const CLIENT_IDENTITIES_BYTES: usize = 64 << 10;
 
 /// Default of `globalOutstandingLimit`: requests in flight in the whole server before busy connections are no longer read.
 pub const GLOBAL_OUTSTANDING_DEFAULT: usize = 1000;

@@ -210,6 +210,10 @@ impl Connection {
         &self.identities
     }
 
+    pub fn identity_bytes(&self) -> usize {
+        self.identities.iter().map(|identity| identity.scheme.len() + identity.id.len()).sum()
+    }
+
     pub fn set_identities(&mut self, identities: Vec<Identity>) {
         self.identities = identities.into();
         self.identities_told = OnceCell::new();

@@ -37,7 +37,7 @@ use super::zab::masters::Masters;
 use super::zab::membership::{Configurations, Membership};
 use super::zab::window::Window;
 use crate::wire::election::PeerState;
-use crate::wire::quorum::Packet;
+use crate::wire::quorum::{self, Packet};
 
 /// What a member starts from.
 #[derive(Debug)]
@@ -528,7 +528,7 @@ impl Node {
                 self.begin_relay(now, out);
             }
             LearnerEvent::Ping { zxid } => {
-                let touched = following.forwarded.take_touched();
+                let touched = following.forwarded.take_touched(self.limits.item_bytes / quorum::TOUCH_BYTES);
                 following.learner.pong(zxid, touched, out);
             }
             LearnerEvent::Revalidated { session, valid } => self.on_revalidated(now, session, valid, out),

@@ -612,6 +612,11 @@ impl Pipeline {
         }
     }
 
+    /// The disk has not answered for long, and nobody knows when it will.
+    pub fn disk_hangs(&self) -> bool {
+        self.stall.hangs()
+    }
+
     pub fn is_drained(&self) -> bool {
         self.drained
     }

@@ -211,11 +211,13 @@ async fn serve(
     pipeline.borrow_mut().stop_executors();
     if ending.is_ok() {
         // The runtime would leak them, and with them the store and its lock on the directory. After a failure the process
-        // ends anyway, and waiting for a disk that failed is no good.
+        // ends anyway, and waiting for a disk that failed, or hangs, is no good.
         for task in tasks {
             task.cancel().await;
         }
         pipeline.borrow_mut().let_executors_go();
+    }
+    if matches!(ending, Ok(()) | Err(ServeError::DiskHangs { .. })) {
         pipeline.borrow_mut().hang_up();
     }
     ending
@@ -262,6 +264,9 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
     };
     let out_of_patience = async {
         reactor::sleep(STOP_PATIENCE).await;
+        if pipeline.borrow().disk_hangs() {
+            return Err(ServeError::DiskHangs { patience: STOP_PATIENCE });
+        }
         warn!("requests were still in flight after {STOP_PATIENCE:?}; their clients will not hear of them");
         Ok(())
     };

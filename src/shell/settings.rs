@@ -113,6 +113,11 @@ pub enum ServeError {
         "Severe unrecoverable error, from thread : rk-pipeline: the transaction log failed, nothing more was acknowledged: {0}"
     )]
     LogFailed(String),
+    #[error(
+        "asked to stop: the disk of the transaction log has not answered for {patience:?}, and is not waited for any longer. Nothing \
+         that was acknowledged is lost; look at the disk before the next start"
+    )]
+    DiskHangs { patience: std::time::Duration },
     #[error("signals cannot be handled: {0}")]
     Signals(std::io::Error),
     #[error("snapshot or log content: {0}")]

@@ -30,6 +30,11 @@ impl StallWatch {
         StallWatch { first_alarm, next_alarm: first_alarm, age: Duration::ZERO }
     }
 
+    /// As of the last look.
+    pub fn hangs(&self) -> bool {
+        self.age >= self.first_alarm
+    }
+
     /// `age`: zero when nothing is under way.
     pub fn look(&mut self, age: Duration) -> Option<Stall> {
         let before = std::mem::replace(&mut self.age, age);

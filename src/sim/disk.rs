@@ -194,6 +194,9 @@ impl Machine {
         let (path, at, len) = chance.pick(&old).clone();
         let at = at + chance.below(len.div_ceil(sector)) * sector;
         let (from_path, from, _) = chance.pick(&old).clone();
+        if misdirected && from_path.with_extension("") == path {
+            return None; // NAME.tmp, which was to become NAME: right here, if old, and nobody could tell
+        }
         let other = self.memory.bytes(&from_path)?;
         let from = (from as usize).min(other.len());
         let other = other[from..(from + sector as usize).min(other.len())].to_vec();

@@ -211,8 +211,11 @@ const NO_ZXID: u64 = u64::MAX;
 /// What identities may take altogether. Nobody proves to be so many.
 const IDENTITIES_BYTES_MAX: usize = 1 << 20;
 
+/// How many they may be. The packet is decoded anew whenever more of it has come.
+const IDENTITIES_MAX: usize = 1 << 14;
+
 /// Session and timeout in a touch table.
-const TOUCH_BYTES: usize = 12;
+pub const TOUCH_BYTES: usize = 12;
 
 /// One packet at the front of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -444,7 +447,11 @@ fn read_outer<'a>(reader: &mut Reader<'a>, keep: Keep<'_>) -> Result<Outer<'a>, 
     let zxid = Zxid(reader.i64()?.cast_unsigned());
     let data = reader.buffer()?;
     let text = |reader: &mut Reader<'a>| Ok(reader.buffer()?.map(keep));
-    let identities = reader.vector(|reader| Ok(PeerIdentity { scheme: text(reader)?, id: text(reader)? }))?;
+    let mut left = IDENTITIES_MAX;
+    let identities = reader.vector(|reader| {
+        left = left.checked_sub(1).ok_or(DecodeError::Invalid("more identities than anybody proves"))?;
+        Ok(PeerIdentity { scheme: text(reader)?, id: text(reader)? })
+    })?;
     Ok((zxid, data, identities))
 }
 
@@ -629,11 +636,17 @@ mod tests {
     #[test]
     fn who_never_comes_to_an_end_is_not_listened_to_for_ever() {
         let limits = Limits::new(1024, Some(1024));
-        let mut bytes = hex("00000001 ffffffffffffffff 00000010 0000000000000001 00000002 00000009 7fffffff");
-        while bytes.len() < IDENTITIES_BYTES_MAX + limits.item_bytes {
-            assert_eq!(Packet::decode(&bytes, &limits), Ok(None));
-            bytes.extend(std::iter::repeat_n(hex("ffffffff ffffffff"), 8192).flatten());
+        let bytes = hex("00000001 ffffffffffffffff 00000010 0000000000000001 00000002 00000009 7fffffff");
+        // Not by their number, nor by their length.
+        for (identity, many) in [
+            ("ffffffff ffffffff".to_owned(), IDENTITIES_MAX),
+            (format!("00000400 {} ffffffff", "61".repeat(1024)), 1024),
+        ] {
+            let mut bytes = bytes.clone();
+            bytes.extend(std::iter::repeat_n(hex(&identity), many - 8).flatten());
+            assert_eq!(Packet::decode(&bytes, &limits), Ok(None), "{many}");
+            bytes.extend(std::iter::repeat_n(hex(&identity), 16).flatten());
+            assert!(matches!(Packet::decode(&bytes, &limits), Err(PacketError { kind: 1, .. })), "{many}");
         }
-        assert!(matches!(Packet::decode(&bytes, &limits), Err(PacketError { kind: 1, .. })));
     }
 }

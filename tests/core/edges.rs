@@ -201,6 +201,23 @@ fn large_requests_have_a_budget() {
     assert!(server.closed.contains(&stranger));
 }
 
+/// All of it goes with each write of a follower's client to the leader, who reads no more than a megabyte of it.
+#[test]
+fn what_a_client_proves_to_be_is_bounded() {
+    let mut server = Server::new();
+    let client = server.client();
+    let auth = |user: usize, bytes: usize| format!("{user}{}:secret", "x".repeat(bytes));
+    for user in 0..3 {
+        let auth = auth(user, 20_000);
+        server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(auth.as_bytes()) });
+    }
+    let auth = auth(3, 20_000);
+    server.send(client, -4, &Request::Auth { scheme: Some("digest".into()), auth: Some(auth.as_bytes()) });
+    let [refused] = &server.replies(client)[..] else { panic!("one answer") };
+    assert_eq!(refused.err, -115, "AUTHFAILED");
+    assert!(server.closed.contains(&client.connection));
+}
+
 #[test]
 fn the_connect_throttle_lets_in_as_many_as_it_has_tokens() {
     let connect_throttle = ConnectThrottle { tokens: 2, fill_ms: 1000, ..ConnectThrottle::default() };

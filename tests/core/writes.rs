@@ -19,6 +19,7 @@ const NO_CHILDREN_FOR_EPHEMERALS: i32 = -108;
 const NODE_EXISTS: i32 = -110;
 const NOT_EMPTY: i32 = -111;
 const INVALID_ACL: i32 = -114;
+const MARSHALLING_ERROR: i32 = -5;
 
 fn stat(server: &mut Server, client: Client, path: &str) -> Stat {
     let reply = server.must(client, &exists(path, false));
@@ -419,6 +420,29 @@ fn the_super_user_may_do_everything() {
     assert_eq!(server.err(nobody, &get("/a", false)), NO_AUTH);
     server.must(client, &Request::SetAcl { path: Some("/a".into()), acl: Some(open_acl()), version: -1 });
     server.must(nobody, &get("/a", false));
+}
+
+/// D-098: `auth` in a permission list may come to many times the length of the request.
+#[test]
+fn a_transaction_longer_than_servers_read_is_refused() {
+    let mut server =
+        Server::with(Settings { jute_max_buffer_bytes: 1500, jute_extra_bytes: 500, ..Settings::default() });
+    let client = server.client();
+    for user in 0..60 {
+        let auth = format!("somebody-{user}:secret");
+        server.must(client, &Request::Auth { scheme: Some("digest".into()), auth: Some(auth.as_bytes()) });
+    }
+    let long = |path| CreateRequest { acl: Some(acl(perms::ALL, "auth", "")), ..create_request(path, b"", 0) };
+    assert_eq!(server.err(client, &Request::Create(long("/long"))), MARSHALLING_ERROR);
+    let answers = results(&mut server, client, vec![op("/a", 0), MultiOp::Create(long("/long"))]);
+    assert!(
+        answers.len() == 2 && answers.iter().all(|answer| matches!(answer, MultiResult::Error { .. })),
+        "{answers:?}"
+    );
+    for path in ["/a", "/long"] {
+        assert_eq!(server.err(client, &exists(path, false)), NO_NODE, "{path}");
+        server.must(client, &create(path, b"", PERSISTENT));
+    }
 }
 
 #[test]

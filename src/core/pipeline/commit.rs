@@ -10,8 +10,9 @@ use ringkeeper_storage::probe;
 use slab::Slab;
 
 use super::local::makes_ephemerals;
+use super::pending_view::PendingView;
 use super::pending_view::Touched;
-use super::prep::{Asker, Prep, Wanted};
+use super::prep::{self, Asker, Prep, Wanted};
 use super::request_throttle::Queue;
 use crate::core::connection::{Connection, Header, Pending, State, Wait};
 use crate::core::metrics::{Metrics, age_ms};
@@ -188,27 +189,38 @@ impl Node {
             settings: &self.settings,
             asker: Asker { session, identities, zxid, time_ms: now.wall_ms },
             alarms: Vec::new(),
+            expansion_bytes: 0,
         };
-        let txn = make(&mut prep);
-        let alarms = prep.alarms;
+        let mut txn = make(&mut prep);
+        let mut alarms = prep.alarms;
         if let Txn::CreateSession { .. } = txn {
             let owner = if let Asked::Learner { link } = asked { Owner::Link(link) } else { Owner::Here };
             creating.insert(session, Creating { owner, closing: false });
         }
-        let touched = self.pending.finish();
-        // A refused single request carries no digest, everything else does (semantics 16.2).
-        let digest = (self.settings.digest_enabled && !matches!(txn, Txn::Error { .. }))
-            .then(|| TxnDigest { version: DIGEST_VERSION, tree_digest: self.pending.digest() as i64 });
         let header = TxnHeader { client_id: session.0, cxid, zxid: zxid.0 as i64, time_ms: now.wall_ms };
+        // A refused single request carries no digest, everything else does (semantics 16.2).
+        let digest_enabled = self.settings.digest_enabled;
+        let digest = |txn: &Txn<'_>, pending: &PendingView| {
+            (digest_enabled && !matches!(txn, Txn::Error { .. }))
+                .then(|| TxnDigest { version: DIGEST_VERSION, tree_digest: pending.digest() as i64 })
+        };
         self.scratch.clear();
-        encode_txn(&header, &txn, digest, &mut self.scratch);
-        if self.scratch.len() > self.limits.item_bytes && matches!(txn, Txn::CloseSession { .. }) {
-            // No Java learner takes that much. Without the list each server ends what the session owns by its own index; a
-            // digest would be taken for a list then.
-            probe::mark("leader: a closeSession does not list its ephemerals");
+        encode_txn(&header, &txn, digest(&txn, &self.pending), &mut self.scratch);
+        if self.scratch.len() > self.limits.item_bytes {
             self.scratch.clear();
-            encode_txn(&header, &Txn::CloseSession { paths: None }, None, &mut self.scratch);
+            if matches!(txn, Txn::CloseSession { .. }) {
+                // No Java learner takes that much. Without the list each server ends what the session owns by its own index; a
+                // digest would be taken for a list then.
+                probe::mark("leader: a closeSession does not list its ephemerals");
+                encode_txn(&header, &Txn::CloseSession { paths: None }, None, &mut self.scratch);
+            } else {
+                // Nobody would read it (D-098): learners end their connections, and a start finds a log that it cannot read.
+                self.pending.roll_back();
+                (txn, alarms) = (prep::too_long(&txn), Vec::new());
+                encode_txn(&header, &txn, digest(&txn, &self.pending), &mut self.scratch);
+            }
         }
+        let touched = self.pending.finish();
         if let (Txn::Reconfig { data: Some(text), .. }, Some(member)) = (&txn, &mut self.member) {
             let next = Membership::parse(text).expect("made here");
             leader.reconfigure(&next);
@@ -217,7 +229,7 @@ impl Node {
         }
         let txn = Bytes::copy_from_slice(&self.scratch);
         leader.propose(zxid, txn.clone(), out);
-        self.progress.logged = zxid;
+        self.progress.log(zxid, txn.len());
         self.outstanding.proposals.push_back(InFlight { zxid, asked, touched });
         self.metrics.proposed(txn.len());
         out.push(Output::Log { zxid, txn });
@@ -227,11 +239,12 @@ impl Node {
 
     /// Our disk has everything through this zxid: our own vote, or the leader's due.
     pub(in crate::core) fn on_log_durable(&mut self, now: Now, through: Zxid, out: &mut Vec<Output>) {
-        self.progress.durable = self.progress.durable.max(through);
+        self.progress.flushed(through);
         match &mut self.role {
             Role::Leading(leading) => {
                 leading.leader.on_logged(through, out);
                 self.release_committed(now, out);
+                self.let_stalled_go_on(now, out);
             }
             Role::Following(following) => following.learner.on_durable(through, out),
             Role::Looking(_) | Role::Settling(_) => {}
@@ -437,7 +450,7 @@ impl Node {
         let upgraded = if stays { None } else { self.local.remove(id) };
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.owner = creating.as_ref().map(|creating| creating.owner);
-        session.closing = creating.is_some_and(|creating| creating.closing);
+        session.closing |= creating.is_some_and(|creating| creating.closing); // it may have been here before
         if let Some(upgraded) = upgraded {
             (session.timeout_ms, session.connection) = (upgraded.timeout_ms, upgraded.connection);
         }

@@ -38,7 +38,7 @@ impl Node {
 
     /// What else may be wrong with a list is said by whoever makes the transaction.
     fn is_no_acl(&self, slot: Slot, list: Option<&AclList<'_>>) -> bool {
-        let fixed = prep::fix_up(list, self.connections[slot].identities(), &self.settings);
+        let fixed = prep::fix_up(list, self.connections[slot].identities(), &self.settings, &mut 0);
         matches!(fixed, Err(ErrorCode::InvalidAcl))
     }
 }

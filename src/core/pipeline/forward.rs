@@ -94,9 +94,12 @@ impl Forwarded {
         self.early.remove(&session)
     }
 
-    pub fn take_touched(&mut self) -> Vec<(i64, i32)> {
+    /// At most so many; the rest is for the next answer.
+    pub fn take_touched(&mut self, at_most: usize) -> Vec<(i64, i32)> {
         let mut touched: Vec<_> = self.touched.drain().map(|(session, timeout_ms)| (session.0, timeout_ms)).collect();
         touched.sort_unstable();
+        let rest = touched.split_off(touched.len().min(at_most));
+        self.touched.extend(rest.into_iter().map(|(session, timeout_ms)| (SessionId(session), timeout_ms)));
         touched
     }
 
@@ -228,7 +231,12 @@ impl Node {
             return self.leave_leader(now, why, out);
         }
         assert!(zxid > self.progress.logged, "{zxid} is proposed after {}", self.progress.logged);
-        self.progress.logged = zxid;
+        if self.progress.undurable_bytes() > limits::LEARNER_QUEUE_BYTES {
+            probe::mark("learner: its own disk is too far behind");
+            let why = "the disk of the log here takes less than the leader proposes".to_owned();
+            return self.leave_leader(now, why, out);
+        }
+        self.progress.log(zxid, txn.len());
         self.outstanding.propose(zxid, asked);
         self.tail_bytes += txn.len();
         self.tail.push_back(Proposal { zxid, txn: txn.clone() });
@@ -316,7 +324,8 @@ impl Node {
     pub(in crate::core) fn writes_wait(&self) -> bool {
         match &self.role {
             Role::Leading(leading) => {
-                leading.leader.in_flight_bytes() > limits::PROPOSALS_BYTES || !leading.leader.may_propose()
+                let in_flight_bytes = leading.leader.in_flight_bytes().max(self.progress.undurable_bytes());
+                in_flight_bytes > limits::PROPOSALS_BYTES || !leading.leader.may_propose()
             }
             Role::Following(following) => {
                 following.forwarded.unmatched_bytes() + self.tail_bytes > limits::PROPOSALS_BYTES

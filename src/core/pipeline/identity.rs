@@ -24,6 +24,11 @@ impl Node {
             Ok(Request::Sasl { token }) if token.is_some() => Authenticated::Accepted,
             Ok(Request::Auth { scheme, auth }) => match (scheme.as_deref(), auth) {
                 _ if connection.identities().len() >= limits::CLIENT_IDENTITIES => Authenticated::Refused,
+                (_, auth)
+                    if connection.identity_bytes() + auth.map_or(0, <[u8]>::len) > limits::CLIENT_IDENTITIES_BYTES =>
+                {
+                    Authenticated::Refused
+                }
                 (Some("digest"), Some(auth)) if self.settings.digest_auth_enabled => {
                     let mut identities = connection.identities().to_vec();
                     let super_digest = self.settings.super_digest.as_deref();

@@ -38,6 +38,8 @@ pub struct Prep<'a> {
     pub asker: Asker<'a>,
     /// Quotas that it would exceed, or does.
     pub alarms: Vec<QuotaAlarm>,
+    /// What `auth` in permission lists has come to so far, over all items of a multi.
+    pub expansion_bytes: usize,
 }
 
 /// What is to become a transaction, or why it is refused before anybody looks at the tree.
@@ -80,7 +82,7 @@ impl<'r> Wanted<'r> {
         match self {
             Wanted::Write(request) => prep.request(request),
             Wanted::Refused(code) => prep.refused(code),
-            Wanted::MultiRefused { items, code } => prep.multi_refused(items, code),
+            Wanted::MultiRefused { items, code } => multi_refused(items, code),
             Wanted::Session { timeout_ms } => Txn::CreateSession { timeout_ms },
             Wanted::Reconfigured(text) => {
                 text.and_then(|text| prep.reconfig(text)).unwrap_or_else(|code| prep.refused(code))
@@ -184,12 +186,6 @@ impl Prep<'_> {
     }
 
     /// A multi of a session that is ending: each item would fail, the first one decides.
-    fn multi_refused(&mut self, items: usize, code: ErrorCode) -> Txn<'static> {
-        let later = std::iter::repeat_n(ErrorCode::RuntimeInconsistency, items.saturating_sub(1));
-        let codes = std::iter::once(code).take(items).chain(later);
-        Txn::Multi(codes.map(|code| Txn::Error { code: code.number() }).collect())
-    }
-
     fn item<'r>(&mut self, op: MultiOp<'r>) -> Result<Txn<'r>, ErrorCode> {
         match op {
             MultiOp::Create(create) => self.create(create, OpCode::Create, None),
@@ -442,8 +438,8 @@ impl Prep<'_> {
         }
     }
 
-    fn fix_up(&self, list: Option<&AclList<'_>>) -> Result<AclList<'static>, ErrorCode> {
-        fix_up(list, self.asker.identities, self.settings)
+    fn fix_up(&mut self, list: Option<&AclList<'_>>) -> Result<AclList<'static>, ErrorCode> {
+        fix_up(list, self.asker.identities, self.settings, &mut self.expansion_bytes)
     }
 
     fn owner_kind(&self, node: &PendingNode) -> OwnerKind {
@@ -452,11 +448,26 @@ impl Prep<'_> {
     }
 }
 
+fn multi_refused(items: usize, code: ErrorCode) -> Txn<'static> {
+    let later = std::iter::repeat_n(ErrorCode::RuntimeInconsistency, items.saturating_sub(1));
+    let codes = std::iter::once(code).take(items).chain(later);
+    Txn::Multi(codes.map(|code| Txn::Error { code: code.number() }).collect())
+}
+
+/// In place of a transaction that is longer than servers read.
+pub(super) fn too_long(txn: &Txn<'_>) -> Txn<'static> {
+    match txn {
+        Txn::Multi(items) => multi_refused(items.len(), ErrorCode::MarshallingError),
+        _ => Txn::Error { code: ErrorCode::MarshallingError.number() },
+    }
+}
+
 /// The list that is stored for the one that was asked for.
 pub(super) fn fix_up(
     list: Option<&AclList<'_>>,
     identities: &[Identity],
     settings: &Settings,
+    expansion_bytes: &mut usize,
 ) -> Result<AclList<'static>, ErrorCode> {
     let list = list.map_or(&[][..], |list| list);
     let is_digest = |entry: &Acl<'_>| entry.scheme.as_deref() == Some("digest");
@@ -464,7 +475,7 @@ pub(super) fn fix_up(
     if !settings.digest_auth_enabled && list.iter().any(is_digest) {
         return Err(ErrorCode::InvalidAcl);
     }
-    acl::fix_up(list, identities)
+    acl::fix_up(list, identities, expansion_bytes)
 }
 
 fn pending_acl(list: &AclList<'static>) -> PendingAcl {

@@ -42,9 +42,11 @@ pub fn is_open(list: &[Acl<'_>]) -> bool {
 static OPEN_LIST: [Acl<'static>; 1] =
     [Acl { perms: perms::ALL, scheme: Some(Cow::Borrowed("world")), id: Some(Cow::Borrowed("anyone")) }];
 
-/// Entries of a list beyond which `auth` is no longer expanded: many `auth` entries times many identities would be more
-/// than any transaction can carry.
-const EXPANDED_ENTRIES_MAX: usize = 65_536;
+/// What `auth` entries of one request may come to, bytes: many of them times many identities would be more than any transaction
+/// can carry.
+const EXPANSION_BYTES_MAX: usize = 512 << 10;
+/// Of an entry, beside its scheme and id.
+const ENTRY_BYTES: usize = 12;
 
 /// One thing a connection has proved to be. A connection keeps a set of them: see [`add_identity`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +96,12 @@ pub fn authenticate_digest(
 }
 
 /// Makes a client's list storable (semantics 8.3): drops duplicates, expands `auth`, refuses what no scheme accepts.
-pub fn fix_up(list: &[Acl<'_>], identities: &[Identity]) -> Result<AclList<'static>, ErrorCode> {
+/// `expansion_bytes`: what `auth` has come to in this request so far.
+pub fn fix_up(
+    list: &[Acl<'_>],
+    identities: &[Identity],
+    expansion_bytes: &mut usize,
+) -> Result<AclList<'static>, ErrorCode> {
     if list.is_empty() {
         return Err(ErrorCode::InvalidAcl);
     }
@@ -108,10 +115,13 @@ pub fn fix_up(list: &[Acl<'_>], identities: &[Identity]) -> Result<AclList<'stat
         if scheme == "auth" {
             let mut proved = identities.iter().filter(|identity| identity.scheme == "digest").peekable();
             proved.peek().ok_or(ErrorCode::InvalidAcl)?;
-            if fixed.len() > EXPANDED_ENTRIES_MAX {
-                return Err(ErrorCode::InvalidAcl);
+            for identity in proved {
+                *expansion_bytes += ENTRY_BYTES + identity.scheme.len() + identity.id.len();
+                if *expansion_bytes > EXPANSION_BYTES_MAX {
+                    return Err(ErrorCode::InvalidAcl);
+                }
+                fixed.push(owned(entry.perms, &identity.scheme, &identity.id));
             }
-            fixed.extend(proved.map(|identity| owned(entry.perms, &identity.scheme, &identity.id)));
             continue;
         }
         if !matches!(scheme, "world" | "digest" | "ip") {
@@ -449,7 +459,7 @@ mod tests {
     #[test]
     fn fix_up_follows_javas_table() {
         let alice = [identity("digest", "alice:x"), identity("ip", "1.2.3.4"), identity("digest", "al:y")];
-        let fix = |list: &[Acl<'_>]| fix_up(list, &alice).map(|list| list.to_vec());
+        let fix = |list: &[Acl<'_>]| fix_up(list, &alice, &mut 0).map(|list| list.to_vec());
         let invalid = Err(ErrorCode::InvalidAcl);
         assert_eq!(fix(&[]), invalid);
         let world = acl(31, "world", "anyone");
@@ -464,10 +474,13 @@ mod tests {
         // Who is the super user is that by another scheme, too: A8.
         let boss = [identity("super", ""), identity("digest", "super:h"), identity("ip", "1.2.3.4")];
         assert_eq!(
-            fix_up(&[acl(5, "auth", "")], &boss).map(|list| list.to_vec()),
+            fix_up(&[acl(5, "auth", "")], &boss, &mut 0).map(|list| list.to_vec()),
             Ok(vec![acl(5, "digest", "super:h")])
         );
-        assert_eq!(fix_up(&[acl(5, "auth", "")], &alice[1..2]), invalid.clone().map(|_: Vec<_>| unreachable!()));
+        assert_eq!(
+            fix_up(&[acl(5, "auth", "")], &alice[1..2], &mut 0),
+            invalid.clone().map(|_: Vec<_>| unreachable!())
+        );
         for scheme in ["world", "digest", "ip"] {
             assert_eq!(fix(&[no_id(scheme)]), Err(ErrorCode::MarshallingError));
         }
@@ -519,7 +532,13 @@ mod tests {
     fn auth_entries_do_not_multiply_without_bound() {
         let identities: Vec<_> = (0..1000).map(|n| identity("digest", &format!("u{n}:h"))).collect();
         let list: Vec<_> = (0..1000).map(|perms| acl(perms, "auth", "")).collect();
-        assert_eq!(fix_up(&list, &identities), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(&list, &identities, &mut 0), Err(ErrorCode::InvalidAcl));
+        // Nor over the items of a multi; nor long ones.
+        let (one, mut bytes) = ([acl(31, "auth", "")], 0);
+        let taken = (0..1000).take_while(|_| fix_up(&one, &identities, &mut bytes).is_ok()).count();
+        assert!((10..100).contains(&taken), "{taken}");
+        let long = [identity("digest", &"u".repeat(300 << 10))];
+        assert!(fix_up(&list[..1], &long, &mut 0).is_ok() && fix_up(&list[..2], &long, &mut 0).is_err());
     }
 
     #[test]

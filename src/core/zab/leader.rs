@@ -303,8 +303,12 @@ impl Leader {
             (Stage::Informed, Packet::AckEpoch { last, current_epoch }) => {
                 self.on_ack_epoch(link, last, current_epoch, view, out);
             }
+            (Stage::Synchronising, Packet::Ack { zxid })
+                if handler.acknowledges_early(zxid, self.proposals.committed()) => {}
             (Stage::Synchronising, Packet::Ack { zxid }) => self.on_new_leader_ack(link, zxid, out),
             (Stage::InStep, Packet::Ack { zxid }) => self.on_ack(link, zxid, out),
+            // Java followers before 3.8.5 and 3.9.2 log their DIFF on the side, and acknowledge what is in it when it is done.
+            (Stage::Synchronised, Packet::Ack { zxid }) if !handler.speaks_ringkeeper() => self.on_ack(link, zxid, out),
             // It was told, and nobody counts.
             (Stage::InStep, Packet::NextEpochAccepted { epoch } | Packet::NextEpochAdopted { epoch })
                 if self.phase == Phase::Relaying && epoch <= self.epoch => {}

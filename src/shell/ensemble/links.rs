@@ -34,6 +34,9 @@ const READS_A_TURN: u32 = 8;
 /// Flushes in a row before the reactor has its turn.
 const FLUSHES_A_TURN: u32 = 64;
 
+/// How long a reader waits for room before it looks whether its link is still wanted.
+const ROOM_LOOK: Duration = Duration::from_millis(100);
+
 /// How long a link that is being closed may take to accept what was said before.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -80,6 +83,8 @@ struct Link {
     over: Cell<bool>,
     /// It said something.
     heard: Cell<bool>,
+    /// It was told something.
+    spoken: Cell<bool>,
     /// From UPTODATE on.
     sync_stall: Duration,
     /// What each end has said it speaks.
@@ -105,6 +110,7 @@ impl Link {
     }
 
     fn encode(&self, message: LinkMessage) {
+        self.spoken.set(true);
         let mut outgoing = self.outgoing.borrow_mut();
         let Outgoing { bytes, cost, snapshot } = &mut *outgoing;
         *cost += message.cost_bytes();
@@ -159,6 +165,7 @@ impl Links {
             closed: Cell::new(false),
             over: Cell::new(false),
             heard: Cell::new(false),
+            spoken: Cell::new(false),
             sync_stall: self.settings.sync_stall,
             ours_is_ringkeeper: Cell::new(false),
             theirs_is_ringkeeper: Cell::new(false),
@@ -183,7 +190,11 @@ impl Links {
         let Some(link) = self.by_id.borrow_mut().remove(&link) else { return };
         info!("closing the link with {}: {why}", link.line.peer);
         link.closed.set(true);
-        HangUpAfter::new(link.line.clone(), CLOSE_LIMIT).detach();
+        if link.spoken.get() {
+            HangUpAfter::new(link.line.clone(), CLOSE_LIMIT).detach();
+        } else {
+            link.line.hang_up(); // nothing is on its way that the other end should read
+        }
         self.note_dirty(link);
     }
 
@@ -377,12 +388,13 @@ async fn read(link: &Link, pipeline: &PipelineHandle, limits: &Limits) -> io::Re
             }
         };
         inbox.take(taken);
-        link.heard.set(link.heard.get() || taken > 0);
+        // What is passed over says nothing.
+        link.heard.set(link.heard.get() || !messages.is_empty());
         hand_over(link, pipeline, &mut messages);
         if let Some(error) = fault {
             return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
         }
-        if let Some(zxid) = snapshot {
+        if let Some(zxid) = snapshot.filter(|_| !link.closed.get()) {
             read_snapshot(link, &mut inbox, zxid, pipeline, limits).await?;
             has_unread = true;
         }
@@ -399,7 +411,7 @@ async fn read_snapshot(
 ) -> io::Result<()> {
     let mut decoder = SnapshotDecoder::new(link.form(), zxid, *limits);
     let mut messages = Vec::new();
-    loop {
+    while !link.closed.get() {
         let taken = decoder
             .push(inbox.unread())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
@@ -413,8 +425,9 @@ async fn read_snapshot(
                 return Ok(());
             }
             let room = pipeline.borrow().install_room();
-            while pipeline.borrow().is_install_behind() {
-                room.lowered().await;
+            while pipeline.borrow().is_install_behind() && !link.closed.get() {
+                // Now and then: the role may be over, and another link's reader wait in this one's place.
+                futures_lite::future::or(room.lowered(), reactor::sleep(ROOM_LOOK)).await;
             }
             next_turn().await; // a tree that was decoded whole comes in one go
         }
@@ -426,6 +439,7 @@ async fn read_snapshot(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+    Ok(())
 }
 
 fn hand_over(link: &Link, pipeline: &PipelineHandle, messages: &mut Vec<LinkMessage>) {

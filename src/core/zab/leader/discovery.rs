@@ -50,7 +50,7 @@ impl Leader {
             mark("leader: a learner is back on another link");
             self.close(older, "it is back on another link", out);
         }
-        if self.handlers.len() > limits::LEARNERS {
+        if self.handlers.values().filter(|handler| handler.id.is_some()).count() >= limits::LEARNERS {
             return self.close(link, "there are too many learners", out);
         }
         let vote = self.vote_for(id, observer);

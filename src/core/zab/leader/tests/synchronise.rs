@@ -81,6 +81,35 @@ fn an_ack_of_a_java_follower_counts_for_its_own_zxid_only() {
     assert_eq!(scene.acks(2, z(6, 3)), ["2< C 6.3"]);
 }
 
+/// Spec 19: Java followers before 3.8.5 and 3.9.2 log their DIFF on the side.
+#[test]
+fn acks_of_a_diff_may_come_around_the_ack_of_newleader() {
+    let mut scene = Scene::with_history();
+    scene.learner_protocol = PROTOCOL_JAVA;
+    scene.establish_with(2, z(5, 3));
+    scene.joins(3, z(5, 1));
+    for early in [z(5, 2), z(5, 3)] {
+        assert_eq!(scene.acks(3, early), [""; 0]);
+    }
+    assert_eq!(scene.synchronised(3), ["3< UPTODATE"]);
+    let mut fresh = Scene::elected(5, 0, 5, 5, z(5, 3));
+    fresh.learner_protocol = PROTOCOL_JAVA;
+    fresh.informs(2, 5);
+    fresh.informs(3, 5);
+    fresh.stored(EpochKind::Accepted);
+    for id in [2, 3] {
+        fresh.says(id, Packet::AckEpoch { last: Some(z(5, 3)), current_epoch: Some(5) });
+    }
+    fresh.stored(EpochKind::Current);
+    assert_eq!(fresh.synchronised(2), [""; 0]);
+    assert_eq!(fresh.acks(2, z(5, 3)), [""; 0], "it waits for UPTODATE");
+    assert_eq!(fresh.synchronised(3), ["2< UPTODATE", "3< UPTODATE", "! established 6"]);
+    // Ours do not.
+    let mut scene = Scene::leading();
+    scene.joins(3, z(5, 1));
+    assert_eq!(scene.acks(3, z(5, 2)).len(), 2, "closed, and gone");
+}
+
 #[test]
 fn who_asked_last_is_told_first() {
     let mut scene = Scene::leading();
