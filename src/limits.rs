@@ -39,6 +39,10 @@ pub const PROPOSALS_BYTES: usize = 64 * 1024 * 1024;
 /// At the bound the learner, or the one whose requests take the most, is dropped, and comes back to be synchronised anew.
 pub const LEARNER_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 
+/// Transactions that wait for a server's own disk, while a quorum of others commits them. Beyond that a leader's writes wait, and it
+/// hands over; a learner leaves its leader until they are there.
+pub const LOG_BACKLOG_BYTES: usize = 256 * 1024 * 1024;
+
 /// `observerMaster.sizeLimit` unless it says otherwise: the same on a follower, of an observer.
 pub const OBSERVER_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 

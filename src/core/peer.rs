@@ -352,6 +352,11 @@ impl Node {
         if let Role::Following(following) = &mut self.role {
             following.learner.on_tick(now, out);
         }
+        if self.is_log_behind()
+            && let Role::Leading(leading) = &mut self.role
+        {
+            leading.leader.hand_over(now, out); // to somebody whose disk answers
+        }
         with_leader!(self, |leader, view| leader.on_tick(now, out));
         self.tick_read_only(now, out);
     }

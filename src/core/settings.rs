@@ -64,6 +64,8 @@ pub struct Settings {
     pub container_max_never_used_ms: i64,
     /// Not a key: `limits::SNAPSHOT_BACKLOG_BYTES`, and less in tests.
     pub snapshot_backlog_max_bytes: usize,
+    /// Not a key: `limits::LOG_BACKLOG_BYTES`, and less in tests.
+    pub log_backlog_max_bytes: usize,
     /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
     pub snapshot_chunk_bytes: usize,
     /// Not a key: where the names, paths and permissions that clients choose fall in tables. Who knew it could choose such that all
@@ -252,6 +254,7 @@ impl Default for Settings {
             container_max_never_used_ms: 0,
             snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
             snapshot_chunk_bytes: limits::SNAPSHOT_CHUNK_BYTES,
+            log_backlog_max_bytes: limits::LOG_BACKLOG_BYTES,
             hash_seed: 0,
             ensemble: Ensemble::default(),
         }

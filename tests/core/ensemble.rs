@@ -1,6 +1,6 @@
 //! Three nodes and their clients: what is promised through a follower.
 
-use ringkeeper::core::Settings;
+use ringkeeper::core::{RoleView, Settings};
 use ringkeeper::wire::client::{EventKind, OpCode, Request, Response};
 
 use super::ensemble_harness::{Ensemble, quick};
@@ -98,6 +98,44 @@ fn a_commit_may_outrun_the_disk_of_the_server_that_answers() {
     ensemble.server(followers[0]).slow_disk = true;
     assert_eq!(ask(&mut ensemble, followers[0], client, &create("/a", b"", PERSISTENT)), 0);
     assert!(ensemble.server(leader).node.tree().find("/a").is_some());
+}
+
+/// A quorum of others commits what waits for a disk that hangs; all of it would wait in memory.
+#[test]
+fn what_waits_for_a_disk_is_bounded() {
+    let settings = Settings { log_backlog_max_bytes: 4_000, ..quick() };
+    let mut ensemble = Ensemble::of(3, 1, settings);
+    ensemble.settle();
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let client = ensemble.client(followers[0]);
+    assert_eq!(ask(&mut ensemble, followers[0], client, &create("/a", b"", PERSISTENT)), 0);
+    ensemble.server(leader).slow_disk = true;
+    let write = |ensemble: &mut Ensemble, client: Client, xid: i32| {
+        ensemble.at(followers[0], |server| server.send(client, xid, &set("/a", &[1; 1000], -1)));
+        ensemble.server(followers[0]).replies(client).len()
+    };
+    let answered = (1..10).take_while(|xid| write(&mut ensemble, client, *xid) == 1).count();
+    assert!((4..6).contains(&answered), "{answered} without the leader's disk");
+    ensemble.pass_ms(1_000);
+    assert_ne!(ensemble.leader(), leader, "somebody whose disk answers");
+    ensemble.server(leader).slow_disk = false;
+    ensemble.at(leader, |server| server.disk_finishes());
+    ensemble.settle();
+
+    // A learner that is so far behind leaves, and comes back when everything is on its disk.
+    let (observer, client) = (4, ensemble.client(followers[0]));
+    ensemble.server(observer).slow_disk = true;
+    for xid in 1..10 {
+        assert_eq!(write(&mut ensemble, client, xid), 1);
+    }
+    assert!(!matches!(
+        ensemble.role(observer),
+        RoleView::Following { serving: true, .. } | RoleView::Observing { serving: true, .. }
+    ));
+    ensemble.server(observer).slow_disk = false;
+    ensemble.at(observer, |server| server.disk_finishes());
+    ensemble.settle();
+    ensemble.assert_agreed();
 }
 
 #[test]

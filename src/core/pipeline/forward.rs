@@ -231,8 +231,7 @@ impl Node {
             return self.leave_leader(now, why, out);
         }
         assert!(zxid > self.progress.logged, "{zxid} is proposed after {}", self.progress.logged);
-        if self.progress.undurable_bytes() > limits::LEARNER_QUEUE_BYTES {
-            probe::mark("learner: its own disk is too far behind");
+        if self.service == Service::Everybody && self.is_log_behind() {
             let why = "the disk of the log here takes less than the leader proposes".to_owned();
             return self.leave_leader(now, why, out);
         }
@@ -320,12 +319,18 @@ impl Node {
         }
     }
 
+    /// Too much waits for this server's own disk.
+    pub(in crate::core) fn is_log_behind(&self) -> bool {
+        self.progress.undurable_bytes() > self.settings.log_backlog_max_bytes
+    }
+
     /// Whether clients' writes have to wait until some of what is under way is done, or may be proposed.
     pub(in crate::core) fn writes_wait(&self) -> bool {
         match &self.role {
             Role::Leading(leading) => {
-                let in_flight_bytes = leading.leader.in_flight_bytes().max(self.progress.undurable_bytes());
-                in_flight_bytes > limits::PROPOSALS_BYTES || !leading.leader.may_propose()
+                leading.leader.in_flight_bytes() > limits::PROPOSALS_BYTES
+                    || self.is_log_behind()
+                    || !leading.leader.may_propose()
             }
             Role::Following(following) => {
                 following.forwarded.unmatched_bytes() + self.tail_bytes > limits::PROPOSALS_BYTES
