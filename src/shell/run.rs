@@ -216,6 +216,10 @@ async fn serve(
             task.cancel().await;
         }
         pipeline.borrow_mut().let_executors_go();
+    } else {
+        for task in tasks {
+            task.detach();
+        }
     }
     if matches!(ending, Ok(()) | Err(ServeError::DiskHangs { .. })) {
         pipeline.borrow_mut().hang_up();
@@ -265,6 +269,11 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
     let out_of_patience = async {
         reactor::sleep(STOP_PATIENCE).await;
         if pipeline.borrow().disk_hangs() {
+            // Now: the kernel may hold this thread, and even a killed process, until the disk answers.
+            warn!(
+                "the disk of the transaction log is not waited for any longer; the process ends as soon as the kernel lets it"
+            );
+            connections.close_all();
             return Err(ServeError::DiskHangs { patience: STOP_PATIENCE });
         }
         warn!("requests were still in flight after {STOP_PATIENCE:?}; their clients will not hear of them");
