@@ -229,7 +229,14 @@ impl Ring {
             self.ring.completion().enable_eventfd();
             // Who has an answer notes it in the ring, and then looks whether to signal: it signals, or the next look sees the note.
             fence(Ordering::SeqCst);
+            let before = out.len();
             self.take_completions(out);
+            if out.len() == before && self.has_answers_to_post() {
+                // The note may be late: of an answer that was posted before it was noted. Then it stays until there is another
+                // answer. Once more with signals on, so that whatever comes after this is signalled.
+                self.enter();
+                break;
+            }
         }
         self.take_completions(out);
         if !self.waiting.is_empty() || self.doorbell.as_ref().is_some_and(|doorbell| !doorbell.being_read) {

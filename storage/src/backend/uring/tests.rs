@@ -67,6 +67,56 @@ fn one_answer_is_one_signal() {
     }
 }
 
+/// The kernel notes that there are answers behind the answer, and the note may come when that was taken: then it stays, and says
+/// nothing. A look that trusted it had no end (found where a thread of the kernel's lost its processor between the two).
+#[test]
+fn a_look_has_an_end_whatever_the_kernel_notes() {
+    let (done, over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bench = Bench::new();
+        bench.ring.listen_to(rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        note_answers(&bench.ring);
+        assert!(bench.ring.has_answers_to_post());
+        done.send(bench.ring.completions(&mut Vec::new())).unwrap();
+        // And what comes then is signalled and taken.
+        let file = bench.create("a", true);
+        note_answers(&bench.ring);
+        let write = Action::Write { file, offset: 0, buffer: buffer(1, 4096), sync: WriteSync::Dsync };
+        bench.ring.submit(&mut vec![DiskOp { id: bench.ids.operation(Owner::LogWrite), action: write }]);
+        rustix::io::read(bench.ring.signal().unwrap(), &mut [0; 8]).unwrap();
+        let mut events = Vec::new();
+        while bench.ring.completions(&mut events) == 0 {}
+        done.send(events.len()).unwrap();
+    });
+    for expected in [0, 1] {
+        assert_eq!(over.recv_timeout(std::time::Duration::from_secs(20)), Ok(expected));
+    }
+}
+
+/// Sets IORING_SQ_TASKRUN, as the kernel does.
+fn note_answers(ring: &Ring) {
+    const TASKRUN: u32 = 1 << 2;
+    // Where the flags lie is the same in every ring of a kernel: `io_uring_params.sq_off.flags`, its fifteenth word.
+    let mut params = [0u32; 30];
+    // SAFETY: the kernel writes an `io_uring_params` of 120 bytes, and that is what there is.
+    let other = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr()) };
+    assert!(other >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: just opened, and nobody else's.
+    drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(other as i32) });
+    // SAFETY: the ring outlives the call.
+    let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(ring.ring.as_raw_fd()) };
+    let protection = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    // SAFETY: a new mapping of the ring's first page (offset 0: IORING_OFF_SQ_RING), which is never unmapped; the flags are in it,
+    // and are atomic for everybody who has them.
+    unsafe {
+        let page =
+            rustix::mm::mmap(std::ptr::null_mut(), 4096, protection, rustix::mm::MapFlags::SHARED, descriptor, 0)
+                .unwrap();
+        let flags = page.byte_add(params[14] as usize).cast();
+        std::sync::atomic::AtomicU32::from_ptr(flags).fetch_or(TASKRUN, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn every_operation_does_what_it_says() {
     let mut bench = Bench::new();
