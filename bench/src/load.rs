@@ -418,6 +418,12 @@ impl<'a> Driver<'a> {
         if now_ns < self.phase_ends_ns {
             return Ok(());
         }
+        if self.phase == Phase::Window && self.completed == 0 {
+            // A window without a reply says nothing: it goes on for as long again. Its rate goes by its true length, and a
+            // server that never answers is given up above.
+            self.phase_ends_ns = now_ns + self.timing.window.as_nanos() as u64;
+            return Ok(());
+        }
         match self.phase {
             Phase::WarmUp => {
                 self.meter = Some(Meter::start(&self.target.server_pids)?);

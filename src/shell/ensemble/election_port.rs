@@ -25,7 +25,7 @@ use futures_util::future::{Either, select};
 use tracing::{debug, info, warn};
 
 use super::dial::Dials;
-use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more, write_all};
+use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, read_more};
 use super::roll::Roll;
 use crate::core::ServerId;
 use crate::shell::flag::Flag;
@@ -297,7 +297,7 @@ impl ElectionPort {
             let socket = PeerSocket::new(dialled?, self.settings.keep_alive, self.settings.stall_limit)?;
             let mut introduction = Vec::new();
             self.introduction().encode(&mut introduction);
-            write_all(&socket.line.socket, &introduction).await?;
+            socket.line.write_all(&introduction).await?;
             Ok::<_, io::Error>(socket)
         };
         match introduced.await {
@@ -349,7 +349,7 @@ impl ElectionPort {
                     return Ok(()); // a newer connection
                 }
                 let Some(frame) = line.unsent.take() else { continue };
-                write_all(&phone.socket, &frame).await?;
+                phone.write_all(&frame).await?;
                 *line.last.borrow_mut() = Some(frame);
             }
         };

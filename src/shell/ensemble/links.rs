@@ -19,7 +19,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::inbox::{Arrival, Inbox};
-use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine, write_all};
+use super::peer_socket::{HangUpAfter, PeerSocket, PhoneLine};
 use crate::core::{LinkId, LinkMessage, Zxid};
 use crate::shell::flag::Flag;
 use crate::shell::pipeline::PipelineHandle;
@@ -317,7 +317,7 @@ async fn write(link: Rc<Link>, pipeline: PipelineHandle) {
             if bytes.is_empty() {
                 break;
             }
-            if let Err(error) = write_all(&link.line.socket, &bytes).await {
+            if let Err(error) = link.line.write_all(&bytes).await {
                 debug!("the link with {} takes nothing more: {error}", link.line.peer);
                 link.line.hang_up();
                 return;

@@ -1,18 +1,25 @@
 //! A connection to another server, which several tasks share: one reads, one writes, and any may end it.
 //!
-//! A peer whose machine is gone, or that stopped reading, says nothing more, and what is sent to it just waits: the kernel would
-//! try for a quarter of an hour, and after a partition wait two minutes before it tries again. So it gets a limit for bytes that
-//! are not taken (TCP_USER_TIMEOUT), and ends the connection itself; whoever needs another one opens it.
+//! A peer whose machine is gone says nothing more, and what is sent to it just waits: the kernel would try for a quarter of an
+//! hour, and after a partition wait two minutes before it tries again. So it gets a limit for bytes that are not taken
+//! (TCP_USER_TIMEOUT), and ends the connection itself; whoever needs another one opens it. A peer that does not read is not
+//! covered by that as long as it speaks: the kernel counts from its first probe of the closed window, and whatever arrives puts
+//! that probe off. For it there is a limit of our own, wherever something waits to be sent; and what the kernel has not sent is
+//! kept small (TCP_NOTSENT_LOWAT), so that a slow reader is seen to read.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use socket2::SockRef;
 
 use crate::shell::reactor::{self, Socket};
+
+/// What the kernel keeps for a peer beyond what is on its way: a peer on a thin line has to take half of it within a stall limit.
+const UNSENT_BYTES: u32 = 128 * 1024;
 
 pub struct PeerSocket {
     pub line: Rc<PhoneLine>,
@@ -25,6 +32,7 @@ pub struct PeerSocket {
 pub struct PhoneLine {
     pub socket: Socket,
     pub peer: SocketAddr,
+    stall: Cell<Duration>,
 }
 
 impl PeerSocket {
@@ -32,9 +40,11 @@ impl PeerSocket {
     pub fn new(stream: TcpStream, keep_alive: bool, stall: Duration) -> io::Result<PeerSocket> {
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_keepalive(keep_alive)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
         set_stall_limit(&stream, stall)?;
         let peer = stream.peer_addr()?;
-        Ok(PeerSocket { line: Rc::new(PhoneLine { socket: Socket::new(stream)?, peer }), unread: Vec::new() })
+        let line = PhoneLine { socket: Socket::new(stream)?, peer, stall: Cell::new(stall) };
+        Ok(PeerSocket { line: Rc::new(line), unread: Vec::new() })
     }
 }
 
@@ -51,8 +61,27 @@ impl PhoneLine {
 
     /// How long sent bytes may wait to be taken from now on.
     pub fn limit_stall(&self, limit: Duration) {
+        self.stall.set(limit);
         // Of a connection that has just ended nobody needs it.
         let _ = set_stall_limit(self.socket.stream(), limit);
+    }
+
+    /// Sends all of it. An error when nothing is taken for as long as sent bytes may wait.
+    pub async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let given_up = async {
+                reactor::sleep(self.stall.get()).await;
+                // It may be us who had no time.
+                match self.socket.send_now(rest)? {
+                    0 => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read what it is sent")),
+                    taken => Ok(taken),
+                }
+            };
+            let taken = future::or((&self.socket).write(rest), given_up).await?;
+            rest = &rest[taken..];
+        }
+        Ok(())
     }
 }
 
@@ -99,13 +128,78 @@ pub async fn read_more(mut socket: &Socket, buffer: &mut Vec<u8>, at_most: usize
     Ok(read? > 0)
 }
 
-pub async fn write_all(mut socket: &Socket, bytes: &[u8]) -> io::Result<()> {
-    socket.write_all(bytes).await
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+
+    /// More than two kernels keep for a connection.
+    const BYTES: usize = 12 << 20;
+
+    /// A line, and the other end with little room for what it does not read.
+    fn connected(stall: Duration) -> (Rc<PhoneLine>, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        theirs.set_recv_buffer_size(300_000).unwrap();
+        theirs.connect(&listener.local_addr().unwrap().into()).unwrap();
+        let ours = PeerSocket::new(listener.accept().unwrap().0, true, stall).unwrap();
+        (ours.line, theirs.into())
+    }
+
+    /// What the kernel alone does not do: its own limit has not ended one of these after many times its length.
+    #[test]
+    fn a_peer_that_speaks_and_does_not_read_is_given_up() {
+        let limit = Duration::from_millis(1000);
+        reactor::run_here(async {
+            let (ours, mut theirs) = connected(limit);
+            let speaks = std::thread::spawn(move || {
+                while theirs.write_all(b"ping").is_ok() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+            let packets = async {
+                loop {
+                    ours.write_all(&[b'x'; 5000]).await?;
+                    reactor::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let hears = async {
+                let mut heard = Vec::new();
+                while read_more(&ours.socket, &mut heard, 1024).await? {
+                    heard.clear();
+                }
+                Ok(())
+            };
+            let too_late = async {
+                reactor::sleep(20 * limit).await;
+                Ok(())
+            };
+            let ended: io::Result<()> = future::or(packets, future::or(hears, too_late)).await;
+            ours.hang_up();
+            speaks.join().unwrap();
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_reads_slowly_is_waited_for() {
+        let (limit, pause) = (Duration::from_secs(2), Duration::from_millis(30));
+        reactor::run_here(async {
+            let (ours, mut theirs) = connected(limit);
+            let reads = std::thread::spawn(move || {
+                let (mut left, mut buffer) = (BYTES, vec![0; 128 * 1024]);
+                while left > 0 {
+                    left -= theirs.read(&mut buffer).unwrap();
+                    std::thread::sleep(pause);
+                }
+            });
+            let begun = std::time::Instant::now();
+            ours.write_all(&vec![b'x'; BYTES]).await.unwrap();
+            assert!(begun.elapsed() > limit, "it takes longer than nothing may take");
+            reads.join().unwrap();
+        });
+    }
 
     #[test]
     fn the_kernel_takes_every_stall_limit() {
