@@ -10,6 +10,8 @@ use crate::{BenchError, Doing, Result};
 
 /// Longest wait for one reply.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a four-letter word, of a server that serves.
+const WORD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Requests sent ahead of their replies by [`Client::call_all`].
 const PIPELINE_DEPTH: usize = 200;
@@ -181,7 +183,7 @@ pub fn monitored(server: SocketAddr, name: &str) -> Option<f64> {
 
 fn four_letter_word(server: SocketAddr, word: &str) -> Option<String> {
     let mut stream = TcpStream::connect(server).ok()?;
-    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+    stream.set_read_timeout(Some(WORD_TIMEOUT)).ok()?;
     stream.write_all(word.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

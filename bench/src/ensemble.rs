@@ -60,20 +60,23 @@ impl Ensemble {
     /// Until everybody who is up grants sessions, and one of them leads.
     pub fn wait_until_serving(&self, limit: Duration) -> Result<()> {
         self.up().try_for_each(|server| server.wait_until_serving(limit))?;
-        if self.launches.len() == 1 {
-            return Ok(());
-        }
+        if self.launches.len() == 1 { Ok(()) } else { self.wait_for_leader(limit).map(drop) }
+    }
+
+    pub fn wait_for_leader(&self, limit: Duration) -> Result<usize> {
         let start = Instant::now();
-        while self.leader().is_none() {
+        loop {
+            if let Some(leader) = self.leader() {
+                return Ok(leader);
+            }
             if start.elapsed() > limit {
                 return Err(BenchError::new(format!("{}: nobody says that it leads within {limit:?}", self.name())));
             }
             std::thread::sleep(POLL_EVERY);
         }
-        Ok(())
     }
 
-    pub fn leader(&self) -> Option<usize> {
+    fn leader(&self) -> Option<usize> {
         self.members()
             .filter(|member| self.servers[*member].is_some())
             .find(|member| server_mode(self.address(*member)).as_deref() == Some("leader"))

@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn lose_leader(arguments: &Arguments, kind: Kind, ensemble: &mut Ensemble, how: Loss) -> Result<Lost> {
     let limit = Duration::from_secs(arguments.limit);
     let steady = Duration::try_from_secs_f64(arguments.steady).doing("--steady")?;
-    let leader = ensemble.leader().ok_or_else(|| BenchError::new("nobody leads"))?;
+    let leader = ensemble.wait_for_leader(limit)?;
     let survivors = ensemble.members().filter(|member| *member != leader);
     let probes: Vec<Probe> = survivors.map(|member| Probe::start(ensemble.address(member), PROBED)).collect();
     let started = Instant::now();

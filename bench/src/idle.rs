@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn idle_sessions_are_pinged_in_turn() {
-        let report = run(&target(), Idle { sessions: 20, at_once: 4, hold_s: 0.01, limit_s: 10 }).unwrap();
+        let report = run(&target(), Idle { sessions: 20, at_once: 4, hold_s: 0.5, limit_s: 10 }).unwrap();
         assert!(report.operations >= 1, "the first session is pinged at once");
         assert!(report.figures.contains_key("rss_grown_kib_per_session"));
     }

@@ -233,8 +233,7 @@ fn push_out_what_made_it(server: &Server) -> Result<()> {
 }
 
 fn expect_watches(server: &Server, expected: u64) -> Result<()> {
-    // One that collects its garbage may be silent for a while.
-    let counted = (0..20).find_map(|_| monitored(server.address(), "zk_watch_count"));
+    let counted = monitored(server.address(), "zk_watch_count");
     match counted == Some(expected as f64) {
         true => Ok(()),
         false => Err(BenchError::new(format!("{expected} watches were armed, and mntr counts {counted:?}"))),

@@ -27,7 +27,7 @@ use crate::prepared::remove;
 use crate::probe::{Probe, Write};
 use crate::report::{Files, Latency, Machine, Spread, figure, latency_histogram, record_ns, utc_now};
 use crate::server::{Cpus, Server};
-use crate::{BenchError, Doing, Result, wire};
+use crate::{Doing, Result, wire};
 
 #[derive(Args, Clone, Debug)]
 pub struct Arguments {
@@ -130,7 +130,7 @@ fn run_contestant(arguments: &Arguments, kind: Kind, dir: &std::path::Path, resu
     println!("{}: {} znodes in {:.1} s", kind.name(), tree.nodes, began.elapsed().as_secs_f64());
     ensemble.restart()?;
     ensemble.wait_until_serving(limit)?;
-    let leader = ensemble.leader().ok_or_else(|| BenchError::new("nobody leads"))?;
+    let leader = ensemble.wait_for_leader(limit)?;
     for round in 0..arguments.rounds {
         for absence in arguments.absences.iter().copied() {
             let rejoined = Rejoin { arguments, kind, tree, leader, round }.run(&mut ensemble, absence)?;

@@ -66,6 +66,8 @@ pub struct Arguments {
 const AFTERMATH: Duration = Duration::from_millis(100);
 /// Java and ringkeeper draw each threshold between half and all of `snapCount`.
 const MEAN_SHARE_OF_SNAP_COUNT: f64 = 0.75;
+/// A machine that stands still while the rate is found, or in a short window, spoils a run.
+const ATTEMPTS: usize = 5;
 /// A p99.9 of fewer writes than this would be a maximum.
 const WRITES_MIN: u64 = 2_000;
 
@@ -131,6 +133,23 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &Cpus, load: &Load) -> Result<Tail> {
+    for _ in 1..ATTEMPTS {
+        match try_measure(arguments, workshop, kind, cores, load)? {
+            Err(spoilt) => println!("{spoilt}; once more"),
+            measured => return measured,
+        }
+    }
+    try_measure(arguments, workshop, kind, cores, load)?
+}
+
+/// Within the result: there were not both, writes with a snapshot and without one.
+fn try_measure(
+    arguments: &Arguments,
+    workshop: &Workshop<'_>,
+    kind: Kind,
+    cores: &Cpus,
+    load: &Load,
+) -> Result<Result<Tail>> {
     let directory = workshop.prepared(kind, Variant::Clean)?;
     let seconds = |value: f64| Duration::try_from_secs_f64(value).doing(format_args!("{value} seconds"));
     let warm_up = seconds(arguments.warm_up)?;
@@ -156,23 +175,23 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
     remove(&launch.dir)?;
 
     if spans.is_empty() {
-        return Err(BenchError::new(format!(
+        return Ok(Err(BenchError::new(format!(
             "{}: no snapshot was begun and ended within {:?}, with snapCount={snap_count} for {rate:.0} writes/s; try more or longer \
              windows",
             kind.name(),
             timing.window
-        )));
+        ))));
     }
     let split = Split::of(&series, &spans, unfinished);
     let (during, without) = (Side::of(&split.during), Side::of(&split.without));
     let (Some(during), Some(without)) = (during, without) else {
-        return Err(BenchError::new(format!(
+        return Ok(Err(BenchError::new(format!(
             "{}: {} snapshots left no time between them; try longer windows",
             kind.name(),
             spans.len()
-        )));
+        ))));
     };
-    Ok(Tail {
+    Ok(Ok(Tail {
         scenario: "snapshot-tail",
         load: load.name.clone(),
         tree: workshop.tree,
@@ -186,7 +205,7 @@ fn measure(arguments: &Arguments, workshop: &Workshop<'_>, kind: Kind, cores: &C
         during,
         without,
         report,
-    })
+    }))
 }
 
 /// Up, and with nothing left to do but to serve.

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ringkeeper::config::{Config, Source};
 use ringkeeper::shell::settings::Settings;
@@ -35,9 +36,11 @@ fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// The first of as many ports as an ensemble takes, below those that the system gives to anybody.
+/// The first of as many ports as an ensemble takes, below those that the system gives to anybody. Each time others.
 fn ports_of_an_ensemble() -> String {
-    let mut bases = (21_000..31_000).step_by(30).skip(std::process::id() as usize % 300);
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let turns = std::iter::repeat_with(|| TURN.fetch_add(1, Ordering::Relaxed)).take(300);
+    let mut bases = turns.map(|turn| 21_000 + 30 * ((std::process::id() + turn) % 300) as u16);
     let is_free =
         |ports: RangeInclusive<u16>| ports.into_iter().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
     bases.find(|base| is_free(*base..=*base + 22)).expect("some ports are free").to_string()
