@@ -9,9 +9,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::Result;
 use crate::process;
-use crate::server::{Home, Kind, Running, Setup, four_letter, tail};
+use crate::server::{Home, Kind, Running, Setup, glance, tail};
+use crate::{Result, patiently};
 
 const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -113,14 +113,20 @@ impl Ensemble {
         Ok(running)
     }
 
+    /// Who leads; nobody may, for a while.
+    pub fn await_leader(&self) -> Result<usize> {
+        patiently(SERVING_TIMEOUT, POLL_INTERVAL, || self.leader().ok_or_else(|| "nobody leads".into()))
+    }
+
     /// Who leads, if anybody says so.
     pub fn leader(&self) -> Option<usize> {
         self.members.iter().position(|member| part_of(member).is_ok_and(|part| part == Part::Leader))
     }
 }
 
+/// At a glance: it may not answer though it is well.
 pub fn part_of(member: &Setup) -> io::Result<Part> {
-    let answer = four_letter(member.address(), "srvr")?;
+    let answer = glance(member.address(), "srvr")?;
     let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
     Ok(match mode {
         Some("leader") => Part::Leader,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::differential::ask::{Acl, Ask, Body, Bytes, opcode};
 use crate::process::output_of;
-use crate::server::{Home, Kind, Setup, four_letter};
+use crate::server::{Home, Kind, Setup, four_letter, glance};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Sessions outlive every stop and start here.
@@ -119,7 +119,7 @@ fn hand_over(options: &Options, to: &Setup) -> Result<()> {
 fn refuses_to_choose(setup: &Setup) -> Result<()> {
     let mut server = setup.launch()?;
     while server.is_alive() {
-        if four_letter(setup.address(), "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
+        if glance(setup.address(), "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
             return Err("ringkeeper served its old data although Java had run in between".into());
         }
         std::thread::sleep(Duration::from_millis(5));

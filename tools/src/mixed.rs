@@ -118,7 +118,8 @@ impl Stage {
             self.runs_ahead()?;
         }
         self.ensemble.members.iter().try_for_each(|member| no_mismatch(member))?;
-        self.shows_itself()?;
+        // Who has lost its leader for a moment is not in step at once.
+        patiently(PATIENCE, RETRY_PAUSE, || self.shows_itself())?;
         for running in self.running.iter_mut().filter_map(Option::take) {
             running.stop()?;
         }
@@ -176,7 +177,7 @@ impl Stage {
 
     /// The leader logs what nobody else has, and dies. The others go on, and it has to forget that.
     fn runs_ahead(&mut self) -> Result<()> {
-        let leader = self.ensemble.leader().ok_or("nobody leads")?;
+        let leader = self.ensemble.await_leader()?;
         let address = self.ensemble.members[leader].address();
         let Opened::Session(mut client) = Client::open(address, SESSION_MS, None, 0)? else {
             return Err("a new session was refused".into());
@@ -349,9 +350,14 @@ pub fn same(expected: &Tree, found: &Tree) -> std::result::Result<(), String> {
 }
 
 pub fn no_mismatch(member: &Setup) -> Result<()> {
-    let answer = four_letter(member.address(), "mntr")?;
-    match answer.lines().find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t")) {
-        Some("0") => Ok(()),
-        other => Err(format!("digest mismatches at {}: {other:?}", member.address()).into()),
+    // Who has lost its leader for a moment does not tell.
+    let count = patiently(PATIENCE, RETRY_PAUSE, || {
+        let answer = four_letter(member.address(), "mntr")?;
+        let count = answer.lines().find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t"));
+        count.map(str::to_owned).ok_or_else(|| format!("{} counts no digest mismatches", member.address()).into())
+    })?;
+    match count.as_str() {
+        "0" => Ok(()),
+        other => Err(format!("digest mismatches at {}: {other}", member.address()).into()),
     }
 }

@@ -128,10 +128,14 @@ impl Stage {
             return Err(format!("server {follower} still lets clients in at {old_port}").into());
         }
         let port = self.member(follower).setup.port;
-        let told = four_letter(self.member(follower).setup.address(), "conf")?;
-        if !told.lines().any(|line| line == format!("clientPort={port}")) {
-            return Err(format!("server {follower} lets clients in at {port}, and `conf` says\n{told}").into());
-        }
+        let address = self.member(follower).setup.address();
+        patiently(PATIENCE, POLL_INTERVAL, || {
+            let told = four_letter(address, "conf")?;
+            match told.lines().any(|line| line == format!("clientPort={port}")) {
+                true => Ok(()),
+                false => Err(format!("server {follower} lets clients in at {port}, and `conf` says\n{told}").into()),
+            }
+        })?;
         self.member(follower).place.quorum += MOVED_OFFSET;
         self.member(follower).place.election += MOVED_OFFSET;
         self.ask(leader, &[follower], &[])?;
@@ -183,7 +187,7 @@ impl Stage {
 
     /// On an empty directory; it knows of these, and of nothing that changed since.
     fn launch(&mut self, id: u16, known: &[u16]) -> Result<()> {
-        let settings = ["initLimit=10", "syncLimit=5", "reconfigEnabled=true", "skipACL=yes"].map(str::to_owned);
+        let settings = ["initLimit=10", "syncLimit=20", "reconfigEnabled=true", "skipACL=yes"].map(str::to_owned);
         let lines: Vec<String> = known.iter().map(|id| self.members[id].place.line(*id)).collect();
         let member = self.member(id);
         member.setup.extra = settings.into_iter().chain(lines).collect();
@@ -321,16 +325,29 @@ impl Stage {
 
     fn write(&mut self, through: &[u16]) -> Result<()> {
         for id in through {
-            let mut client = self.open(*id)?;
-            for _ in 0..WRITES {
-                self.written += 1;
-                let path = format!("/n{}", self.written);
-                client.ask(&Request::Create { path, data: id.to_string().into(), ephemeral: false })?;
-            }
-            client.ask(&Request::CloseSession)?;
+            let numbers = self.written..self.written + WRITES;
+            self.written += WRITES;
+            // All of them again, if a connection ends.
+            patiently(PATIENCE, POLL_INTERVAL, || self.try_write(*id, numbers.clone()))??;
             self.checked += WRITES;
         }
         Ok(())
+    }
+
+    /// Within the result: a write was refused.
+    fn try_write(&self, through: u16, numbers: std::ops::Range<usize>) -> Result<Result<()>> {
+        let mut client = self.open(through)?;
+        for number in numbers {
+            let data = through.to_string().into();
+            let create = Request::Create { path: format!("/n{number}"), data, ephemeral: false };
+            match client.call(&create)?.code {
+                // An attempt before this one was not in vain.
+                code::OK | code::NODE_EXISTS => {}
+                other => return Ok(Err(format!("{create:?} through server {through} got {other}").into())),
+            }
+        }
+        client.call(&Request::CloseSession)?;
+        Ok(Ok(()))
     }
 
     fn same_trees(&mut self, everybody: &[u16]) -> Result<()> {

@@ -13,13 +13,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::drill::crowd::Crowd;
-use crate::ensemble::{Ensemble, Part, await_part, part_of};
+use crate::ensemble::{Ensemble, Part, await_part};
 use crate::load::random::Random;
 use crate::process::{output_of, run as run_program};
 use crate::server::{Kind, Running, Setup, four_letter};
-use crate::{Result, clients, reference, root, target};
+use crate::{Result, clients, patiently, reference, root, target};
 
 const TICK_MS: u32 = 500;
+/// Of the load: no election and no start takes so long, on a busy machine either.
+const SESSION_MS: i32 = 30_000;
 /// Under load, between two steps.
 const REST: Duration = Duration::from_millis(1500);
 const CATCH_UP_BOUND: Duration = Duration::from_secs(60);
@@ -114,7 +116,7 @@ fn roll(options: &Options) -> Result<u64> {
     let Options { directory, port, java, .. } = options;
     let ensemble = Ensemble::new(directory, *port, &vec![java.clone(); VOTERS], 0, TICK_MS);
     let running = ensemble.start()?.into_iter().map(Some).collect();
-    let crowd = Crowd::new(&ensemble.members, &mut Random::new(1))?;
+    let crowd = Crowd::new(&ensemble.members, SESSION_MS, &mut Random::new(1))?;
     let witnesses = Witness::all(&ensemble.connect_string())?;
     let mut roll = Roll { options, ensemble, running, crowd };
     let kept = |why| format!("{why}\nlogs and data: {}", directory.display());
@@ -144,7 +146,7 @@ impl Roll<'_> {
         println!("{}", pass.what);
         let mut left: Vec<usize> = (0..VOTERS).collect();
         while !left.is_empty() {
-            let leader = self.ensemble.leader().ok_or("nobody leads")?;
+            let leader = self.ensemble.await_leader()?;
             let at = left.iter().position(|member| (*member == leader) == pass.leader_first).unwrap_or(0);
             let member = left.remove(at);
             let Roll { options, ensemble, running, crowd } = self;
@@ -176,7 +178,7 @@ fn step(
     pass: &Pass,
     at: usize,
 ) -> Result<Cost> {
-    let has_led = part_of(&ensemble.members[at])? == Part::Leader;
+    let has_led = await_part(&ensemble.members[at], |part| part != Part::Nothing)? == Part::Leader;
     let begin = Instant::now();
     running[at].take().expect("everybody is up").stop()?;
     let stop = begin.elapsed();
@@ -192,7 +194,9 @@ fn step(
     let hand_over = begin.elapsed();
     let begin = Instant::now();
     member.kind = if pass.to_java { options.java.clone() } else { options.ringkeeper.clone() };
-    let target = ensemble.leader().map(|leader| zxid_of(&ensemble.members[leader])).transpose()?;
+    let target = patiently(CATCH_UP_BOUND, POLL_INTERVAL, || {
+        ensemble.leader().map(|leader| zxid_of(&ensemble.members[leader])).transpose()
+    })?;
     running[at] = Some(ensemble.members[at].launch()?);
     await_part(&ensemble.members[at], |part| part != Part::Nothing)?;
     await_zxid(&ensemble.members[at], target.unwrap_or(0))?;

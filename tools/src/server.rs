@@ -4,7 +4,7 @@
 //! directory outlives the process, so that `start` after a kill is a recovery. A [`Running`] server that is dropped is
 //! killed: no test leaves one behind.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,11 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use crate::{Result, process};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const PORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For the answer to a word: of a server that serves, and of one that may never answer, for those who ask again.
+const WORD_TIMEOUT: Duration = Duration::from_secs(60);
+const GLANCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Whatever ends this process ends its servers. What counts is the end of the thread that starts one: it has to stay for as long as
+/// the server is wanted.
+const DIE_WITH_US: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 /// Where `ip netns` keeps them.
 const NAMESPACES: &str = "/run/netns";
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -89,8 +95,19 @@ impl Setup {
     /// Starts the server and waits until it answers.
     pub fn start(&self) -> Result<Running> {
         let mut running = self.launch()?;
-        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)))?;
+        self.await_ready(&mut running)?;
         Ok(running)
+    }
+
+    /// Several at once: a virtual machine takes its time.
+    pub fn start_all(setups: &[Setup]) -> Result<Vec<Running>> {
+        let mut running = setups.iter().map(Setup::launch).collect::<Result<Vec<_>>>()?;
+        setups.iter().zip(&mut running).try_for_each(|(setup, running)| setup.await_ready(running))?;
+        Ok(running)
+    }
+
+    fn await_ready(&self, running: &mut Running) -> Result<()> {
+        running.await_ready().map_err(|why| format!("{why}\n{}", tail(&self.log(), 30)).into())
     }
 
     /// Starts the server and does not wait: for those who want to kill it while it comes up.
@@ -148,13 +165,19 @@ impl Setup {
     fn command(&self, config: &Path) -> Command {
         // TTL nodes are off by default in the reference; the scripted sessions make some.
         let properties = ["-Dzookeeper.extendedTypesEnabled=true"];
-        let program = |program: &OsStr| match &self.home.namespace {
-            None => Command::new(program),
-            Some(namespace) => {
-                let mut enter = Command::new("nsenter"); // which becomes the program
-                enter.arg(format!("--net={NAMESPACES}/{namespace}")).arg("--").arg(program);
-                enter
+        let program = |program: &OsStr| {
+            // Each becomes the next.
+            let mut words: Vec<OsString> = Vec::new();
+            if let Some(namespace) = &self.home.namespace {
+                words.extend(["nsenter".into(), format!("--net={NAMESPACES}/{namespace}").into(), "--".into()]);
             }
+            if process::exists(DIE_WITH_US[0]) {
+                words.extend(DIE_WITH_US.map(OsString::from));
+            }
+            words.push(program.to_owned());
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            command
         };
         let mut command = match &self.kind {
             Kind::Ringkeeper { binary } => program(binary.as_os_str()),
@@ -234,7 +257,7 @@ impl Running {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the server left at once: {status}"));
             }
-            if four_letter(self.address, "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
+            if glance(self.address, "srvr").is_ok_and(|answer| answer.contains("Mode:")) {
                 return Ok(());
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -251,10 +274,20 @@ impl Drop for Running {
     }
 }
 
-/// Asks one four-letter word.
+/// Asks one four-letter word, once and for all.
 pub fn four_letter(address: SocketAddr, word: &str) -> io::Result<String> {
-    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    four_letter_within(WORD_TIMEOUT, address, word)
+}
+
+/// The same for those who ask until they like the answer: a server that stands still, or took the connection too early in its
+/// life, may keep them waiting for good.
+pub fn glance(address: SocketAddr, word: &str) -> io::Result<String> {
+    four_letter_within(GLANCE_TIMEOUT, address, word)
+}
+
+fn four_letter_within(patience: Duration, address: SocketAddr, word: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, patience)?;
+    socket.set_read_timeout(Some(patience))?;
     socket.write_all(word.as_bytes())?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;

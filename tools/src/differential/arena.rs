@@ -47,15 +47,11 @@ impl Arena {
             setup.extra.extend(more.iter().map(|line| (*line).to_owned()));
             setup
         });
-        // Both at once: a virtual machine takes its time.
         for (setup, with_more) in self.setups.iter().zip(&with_more) {
             std::fs::create_dir_all(setup.data())?;
             assert_eq!(setup.address(), with_more.address());
         }
-        std::thread::scope(|scope| {
-            let starts = with_more.each_ref().map(|setup| scope.spawn(|| setup.start()));
-            starts.into_iter().map(|start| start.join().expect("a start does not panic")).collect()
-        })
+        Setup::start_all(&with_more)
     }
 }
 

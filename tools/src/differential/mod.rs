@@ -38,8 +38,9 @@ use tally::Tally;
 use crate::Result;
 use crate::server::{Kind, Running, Setup, tail};
 
-/// Nothing has been removed for so long: nothing will be.
-const REAPED_QUIET: Duration = Duration::from_millis(1500);
+/// So often in a row nothing has been removed since the last look: nothing will be.
+const REAPED_LOOKS: u32 = 30;
+const REAPED_PAUSE: Duration = Duration::from_millis(50);
 const NOTICED_TIMEOUT: Duration = Duration::from_secs(3);
 const REAPED_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -252,14 +253,13 @@ impl Match<'_> {
             let answer = words::ask(setup.address(), "srvr")?;
             Ok(answer.lines().find(|line| line.starts_with("Zxid:")).unwrap_or_default().to_owned())
         };
-        let (mut last, mut since) = (Vec::new(), Instant::now());
+        let (mut last, mut looks) = (Vec::new(), 0);
         let deadline = Instant::now() + REAPED_TIMEOUT;
-        while since.elapsed() < REAPED_QUIET && Instant::now() < deadline {
+        while looks < REAPED_LOOKS && Instant::now() < deadline {
             let now = self.arena.setups.iter().map(zxid).collect::<Result<Vec<_>>>()?;
-            if now != last {
-                (last, since) = (now, Instant::now());
-            }
-            std::thread::sleep(Duration::from_millis(50));
+            looks = if now == last { looks + 1 } else { 0 };
+            last = now;
+            std::thread::sleep(REAPED_PAUSE);
         }
         Ok(())
     }

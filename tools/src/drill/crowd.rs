@@ -29,11 +29,12 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// The members serve, and have nothing yet.
-    pub fn new(members: &[Setup], random: &mut Random) -> Result<Crowd> {
+    /// The members serve, and have nothing yet. `session_ms`: the timeout of those whose sessions are to go on.
+    pub fn new(members: &[Setup], session_ms: i32, random: &mut Random) -> Result<Crowd> {
         let tick_ms = members.first().map_or(0, |member| member.tick_ms);
         let addresses = members.iter().map(Setup::address).collect();
-        let ground = Ground::new(addresses, Duration::from_millis(u64::from(UNHEARD_TICKS * tick_ms)));
+        let unheard = Duration::from_millis(u64::from(UNHEARD_TICKS * tick_ms));
+        let ground = Ground::new(addresses, session_ms, unheard);
         let writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, random)).collect();
         let rivals: Vec<_> = (0..RIVALS).map(|number| Rival::new(number, random)).collect();
         let homes = writers.iter().map(Writer::home).chain(rivals.iter().map(Rival::home));

@@ -83,14 +83,29 @@ pub struct Proxies {
 impl Proxies {
     /// `told(from, to)`: where `from` is told that `to` is; `real(to)`: where it is. Numbers count from 0.
     pub fn new(count: usize, told: impl Fn(usize, usize) -> Ports, real: impl Fn(usize) -> Ports) -> Result<Proxies> {
+        let bind = |port: u16| {
+            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            TcpListener::bind(at).map_err(|error| format!("port {port}: {error}"))
+        };
+        Proxies::on(count, told, real, |ours| Ok([bind(ours.quorum)?, bind(ours.election)?]))
+    }
+
+    /// `bound`: the listeners of two ports of ours.
+    fn on(
+        count: usize,
+        told: impl Fn(usize, usize) -> Ports,
+        real: impl Fn(usize) -> Ports,
+        mut bound: impl FnMut(Ports) -> Result<[TcpListener; 2]>,
+    ) -> Result<Proxies> {
         let ways = (0..count * count).map(|_| Arc::<Way>::default()).collect();
         let network = Proxies { count, ways, is_over: Arc::default() };
         for from in 0..count {
             for to in (0..count).filter(|to| *to != from) {
                 let (ours, theirs) = (told(from, to), real(to));
-                network.listen(from, to, ours.quorum, theirs.quorum, None)?;
+                let [quorum, election] = bound(ours)?;
+                network.listen(from, to, quorum, theirs.quorum, None)?;
                 let call_back = (real(from).election, told(to, from).election);
-                network.listen(from, to, ours.election, theirs.election, Some(call_back))?;
+                network.listen(from, to, election, theirs.election, Some(call_back))?;
             }
         }
         Ok(network)
@@ -100,9 +115,14 @@ impl Proxies {
         &self.ways[from * self.count + to]
     }
 
-    fn listen(&self, from: usize, to: usize, ours: u16, theirs: u16, call_back: Option<(u16, u16)>) -> Result<()> {
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, ours));
-        let listener = TcpListener::bind(at).map_err(|error| format!("port {ours}: {error}"))?;
+    fn listen(
+        &self,
+        from: usize,
+        to: usize,
+        listener: TcpListener,
+        theirs: u16,
+        call_back: Option<(u16, u16)>,
+    ) -> Result<()> {
         listener.set_nonblocking(true)?;
         let (there, back) = (self.way(from, to).clone(), self.way(to, from).clone());
         let is_over = self.is_over.clone();
@@ -295,6 +315,7 @@ fn fill(from: &mut TcpStream, into: &mut Vec<u8>, to: usize, way: &Way, is_over:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     /// Two servers whose ports the kernel chose, each with what a caller hears there.
     struct Pair {
@@ -315,11 +336,13 @@ mod tests {
     fn pair() -> Pair {
         let (quorum, election) = (free(), free());
         let real = Ports { address: Ipv4Addr::LOCALHOST, quorum: port(&quorum), election: port(&election) };
-        // Let go of at once: the kernel does not give them to anybody else so soon.
-        let told: Vec<u16> = [free(), free(), free(), free()].iter().map(port).collect();
+        let mut ours: BTreeMap<u16, TcpListener> = (0..4).map(|_| free()).map(|ours| (port(&ours), ours)).collect();
+        let told: Vec<u16> = ours.keys().copied().collect();
         let ports =
             |from: usize| Ports { address: Ipv4Addr::LOCALHOST, quorum: told[from * 2], election: told[from * 2 + 1] };
-        let network = Proxies::new(2, |from, _| ports(from), |_| real).unwrap();
+        let mut take = |port: u16| ours.remove(&port).unwrap();
+        let bound = |ours: Ports| Ok([take(ours.quorum), take(ours.election)]);
+        let network = Proxies::on(2, |from, _| ports(from), |_| real, bound).unwrap();
         Pair { network, told: ports(0), quorum, election }
     }
 

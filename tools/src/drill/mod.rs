@@ -40,6 +40,8 @@ use links::{Network, Proxies};
 use namespaces::Namespaces;
 
 const TICK_MS: u32 = 300;
+/// Of the load: longer than most faults, shorter than some.
+const SESSION_MS: i32 = 8_000;
 const ROUNDS_A_CHECK: u32 = 8;
 /// From the healing of everything to an answered write: for failures, not for figures.
 const SERVE_BOUND: Duration = Duration::from_secs(30);
@@ -125,7 +127,7 @@ impl Drill {
         let stage = Stage::start(ensemble, network)?;
         let mut random = Random::new(*seed);
         Ok(Drill {
-            crowd: Crowd::new(&stage.ensemble.members, &mut random)?,
+            crowd: Crowd::new(&stage.ensemble.members, SESSION_MS, &mut random)?,
             random,
             story: File::create(directory.join("drill.log"))?,
             totals: Totals { stage: stage.text.clone(), ..Totals::default() },

@@ -166,7 +166,7 @@ impl Campaign {
                 })
                 .collect();
             std::thread::sleep(load_time);
-            let visited = (|| {
+            let mut visited = (|| {
                 if let Some(visitors) = self.visitors.as_ref().filter(|_| is_patient) {
                     std::thread::sleep(Visitors::all_gone_at(ready).saturating_duration_since(Instant::now()));
                     visitors.check_all_gone(&mut open(address)?, address)?;
@@ -182,6 +182,9 @@ impl Campaign {
             } else {
                 running.kill().map(|()| "killed")
             };
+            if let Ok(visitors) = &mut visited {
+                visitors.note_end(ready);
+            }
             let broken: Vec<_> = loads.into_iter().filter_map(|load| load.join().expect("no panic").err()).collect();
             (visited, broken, how)
         });
@@ -207,9 +210,13 @@ impl Campaign {
             Kind::Ringkeeper { .. } => 100,
             Kind::Java { .. } => 1200,
         };
+        let launched = Instant::now();
         let running = self.plan.setup.launch()?;
         std::thread::sleep(Duration::from_millis(self.random.below(start_ms_about)));
         running.kill()?;
+        if let Some(visitors) = &mut self.visitors {
+            visitors.note_end(launched);
+        }
         self.totals.double_kills += 1;
         Ok(())
     }

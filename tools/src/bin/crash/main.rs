@@ -72,7 +72,7 @@ struct Arguments {
     #[arg(long, default_value_t = 23100)]
     port: u16,
     /// A restart that takes longer is a failure
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 20_000)]
     restart_ms_max: u64,
 }
 

@@ -7,7 +7,11 @@ use ringkeeper_tools::Result;
 use ringkeeper_tools::wire::{Client, Opened, Request, Ticket, code};
 
 /// The shortest timeout that the server's tick allows.
-pub const MAYFLY_TIMEOUT: Duration = Duration::from_millis(400);
+const MAYFLY_TIMEOUT: Duration = Duration::from_millis(400);
+/// The longest: it is to end by being closed.
+const LEAVER_TIMEOUT: Duration = Duration::from_secs(4);
+/// For a mayfly to be there, on a machine so busy that some have run out on their way.
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(20);
 /// A session's end is noticed at a tick; the rest is for a busy machine.
 const EXPIRY_SLACK: Duration = Duration::from_millis(1000);
 
@@ -20,15 +24,36 @@ pub struct Visitors {
     /// Alive when the server was ended: its ephemeral is there until its timeout has passed, and then it is not.
     mayfly: Ticket,
     mayfly_path: String,
+    mayfly_came: Instant,
+    /// Servers were up for so long that it may have run out before the last one was started.
+    may_be_over: bool,
 }
 
 impl Visitors {
     /// Comes and goes, `number` tells rounds apart.
     pub fn visit(address: SocketAddr, number: u32) -> Result<Visitors> {
-        let (mut leaver, leaver_path) = arrive(address, &format!("/crash/leaver-{number}"))?;
+        let leaver_path = format!("/crash/leaver-{number}");
+        let mut leaver = arrive(address, &leaver_path, LEAVER_TIMEOUT)?;
         leaver.ask(&Request::CloseSession)?;
-        let (mayfly, mayfly_path) = arrive(address, &format!("/crash/mayfly-{number}"))?;
-        Ok(Visitors { leaver: leaver.ticket, leaver_path, mayfly: mayfly.ticket, mayfly_path })
+        let deadline = Instant::now() + ARRIVAL_PATIENCE;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let (mayfly_path, mayfly_came) = (format!("/crash/mayfly-{number}-{attempt}"), Instant::now());
+            match arrive(address, &mayfly_path, MAYFLY_TIMEOUT) {
+                Err(_) if mayfly_came.elapsed() >= MAYFLY_TIMEOUT && Instant::now() < deadline => {}
+                Err(why) => return Err(why),
+                Ok(mayfly) => {
+                    let (leaver, mayfly) = (leaver.ticket, mayfly.ticket);
+                    return Ok(Visitors { leaver, leaver_path, mayfly, mayfly_path, mayfly_came, may_be_over: false });
+                }
+            }
+        }
+    }
+
+    /// A server was up since then or since the mayfly came, whichever was later, and is not any more.
+    pub fn note_end(&mut self, launched: Instant) {
+        self.may_be_over |= launched.max(self.mayfly_came).elapsed() >= MAYFLY_TIMEOUT;
     }
 
     /// Right after the restart. `launched` is when the new server process was started: no session can have run out
@@ -41,7 +66,7 @@ impl Visitors {
             return Err("a session whose close was answered was given out again".into());
         }
         let mayfly_is_there = is_there(client, &self.mayfly_path)?;
-        if !mayfly_is_there && launched.elapsed() < MAYFLY_TIMEOUT {
+        if !mayfly_is_there && !self.may_be_over && launched.elapsed() < MAYFLY_TIMEOUT {
             return Err(format!("{} went before its session's timeout", self.mayfly_path).into());
         }
         Ok(())
@@ -63,8 +88,8 @@ impl Visitors {
     }
 }
 
-fn arrive(address: SocketAddr, path: &str) -> Result<(Client, String)> {
-    let timeout_ms = MAYFLY_TIMEOUT.as_millis() as i32;
+fn arrive(address: SocketAddr, path: &str, timeout: Duration) -> Result<Client> {
+    let timeout_ms = timeout.as_millis() as i32;
     let Opened::Session(mut client) = Client::open(address, timeout_ms, None, 0)? else {
         return Err("a new session was refused".into());
     };
@@ -72,7 +97,7 @@ fn arrive(address: SocketAddr, path: &str) -> Result<(Client, String)> {
         return Err(format!("asked for a timeout of {timeout_ms} ms, got {}", client.timeout_ms).into());
     }
     client.ask(&Request::Create { path: path.to_owned(), data: Vec::new(), ephemeral: true })?;
-    Ok((client, path.to_owned()))
+    Ok(client)
 }
 
 fn is_there(client: &mut Client, path: &str) -> Result<bool> {

@@ -34,8 +34,6 @@ pub const NAMES: &str = "/drill/names";
 const VISITORS: &str = "/drill/visitors";
 pub const REGISTERS: usize = 4;
 
-/// Longer than most faults, shorter than some.
-const SESSION_MS: i32 = 8_000;
 /// So long no session of the load ends by itself, in an ensemble that is well.
 pub const UNTOUCHED: Duration = Duration::from_secs(4);
 /// For an answer; then another server is asked.
@@ -50,6 +48,8 @@ pub fn register(at: usize) -> String {
 /// What all clients share.
 pub struct Ground {
     pub addresses: Vec<SocketAddr>,
+    /// The timeout of the load's sessions.
+    pub session_ms: i32,
     pub ledger: Mutex<Ledger>,
     pub course: Course,
     pub pulse: Pulse,
@@ -64,11 +64,12 @@ pub struct Ground {
 }
 
 impl Ground {
-    pub fn new(addresses: Vec<SocketAddr>, unheard: Duration) -> Ground {
+    pub fn new(addresses: Vec<SocketAddr>, session_ms: i32, unheard: Duration) -> Ground {
         let course = Course::default();
         course.may_break.store(true, Ordering::SeqCst);
         Ground {
             addresses,
+            session_ms,
             ledger: Mutex::new(Ledger::new(REGISTERS)),
             course,
             pulse: Pulse::default(),
@@ -181,7 +182,7 @@ impl Roamer {
             }
             at = (at + 1) % ground.addresses.len();
             let sent = Instant::now();
-            match Client::open_within(PATIENCE, ground.addresses[at], SESSION_MS, self.ticket, self.zxid_max) {
+            match Client::open_within(PATIENCE, ground.addresses[at], ground.session_ms, self.ticket, self.zxid_max) {
                 Ok(Opened::Session(client)) => {
                     if self.ticket.is_some_and(|ticket| ticket != client.ticket) {
                         return Err(format!("asked for {:?}, given {:?}", self.ticket, client.ticket).into());
@@ -199,7 +200,7 @@ impl Roamer {
     /// It may have, if nobody heard of it for long enough.
     fn has_ended(&mut self, ground: &Ground) -> Result<()> {
         let silence = self.heard.elapsed();
-        if silence + ground.unheard < Duration::from_millis(SESSION_MS as u64) {
+        if silence + ground.unheard < Duration::from_millis(ground.session_ms as u64) {
             return Err(format!("session {:?} has ended {silence:?} after it was heard", self.ticket).into());
         }
         ground.expiries.fetch_add(1, Ordering::Relaxed);
@@ -247,7 +248,7 @@ fn only_broken(outcome: Result<()>) -> Result<()> {
 pub fn checker(ground: &Ground) -> Result<Client> {
     // Who has just come back may send its clients away once more.
     patiently(CHECKER_BOUND, RETRY_PAUSE, || {
-        let Opened::Session(mut client) = Client::open(ground.addresses[0], SESSION_MS, None, 0)? else {
+        let Opened::Session(mut client) = Client::open(ground.addresses[0], ground.session_ms, None, 0)? else {
             return Err("a new session was refused".into());
         };
         client.ask(&Request::Sync { path: "/".into() })?;

@@ -69,12 +69,13 @@ impl Visitors {
         // Not an old state's word, but an answer behind a write.
         let barrier = witness.call(&Request::Set { path: VISITORS.to_owned(), data: Vec::new(), version: -1 })?;
         let there = witness.call(&Request::Exists { path: path.clone() })?.code;
-        let silence = heard.elapsed();
+        // The session began after that, and nobody who leads may let it go before its whole time has passed.
+        let age = begin.elapsed();
         match (is_closed, there) {
             _ if barrier.code != code::OK => return Ok(()),
             (true, code::OK) => return Err(Broken(format!("{path} outlived its closed session")).into()),
-            (false, code::NO_NODE) if silence + ground.unheard < Duration::from_millis(SESSION_MS as u64) => {
-                return Err(Broken(format!("{path} went {silence:?} after its session was heard")).into());
+            (false, code::NO_NODE) if age < Duration::from_millis(SESSION_MS as u64) => {
+                return Err(Broken(format!("{path} went {age:?} after its session was asked for")).into());
             }
             _ => {}
         }
