@@ -117,5 +117,5 @@ fn start_server(config: &Config) -> Result<(), ServeError> {
     let settings = Settings::from_config(config)?;
     let stop = signals::StopRequest::default();
     signals::listen(stop.clone()).map_err(ServeError::Signals)?;
-    start::serve(settings, node_host::load(config), stop, |_| {})
+    start::serve(settings, node_host::load(config), stop, |_| {}).map(|_| ())
 }

@@ -184,7 +184,7 @@ struct Server {
     address: SocketAddr,
     events: mpsc::Receiver<Event>,
     stop: StopRequest,
-    thread: Option<JoinHandle<Result<(), ServeError>>>,
+    thread: Option<JoinHandle<Result<usize, ServeError>>>,
     /// Connections that say nothing: they fill the pipeline's executor, so that a test's own land on the other one.
     fillers: Vec<TcpStream>,
     directory: Option<tempfile::TempDir>,
@@ -260,7 +260,8 @@ impl Server {
         directory
     }
 
-    fn stop(mut self) -> Result<(), ServeError> {
+    /// How many clients were not waited for.
+    fn stop(mut self) -> Result<usize, ServeError> {
         // The fillers stay: a client that says and reads nothing must not hold up a stop.
         self.stop.ask();
         self.thread.take().unwrap().join().unwrap()
@@ -528,8 +529,14 @@ fn a_connection_without_a_session_goes_after_its_time_and_one_with_a_frame_stays
         let mut silent = server.connect();
         let mut dribbling = server.connect();
         dribbling.write_all(&[0, 0]).unwrap();
-        let mut speaking = server.connect();
-        assert_eq!(ask(&mut speaking, b"session"), b"session");
+        // Who asks late is told to go, and comes again.
+        let mut speaking = (0..10)
+            .find_map(|_| {
+                let mut speaking = server.connect();
+                speaking.write_all(&frame(b"session")).ok()?;
+                (read_frame(&mut speaking).ok()? == b"session").then_some(speaking)
+            })
+            .expect("an answer");
         assert_eq!(read_to_close(&mut silent), b"");
         assert_eq!(read_to_close(&mut dribbling), b"");
         assert_eq!(ask(&mut speaking, b"still here"), b"still here");
@@ -562,14 +569,12 @@ fn a_stop_closes_every_client_and_frees_the_port() {
             assert_eq!(ask(client, b"hi"), b"hi");
         }
         let address = server.address;
-        let asked = Instant::now();
         let stopper = std::thread::spawn(move || server.stop());
         for client in &mut clients {
             assert_eq!(read_to_close(client), b"");
         }
+        assert_eq!(stopper.join().unwrap().unwrap(), 0, "nobody's patience was used up");
         drop(clients);
-        stopper.join().unwrap().unwrap();
-        assert!(asked.elapsed() < Duration::from_secs(5), "nobody's patience was used up");
         assert!(TcpStream::connect(address).is_err());
     });
 }
@@ -586,9 +591,7 @@ fn a_stop_amid_a_burst_of_connects_does_not_wait_for_the_late_ones() {
                 (0..2000).map_while(connect).collect::<Vec<_>>()
             });
             drop(server.connect());
-            let asked = Instant::now();
-            server.stop().unwrap();
-            assert!(asked.elapsed() < Duration::from_secs(4), "the stop took {:?}", asked.elapsed());
+            assert_eq!(server.stop().unwrap(), 0, "nobody's patience was used up");
             drop(connecting.join().unwrap());
         }
     });

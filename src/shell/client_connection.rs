@@ -24,6 +24,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_lite::future;
 use futures_util::FutureExt;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -37,7 +38,7 @@ use crate::shell::clock::Clock;
 use crate::shell::io_executor::Uplink;
 use crate::shell::logging::Throttle;
 use crate::shell::pipeline::PipelineHandle;
-use crate::shell::reactor::{Socket, next_turn};
+use crate::shell::reactor::{Socket, next_turn, sleep};
 use crate::wire::frame::{FirstBytes, FrameAssembler, LENGTH_BYTES, first_bytes, trace_mask};
 use crate::wire::jute::Limits;
 
@@ -53,7 +54,7 @@ const READS_A_TURN: usize = 8;
 
 /// And then to flush and close the sockets: a client that does not read must not make a supervisor lose its patience, which
 /// is ten seconds at times.
-pub const STOP_FLUSH_PATIENCE: Duration = Duration::from_secs(3);
+const STOP_FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Replies up to this size are joined while they wait for the socket, so that one send carries many.
 const JOIN_BYTES: usize = 64 * 1024;
@@ -201,7 +202,24 @@ impl Connections {
         });
     }
 
-    pub fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// After `close_all`: waits for every connection's end, and not for long. Returns how many were not waited for.
+    pub async fn all_closed(&self) -> usize {
+        let closed = async {
+            poll_fn(|cx| self.poll_empty(cx)).await;
+            0
+        };
+        let out_of_patience = async {
+            sleep(STOP_FLUSH_PATIENCE).await;
+            let left = self.count();
+            warn!(
+                "{left} clients have not taken their answers within {STOP_FLUSH_PATIENCE:?}; the stop does not wait for them"
+            );
+            left
+        };
+        future::or(closed, out_of_patience).await
+    }
+
+    fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.by_id.borrow().is_empty() {
             return Poll::Ready(());
         }

@@ -15,7 +15,6 @@ use std::time::Duration;
 use crate::core::ConnectionId;
 use crate::limits::BRIDGE_OUTBOX_BYTES;
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Receiver, Sender, UpBatch, UpEvent};
-use crate::shell::client_connection::STOP_FLUSH_PATIENCE;
 use crate::shell::client_connection::{self, Connections, Upstream};
 use crate::shell::client_listener::{AcceptedSocket, ExecutorLoad};
 use crate::shell::clock::Clock;
@@ -104,8 +103,8 @@ pub struct IoExecutor {
 }
 
 impl IoExecutor {
-    /// Runs until the pipeline says stop, or is gone.
-    pub async fn run(self) {
+    /// Runs until the pipeline says stop, or is gone. Returns how many clients were not waited for.
+    pub async fn run(self) -> usize {
         let connections = Connections::new(self.limits, self.sessionless_timeout_ms, self.clock);
         let uplink: Rc<Uplink> = Rc::default();
         let background = [
@@ -115,13 +114,11 @@ impl IoExecutor {
         ];
         take_batches(self.down, &connections, &uplink).await;
         connections.close_all();
-        let patience = async {
-            reactor::sleep(STOP_FLUSH_PATIENCE).await;
-        };
-        futures_lite::future::or(poll_fn(|cx| connections.poll_empty(cx)), patience).await;
+        let left = connections.all_closed().await;
         for task in background {
             task.cancel().await;
         }
+        left
     }
 }
 

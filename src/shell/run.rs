@@ -16,7 +16,7 @@ use tracing::{error, info, trace, warn};
 
 use crate::limits::{BRIDGE_BATCHES_DOWN, BRIDGE_BATCHES_UP};
 use crate::shell::bridge::{self, Receiver, UpBatch};
-use crate::shell::client_connection::{Connections, STOP_FLUSH_PATIENCE, Upstream};
+use crate::shell::client_connection::{Connections, Upstream};
 use crate::shell::client_door::ClientDoor;
 use crate::shell::client_listener::{Admission, BoundListener, ExecutorLoad, HANDOVER_SOCKETS};
 use crate::shell::clock::Clock;
@@ -54,9 +54,10 @@ pub struct Ports {
 
 /// What is left when the pipeline has ended.
 pub struct Served {
-    pub ending: Result<(), ServeError>,
-    /// Told to end; to be joined by a thread that may block.
-    pub io_executors: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    /// How many clients of executor 0 were not waited for.
+    pub ending: Result<usize, ServeError>,
+    /// Told to end; to be joined by a thread that may block. And how many of theirs.
+    pub io_executors: Vec<ExecutorJoinHandle<io::Result<usize>>>,
 }
 
 pub async fn run(
@@ -77,8 +78,8 @@ async fn serve(
     load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>),
-    io_executors: &mut Vec<ExecutorJoinHandle<io::Result<()>>>,
-) -> Result<(), ServeError> {
+    io_executors: &mut Vec<ExecutorJoinHandle<io::Result<usize>>>,
+) -> Result<usize, ServeError> {
     let clock = Clock::start();
     let opened = ringkeeper_storage::open(settings.store.clone())?;
     banner(&settings, opened.facts());
@@ -221,7 +222,7 @@ async fn serve(
             task.detach();
         }
     }
-    if matches!(ending, Ok(()) | Err(ServeError::DiskHangs { .. })) {
+    if matches!(ending, Ok(_) | Err(ServeError::DiskHangs { .. })) {
         pipeline.borrow_mut().hang_up();
     }
     ending
@@ -250,7 +251,7 @@ async fn serve_until_stopped(pipeline: &PipelineHandle, stop: &StopRequest) -> R
     futures_lite::future::or(failed, asked).await
 }
 
-async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) -> Result<(), ServeError> {
+async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) -> Result<usize, ServeError> {
     pipeline.borrow_mut().begin_shutdown();
     let at_rest = async {
         loop {
@@ -283,13 +284,9 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
 
     pipeline.borrow_mut().stop_executors(); // now, so that all flush at the same time
     connections.close_all();
-    let closed = poll_fn(|cx| connections.poll_empty(cx));
-    let out_of_patience = async {
-        reactor::sleep(STOP_FLUSH_PATIENCE).await;
-    };
-    futures_lite::future::or(closed, out_of_patience).await;
+    let left = connections.all_closed().await;
     info!("stopped");
-    Ok(())
+    Ok(left)
 }
 
 /// Members have deadlines much shorter than a tick.

@@ -20,13 +20,14 @@ use crate::shell::run::{self, Ports};
 use crate::shell::settings::{CoreLoaders, ServeError, Settings};
 use crate::shell::signals::StopRequest;
 
-/// Serves until asked to stop. `ready` hears the address clients can connect to, once they can.
+/// Serves until asked to stop; returns how many clients the stop did not wait for, as they did not take their answers. `ready`
+/// hears the address clients can connect to, once they can.
 pub fn serve(
     settings: Settings,
     load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>) + Send + 'static,
-) -> Result<(), ServeError> {
+) -> Result<usize, ServeError> {
     raise_open_files();
     check_memlock()?;
     drop(Ring::new()?);
@@ -43,11 +44,11 @@ pub fn serve(
     let served = pipeline.join().map_err(|_| ServeError::ExecutorLost(0))?;
     let run::Served { ending, io_executors } = served.map_err(not_run(0))?;
     // After a failure the process is about to end, and nobody may be left to tell the other executors to.
-    ending?;
+    let mut left = ending?;
     for (index, executor) in io_executors.into_iter().enumerate() {
-        executor.join().map_err(|_| ServeError::ExecutorLost(index + 1))?.map_err(not_run(index + 1))?;
+        left += executor.join().map_err(|_| ServeError::ExecutorLost(index + 1))?.map_err(not_run(index + 1))?;
     }
-    Ok(())
+    Ok(left)
 }
 
 fn bind_clients(settings: &Settings, (host, port): &HostPort) -> Result<BoundListener, ServeError> {

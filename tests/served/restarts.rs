@@ -99,7 +99,7 @@ fn unchecked_start_child() {
     let mut settings = Settings::from_config(&config).unwrap();
     settings.store.snapshot_checked_bytes = 0;
     let ended = start::serve(settings, node_host::load(&config), StopRequest::default(), |_| {});
-    std::process::exit(ended.map_or_else(|failure| failure.exit_code().into(), |()| 0));
+    std::process::exit(ended.map_or_else(|failure| failure.exit_code().into(), |_| 0));
 }
 
 /// Damage in the middle of a large file is found when the move comes by: the process ends and says what is wrong and what
