@@ -120,7 +120,7 @@ fn limit_is_kept(setting: &str) {
             clients.len() == 5
         });
         assert!(is_admitted(&server).is_none());
-        assert!(server.process.log().contains("Too many connections"), "{}", server.process.log());
+        eventually("it says so", || server.process.log().contains("Too many connections"));
     });
 }
 
@@ -166,14 +166,18 @@ fn clients_beyond_the_limit_of_open_files_wait_and_harm_nobody() {
             .collect();
         eventually("it says so", || server.process.log().contains("Error accepting new connection"));
         let cpu_before = server.process.cpu_ms();
-        let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(1) {
             known.must(&exists("/", false));
             std::thread::sleep(Duration::from_millis(50));
         }
         known.must(&create("/written-meanwhile", b""));
         let used = server.process.cpu_ms() - cpu_before;
-        assert!(used < 300, "{used} ms of CPU while nothing can be accepted");
+        let elapsed = began.elapsed();
+        assert!(
+            u128::from(used) * 10 < elapsed.as_millis() * 3,
+            "{used} ms of CPU in {elapsed:?}: nothing can be accepted"
+        );
         prlimit(Some(pid), Resource::Nofile, Rlimit { current: before, maximum: before }).unwrap();
         for client in &mut clients {
             client.take_welcome().unwrap();

@@ -84,6 +84,7 @@ fn full_disk(executors: usize, disk: &SmallDisk) {
     let mut leaving = server.client();
     while acknowledged.write(&mut client) {
         assert!(acknowledged.writes < 2000, "64 MiB are never full");
+        leaving.must(&Request::Ping);
     }
     let full_after = acknowledged.writes;
     assert!(full_after > 100, "it takes what there is room for, not {full_after} writes");
@@ -93,6 +94,7 @@ fn full_disk(executors: usize, disk: &SmallDisk) {
     while Instant::now() < until {
         acknowledged.verify(&mut client);
         client.must(&Request::Ping);
+        leaving.must(&Request::Ping);
         assert!(!acknowledged.write(&mut client), "the disk is still full");
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -159,9 +161,10 @@ fn stalling_disk(executors: usize, disk: &SmallDisk) {
     reader.must(&create("/before", b"the stall"));
     let mut writers: Vec<Client> = (0..WRITERS).map(|_| server.client()).collect();
     let before = server.process.resident_bytes();
-    if let Err(why) = disk.freeze() {
-        return skipped("a disk that stalls", &why);
-    }
+    let frozen = match disk.freeze() {
+        Ok(frozen) => frozen,
+        Err(why) => return skipped("a disk that stalls", &why),
+    };
     std::thread::scope(|scope| {
         for (index, client) in writers.iter_mut().enumerate() {
             scope.spawn(move || {
@@ -182,7 +185,7 @@ fn stalling_disk(executors: usize, disk: &SmallDisk) {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(server.word("ruok"), "imok");
-        disk.thaw().unwrap();
+        drop(frozen);
         // A write is kept twice, as a proposal and in the batch it goes to the disk with.
         // What goes to another executor is copied into batches, and there are so many of them at most.
         let batches = (BRIDGE_BATCHES_UP + 2) * (BRIDGE_OUTBOX_BYTES + 1_000_000);

@@ -36,7 +36,7 @@ fn the_longest_frame_is_served_and_one_byte_more_ends_the_connection_but_not_the
         assert_eq!(again.must(&get("/longest")).data().len(), FRAME_BYTES - 28);
         again.socket.write_all(&(-5_i32).to_be_bytes()).unwrap();
         again.assert_closed();
-        assert!(server.process.log().contains("Len error"), "{}", server.process.log());
+        eventually("it says so", || server.process.log().contains("Len error"));
     });
 }
 
@@ -154,7 +154,7 @@ fn malformed_bodies_are_answered_and_the_connection_goes_on() {
 #[test]
 fn noise_ends_its_own_connection_only() {
     each_layout(|executors| {
-        let server = Setup::new(executors).with("nio.sessionlessCnxnTimeout=500").start();
+        let server = Setup::new(executors).start();
         let mut steady = server.client();
         steady.must(&create("/steady", b"1"));
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
@@ -178,10 +178,10 @@ fn noise_ends_its_own_connection_only() {
                 _ => {
                     let mut client = Client::connect(stranger.try_clone().unwrap(), 10_000);
                     client.socket.write_all(&framed).unwrap();
-                    client.socket.shutdown(Shutdown::Write).unwrap();
                 }
             }
-            // A server may wait for the rest of a frame, and does so until its patience with strangers is over.
+            // Else the server might wait for the rest of a frame. It may have closed already.
+            let _ = stranger.shutdown(Shutdown::Write);
             read_to_close(&mut stranger);
             assert_eq!(steady.must(&get("/steady")).data(), b"1");
         }
@@ -192,7 +192,13 @@ fn noise_ends_its_own_connection_only() {
 fn a_connection_that_never_asks_for_a_session_is_closed_in_its_time() {
     each_layout(|executors| {
         let server = Setup::new(executors).with("nio.sessionlessCnxnTimeout=600").start();
-        let mut client = server.client();
+        // Who asks late is told to go, and comes again.
+        let mut client = (0..10)
+            .find_map(|_| {
+                let mut client = Client::new(server.socket());
+                client.handshake(0, &[0; 16], 30_000).ok().map(|()| client)
+            })
+            .expect("a session");
         let began = Instant::now();
         let mut silent = server.socket();
         let mut dribbling = server.socket();
@@ -204,7 +210,9 @@ fn a_connection_that_never_asks_for_a_session_is_closed_in_its_time() {
         }
         assert!(began.elapsed() >= Duration::from_millis(500), "not before its time");
         client.must(&Request::Ping);
-        eventually("all three are counted", || server.gauge("sessionless_connections_expired") == 3);
+        // And so is who else came too late, which may be the one that asks here.
+        let counted = || gauge_in(&server.word("mntr"), "sessionless_connections_expired");
+        eventually("all three are counted", || counted().is_some_and(|count| count >= 3));
     });
 }
 

@@ -1,7 +1,8 @@
 //! The process under test and a plain blocking client for it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,8 @@ use ringkeeper::wire::client::{
     Acl, ConnectRequest, ConnectResponse, CreateRequest, OpCode, ReplyHeader, Request, Response, WatcherEvent, perms,
 };
 use ringkeeper::wire::jute::{Limits, Reader};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Longer than anything may take here, also on a busy machine: whoever waits this long has found a fault.
@@ -37,9 +39,20 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port that was free a moment ago.
+/// For what a test can only tell while the machine keeps up: `attempt` is false when it was too late to tell.
+pub fn in_time(what: &str, mut attempt: impl FnMut() -> bool) {
+    assert!((0..4).any(|_| attempt()), "not in any of four attempts: {what}");
+}
+
+/// A port that nobody else is given as long as this process lives: it is bound here, and does not listen, so that whoever
+/// asks for this very port (with SO_REUSEADDR, as servers do) gets it.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    std::mem::forget(socket);
+    port
 }
 
 // --- the process ------------------------------------------------------------------------------------------------------
@@ -81,22 +94,16 @@ impl Setup {
 
     /// The configuration in `directory`, the data in `data`.
     pub fn start_on(self, directory: Arc<TempDir>, data: &Path) -> Server {
-        for _ in 0..5 {
-            let port = free_port();
-            let config = self.write_config(directory.path(), data, port);
-            let cores = self.cores();
-            let mut arguments = vec![&cores[..], "-Dringkeeper.pin=off"];
-            arguments.extend(&self.options);
-            arguments.push(config.to_str().unwrap());
-            let mut process = Process::spawn(&arguments);
-            if process.wait_until_serving(port) {
-                let address = (Ipv4Addr::LOCALHOST, port).into();
-                return Server { process, address, executors: self.executors, directory, data: data.to_owned() };
-            }
-            // Somebody else was given the port in between.
-            assert!(process.log().contains("is in use"), "{}", process.log());
-        }
-        panic!("no free port to be had");
+        let port = free_port();
+        let config = self.write_config(directory.path(), data, port);
+        let cores = self.cores();
+        let mut arguments = vec![&cores[..], "-Dringkeeper.pin=off"];
+        arguments.extend(&self.options);
+        arguments.push(config.to_str().unwrap());
+        let mut process = Process::spawn(&arguments);
+        process.wait_until_serving(port);
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        Server { process, address, executors: self.executors, directory, data: data.to_owned() }
     }
 
     pub fn cores(&self) -> String {
@@ -133,7 +140,10 @@ impl Process {
         Process::of(command)
     }
 
+    /// It does not outlive the thread that starts it.
     pub fn of(mut command: Command) -> Process {
+        // SAFETY: between fork and exec there is one system call, and nothing is allocated.
+        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
         let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -192,19 +202,18 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    fn wait_until_serving(&mut self, port: u16) -> bool {
+    fn wait_until_serving(&mut self, port: u16) {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if self.has_ended() {
                 self.wait();
-                return false;
+                panic!("it ended: {}", self.log());
             }
-            // The word is an answer of this server and of nobody else who may have been given the port.
             if let Ok(mut client) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
                 client.set_read_timeout(Some(PATIENCE)).unwrap();
                 let mut answer = String::new();
                 if client.write_all(b"ruok").is_ok() && client.read_to_string(&mut answer).is_ok() && answer == "imok" {
-                    return true;
+                    return;
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -287,8 +296,7 @@ impl Server {
     /// A value of `mntr`.
     pub fn gauge(&self, name: &str) -> u64 {
         let text = self.word("mntr");
-        let value = text.lines().find_map(|line| line.strip_prefix(&format!("zk_{name}\t")));
-        value.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+        gauge_in(&text, name).unwrap_or_else(|| panic!("{name} in {text}"))
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -305,6 +313,11 @@ impl Server {
 }
 
 // --- the client -------------------------------------------------------------------------------------------------------
+
+pub fn gauge_in(mntr: &str, name: &str) -> Option<u64> {
+    let value = mntr.lines().find_map(|line| line.strip_prefix(&format!("zk_{name}\t")))?;
+    Some(value.parse().unwrap())
+}
 
 /// Everything until the server closes; a reset counts as the end.
 pub fn read_to_close(socket: &mut TcpStream) -> Vec<u8> {

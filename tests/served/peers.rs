@@ -10,7 +10,9 @@ use ringkeeper::core::Zxid;
 use ringkeeper::wire::quorum::Packet;
 
 use super::harness::{Client, create, eventually, read_to_close};
-use super::scripted::{Line, Peer, connect, elector, electors_of_2, follower, led_by_member, member, start};
+use super::scripted::{
+    GIVEN_UP_SOON, Line, Peer, connect, elector, electors_of_2, follower, led_by_member, member, start,
+};
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
@@ -34,30 +36,26 @@ fn who_serves_nobody_says_why_where_it_may() {
 
 #[test]
 fn a_follower_that_falls_silent_takes_the_quorum_with_it() {
-    let member = member(Line::free(), &[Line::free().text(), Line::free().text()], "");
+    let member = member(Line::free(), &[Line::free().text(), Line::free().text()], GIVEN_UP_SOON);
     elector(member.election, 2, None);
-    let silent = follower(&member);
+    let silent = Arc::new(AtomicBool::new(false));
+    follower(&member).follows_until(silent.clone());
     eventually("it leads", || member.serves());
     let mntr = member.server.word("mntr");
     for line in ["zk_server_state\tleader", "zk_peer_state\tleading - broadcast", "zk_quorum_size\t3", "zk_learners\t1"]
     {
         assert!(mntr.lines().any(|told| told == line), "{line} in\n{mntr}");
     }
+    silent.store(true, Ordering::Relaxed);
     eventually("it gives the lead up", || !member.serves());
-    assert!(
-        !member
-            .server
-            .process
-            .lines_with(&["server 2", "nothing was heard of it in time while it followed"])
-            .is_empty()
-    );
-    drop(silent);
+    let why = ["server 2", "nothing was heard of it in time while it followed"];
+    eventually("the log says why", || !member.server.process.lines_with(&why).is_empty());
 }
 
 /// It answers pings before it is asked, and reads nothing: the leader's own timers see nothing wrong.
 #[test]
 fn an_observer_that_does_not_read_is_let_go_and_nobody_else() {
-    let member = led_by_member("", 3);
+    let member = led_by_member("syncLimit=60", 3);
     eventually("it leads", || member.serves());
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -65,16 +63,7 @@ fn an_observer_that_does_not_read_is_let_go_and_nobody_else() {
     let peer = Peer::joins(socket.into(), 4, true).unwrap();
     eventually("it is in step", || member.server.gauge("synced_observers") == 1);
     let gone = Arc::new(AtomicBool::new(false));
-    let talking = std::thread::spawn({
-        let gone = gone.clone();
-        let mut peer = peer;
-        move || {
-            let ping = Packet::Ping { zxid: Zxid::ZERO, touched: Some(Vec::new()) };
-            while !gone.load(Ordering::Relaxed) && peer.say(&ping).is_ok() {
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-        }
-    });
+    let talking = peer.says_until(gone.clone(), || Packet::Ping { zxid: Zxid::ZERO, touched: Some(Vec::new()) });
     let mut client = member.server.client();
     // More than two kernels keep for a connection, and less than a leader keeps for a learner.
     for number in 0..14 {
@@ -154,10 +143,12 @@ fn a_leader_is_found_at_any_of_its_addresses_and_given_up_when_it_falls_silent()
     let (dead, alive) = (Line::free(), Line::free());
     let listener = TcpListener::bind(("127.0.0.1", alive.quorum)).unwrap();
     let lines = [format!("{}|{}", dead.text(), alive.text()), Line::free().text()];
-    let member = member(Line::free(), &lines, "multiAddress.enabled=true");
+    let member = member(Line::free(), &lines, &format!("multiAddress.enabled=true\n{GIVEN_UP_SOON}"));
     electors_of_2(&member);
     let mut leader = Peer::called(&listener);
     leader.leads().unwrap();
+    let silent = Arc::new(AtomicBool::new(false));
+    let leads = leader.says_until(silent.clone(), || Packet::Ping { zxid: Zxid::ZERO, touched: None });
     eventually("it follows", || member.serves());
     let mntr = member.server.word("mntr");
     for line in
@@ -165,9 +156,12 @@ fn a_leader_is_found_at_any_of_its_addresses_and_given_up_when_it_falls_silent()
     {
         assert!(mntr.lines().any(|told| told == line), "{line} in\n{mntr}");
     }
-    // Not a word from here on.
+    silent.store(true, Ordering::Relaxed);
+    let leader = leads.join().unwrap();
     eventually("it is given up", || !member.serves());
-    assert!(!member.server.process.lines_with(&["server 2, the leader, fell silent"]).is_empty());
+    let why = ["server 2, the leader, fell silent"];
+    eventually("the log says why", || !member.server.process.lines_with(&why).is_empty());
+    drop(leader);
 }
 
 #[test]

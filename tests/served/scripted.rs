@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringkeeper::core::Zxid;
@@ -14,8 +16,11 @@ use tempfile::TempDir;
 
 use super::harness::{PATIENCE, Server, Setup, free_port};
 
-/// Who is given up is given up soon; and who does his part has two seconds for it, on a busy machine, too.
-pub const TICKS: &str = "tickTime=100\ninitLimit=40\nsyncLimit=20\nmaxSessionTimeout=60000\n";
+/// Who does his part has twenty seconds for it, also on a machine that stands still at times.
+pub const TICKS: &str = "tickTime=100\ninitLimit=40\nsyncLimit=200\nmaxSessionTimeout=60000\n";
+
+/// For those who wait for somebody to be given up.
+pub const GIVEN_UP_SOON: &str = "syncLimit=40";
 
 /// A member that runs, and where its ports are.
 pub struct Member {
@@ -185,10 +190,16 @@ impl Peer {
     }
 
     /// In the background: a good follower.
-    pub fn follows(mut self) -> JoinHandle<()> {
+    pub fn follows(self) -> JoinHandle<()> {
+        self.follows_until(Arc::default())
+    }
+
+    /// From `silent` on it says nothing, and is still there.
+    pub fn follows_until(mut self, silent: Arc<AtomicBool>) -> JoinHandle<()> {
         std::thread::spawn(move || {
             while let Ok(packet) = self.hear() {
                 let answered = match packet {
+                    _ if silent.load(Ordering::Relaxed) => Ok(()),
                     Packet::Proposal { zxid, .. } => self.say(&Packet::Ack { zxid }),
                     Packet::Ping { zxid, .. } => self.say(&Packet::Ping { zxid, touched: Some(Vec::new()) }),
                     _ => Ok(()),
@@ -197,6 +208,16 @@ impl Peer {
                     return;
                 }
             }
+        })
+    }
+
+    /// In the background: says this again and again until `silent`, and reads nothing.
+    pub fn says_until(mut self, silent: Arc<AtomicBool>, packet: fn() -> Packet) -> JoinHandle<Peer> {
+        std::thread::spawn(move || {
+            while !silent.load(Ordering::Relaxed) && self.say(&packet()).is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self
         })
     }
 

@@ -53,34 +53,55 @@ fn a_silent_session_expires_in_its_time_and_takes_its_ephemerals_along() {
     each_layout(|executors| {
         let server = Setup::new(executors).with("tickTime=200").start();
         let mut watcher = Client::connect(server.socket(), 4000);
-        let mut silent = Client::connect(server.socket(), 400);
-        assert_eq!(silent.timeout_ms, 400);
-        silent.must(&ephemeral("/owned"));
-        let began = Instant::now();
-        assert_eq!(watcher.err(&exists("/owned", true)), 0);
-        let (session, password) = (silent.session, silent.password);
-        silent.assert_closed();
-        let lived = began.elapsed();
         // Rounded up to a tick, as Java does, and never early.
-        assert!(lived >= Duration::from_millis(350), "{lived:?}");
-        let told = watcher.receive();
-        assert_eq!((told.event().kind, &*told.event().path), (EventKind::NodeDeleted, "/owned"));
-        assert_eq!(watcher.err(&exists("/owned", false)), -101);
-        assert!(server.resume(session, &password).is_none());
+        let is_due = |began: Instant| {
+            let lived = began.elapsed();
+            assert!(lived >= Duration::from_millis(350), "{lived:?}");
+        };
+        in_time("its node is looked at while it lives", || {
+            let socket = server.socket();
+            let began = Instant::now();
+            let mut silent = Client::connect(socket, 400);
+            assert_eq!(silent.timeout_ms, 400);
+            let created = silent.try_send(&ephemeral("/owned")).and_then(|_| silent.try_receive());
+            if created.is_err() || watcher.err(&exists("/owned", true)) != 0 {
+                is_due(began);
+                return false;
+            }
+            let (session, password) = (silent.session, silent.password);
+            silent.assert_closed();
+            is_due(began);
+            let told = watcher.receive();
+            assert_eq!((told.event().kind, &*told.event().path), (EventKind::NodeDeleted, "/owned"));
+            assert_eq!(watcher.err(&exists("/owned", false)), -101);
+            assert!(server.resume(session, &password).is_none());
+            true
+        });
     });
 }
 
 #[test]
 fn a_session_that_pings_outlives_its_timeout_many_times() {
     let server = Setup::new(2).with("tickTime=500").start();
-    let mut client = Client::connect(server.socket(), 1000);
-    client.must(&ephemeral("/owned"));
-    let until = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < until {
-        client.must(&Request::Ping);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    client.must(&exists("/owned", false));
+    in_time("it is kept alive", || {
+        let timeout = Duration::from_millis(1000);
+        let mut client = Client::connect(server.socket(), timeout.as_millis() as i32);
+        let path = format!("/owned-by-{:x}", client.session);
+        let (began, mut heard) = (Instant::now(), Instant::now());
+        let mut is_answered = |request: &Request<'_>| {
+            let answer = client.try_send(request).and_then(|_| client.try_receive());
+            let alive = answer.as_ref().is_ok_and(|reply| reply.header.err == 0);
+            assert!(alive || heard.elapsed() >= timeout, "{answer:?} {:?} after an answer", heard.elapsed());
+            heard = Instant::now();
+            alive
+        };
+        let mut alive = is_answered(&ephemeral(&path));
+        while alive && began.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(100));
+            alive = is_answered(&Request::Ping);
+        }
+        alive && is_answered(&exists(&path, false))
+    });
 }
 
 #[test]

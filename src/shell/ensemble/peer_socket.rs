@@ -131,6 +131,7 @@ pub async fn read_more(mut socket: &Socket, buffer: &mut Vec<u8>, at_most: usize
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::time::Instant;
 
     use super::*;
 
@@ -184,21 +185,41 @@ mod tests {
 
     #[test]
     fn a_peer_that_reads_slowly_is_waited_for() {
-        let (limit, pause) = (Duration::from_secs(2), Duration::from_millis(30));
+        let limit = Duration::from_secs(2);
+        let waited_for = || {
+            let (sent, took, longest_pause) = send_to_slow_reader(limit);
+            assert!(took > limit, "it takes longer than nothing may take");
+            // Another time, where it was not slow but stood still.
+            assert!(sent.is_ok() || longest_pause > limit / 2, "{sent:?} while it read every {longest_pause:?}");
+            sent.is_ok()
+        };
+        assert!((0..4).any(|_| waited_for()), "never");
+    }
+
+    /// How that went, how long it took, and the longest time the reader did not read.
+    fn send_to_slow_reader(limit: Duration) -> (io::Result<()>, Duration, Duration) {
         reactor::run_here(async {
             let (ours, mut theirs) = connected(limit);
             let reads = std::thread::spawn(move || {
-                let (mut left, mut buffer) = (BYTES, vec![0; 128 * 1024]);
+                let (mut left, mut buffer, mut longest_pause) = (BYTES, vec![0; 128 * 1024], Duration::ZERO);
+                let mut read_last = Instant::now();
                 while left > 0 {
-                    left -= theirs.read(&mut buffer).unwrap();
-                    std::thread::sleep(pause);
+                    std::thread::sleep(Duration::from_millis(30));
+                    match theirs.read(&mut buffer) {
+                        Ok(bytes) if bytes > 0 => left -= bytes,
+                        _ => break,
+                    }
+                    longest_pause = longest_pause.max(read_last.elapsed());
+                    read_last = Instant::now();
                 }
+                longest_pause
             });
-            let begun = std::time::Instant::now();
-            ours.write_all(&vec![b'x'; BYTES]).await.unwrap();
-            assert!(begun.elapsed() > limit, "it takes longer than nothing may take");
-            reads.join().unwrap();
-        });
+            let begun = Instant::now();
+            let sent = ours.write_all(&vec![b'x'; BYTES]).await;
+            let took = begun.elapsed();
+            ours.end_writing();
+            (sent, took, reads.join().unwrap())
+        })
     }
 
     #[test]

@@ -385,7 +385,7 @@ mod tests {
     fn moments_come_in_their_order_and_those_given_up_are_forgotten() {
         run_here(async {
             let order = Rc::new(RefCell::new(Vec::new()));
-            let naps = [3, 1, 2].map(|ms| {
+            let naps = [300, 100, 200].map(|ms| {
                 let order = order.clone();
                 spawn(async move {
                     sleep(Duration::from_millis(ms)).await;
@@ -396,7 +396,7 @@ mod tests {
             for nap in naps {
                 nap.await;
             }
-            assert_eq!(*order.borrow(), [1, 2, 3]);
+            assert_eq!(*order.borrow(), [100, 200, 300]);
             assert!(current().timers.borrow().next().is_some());
             given_up.cancel().await;
             assert_eq!(current().timers.borrow().next(), None);

@@ -43,6 +43,18 @@ impl FileSystem {
     }
 }
 
+/// Thawed when dropped, also by a test that fails: make it after the process that writes.
+#[must_use]
+pub struct Frozen<'a>(&'a SmallDisk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if let Err(why) = run(Command::new("fsfreeze").arg("-u").arg(self.0.root())) {
+            println!("still frozen: {why}");
+        }
+    }
+}
+
 /// Unmounted, detached and deleted when dropped, also by a test that fails.
 #[derive(Debug)]
 pub struct SmallDisk {
@@ -113,13 +125,10 @@ impl SmallDisk {
         if thin { self.backing().join("image") } else { self.directory.path().join("image") }
     }
 
-    /// From now on nothing written completes.
-    pub fn freeze(&self) -> Result<(), String> {
-        run(Command::new("fsfreeze").arg("-f").arg(self.root()))
-    }
-
-    pub fn thaw(&self) -> Result<(), String> {
-        run(Command::new("fsfreeze").arg("-u").arg(self.root()))
+    /// From now on nothing written completes, until this is dropped. Whoever writes cannot even be killed before.
+    pub fn freeze(&self) -> Result<Frozen<'_>, String> {
+        run(Command::new("fsfreeze").arg("-f").arg(self.root()))?;
+        Ok(Frozen(self))
     }
 
     /// Space somebody else uses; given back by deleting the file.
@@ -175,9 +184,6 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        if self.file_system == FileSystem::Ext4 {
-            let _ = self.thaw();
-        }
         for path in self.mounted.iter().rev() {
             self.unmount(path);
         }
