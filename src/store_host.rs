@@ -220,7 +220,9 @@ impl StoreHost {
 
     /// A change was asked for, and nothing is under way any more.
     pub fn may_change(&self) -> bool {
-        self.change.is_some() && self.under_way == 0 && self.store.as_ref().is_none_or(Store::is_idle)
+        // One that failed is not begun anew: the process has to end.
+        let at_rest = |store: &Store| store.is_idle() && !store.has_failed();
+        self.change.is_some() && self.under_way == 0 && self.store.as_ref().is_none_or(at_rest)
     }
 
     /// Closes the store, for the change that was asked for. `opened_anew` ends it.

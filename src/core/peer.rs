@@ -427,7 +427,9 @@ impl Node {
         let relayed = observer && self.settings.ensemble.observer_masters;
         let via = if relayed { member.masters.next(&member.configs, leader) } else { None };
         let founds = counts && member.standing == Standing::Fresh && !observer;
-        let start = LearnerStart { id, leader, via, observer, epochs: member.epochs, last, standing, founds };
+        let designated = !matches!(self.role, Role::Looking(_));
+        let epochs = member.epochs;
+        let start = LearnerStart { id, leader, via, designated, observer, epochs, last, standing, founds };
         let learner = Learner::new(now, start, &self.settings.ensemble, &member.configs, out);
         self.role = Role::Following(Box::new(Following {
             learner,

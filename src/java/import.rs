@@ -57,12 +57,12 @@ pub fn read(
     options: &LoadOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Loaded, Seen), ImportError> {
+    if let Some(process) = running::holder(from) {
+        return Err(ImportError::Running { path: from.data.clone(), process });
+    }
     let mut directory = from.open()?;
     if directory.is_empty() {
         return Err(ImportError::Nothing { path: from.data.clone() });
-    }
-    if let Some(process) = running::holder(from) {
-        return Err(ImportError::Running { path: from.data.clone(), process });
     }
     let seen = Seen::of(&directory);
     let loaded = load::load(&mut directory, options, progress)?;

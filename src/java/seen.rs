@@ -47,6 +47,11 @@ pub enum SeenError {
         seen_epoch: u64,
         our_zxid: Zxid,
     },
+    #[error(
+        "{ours}: an import of {java}, which ended with transaction {zxid}, was begun and not completed, and nothing is there to \
+         import any more. Put {java} back, or move {ours} away as well to start without data"
+    )]
+    Unfinished { ours: PathBuf, java: PathBuf, zxid: Zxid },
     #[error("{path}: line {line:?} is not understood; the file is ours and says what is known of Java's data")]
     Malformed { path: PathBuf, line: String },
     #[error("{path}: {source}")]
@@ -123,17 +128,31 @@ fn read(data_dir: &Path) -> Result<Option<Seen>, SeenError> {
     }
 }
 
+/// Refuses where an import was begun and not completed: what it stored passes for a history, and there is none.
+pub fn check_begun(dirs: &JavaDirs) -> Result<(), SeenError> {
+    match read(&dirs.data)? {
+        Some(known) if known.zxid > Zxid::ZERO => Err(SeenError::Unfinished {
+            ours: dirs.data.join(DIRECTORY),
+            java: dirs.data.join(ringkeeper_storage::java::DIRECTORY),
+            zxid: known.zxid,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses when Java has gone beyond what is known of it. `our_zxid`: the last transaction of our own data, for the message.
-pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<(), SeenError> {
+/// Returns what there is to note where the same transactions are in other files: a copy, or a Java server that was started and
+/// stopped again.
+pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<Option<Seen>, SeenError> {
     let mut directory = dirs.open()?;
     if directory.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let known = read(&dirs.data)?.unwrap_or_default();
     let now = Seen::of(&directory);
     let epoch = directory.epochs(Zxid::ZERO)?.accepted;
     if now.newest == known.newest && epoch <= known.epoch {
-        return Ok(());
+        return Ok(None);
     }
     let zxid = directory.last_logged()?;
     if zxid > known.zxid || epoch > known.epoch {
@@ -149,8 +168,7 @@ pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<(), SeenError> {
             our_zxid,
         });
     }
-    // The same transactions in other files: a copy, or a Java server that was started and stopped again.
-    Ok(write(&dirs.data, &Seen { newest: now.newest, ..known })?)
+    Ok(Some(Seen { newest: now.newest, ..known }))
 }
 
 #[cfg(test)]

@@ -18,11 +18,14 @@ use crate::shell::settings::ServeError;
 pub fn take_over(opened: Opened, config: &StoreConfig) -> Result<Opened, ServeError> {
     let dirs = JavaDirs { data: config.data_dir.clone(), log: config.data_log_dir.clone() };
     if !opened.is_fresh() {
-        seen::check(&dirs, opened.report().last_zxid)?;
+        if let Some(looks_now) = seen::check(&dirs, opened.report().last_zxid)? {
+            seen::write(&dirs.data, &looks_now).map_err(seen::SeenError::from)?;
+        }
         return Ok(opened);
     }
     let refused = |source: ImportError| ServeError::Import { data: dirs.data.clone(), source: Box::new(source) };
     if dirs.open().map_err(|error| refused(error.into()))?.is_empty() {
+        seen::check_begun(&dirs)?;
         return Ok(opened);
     }
     let version_2 = dirs.data.join(DIRECTORY);

@@ -411,7 +411,11 @@ impl Pipeline {
                 self.turn(Input::Reloaded(Box::new(reloaded)));
                 self.snapshot_mapped.raise();
             }
-            Err(error) => self.end_with(Fatal::Reload(Box::new(error))),
+            Err(error) => {
+                // Now: there is no store any more, and another task may ask for it before the process ends.
+                error!("what is stored could not be cut or replaced: {error}");
+                self.end_with(Fatal::Reload(Box::new(error)));
+            }
         }
         true
     }

@@ -202,6 +202,11 @@ pub trait Disk {
     fn run(&mut self, op: DiskOp) -> DiskEvent;
     /// Names and sizes of the plain files in a directory, in no order.
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// What is read of this file from now on is what the disk has. A kernel may keep what it failed to write, and give it out.
+    fn distrust_cache(&mut self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
+    }
     /// A number that nobody can guess.
     fn draw(&mut self) -> io::Result<u64>;
     /// Fills `bytes` from `offset` on; fewer only at the end of the file.

@@ -75,7 +75,13 @@ pub(crate) fn read(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, last: 
 
 /// The promise, if one was stored, or why nobody knows it any more.
 pub(crate) fn check_accepted(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Option<u32>, StoreError> {
-    read_one(disk, ids, directory, EpochKind::Accepted.file_name())?.checked(directory, EpochKind::Accepted)
+    let accepted = read_one(disk, ids, directory, EpochKind::Accepted.file_name())?;
+    // No epoch becomes current that was not promised before; and a later one may have been promised since.
+    let accepted = match (accepted, read_one(disk, ids, directory, EpochKind::Current.file_name())?) {
+        (Content::Missing, Content::Epoch(1..)) => Content::Damaged,
+        (accepted, _) => accepted,
+    };
+    accepted.checked(directory, EpochKind::Accepted)
 }
 
 enum Content {

@@ -16,7 +16,7 @@ pub enum StoreError {
     )]
     Misplaced { found: String, path: PathBuf, expected: PathBuf },
     #[error(
-        "{path}: damaged: not an epoch with the right check. A server that forgets which epoch it accepted can break the \
+        "{path}: damaged or gone: not an epoch with the right check. A server that forgets which epoch it accepted can break the \
          ensemble's promises. Restore the file from a backup, or empty this server's data directories and let it join anew"
     )]
     EpochDamaged { path: PathBuf },
@@ -100,6 +100,14 @@ pub enum LogError {
          start with what is before it"
     )]
     Misfit { file: String, why: &'static str, last_good: Zxid },
+    #[error(
+        "{}: {}, says {}: is the disk of dataLogDir mounted, and is it the right one? Nothing was changed. Mount it, or \
+         restore the log from a backup. Without it, what was acknowledged since the newest snapshot is lost: a member of an \
+         ensemble has to have its data directories emptied and to join anew",
+        directory.display(), if *another { "this is another log than the one that was here" } else { "the log is gone" },
+        noted.display()
+    )]
+    Vanished { directory: PathBuf, noted: PathBuf, another: bool },
     #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
     Version { file: String, version: u32, supported: u32 },
     #[error("{file}: no room for another {wanted_bytes} bytes: {source}")]

@@ -14,8 +14,11 @@ pub(crate) const GLANCE_WINDOW_BYTES: u64 = 16 << 10;
 /// Runs one operation of the start, and names the file when it fails.
 pub(crate) fn run(disk: &mut impl Disk, ids: &mut Ids, path: &Path, action: Action) -> Result<(), StoreError> {
     let operation = action.name();
+    let wanted = if let Action::Write { buffer, .. } = &action { buffer.len() as u64 } else { 0 };
     let event = disk.run(DiskOp { id: ids.operation(Owner::Start), action });
-    event.result.map(|_| ()).map_err(|source| StoreError::Io { path: path.to_owned(), operation, source })
+    let done =
+        event.result.and_then(|bytes| if bytes < wanted { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) });
+    done.map_err(|source| StoreError::Io { path: path.to_owned(), operation, source })
 }
 
 /// An open file and the piece of it that was read last.

@@ -7,11 +7,15 @@
 //! state-given-up   decided: everything here is deleted, then this becomes state-lost
 //! state-damaged    decided: everything here is set aside as *.lost-N, then this becomes state-lost
 //! snapshot-Z.install   decided: everything here is deleted, then this becomes snapshot-Z.rks (`Store::begin_install`)
+//! state-log        the id of the log that goes with all this, from the moment there is one
 //! ```
 //!
-//! All of these lie beside the snapshots. The last three decide: until their name is stable nothing has changed, after it any
+//! All of these lie beside the snapshots. The three that decide: until their name is stable nothing has changed, after it any
 //! start does the rest, from its first step, however far an earlier one came. So no power failure leaves half of a state that
 //! could pass for a whole one. The text inside says why, for people; nobody parses it.
+//!
+//! The log may lie on a disk of its own, and that disk not be mounted: an empty directory is not a log without transactions.
+//! `state-log` is what tells the two apart.
 //!
 //! The two marks that last are taken for nothing once there is a `currentEpoch`: giving up a state takes that file away with
 //! it, and a learner stores it when everything its leader's epoch began with is durable. One rename so makes a server whole
@@ -24,7 +28,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Access, Action, Buffer, Disk, Ids, WriteSync};
 use crate::epoch_file;
 use crate::error::{LogError, SnapshotError, StoreError};
-use crate::log::segment::SegmentId;
+use crate::log::segment::{LogId, SegmentId};
 use crate::log::truncate;
 use crate::probe;
 use crate::read::{GLANCE_WINDOW_BYTES, Reader, run};
@@ -45,6 +49,7 @@ const NEW: &str = "state-new";
 const LOST: &str = "state-lost";
 const GIVEN_UP: &str = "state-given-up";
 const DAMAGED: &str = "state-damaged";
+const LOG: &str = "state-log";
 const CURRENT_EPOCH: &str = "currentEpoch";
 const ASIDE: &str = ".lost-";
 
@@ -142,6 +147,43 @@ impl<D: Disk> Place<'_, D> {
         }
     }
 
+    /// What was found has to be the log that was here at the last start.
+    pub(crate) fn check_log(&mut self, found: Option<LogId>) -> Result<(), StoreError> {
+        let Some(known) = self.known_log()? else { return Ok(()) };
+        // One that cannot be read still says that there was a log.
+        if found.is_some_and(|found| known.is_none_or(|known| known == found)) {
+            return Ok(());
+        }
+        let (directory, noted) = (self.log.to_owned(), self.snapshots.join(LOG));
+        Err(LogError::Vanished { directory, noted, another: found.is_some() }.into())
+    }
+
+    /// What begins anew is no longer the log that was noted.
+    pub(crate) fn log_ends(&mut self) -> Result<(), StoreError> {
+        if self.known_log()?.is_none() {
+            return Ok(());
+        }
+        self.unlink(&self.snapshots.join(LOG))?;
+        self.flush(self.snapshots)
+    }
+
+    /// This log is stable here.
+    pub(crate) fn log_begins(&mut self, log: LogId) -> Result<(), StoreError> {
+        if self.known_log()? == Some(Some(log)) {
+            return Ok(());
+        }
+        self.write(LOG, &note_of(log))
+    }
+
+    /// The log that was noted; Some(None): one that nobody can read.
+    fn known_log(&mut self) -> Result<Option<Option<LogId>>, StoreError> {
+        let text = self.read(LOG)?;
+        Ok(text.map(|text| {
+            let id = u64::from_str_radix(text.split_once(' ')?.0, 16).ok().map(LogId)?;
+            (note_of(id) == text).then_some(id)
+        }))
+    }
+
     /// What is stored from now on is a history of its own.
     pub(crate) fn unmark(&mut self) -> Result<(), StoreError> {
         let names = self.names(self.snapshots)?;
@@ -181,7 +223,7 @@ impl<D: Disk> Place<'_, D> {
     fn everything(&mut self, beside: &[&str]) -> Result<Vec<PathBuf>, StoreError> {
         let mut all = self.all_names()?;
         all.retain(|(directory, name, _)| {
-            let state = snapshot::parse_any(name).is_some() || beside.contains(&name.as_str());
+            let state = snapshot::parse_any(name).is_some() || name == LOG || beside.contains(&name.as_str());
             let log = SegmentId::parse(name).is_some() || truncate::is_cut(name);
             (directory == self.snapshots && state) || (directory == self.log && log)
         });
@@ -252,6 +294,11 @@ impl<D: Disk> Place<'_, D> {
         self.flush(self.snapshots)?;
         if self.log == self.snapshots { Ok(()) } else { self.flush(self.log) }
     }
+}
+
+/// Checked, or a flipped bit would make a stranger of the log.
+fn note_of(log: LogId) -> String {
+    format!("{log} crc32c {:08x}\n", log.checksum(LOG.as_bytes()))
 }
 
 /// Which time it was that a file with this name was set aside.

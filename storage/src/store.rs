@@ -164,7 +164,9 @@ impl<D: Disk> Opened<D> {
             Err(StoreError::Log(LogError::Gap { .. })) => return Err(not_covered.into()),
             other => other?,
         };
-        truncate::decide(disk, ids, &scan, to)?;
+        let place = truncate::find_place(disk, ids, &scan, to)?;
+        found.scan.make_room(disk, ids)?;
+        truncate::decide(disk, ids, &scan, place, to)?;
         self.cutting = true;
         self.found = look(disk, ids, config, facts)?;
         self.cutting = false;
@@ -276,7 +278,11 @@ impl<D: Disk> Opened<D> {
         truncate::withdraw(&mut disk, &mut ids, &log)?;
         let mut place = Place { disk: &mut disk, ids: &mut ids, snapshots: &snapshots, log: &log };
         place.mark(standing, config.has_peers)?;
-        let start = scan.settle(&mut disk, &mut ids, &config)?;
+        if !scan.goes_on() {
+            place.log_ends()?;
+        }
+        let start = scan.settle(place.disk, place.ids, &config)?;
+        place.log_begins(start.log)?;
         let (run_nodes, direct) = (config.snapshot_run_nodes, facts.snapshots.direct_io);
         let log_id = start.log;
         let writer = LogWriter::new(&config, log.clone(), facts.log.direct_io, start);
@@ -342,6 +348,7 @@ fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &Stora
     let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);
     let nothing_stored = found.newest.is_none() && last_zxid == Zxid::ZERO;
     let mut place = Place { disk, ids, snapshots: &snapshots, log: &log };
+    place.check_log(scan.start_log())?;
     let standing = place.standing(nothing_stored)?;
     let told = place.notes(standing)?;
     if config.has_peers {
@@ -681,7 +688,7 @@ impl Store {
         if !self.log.wants_room() {
             return self.shortage.over();
         }
-        if !self.log.was_refused_room() || !self.purge.is_idle() || self.snapshot.is_running() {
+        if !self.log.was_refused_room() || !self.purge.is_idle() || self.snapshot_goes_on() {
             return;
         }
         let situation = Situation {
@@ -708,18 +715,28 @@ impl Store {
 
     /// The running snapshot is what a full disk waits for.
     pub fn presses_snapshot(&self) -> bool {
-        self.log.wants_room() && self.shortage.gives_way_to_snapshot(self.snapshot.is_running())
+        self.log.wants_room() && self.shortage.gives_way_to_snapshot(self.snapshot_goes_on())
+    }
+
+    /// One that waits for the log does not: who waits for it would wait for ever, if that is the log.
+    fn snapshot_goes_on(&self) -> bool {
+        self.snapshot.is_running() && !self.snapshot.waits_for_log(self.log.durable().zxid)
     }
 
     /// Tries again what a full disk refused. The caller does this every second or so, then `poll_ops`.
     pub fn retry(&mut self) {
         self.epochs.retry();
-        if !self.snapshot.is_running() {
+        if !self.snapshot_goes_on() {
             self.shortage.is_retried();
         }
         if !self.presses_snapshot() {
             self.log.retry();
         }
+    }
+
+    /// The log takes no more writes.
+    pub fn has_failed(&self) -> bool {
+        self.log.has_failed()
     }
 
     pub fn stats(&self) -> StoreStats {

@@ -89,6 +89,30 @@ fn a_log_that_took_the_room_of_the_next_snapshot_gives_it_back() {
     assert!(given_up[0].contains("giving up snapshot-0000000000000005.rks"), "{given_up:?}");
 }
 
+/// A follower takes what its leader proposes, room or not, and others commit it: then a snapshot can be of more than its log has.
+#[test]
+fn a_log_and_a_snapshot_do_not_wait_for_each_other() {
+    let mut rig = Rig::fresh(&config());
+    rig.store.purge(3);
+    rig.append_and_drain(1..=5);
+    let used = rig.disk.memory.borrow().used_bytes();
+    rig.disk.memory.borrow_mut().capacity_bytes = Some(used);
+    let mut last = 5;
+    while rig.durable == Zxid(last) {
+        last += 1;
+        rig.append_and_drain(last..=last);
+    }
+    rig.disk.memory.borrow_mut().capacity_bytes = Some(used + (24 << 10));
+    rig.snapshot(last);
+    assert!(rig.snapshot_ended.is_none() && rig.durable < Zxid(last), "{:?}", rig.snapshot_ended);
+    rig.disk.memory.borrow_mut().capacity_bytes = None;
+    for _ in 0..3 {
+        rig.store.retry();
+        rig.drain();
+    }
+    assert_eq!((rig.durable, rig.snapshot_ended), (Zxid(last), Some(Ok(Zxid(last)))));
+}
+
 #[test]
 fn as_long_as_writers_have_room_as_many_snapshots_stay_as_were_asked_for() {
     let mut rig = Rig::fresh(&config());

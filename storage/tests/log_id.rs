@@ -3,8 +3,10 @@
 
 mod rig;
 
+use std::path::Path;
+
 use rig::bytes::{BATCH_HEADER_BYTES, BLOCK, FIRST_BATCH_AT, MARK_AT, batches, segment, segment_name, segments};
-use rig::{Rig, SharedDisk, payload, replayed, small_config};
+use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::disk::Action;
 use ringkeeper_storage::{LogError, StoreConfig, StoreError, Zxid};
@@ -217,8 +219,23 @@ fn an_id_stays_through_restarts_and_truncations_and_a_new_log_has_another() {
     for path in disk.paths(".seg") {
         assert!(disk.memory.borrow_mut().remove(&path));
     }
+    // Without the log, as on a disk that is not mounted, nothing begins; but where nobody knows of one.
+    let error = disk.open(&config()).unwrap_err();
+    assert!(matches!(error, StoreError::Log(LogError::Vanished { another: false, .. })), "{error}");
+    let noted = Path::new(DIRECTORY).join("state-log");
+    assert!(disk.memory.borrow_mut().remove(&noted));
     drop(Rig::start(&disk, disk.open(&config()).unwrap()).unwrap());
     assert_ne!(id_of_log(&disk), id);
+    // Nor with another log.
+    let stranger = written(3);
+    disk.damage(&noted, |bytes| *bytes = stranger.bytes(&noted));
+    let error = disk.open(&config()).unwrap_err();
+    assert!(matches!(error, StoreError::Log(LogError::Vanished { another: true, .. })), "{error}");
+    // A note that cannot be read says that there was a log.
+    disk.damage(&noted, |bytes| bytes[0] ^= 1);
+    drop(Rig::start(&disk, disk.open(&config()).unwrap()).unwrap());
+    let id = u64::from_le_bytes(id_of_log(&disk));
+    assert!(disk.bytes(&noted).starts_with(format!("{id:016x} crc32c ").as_bytes()));
 }
 
 #[test]

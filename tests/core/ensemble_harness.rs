@@ -556,8 +556,9 @@ impl Ensemble {
             }
             Output::AcceptLearners(accepting) => self.place(id).accepting = accepting,
             Output::AcceptObservers(accepting) => self.place(id).accepting_observers = accepting,
-            Output::ConnectToMaster { master, .. } => {
-                self.place(id).connecting = Some(Search { master: master.0, observes: false, until_us: u64::MAX });
+            Output::ConnectToMaster { master, limit_ms } => {
+                let until_us = self.now.mono_us + limit_ms * 1000;
+                self.place(id).connecting = Some(Search { master: master.0, observes: false, until_us });
             }
             Output::ConnectToObserverMaster { master, limit_ms } => {
                 let until_us = self.now.mono_us + limit_ms * 1000;

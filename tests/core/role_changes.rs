@@ -280,6 +280,25 @@ fn a_leader_hands_over_and_its_clients_keep_their_sessions() {
 }
 
 #[test]
+fn a_successor_that_is_gone_costs_a_tick_and_an_election() {
+    let mut named = Vec::new();
+    for follower in 0..2 {
+        let mut ensemble = Ensemble::settled();
+        let (leader, gone) = (ensemble.leader(), ensemble.followers()[follower]);
+        ensemble.cut_off_silently(gone);
+        ensemble.at(leader, |server| server.step(Input::HandOver));
+        if let RoleView::Following { leader: next, .. } = ensemble.role(leader) {
+            named.extend(Some(gone).filter(|gone| next.0 == *gone));
+        }
+        for _ in 0..3 {
+            ensemble.pass_ms(quick().tick_ms.into());
+        }
+        assert_ne!(ensemble.leader(), gone, "the two others agree");
+    }
+    assert_eq!(named.len(), 1, "the one was named, and the other was not");
+}
+
+#[test]
 fn a_leader_that_stops_answers_what_is_under_way_and_hands_over() {
     let mut ensemble = Ensemble::settled();
     let leader = ensemble.leader();

@@ -9,7 +9,7 @@ use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::ours::{self, OursError};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
-use ringkeeper_storage::{Epochs, Opened, StoreConfig, Zxid, open, set_aside};
+use ringkeeper_storage::{Epochs, Opened, Standing, StoreConfig, Zxid, open, set_aside};
 
 use crate::expected;
 use crate::sample::Sample;
@@ -132,6 +132,38 @@ fn links_lead_to_the_same_data() {
     std::fs::remove_file(moved).unwrap();
     let refused = import().map(|_| ()).unwrap_err();
     assert!(refused.to_string().contains("log.100000064"), "{refused}");
+}
+
+/// What it stored before the state would pass for a history of a server that has none.
+#[test]
+fn an_import_that_was_cut_short_has_to_be_completed() {
+    let sample = Sample::new("3.9.3-member");
+    let dirs = dirs(sample.path());
+    seen::check_begun(&dirs).unwrap();
+    drop(import(sample.path(), sample.path()).unwrap());
+    let (ours, java) = (sample.path().join("ringkeeper-1"), sample.path().join("version-2"));
+    for entry in std::fs::read_dir(&ours).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if !name.ends_with("Epoch") && !name.ends_with(".seen") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let opened = open(config(sample.path())).unwrap();
+    assert!(opened.is_fresh() && opened.standing() == Standing::Whole, "as if it had nothing to lose");
+    std::fs::rename(&java, java.with_extension("away")).unwrap();
+    let refused = seen::check_begun(&dirs).unwrap_err();
+    assert!(matches!(&refused, SeenError::Unfinished { zxid, .. } if *zxid == Zxid(0x1_0000_006c)), "{refused}");
+}
+
+/// `TxnLogToolkit` leaves such copies beside the original, and they sort behind it.
+#[test]
+fn two_logs_of_one_number_are_refused() {
+    let log = "log.100000064";
+    let sample = Sample::new("3.9.3-member");
+    let (whole, places) = (std::fs::read(sample.file(log)).unwrap(), sample.records(log));
+    sample.write(&format!("{log}.chopped4294967400"), &whole[..places[places.len() - 3]]);
+    let refused = import(sample.path(), sample.path()).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("two logs of one number"), "{refused}");
 }
 
 #[test]

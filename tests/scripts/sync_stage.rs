@@ -199,7 +199,8 @@ impl SyncStage {
             self.relays.follows(id, &log);
         }
         let id_of = ServerId(id);
-        let start = LearnerStart { id: id_of, leader, via, observer, epochs, last, standing, founds: false };
+        let start =
+            LearnerStart { id: id_of, leader, via, designated: false, observer, epochs, last, standing, founds: false };
         let mut out = Vec::new();
         let mut learner = Learner::new(self.now, start, &self.settings, &configs, &mut out);
         let link = LinkId(self.links.get(&id).map_or(id as u64 * 100, |before| before.0 + 1));

@@ -41,6 +41,8 @@ pub struct LearnerStart {
     pub leader: ServerId,
     /// An observer that has its master in this voter, which follows the leader as well.
     pub via: Option<ServerId>,
+    /// The leader before named this one. Nobody has voted for it, and nobody knows whether it is still there.
+    pub designated: bool,
     pub observer: bool,
     pub epochs: Epochs,
     /// The newest transaction, durable and applied.
@@ -221,10 +223,13 @@ impl Learner {
             received: (0, 0),
             events: VecDeque::new(),
         };
-        let limit_ms = tick_ms * u64::from(connect_limit);
+        let mut limit_ms = tick_ms * u64::from(connect_limit);
+        if start.via.is_some() || start.designated {
+            // One that is not there is passed over soon: there are others, or an election.
+            limit_ms = limit_ms.min(tick_ms);
+        }
         if let Some(master) = start.via {
-            // One that serves nobody is passed over soon: there are others.
-            out.push(Output::ConnectToObserverMaster { master, limit_ms: limit_ms.min(tick_ms) });
+            out.push(Output::ConnectToObserverMaster { master, limit_ms });
         } else if configs.members().contains_key(&start.leader) {
             out.push(Output::ConnectToMaster { master: start.leader, limit_ms });
         } else {

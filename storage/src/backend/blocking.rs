@@ -54,7 +54,9 @@ impl BlockingDisk {
                 Ok(0)
             }
             Action::Allocate { file, offset, bytes } => {
-                match rustix::fs::fallocate(&*self.file(*file), FallocateFlags::empty(), *offset, *bytes) {
+                let file = self.file(*file);
+                let allocate = || rustix::fs::fallocate(&*file, FallocateFlags::empty(), *offset, *bytes);
+                match rustix::io::retry_on_intr(allocate) {
                     Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(0),
                     Err(error) => Err(error.into()),
                 }
@@ -131,6 +133,11 @@ impl Disk for BlockingDisk {
         };
         let elapsed_us = u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX);
         DiskEvent { id: op.id, result, buffer: op.action.into_buffer(), elapsed_us }
+    }
+
+    fn distrust_cache(&mut self, path: &Path) -> io::Result<()> {
+        // What is dirty stays, and is written by the flush that every recovery ends with.
+        Ok(rustix::fs::fadvise(File::open(path)?, 0, None, rustix::fs::Advice::DontNeed)?)
     }
 
     fn list(&mut self, directory: &Path) -> io::Result<Vec<(String, u64)>> {

@@ -161,6 +161,11 @@ impl<D: Disk> JavaDirectory<D> {
     ) -> Result<LogReport, JavaError> {
         let mut replay = Replay { strictness, report: LogReport { last: from, records: 0, notes: vec![] }, torn: None };
         let begin = self.logs.iter().rposition(|log| log.first <= next(from)).unwrap_or(0);
+        // A copy under another name (Java's tools make `log.1.chopped2` of `log.1`) may end before the log does.
+        if let Some(pair) = self.logs[begin.saturating_sub(1)..].windows(2).find(|pair| pair[0].first == pair[1].first)
+        {
+            replay.allow(JavaError::Twice { file: pair[0].path.clone(), other: pair[1].path.clone() })?;
+        }
         for index in begin..self.logs.len() {
             let LogFile { path, bytes, .. } = self.logs[index].clone();
             let is_newest = index + 1 == self.logs.len();

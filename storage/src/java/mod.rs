@@ -46,6 +46,11 @@ pub enum JavaError {
     Store(#[from] StoreError),
     #[error("{file}: damaged at byte {at}: {why}; the last transaction before it is {last_good}")]
     Log { file: PathBuf, at: u64, why: &'static str, last_good: Zxid },
+    #[error(
+        "{file} and {other}: two logs of one number. One is a copy, as Java's tools make `log.1.chopped2` of `log.1`, and may end \
+         before the log does: move it away"
+    )]
+    Twice { file: PathBuf, other: PathBuf },
     #[error("{file}: transaction {found} follows {after}: what is between them is missing")]
     Gap { file: PathBuf, after: Zxid, found: Zxid },
     #[error("{file}: {why}")]

@@ -168,6 +168,9 @@ pub fn scan(
         snapshot,
     };
     while let Some((id, file_bytes)) = scan.older.pop() {
+        let path = id.path(directory);
+        let io = |source| StoreError::Io { path: path.clone(), operation: "dropping from the cache", source };
+        disk.distrust_cache(&path).map_err(io)?;
         let newer = scan.segments.last().and_then(|newer| newer.log);
         let found = look_at(disk, ids, &scan, (id, file_bytes), newer)?;
         scan.segments.push(found);
@@ -236,6 +239,16 @@ impl Scan {
         self.segments[start.segment].log.expect("where a log begins its id was read")
     }
 
+    /// The same, where there may be none.
+    pub fn start_log(&self) -> Option<LogId> {
+        self.start.map(|_| self.log())
+    }
+
+    /// Whether this log goes on; else one begins behind the snapshot.
+    pub fn goes_on(&self) -> bool {
+        self.end.is_some_and(|end| end.link.zxid >= self.snapshot)
+    }
+
     pub fn last_zxid(&self) -> Zxid {
         self.end.map_or(self.snapshot, |end| end.link.zxid.max(self.snapshot))
     }
@@ -285,7 +298,7 @@ impl Scan {
         let spans = self.take_spans();
         match self.end {
             // A snapshot from beyond the log's end (a learner's): the log begins anew behind it.
-            Some(end) if end.link.zxid >= self.snapshot => Ok(LogStart {
+            Some(end) if self.goes_on() => Ok(LogStart {
                 log: self.log(),
                 current: self.segments[end.segment].id,
                 capacity: self.segments[end.segment].capacity(),
@@ -385,6 +398,19 @@ impl Scan {
             run(disk, ids, &self.directory, Action::SyncDirectory { path: self.directory.clone() })?;
         }
         Ok(ready)
+    }
+
+    /// Deletes what lies behind the segment with the last batch. A cut deletes it, too, but has to write a segment before that.
+    pub fn make_room(&mut self, disk: &mut impl Disk, ids: &mut Ids) -> Result<(), StoreError> {
+        let Some(end) = self.end else { return Ok(()) };
+        while self.segments.len() > end.segment + 1 {
+            let path = self.segments[self.segments.len() - 1].id.path(&self.directory);
+            run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+            self.segments.pop();
+            self.dirty.retain(|(segment, _)| *segment < self.segments.len());
+            run(disk, ids, &self.directory, Action::SyncDirectory { path: self.directory.clone() })?;
+        }
+        Ok(())
     }
 
     /// Zeroes these blocks of a segment, if any, and flushes the file.
@@ -632,7 +658,11 @@ fn look_behind_the_end(
         while at < written_below {
             if BatchHeader::claims(reader.get(disk, at, BLOCK)?, id, at) {
                 dirty.push(at);
-                if let Ok(batch) = read_batch(disk, &mut reader, log, id, at)? {
+                // What claims to reach beyond what was written is no batch. A client can make many blocks claim that, and to
+                // read so far for each of them would take hours.
+                let bytes = BatchHeader::padded_bytes(reader.get(disk, at, BLOCK)?);
+                let fits = bytes.is_ok_and(|bytes| at + bytes <= written_below);
+                if fits && let Ok(batch) = read_batch(disk, &mut reader, log, id, at)? {
                     let witness = format!("a later batch ({} byte {at})", id.file_name());
                     let proof = Proof { durable: batch.durable(), witness };
                     let Missing { file, at, why } = missing;

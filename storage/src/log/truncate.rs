@@ -46,16 +46,15 @@ impl Cut {
 }
 
 /// Where to cut.
-struct Place {
+pub struct Place {
     here: Position,
     /// What is left of the batch there.
     records: Vec<(Zxid, Vec<u8>)>,
     durable: Durable,
 }
 
-/// Decides the cut. `scan` is of the log from the newest snapshot not above `to`.
-pub fn decide(disk: &mut impl Disk, ids: &mut Ids, scan: &Scan, to: Zxid) -> Result<(), StoreError> {
-    let place = find_place(disk, ids, scan, to)?;
+/// Decides the cut.
+pub fn decide(disk: &mut impl Disk, ids: &mut Ids, scan: &Scan, place: Place, to: Zxid) -> Result<(), StoreError> {
     let found = &scan.segments[place.here.segment];
     let source = Reader::open(
         disk,
@@ -79,7 +78,8 @@ pub fn decide(disk: &mut impl Disk, ids: &mut Ids, scan: &Scan, to: Zxid) -> Res
     run(disk, ids, &scan.directory, Action::SyncDirectory { path: scan.directory.clone() })
 }
 
-fn find_place(disk: &mut impl Disk, ids: &mut Ids, scan: &Scan, to: Zxid) -> Result<Place, StoreError> {
+/// Where to cut behind `to`. `scan` is of the log from the newest snapshot not above it.
+pub fn find_place(disk: &mut impl Disk, ids: &mut Ids, scan: &Scan, to: Zxid) -> Result<Place, StoreError> {
     let not_covered = || LogError::NotCovered { wanted: to, oldest: scan.start.map(|start| start.link.zxid) };
     let (Some(start), Some(end)) = (scan.start, scan.end) else { return Err(not_covered().into()) };
     let mut known = to == scan.snapshot || to == start.link.zxid;

@@ -152,6 +152,11 @@ impl SnapshotWriter {
         self.active.is_some()
     }
 
+    /// It is written, and this is not yet its state: it gets its name when the log has it.
+    pub fn waits_for_log(&self, durable: Zxid) -> bool {
+        self.active.as_ref().is_some_and(|active| active.step == Step::Rename && durable < active.zxid)
+    }
+
     /// It could go on, and has to be given a turn for that.
     pub fn waits_for_turn(&self) -> bool {
         self.active.as_ref().is_some_and(|active| {

@@ -119,6 +119,7 @@ pub fn survive(
         assert_eq!(second, last, "{tag}: a second recovery finds something else");
     } else {
         again.fuse.replace(None);
+        again.memory.borrow_mut().end_process();
     }
 
     let mut history = history.clone();

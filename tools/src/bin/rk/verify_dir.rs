@@ -104,7 +104,7 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
         return Ok(Verdict::Fine);
     }
     match seen::check(&dirs, report.last_zxid) {
-        Ok(()) => {}
+        Ok(_) => {}
         Err(SeenError::Store(error @ StoreError::Io { .. })) => return Err(error.into()),
         Err(error) => return refuse("start", error.to_string(), console),
     }

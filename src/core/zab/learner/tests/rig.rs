@@ -34,6 +34,7 @@ pub(super) fn start() -> LearnerStart {
         id: ServerId(1),
         leader: ServerId(3),
         via: None,
+        designated: false,
         observer: false,
         epochs: Epochs { accepted: 1, current: 1 },
         last: Zxid::new(1, 5),
