@@ -162,9 +162,12 @@ impl Peer {
                 }
             }
             let mut chunk = [0; 4096];
-            match self.socket.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                bytes => self.unread.extend_from_slice(&chunk[..bytes]),
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => self.unread.extend_from_slice(&chunk[..bytes]),
+                // A read with a time limit is not taken up again by the kernel after a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
