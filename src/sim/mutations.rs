@@ -240,7 +240,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("one ACK for a whole flush", Scene::Crashes, 80, &["liveness"]),
     rule("promise the next epoch before it is on disk", Scene::Epochs, 48, &["honest_epochs"]),
     rule("reconfiguration: activate before the commit", Scene::Members, 660, &["acked_is_durable"]),
-    rule("reconfiguration: the old one is forgotten at once", Scene::Members, 160, &["acked_is_durable"]),
+    rule("reconfiguration: the old one is forgotten at once", Scene::Members, 400, &["acked_is_durable"]),
     rule("reconfiguration: the proposed one is not asked", Scene::Members, 40, &["acked_is_durable"]),
     rule("requests that had to wait overtake each other", Scene::Crashes, 80, &["session_fifo"]),
     rule("sessions end at half their time", Scene::Crashes, 40, &["ephemerals"]),

@@ -101,11 +101,12 @@ pub enum LogError {
     )]
     Misfit { file: String, why: &'static str, last_good: Zxid },
     #[error(
-        "{}: {}, says {}: is the disk of dataLogDir mounted, and is it the right one? Nothing was changed. Mount it, or \
-         restore the log from a backup. Without it, what was acknowledged since the newest snapshot is lost: a member of an \
-         ensemble has to have its data directories emptied and to join anew",
-        directory.display(), if *another { "this is another log than the one that was here" } else { "the log is gone" },
-        noted.display()
+        "{0}: {2}, says {1}: is the disk of dataLogDir mounted, and is it the right one? Nothing was changed. Mount it, or \
+         restore the log from a backup. Without it, what was acknowledged since the newest snapshot is lost: empty the data \
+         directories of a member of an ensemble and let it join anew; delete {1} to start a standalone server with its snapshot",
+        directory.display(),
+        noted.display(),
+        if *another { "this is another log than the one that was here" } else { "the log is gone" }
     )]
     Vanished { directory: PathBuf, noted: PathBuf, another: bool },
     #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
