@@ -40,7 +40,7 @@ struct Connection {
 struct Sign {
     /// Of life, that the server it was given to has answered: when it was given.
     us: u64,
-    /// Whom that server followed then.
+    /// Whom that server followed then: itself if it led, though others may have left it already.
     followed: Option<ServerId>,
     timeout_us: u64,
 }
@@ -130,7 +130,8 @@ impl Ephemerals {
         let Some(sent_us) = connection.sent_us.pop_front() else { return };
         let sign = self.signs.entry(session).or_default();
         if sent_us >= sign.us {
-            (sign.us, sign.followed) = (sent_us, self.following.get(&connection.server).copied());
+            let leads = self.leading.contains_key(&connection.server).then_some(connection.server);
+            (sign.us, sign.followed) = (sent_us, self.following.get(&connection.server).copied().or(leads));
         }
         if self.leading.get(&connection.server).is_some_and(|since| *since <= sent_us) {
             let known = self.to_leaders.entry((connection.server, session)).or_default();
