@@ -59,8 +59,8 @@ fn decode(name: &str, text: &[u8]) -> Option<u32> {
 /// what its leader's epoch began with, and more, before that epoch is its own. Whoever has a transaction of an epoch has
 /// everything that epoch began with; so to say that it is in that epoch claims nothing that is not here.
 pub(crate) fn read(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, last: Zxid) -> Result<Epochs, StoreError> {
-    let accepted = check_accepted(disk, ids, directory)?;
-    let current = read_one(disk, ids, directory, EpochKind::Current.file_name())?;
+    let (accepted, current) = read_both(disk, ids, directory)?;
+    let accepted = accepted.checked(directory, EpochKind::Accepted)?;
     let current = current.checked(directory, EpochKind::Current)?;
     let accepted = accepted.or(current).unwrap_or(last.epoch());
     if last.epoch() > accepted {
@@ -75,13 +75,17 @@ pub(crate) fn read(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, last: 
 
 /// The promise, if one was stored, or why nobody knows it any more.
 pub(crate) fn check_accepted(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Option<u32>, StoreError> {
-    let accepted = read_one(disk, ids, directory, EpochKind::Accepted.file_name())?;
-    // No epoch becomes current that was not promised before; and a later one may have been promised since.
-    let accepted = match (accepted, read_one(disk, ids, directory, EpochKind::Current.file_name())?) {
-        (Content::Missing, Content::Epoch(1..)) => Content::Damaged,
-        (accepted, _) => accepted,
-    };
+    let (accepted, _) = read_both(disk, ids, directory)?;
     accepted.checked(directory, EpochKind::Accepted)
+}
+
+/// The accepted one and the current one.
+fn read_both(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<(Content, Content), StoreError> {
+    let accepted = read_one(disk, ids, directory, EpochKind::Accepted.file_name())?;
+    let current = read_one(disk, ids, directory, EpochKind::Current.file_name())?;
+    // No epoch becomes current that was not promised before; and a later one may have been promised since.
+    let forgotten = matches!((&accepted, &current), (Content::Missing, Content::Epoch(1..)));
+    Ok((if forgotten { Content::Damaged } else { accepted }, current))
 }
 
 enum Content {

@@ -160,11 +160,7 @@ impl<D: Disk> Place<'_, D> {
 
     /// What begins anew is no longer the log that was noted.
     pub(crate) fn log_ends(&mut self) -> Result<(), StoreError> {
-        if self.known_log()?.is_none() {
-            return Ok(());
-        }
-        self.unlink(&self.snapshots.join(LOG))?;
-        self.flush(self.snapshots)
+        self.remove(&[LOG])
     }
 
     /// This log is stable here.
@@ -186,13 +182,17 @@ impl<D: Disk> Place<'_, D> {
 
     /// What is stored from now on is a history of its own.
     pub(crate) fn unmark(&mut self) -> Result<(), StoreError> {
-        let names = self.names(self.snapshots)?;
-        let marks: Vec<_> =
-            names.into_iter().map(|(name, _)| name).filter(|name| name == NEW || name == LOST).collect();
-        for name in &marks {
+        self.remove(&[NEW, LOST])
+    }
+
+    /// Those of these marks that there are, for good.
+    fn remove(&mut self, marks: &[&str]) -> Result<(), StoreError> {
+        let mut found = self.names(self.snapshots)?;
+        found.retain(|(name, _)| marks.contains(&name.as_str()));
+        for (name, _) in &found {
             self.unlink(&self.snapshots.join(name))?;
         }
-        if marks.is_empty() { Ok(()) } else { self.flush(self.snapshots) }
+        if found.is_empty() { Ok(()) } else { self.flush(self.snapshots) }
     }
 
     /// The order does not matter: until this is done, a decision stands beside it.
