@@ -25,7 +25,9 @@ use super::convert::{java_ref, java_stat};
 use super::dirs::JavaDirs;
 use super::load::{self, LoadOptions};
 use super::ours::{self, OursError};
+use super::running;
 use super::seen::{self, Seen};
+use super::superseded;
 use crate::core::replay::{Recovered, Replay};
 use crate::core::tree::{DataTree, NodeId};
 use crate::core::types::SessionId;
@@ -33,7 +35,7 @@ use crate::wire::client::Acl;
 use crate::wire::txn::DIGEST_VERSION;
 
 /// Beside `version-2`: that an export is complete, and what it holds.
-const MARKER: &str = "ringkeeper-export";
+pub const MARKER: &str = "ringkeeper-export";
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -70,6 +72,8 @@ pub enum ExportError {
     Store(#[from] StoreError),
     #[error("{path}: ringkeeper has no data here")]
     Nothing { path: PathBuf },
+    #[error("{path}: process {process} has its log open: a Java server is at work there, stop it first")]
+    Running { path: PathBuf, process: u32 },
     #[error(
         "{count} transactions of our own log did not give the digest they promised, the first is {first}: this is not exported"
     )]
@@ -113,9 +117,13 @@ pub fn export(
     if opened.is_fresh() {
         return Err(ExportError::Nothing { path: our_data_dir.join(DIRECTORY) });
     }
+    let target = options.target.clone();
+    let dirs = JavaDirs { data: target.data_dir.clone(), log: target.log_dir.clone() };
+    if let Some(process) = running::holder(&dirs) {
+        return Err(ExportError::Running { path: dirs.log, process });
+    }
     let epochs = Epochs::from(opened.epochs()?);
     let mut replay = ours::snapshot(opened)?;
-    let target = options.target.clone();
     let mut export = Export::begin(target.clone())?;
     let of = opened.report().records;
     let mut bytes = 0;
@@ -162,10 +170,10 @@ pub fn export(
     }
     exported.set_aside = export.finish()?;
     if is_ours {
-        let dirs = JavaDirs { data: target.data_dir.clone(), log: target.log_dir.clone() };
         let newest = Seen::of(&dirs.open()?).newest;
         seen::write(our_data_dir, &Seen { newest, ..seen })?;
     }
+    superseded::forget(&target.data_dir)?;
     exported.elapsed = begun.elapsed();
     ringkeeper_storage::java::replace_file(&target.data_dir, MARKER, format!("{exported}\n").as_bytes())?;
     Ok(exported)

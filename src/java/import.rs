@@ -85,9 +85,11 @@ pub fn install(
     let (nodes, ephemerals, digest) = (tree.node_count(), tree.ephemerals_count(), tree.digest());
     // A state without a note would look like one that Java has since gone beyond.
     seen::write(&config.data_dir, &seen)?;
-    // A state without its promises could break them. Where Java made none they follow from the log, there as here, unless an
-    // import that was cut short has left others.
-    if epochs.stored || opened.epochs()?.accepted > 0 {
+    // A state without its promises could break them, Java's and those that were made here. Where nobody made any they follow from
+    // the log, there as here.
+    let promised = opened.epochs()?.accepted;
+    let epochs = Epochs { accepted: epochs.accepted.max(promised.into()), ..epochs };
+    if epochs.stored || promised > 0 {
         opened.store_epochs(epochs.ours())?;
     }
     let mut header = tree.begin_snapshot();

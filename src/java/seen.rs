@@ -17,6 +17,7 @@ use ringkeeper_storage::{DIRECTORY, StoreError, Zxid};
 use super::dirs::JavaDirs;
 
 const FILE: &str = "version-2.seen";
+const HEAD: &str = "# What ringkeeper knows of version-2. Written by imports and exports.";
 
 /// A state of `version-2`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,20 @@ pub enum SeenError {
          import any more. Put {java} back, or move {ours} away as well to start without data"
     )]
     Unfinished { ours: PathBuf, java: PathBuf, zxid: Zxid },
+    #[error(
+        "{java}: ringkeeper has gone on from these data, which end with transaction {zxid}, and what it has written since is not in \
+         {ours} any more. Bring that back (is its disk mounted?). If it is lost: a member of an ensemble gets everything from the \
+         others, `mv {java} {java}.old` and start; `rk import {data}{log_dir}` takes the old state over once more, and what was \
+         acknowledged since is gone. Nothing was changed"
+    )]
+    Superseded {
+        java: PathBuf,
+        ours: PathBuf,
+        data: PathBuf,
+        /// ` --log-dir ...` where there is one.
+        log_dir: String,
+        zxid: Zxid,
+    },
     #[error("{path}: line {line:?} is not understood; the file is ours and says what is known of Java's data")]
     Malformed { path: PathBuf, line: String },
     #[error("{path}: {source}")]
@@ -74,13 +89,28 @@ impl Seen {
         Seen { newest: snapshot.into_iter().chain(log).map(look).collect(), ..Seen::default() }
     }
 
-    fn text(&self) -> String {
-        let mut text = String::from("# What ringkeeper knows of version-2. Written by imports and exports.\n");
-        let _ = writeln!(text, "zxid={:#x}\nepoch={}", self.zxid.0, self.epoch);
+    /// What it holds, without looking at more than the newest files.
+    pub fn now(directory: &mut JavaDirectory) -> Result<Seen, JavaError> {
+        let looks = Seen::of(directory);
+        Ok(Seen { zxid: directory.last_logged()?, epoch: directory.epochs(Zxid::ZERO)?.accepted, ..looks })
+    }
+
+    /// The first line is for people.
+    pub(super) fn text(&self, head: &str) -> String {
+        let mut text = format!("{head}\nzxid={:#x}\nepoch={}\n", self.zxid.0, self.epoch);
         for file in &self.newest {
             let _ = writeln!(text, "file={file}");
         }
         text
+    }
+
+    /// What such a file says; `None` where there is none.
+    pub(super) fn read(path: PathBuf) -> Result<Option<Seen>, SeenError> {
+        match fs::read_to_string(&path) {
+            Ok(text) => Seen::parse(&text).map(Some).map_err(|line| SeenError::Malformed { path, line }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(SeenError::Io { path, source }),
+        }
     }
 
     fn parse(text: &str) -> Result<Seen, String> {
@@ -115,17 +145,17 @@ fn look(path: &Path) -> String {
 }
 
 /// Notes it durably in our own directory, which is there.
+pub fn note(data_dir: &Path, seen: &Seen) -> Result<(), SeenError> {
+    if read(data_dir)?.as_ref() == Some(seen) { Ok(()) } else { Ok(write(data_dir, seen)?) }
+}
+
+/// The same, whatever it says now.
 pub fn write(data_dir: &Path, seen: &Seen) -> Result<(), StoreError> {
-    replace_file(&data_dir.join(DIRECTORY), FILE, seen.text().as_bytes())
+    replace_file(&data_dir.join(DIRECTORY), FILE, seen.text(HEAD).as_bytes())
 }
 
 fn read(data_dir: &Path) -> Result<Option<Seen>, SeenError> {
-    let path = data_dir.join(DIRECTORY).join(FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => Seen::parse(&text).map(Some).map_err(|line| SeenError::Malformed { path, line }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(SeenError::Io { path, source }),
-    }
+    Seen::read(data_dir.join(DIRECTORY).join(FILE))
 }
 
 /// Refuses where an import was begun and not completed: what it stored passes for a history, and there is none.
@@ -141,8 +171,8 @@ pub fn check_begun(dirs: &JavaDirs) -> Result<(), SeenError> {
 }
 
 /// Refuses when Java has gone beyond what is known of it. `our_zxid`: the last transaction of our own data, for the message.
-/// Returns what there is to note where the same transactions are in other files: a copy, or a Java server that was started and
-/// stopped again.
+/// Returns what there is to [`note`], if there is a `version-2` at all: the same transactions may be in other files, of a copy, or
+/// of a Java server that was started and stopped again.
 pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<Option<Seen>, SeenError> {
     let mut directory = dirs.open()?;
     if directory.is_empty() {
@@ -152,13 +182,12 @@ pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<Option<Seen>, SeenError>
     let now = Seen::of(&directory);
     let epoch = directory.epochs(Zxid::ZERO)?.accepted;
     if now.newest == known.newest && epoch <= known.epoch {
-        return Ok(None);
+        return Ok(Some(known));
     }
     let zxid = directory.last_logged()?;
     if zxid > known.zxid || epoch > known.epoch {
-        let log_dir = if dirs.log == dirs.data { String::new() } else { format!(" --log-dir {}", dirs.log.display()) };
         return Err(SeenError::JavaRan {
-            log_dir,
+            log_dir: dirs.log_dir_argument(),
             java: dirs.data.join(ringkeeper_storage::java::DIRECTORY),
             data: dirs.data.clone(),
             java_zxid: zxid,
@@ -179,7 +208,7 @@ mod tests {
     fn a_note_reads_back() {
         let seen =
             Seen { zxid: Zxid(0x1_0000_0002), epoch: 3, newest: vec!["snapshot.1 2 3".into(), "log.1 gone".into()] };
-        assert_eq!(Seen::parse(&seen.text()), Ok(seen));
+        assert_eq!(Seen::parse(&seen.text(HEAD)), Ok(seen));
         assert_eq!(Seen::parse("zxid=12"), Err("zxid=12".into()));
         assert_eq!(Seen::parse("whatever"), Err("whatever".into()));
     }

@@ -1,5 +1,5 @@
-//! What a start does about Java's data beside ours: takes them over where there are none of ours, and otherwise makes sure that
-//! Java has not gone on with them. `version-2` is only read.
+//! What a start does about Java's data beside ours: takes them over where there are none of ours and there never were, and
+//! otherwise makes sure that Java has not gone on with them. `version-2` is only read.
 
 use std::time::Instant;
 
@@ -11,15 +11,19 @@ use crate::java::{
     JavaDirs,
     import::{self, ImportError},
 };
-use crate::java::{LoadOptions, seen};
+use crate::java::{LoadOptions, seen, superseded};
 use crate::shell::settings::ServeError;
 
 /// The store to start from. Blocks as long as it takes to read Java's data, once in the life of a directory.
 pub fn take_over(opened: Opened, config: &StoreConfig) -> Result<Opened, ServeError> {
     let dirs = JavaDirs { data: config.data_dir.clone(), log: config.data_log_dir.clone() };
     if !opened.is_fresh() {
-        if let Some(looks_now) = seen::check(&dirs, opened.report().last_zxid)? {
-            seen::write(&dirs.data, &looks_now).map_err(seen::SeenError::from)?;
+        match seen::check(&dirs, opened.report().last_zxid)? {
+            Some(looks_now) => {
+                seen::note(&dirs.data, &looks_now)?;
+                superseded::note(&dirs.data, &looks_now)?;
+            }
+            None => superseded::forget(&dirs.data)?,
         }
         return Ok(opened);
     }
@@ -32,7 +36,10 @@ pub fn take_over(opened: Opened, config: &StoreConfig) -> Result<Opened, ServeEr
     info!("{}: data of a Java server, and none of ours: importing", version_2.display());
     let begun = Instant::now();
     let read = import::read(&dirs, &LoadOptions::default(), &mut |_| {}).map_err(refused)?;
+    superseded::check(&dirs, &read.1)?;
+    let known = read.1.clone();
     let (opened, imported) = import::install(opened, config, read, begun).map_err(refused)?;
+    superseded::note(&dirs.data, &known)?;
     for note in &imported.loaded.notes {
         warn!("{note}");
     }

@@ -92,7 +92,7 @@ pub enum ServeError {
         source: Box<ImportError>,
     },
     #[error(transparent)]
-    JavaRan(#[from] SeenError),
+    JavaData(#[from] SeenError),
     #[error(transparent)]
     Ring(#[from] RingUnavailable),
     #[error(transparent)]

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::Zxid;
+use crate::backend::blocking::BlockingDisk;
+use crate::config::DIRECTORY;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::{StoreError, is_want_of_room};
 use crate::event::StoreEvent;
@@ -86,6 +88,12 @@ fn read_both(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<(C
     // No epoch becomes current that was not promised before; and a later one may have been promised since.
     let forgotten = matches!((&accepted, &current), (Content::Missing, Content::Epoch(1..)));
     Ok((if forgotten { Content::Damaged } else { accepted }, current))
+}
+
+/// The promise of a directory that is about to be moved aside; 0 where none was made.
+pub fn promised(data_dir: &Path) -> Result<u32, StoreError> {
+    let directory = data_dir.join(DIRECTORY);
+    Ok(check_accepted(&mut BlockingDisk::default(), &mut Ids::default(), &directory)?.unwrap_or(0))
 }
 
 enum Content {

@@ -68,7 +68,7 @@ pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFact
 pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
-pub use epoch_file::{EpochKind, Epochs};
+pub use epoch_file::{EpochKind, Epochs, promised};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 pub use log::range::{LogWindow, RangeId};

@@ -31,13 +31,23 @@ pub fn set_aside(data_dir: &Path, data_log_dir: &Path) -> Result<Vec<PathBuf>, S
 
 /// Renames a directory to the first `<name>.replaced-N` that is free.
 pub(crate) fn rename_aside(disk: &mut impl Disk, ids: &mut Ids, path: &Path) -> Result<PathBuf, StoreError> {
+    rename_beside(disk, ids, path, path)
+}
+
+/// Renames a directory to the first `<path>.replaced-N` that is free.
+pub(crate) fn rename_beside(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    from: &Path,
+    path: &Path,
+) -> Result<PathBuf, StoreError> {
     let mut number = 0;
     loop {
         number += 1;
         let mut to = path.as_os_str().to_owned();
         to.push(format!(".replaced-{number}"));
         let to = PathBuf::from(to);
-        match run(disk, ids, path, Action::Rename { from: path.to_owned(), to: to.clone() }) {
+        match run(disk, ids, from, Action::Rename { from: from.to_owned(), to: to.clone() }) {
             Ok(()) => return Ok(to),
             // That one is taken.
             Err(StoreError::Io { source, .. })

@@ -275,3 +275,68 @@ fn logs_without_a_snapshot_and_files_in_the_wrong_place_are_refused() {
     let why = open().unwrap_err().to_string();
     assert!(why.contains("does not belong here"), "{why}");
 }
+
+/// A record as Java writes it: of session 1, without a digest.
+fn record(zxid: u64, kind: i32, body: &[u8]) -> Vec<u8> {
+    let mut entry = [1u64.to_be_bytes().as_slice(), &5i32.to_be_bytes(), &zxid.to_be_bytes(), &[0; 8]].concat();
+    entry.extend_from_slice(&kind.to_be_bytes());
+    entry.extend_from_slice(body);
+    let sum = i64::from(adler32(&entry)).to_be_bytes();
+    [&sum, (entry.len() as i32).to_be_bytes().as_slice(), &entry, b"B"].concat()
+}
+
+fn log(records: &[Vec<u8>]) -> Vec<u8> {
+    [b"ZKLG\0\0\0\x02".as_slice(), &[0; 8], &records.concat(), &[0; 4096]].concat()
+}
+
+const ERROR: (i32, &[u8]) = (-1, &(-5i32).to_be_bytes());
+
+/// D-002: a request that Java cannot read becomes an error with the zxid of the entry before.
+#[test]
+fn an_error_that_repeats_a_zxid_changes_nothing() {
+    let (whole, sample) = (Sample::new("3.9.3-member").load(), Sample::new("3.9.3-member"));
+    let end = *sample.records("log.100000064").last().unwrap();
+    let repeated = record(0x1_0000_006c, ERROR.0, ERROR.1);
+    sample.change("log.100000064", |bytes| bytes[end..end + repeated.len()].copy_from_slice(&repeated));
+    let loaded = sample.load();
+    assert_eq!((loaded.report.last, loaded.report.records), (whole.report.last, whole.report.records));
+    assert_eq!(loaded.tree.digest(), whole.tree.digest());
+    assert!(loaded.report.notes[0].ends_with("which change nothing: 1"), "{:?}", loaded.report.notes);
+    // Of anything else that comes again it is not known what it did.
+    let again = record(0x1_0000_006c, -11, b"");
+    sample.change("log.100000064", |bytes| bytes[end..end + again.len()].copy_from_slice(&again));
+    assert!(sample.refusal().contains("a transaction that comes again"));
+}
+
+/// A member that was killed while it wrote, and that the next leader did not send the same transaction.
+#[test]
+fn an_epoch_goes_on_without_a_torn_record() {
+    let last = "log.100000064";
+    let sample = Sample::new("3.9.3-member");
+    let end = *sample.records(last).last().unwrap();
+    let torn = record(0x1_0000_006d, ERROR.0, ERROR.1);
+    sample.change(last, |bytes| bytes[end..end + torn.len() - 1].copy_from_slice(&torn[..torn.len() - 1]));
+    let next = |zxid| log(&[record(zxid, ERROR.0, ERROR.1)]);
+    sample.write("currentEpoch", b"2").write("acceptedEpoch", b"2").write("log.200000001", &next(0x2_0000_0001));
+    let loaded = sample.load();
+    assert_eq!(loaded.report.last, Zxid(0x2_0000_0001));
+    assert!(loaded.report.notes[0].contains("epoch 2 goes on without it"), "{:?}", loaded.report.notes);
+    // Its beginning is missing.
+    sample.remove("log.200000001").write("log.200000002", &next(0x2_0000_0002));
+    assert!(sample.refusal().contains("no end byte"));
+}
+
+#[test]
+fn a_log_without_records_tells_by_its_name_how_far_the_server_had_come() {
+    for empty in [vec![], log(&[]), b"ZKLG".to_vec()] {
+        let sample = Sample::new("3.9.3-member");
+        sample.write("log.10000006d", &empty);
+        assert_eq!(sample.load().report.last, Zxid(0x1_0000_006c));
+        sample.remove("log.10000006d").write("log.200000001", &empty);
+        assert_eq!(sample.load().report.last, Zxid(0x1_0000_006c));
+        sample.remove("log.200000001").write("log.10000006e", &empty);
+        let why = sample.refusal();
+        assert!(why.contains("log.10000006e: transaction 0x10000006e follows 0x10000006c"), "{why}");
+        assert_eq!(sample.load_forced().report.last, Zxid(0x1_0000_006c));
+    }
+}

@@ -173,3 +173,27 @@ fn an_export_cut_short_is_invisible_and_begins_anew() {
     assert!(refused.to_string().contains("is not empty"), "{refused}");
     assert_exported(to.path(), "3.9.3-member");
 }
+
+/// Logs in a directory of their own cannot change places in the same step as snapshots; they do so while there are none.
+#[test]
+fn what_is_replaced_goes_aside_whole() {
+    let sample = Sample::new("3.9.3-member");
+    let (ours, to) = (ours(&sample, Zxid(0x1_0000_004c)), tempfile::tempdir().unwrap());
+    let (data, log) = (to.path().join("data"), to.path().join("log"));
+    let mut options = options(&data);
+    options.target.log_dir = log.clone();
+    export(ours.path(), options.clone()).unwrap();
+    options.target.replace = true;
+    let exported = export(ours.path(), options).unwrap();
+    assert_eq!(exported.set_aside, [data.join("version-2.replaced-1"), log.join("version-2.replaced-1")]);
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    for directory in [&data, &log] {
+        assert_eq!(names(&directory.join("version-2")), names(&directory.join("version-2.replaced-1")));
+    }
+    assert_eq!(names(&data), ["ringkeeper-export", "version-2", "version-2.replaced-1"]);
+    assert_eq!(names(&log), ["version-2", "version-2.replaced-1"]);
+}

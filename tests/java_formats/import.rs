@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ringkeeper::core::replay::Recovered;
+use ringkeeper::java::export::{self, Options};
 use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::ours::{self, OursError};
 use ringkeeper::java::seen::{self, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
+use ringkeeper::shell::java_data::take_over;
+use ringkeeper_storage::java::{ExportTarget, Sections};
 use ringkeeper_storage::{Epochs, Opened, Standing, StoreConfig, Zxid, open, set_aside};
 
 use crate::expected;
@@ -83,7 +86,7 @@ fn what_java_promised_is_stored_before_the_state_is() {
     let epochs = || open(config(to.path())).unwrap().epochs().unwrap();
     assert_eq!(epochs(), Epochs { accepted: 7, current: 6 });
 
-    // A server that was never in an ensemble has promised nothing, whatever an import of another has left behind.
+    // What was promised here counts, too, and so does what an import that was cut short has left: nobody can tell the two apart.
     let standalone = Sample::new("3.8.0-standalone");
     let snapshot = |entry: &PathBuf| entry.file_name().unwrap().to_string_lossy().ends_with(".rks");
     let entries = std::fs::read_dir(to.path().join("ringkeeper-1")).unwrap().map(|entry| entry.unwrap().path());
@@ -92,7 +95,11 @@ fn what_java_promised_is_stored_before_the_state_is() {
     snapshots.iter().for_each(|path| std::fs::remove_file(path).unwrap());
     let (_, imported) = import(standalone.path(), to.path()).unwrap();
     assert!(!imported.epochs.stored);
-    assert_eq!(epochs(), imported.epochs.ours());
+    assert_eq!(epochs(), Epochs { accepted: 7, ..imported.epochs.ours() });
+    // Where nobody promised anything the log says it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    drop(import(standalone.path(), elsewhere.path()).unwrap());
+    assert!(!elsewhere.path().join("ringkeeper-1/acceptedEpoch").exists());
 }
 
 #[test]
@@ -200,4 +207,64 @@ fn a_java_server_that_went_on_is_noticed() {
     // With Java's data out of the way there is nothing to choose.
     std::fs::rename(sample.path().join("version-2"), sample.path().join("version-2.old")).unwrap();
     check().unwrap();
+}
+
+/// A disk that is not mounted, or a directory that was deleted: what lies beside it is from the day of the migration.
+#[test]
+fn an_old_state_is_not_taken_over_again_when_ours_is_gone() {
+    let log = "log.100000064";
+    let sample = Sample::new("3.9.3-member");
+    let (ours, java) = (sample.path().join("ringkeeper-1"), sample.path().join("version-2"));
+    let start =
+        || take_over(open(config(sample.path())).unwrap(), &config(sample.path())).map(|opened| opened.is_fresh());
+    let whole = std::fs::read(sample.file(log)).unwrap();
+    let places = sample.records(log);
+    sample.change(log, |bytes| bytes[places[places.len() - 2]..].fill(0));
+    for _ in 0..2 {
+        assert!(!start().unwrap());
+    }
+    let gone = |to: &str| std::fs::rename(&ours, sample.path().join(to)).unwrap();
+    gone("away");
+    for _ in 0..2 {
+        let refused = start().unwrap_err().to_string();
+        for part in ["0x10000006b", "is its disk mounted", "rk import", "mv "] {
+            assert!(refused.contains(part), "{part} in {refused}");
+        }
+    }
+    // It comes back.
+    std::fs::remove_dir_all(&ours).unwrap();
+    std::fs::rename(sample.path().join("away"), &ours).unwrap();
+    assert!(!start().unwrap());
+    // Somebody decides for the old state. The next start has gone on from that again.
+    gone("away-2");
+    drop(import(sample.path(), sample.path()).unwrap());
+    assert!(!start().unwrap());
+    gone("away-3");
+    assert!(start().is_err());
+    // Java has gone on, too.
+    std::fs::remove_dir_all(&ours).unwrap();
+    sample.write(log, &whole);
+    assert!(!start().unwrap());
+    // With Java's data out of the way nothing is left to be confused with.
+    std::fs::rename(&java, java.with_extension("away")).unwrap();
+    assert!(!start().unwrap());
+    assert!(!sample.path().join("version-2.superseded").exists());
+}
+
+/// An export brings `version-2` up to date: it may be taken over again until ours goes on.
+#[test]
+fn an_export_is_not_superseded() {
+    let sample = Sample::new("3.9.3-member");
+    let start =
+        || take_over(open(config(sample.path())).unwrap(), &config(sample.path())).map(|opened| opened.is_fresh());
+    assert!(!start().unwrap());
+    let target = ExportTarget { data_dir: sample.path().into(), log_dir: sample.path().into(), replace: true };
+    let options = Options { target, sections: Sections::All, snapshot_only: false, my_id: None };
+    let exported =
+        export::export(&mut open(config(sample.path())).unwrap(), sample.path(), options, &mut |_| {}).unwrap();
+    assert_eq!(exported.set_aside, [sample.path().join("version-2.replaced-1")]);
+    std::fs::remove_dir_all(sample.path().join("ringkeeper-1")).unwrap();
+    assert!(!start().unwrap());
+    std::fs::remove_dir_all(sample.path().join("ringkeeper-1")).unwrap();
+    assert!(start().is_err());
 }

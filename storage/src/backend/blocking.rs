@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -216,6 +216,15 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
 /// Whether two paths lead to one directory, by whatever links and dots.
 pub(crate) fn same_directory(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Each of two paths is what the other was, in one step; `false` where the file system cannot.
+pub(crate) fn exchange(a: &Path, b: &Path) -> io::Result<bool> {
+    match rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether direct IO works in a directory: by doing it. Some file systems accept the flag and refuse the write.

@@ -3,8 +3,9 @@
 //! From the newest snapshot that can be read, everything in the logs behind it. Java goes on with the next file wherever one
 //! ends. Here
 //!
-//! * transactions follow each other without a gap (or begin a later epoch with 1);
-//! * a file that ends in a torn record is the newest, or the next one goes on with exactly the transaction that was torn;
+//! * transactions follow each other without a gap (or begin a later epoch with 1), and a file without any has a name that follows;
+//! * a file that ends in a torn record is the newest, or the next one goes on with exactly the transaction that was torn, or
+//!   begins an epoch: whoever leads it had sent that transaction again if anybody had been told of it;
 //! * a state from an older snapshot, because the newer ones are damaged, reaches at least as far as they did.
 //!
 //! Whoever wants the data anyway says [`Strictness::Forced`]: then each of these becomes a note.
@@ -159,7 +160,8 @@ impl<D: Disk> JavaDirectory<D> {
         strictness: Strictness,
         mut take: impl FnMut(Zxid, &[u8]) -> Result<(), JavaError>,
     ) -> Result<LogReport, JavaError> {
-        let mut replay = Replay { strictness, report: LogReport { last: from, records: 0, notes: vec![] }, torn: None };
+        let report = LogReport { last: from, records: 0, notes: vec![] };
+        let mut replay = Replay { strictness, report, torn: None, repeated_errors: 0 };
         let begin = self.logs.iter().rposition(|log| log.first <= next(from)).unwrap_or(0);
         // A copy under another name (Java's tools make `log.1.chopped2` of `log.1`) may end before the log does.
         if let Some(pair) = self.logs[begin.saturating_sub(1)..].windows(2).find(|pair| pair[0].first == pair[1].first)
@@ -167,24 +169,30 @@ impl<D: Disk> JavaDirectory<D> {
             replay.allow(JavaError::Twice { file: pair[0].path.clone(), other: pair[1].path.clone() })?;
         }
         for index in begin..self.logs.len() {
-            let LogFile { path, bytes, .. } = self.logs[index].clone();
+            let LogFile { path, bytes, first } = self.logs[index].clone();
             let is_newest = index + 1 == self.logs.len();
             let mut source = Source::open(&mut self.disk, &mut self.ids, &path, bytes)?;
             if bytes == 0 {
                 replay.empty_file(&path, is_newest)?;
+                replay.is_named(&path, first)?;
                 continue;
             }
+            let mut has_records = false;
             let ended = txn_log::read(&mut source, |at, zxid, entry| {
-                if zxid <= from {
+                has_records = true;
+                if zxid <= from || replay.repeats(zxid, entry) {
                     return Ok(());
                 }
                 replay.follows(&path, at, zxid)?;
                 take(zxid, entry)
             });
             drop(source);
-            replay.end_of_file(path, ended, is_newest)?;
+            replay.end_of_file(&path, ended, is_newest)?;
+            if !has_records {
+                replay.is_named(&path, first)?;
+            }
         }
-        Ok(replay.report)
+        Ok(replay.finish())
     }
 
     /// The last transaction of the logs, at least `from`, without looking at more than the newest files.
@@ -216,25 +224,61 @@ fn next(zxid: Zxid) -> Zxid {
     Zxid(zxid.0.saturating_add(1))
 }
 
+/// Whether `zxid` is the first of an epoch behind that of `last`.
+fn begins_an_epoch(last: Zxid, zxid: Zxid) -> bool {
+    zxid.epoch() > last.epoch() && zxid.0 as u32 == 1
+}
+
 /// The rules between records and between files.
 struct Replay {
     strictness: Strictness,
     report: LogReport,
     /// The file before ended in the middle of a record.
     torn: Option<(PathBuf, u64, &'static str)>,
+    repeated_errors: u64,
 }
 
 impl Replay {
+    /// Whether this is what Java logs for a request that it cannot read: an error, with the zxid of the entry before. It changes
+    /// nothing. Java: `PrepRequestProcessor.pRequest`.
+    fn repeats(&mut self, zxid: Zxid, entry: &[u8]) -> bool {
+        let is_one = zxid == self.report.last && txn_log::is_error(entry);
+        self.repeated_errors += u64::from(is_one);
+        is_one
+    }
+
+    /// A file without records says by its name how far the server had come.
+    fn is_named(&mut self, path: &Path, first: Zxid) -> Result<(), JavaError> {
+        let last = self.report.last;
+        if first > next(last) && !begins_an_epoch(last, first) {
+            self.allow(JavaError::Gap { file: path.to_owned(), after: last, found: first })?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> LogReport {
+        let count = self.repeated_errors;
+        if count > 0 {
+            self.report
+                .notes
+                .push(format!("errors of requests that Java could not read, which change nothing: {count}"));
+        }
+        self.report
+    }
+
     fn follows(&mut self, path: &Path, at: u64, zxid: Zxid) -> Result<(), JavaError> {
         let last = self.report.last;
         let is_next = zxid == next(last);
         if let Some((file, at, why)) = self.torn.take() {
-            let error = JavaError::Log { file, at, why, last_good: last };
-            if !is_next {
-                self.allow(error)?;
+            if begins_an_epoch(last, zxid) {
+                let file = file.display();
+                self.report
+                    .notes
+                    .push(format!("{file}: {why} at byte {at}: epoch {} goes on without it", zxid.epoch()));
+            } else if !is_next {
+                self.allow(JavaError::Log { file, at, why, last_good: last })?;
             }
         }
-        let begins_an_epoch = zxid.0 >> 32 > last.0 >> 32 && zxid.0 as u32 == 1;
         if zxid <= last {
             self.allow(JavaError::Log {
                 file: path.to_owned(),
@@ -242,7 +286,7 @@ impl Replay {
                 why: "a transaction that comes again",
                 last_good: last,
             })?;
-        } else if !is_next && !begins_an_epoch {
+        } else if !is_next && !begins_an_epoch(last, zxid) {
             self.allow(JavaError::Gap { file: path.to_owned(), after: last, found: zxid })?;
         }
         self.report.last = last.max(zxid);
@@ -259,7 +303,7 @@ impl Replay {
         self.allow(JavaError::Log { file: path.to_owned(), at: 0, why, last_good: self.report.last })
     }
 
-    fn end_of_file(&mut self, path: PathBuf, ended: Result<End, Stop>, is_newest: bool) -> Result<(), JavaError> {
+    fn end_of_file(&mut self, path: &Path, ended: Result<End, Stop>, is_newest: bool) -> Result<(), JavaError> {
         let last = self.report.last;
         match ended {
             Ok(End::Clean) => Ok(()),
@@ -271,11 +315,11 @@ impl Replay {
                 Ok(())
             }
             Ok(End::Torn { at, why }) => {
-                self.torn = Some((path, at, why));
+                self.torn = Some((path.to_owned(), at, why));
                 Ok(())
             }
             Err(Stop::Damaged(Damaged { at, why })) => {
-                self.allow(JavaError::Log { file: path, at, why, last_good: last })
+                self.allow(JavaError::Log { file: path.to_owned(), at, why, last_good: last })
             }
             Err(Stop::Store(error)) => Err(error.into()),
             Err(Stop::Taker(error)) => Err(error),

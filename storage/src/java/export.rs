@@ -1,9 +1,10 @@
 //! A directory written for a Java server: whole, or not there.
 //!
-//!   version-2.exporting/: log, epochs, snapshot, each flushed -> directory flushed -> renamed to version-2
+//!   version-2.exporting/: log, epochs, snapshot, each flushed -> directory flushed -> changes places with version-2
 //!
-//! What lies in `version-2` is never overwritten: without leave it refuses, with leave it moves the old one aside. Where logs
-//! have a directory of their own, that one is renamed first: logs without a snapshot start no Java server.
+//! What lies in `version-2` is never overwritten: without leave it refuses, with leave it moves the old one aside, in one step: at
+//! every moment there is the one or the other. Where logs have a directory of their own it takes three: the old snapshots go, the
+//! logs change places, the new snapshots come, and logs without a snapshot start no Java server.
 //! Spec: on-disk formats 10.
 
 use std::io::{self, Write};
@@ -16,11 +17,11 @@ use super::snap_write::SnapWriter;
 use super::txn_log::LogFileWriter;
 use super::{DIRECTORY, names};
 use crate::Zxid;
-use crate::backend::blocking::{BlockingDisk, create_directory, same_directory};
+use crate::backend::blocking::{BlockingDisk, create_directory, exchange, same_directory};
 use crate::disk::{Action, Disk, Ids};
 use crate::error::StoreError;
 use crate::read::run;
-use crate::set_aside::rename_aside;
+use crate::set_aside::{rename_aside, rename_beside};
 
 const UNFINISHED: &str = "version-2.exporting";
 
@@ -138,16 +139,42 @@ impl Export {
 
     /// Gives everything its name. Returns where what was there before has gone.
     pub fn finish(mut self) -> Result<Vec<PathBuf>, StoreError> {
-        let mut aside = Vec::new();
-        for directory in self.directories().into_iter().rev() {
-            let (path, unfinished) = (directory.join(DIRECTORY), directory.join(UNFINISHED));
+        let directories = self.directories();
+        for unfinished in directories.iter().map(|directory| directory.join(UNFINISHED)) {
             self.run(&unfinished, Action::SyncDirectory { path: unfinished.clone() })?;
+        }
+        let mut aside = Vec::new();
+        if let [data, _] = &*directories {
+            let path = data.join(DIRECTORY);
             if !self.list(&path)?.is_empty() {
                 aside.push(rename_aside(&mut self.disk, &mut self.ids, &path)?);
+                self.run(data, Action::SyncDirectory { path: data.clone() })?;
             }
-            self.run(&path, Action::Rename { from: unfinished, to: path.clone() })?;
-            self.run(&directory, Action::SyncDirectory { path: directory.clone() })?;
         }
+        for directory in directories.iter().rev() {
+            aside.extend(self.put_in_place(directory)?);
+        }
+        Ok(aside)
+    }
+
+    /// Returns where the old one has gone, if there was one.
+    fn put_in_place(&mut self, directory: &Path) -> Result<Option<PathBuf>, StoreError> {
+        let (path, unfinished) = (directory.join(DIRECTORY), directory.join(UNFINISHED));
+        let aside = if self.list(&path)?.is_empty() {
+            self.run(&path, Action::Rename { from: unfinished, to: path.clone() })?;
+            None
+        } else {
+            // Under the name that the old one is going to have.
+            let beside = rename_beside(&mut self.disk, &mut self.ids, &unfinished, &path)?;
+            if exchange(&beside, &path).map_err(io_error(&path, "exchange"))? {
+                Some(beside)
+            } else {
+                let aside = rename_aside(&mut self.disk, &mut self.ids, &path)?;
+                self.run(&path, Action::Rename { from: beside, to: path.clone() })?;
+                Some(aside)
+            }
+        };
+        self.run(directory, Action::SyncDirectory { path: directory.to_owned() })?;
         Ok(aside)
     }
 

@@ -162,3 +162,14 @@ pub(super) fn replace_file(
     run(disk, ids, &path, Action::Rename { from: unfinished, to: path.clone() })?;
     run(disk, ids, directory, Action::SyncDirectory { path: directory.to_owned() })
 }
+
+/// Removes a small file for good, if it is there.
+pub(super) fn remove_file(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, name: &str) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
+    if !disk.list(directory).map_err(io)?.iter().any(|(found, _)| found == name) {
+        return Ok(());
+    }
+    let path = directory.join(name);
+    run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+    run(disk, ids, directory, Action::SyncDirectory { path: directory.to_owned() })
+}

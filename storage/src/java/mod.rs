@@ -73,6 +73,11 @@ pub fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), St
     file::replace_file(&mut BlockingDisk::default(), &mut Ids::default(), directory, name, bytes)
 }
 
+/// Removes such a file, durably, if it is there.
+pub fn remove_file(directory: &Path, name: &str) -> Result<(), StoreError> {
+    file::remove_file(&mut BlockingDisk::default(), &mut Ids::default(), directory, name)
+}
+
 impl JavaError {
     /// Whether the files themselves are at fault: an older snapshot may then do.
     pub(crate) fn is_damaged_snapshot(&self) -> bool {

@@ -71,6 +71,11 @@ fn zxid_of(entry: &[u8]) -> Zxid {
     Zxid(u64::from_be_bytes(entry[12..20].try_into().expect("8 bytes")))
 }
 
+/// Whether an entry is an error, which changes nothing.
+pub(super) fn is_error(entry: &[u8]) -> bool {
+    entry[28..32] == (-1i32).to_be_bytes()
+}
+
 /// Hands over every record of a file that is not empty.
 pub(super) fn read<D: Disk>(
     source: &mut Source<'_, D>,

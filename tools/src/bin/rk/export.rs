@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum};
 use ringkeeper::java::JavaDirs;
 use ringkeeper::java::export::{self, ExportError, Exported, Options, Progress};
 use ringkeeper::java::load;
-use ringkeeper_storage::java::{ExportTarget, Sections};
+use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, ExportTarget, Sections};
 use ringkeeper_storage::{DIRECTORY, StoreConfig, open};
 use serde::Serialize;
 
 use crate::console::{Console, Failure, Result, Verdict};
-use crate::progress;
+use crate::{owner, progress};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -103,6 +103,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         Ok(exported) => exported,
         Err(error) => return refused(error),
     };
+    for directory in [&options.target.data_dir, &options.target.log_dir] {
+        owner::follow(directory, &[JAVA_DIRECTORY, "myid", export::MARKER])?;
+    }
+    // The note of what Java's directory holds.
+    owner::follow(data, &[DIRECTORY])?;
     console.say(&said(&options, exported))?;
     Ok(Verdict::Fine)
 }
@@ -135,7 +140,9 @@ fn options(arguments: &Arguments) -> Options {
 fn refused(error: ExportError) -> Result<Verdict> {
     match error {
         ExportError::Store(error) => Err(Failure::Store(error)),
-        ExportError::Target(_) | ExportError::Nothing { .. } => Err(Failure::usage(error.to_string())),
+        ExportError::Target(_) | ExportError::Nothing { .. } | ExportError::Running { .. } => {
+            Err(Failure::usage(error.to_string()))
+        }
         damage => {
             eprintln!("rk: {damage}. Nothing was exported");
             Ok(Verdict::Found)
@@ -146,7 +153,7 @@ fn refused(error: ExportError) -> Result<Verdict> {
 fn said(options: &Options, exported: Exported) -> Said {
     Said {
         item: "exported",
-        to: options.target.data_dir.join(ringkeeper_storage::java::DIRECTORY),
+        to: options.target.data_dir.join(JAVA_DIRECTORY),
         zxid: exported.last.to_string(),
         snapshot: exported.snapshot.to_string(),
         records: exported.records,

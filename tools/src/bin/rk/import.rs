@@ -12,11 +12,11 @@ use ringkeeper::java::{
 };
 use ringkeeper::java::{LoadError, LoadOptions};
 use ringkeeper_storage::java::{JavaError, Strictness, replace_file};
-use ringkeeper_storage::{StoreConfig, open, set_aside};
+use ringkeeper_storage::{DIRECTORY, Epochs, StoreConfig, open, promised, set_aside};
 use serde::Serialize;
 
 use crate::console::{Console, Failure, Result, Verdict};
-use crate::progress;
+use crate::{owner, progress};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -84,8 +84,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         Ok(read) => read,
         Err(error) => return refused(error),
     };
+    let promised = promise(&config);
     let set_aside = make_room(arguments, &config)?;
-    let ended = install(&from, &config, read, &set_aside, begun, console);
+    let ended = install(&from, &config, read, promised, &set_aside, begun, console);
     if !matches!(ended, Ok(Verdict::Fine)) {
         for path in &set_aside {
             eprintln!("rk: what was ringkeeper's own before is in {}", path.display());
@@ -98,12 +99,17 @@ fn install(
     from: &JavaDirs,
     config: &StoreConfig,
     read: Read,
+    promised: u32,
     set_aside: &[PathBuf],
     begun: Instant,
     console: &mut Console,
 ) -> Result<Verdict> {
     let my_id = from.my_id();
-    let opened = open(config.clone())?;
+    let mut opened = open(config.clone())?;
+    if !set_aside.is_empty() && promised > 0 {
+        // Whom this member has promised not to follow is not part of what is given up.
+        opened.store_epochs(Epochs { accepted: promised, current: 0 })?;
+    }
     let (opened, imported) = match import::install(opened, config, read, begun) {
         Ok(installed) => installed,
         Err(error) => return refused(error),
@@ -112,6 +118,9 @@ fn install(
         replace_file(&config.data_dir, "myid", my_id.as_bytes())?;
     }
     drop(opened);
+    for directory in [&config.data_dir, &config.data_log_dir] {
+        owner::follow(directory, &[DIRECTORY, "myid"])?;
+    }
     console.say(&said(from, config, imported, set_aside.to_vec()))?;
     Ok(Verdict::Fine)
 }
@@ -152,6 +161,14 @@ fn read(arguments: &Arguments, from: &JavaDirs) -> std::result::Result<Read, Imp
     read
 }
 
+/// What was promised here as a member of an ensemble. It may be damaged like everything else that is replaced.
+fn promise(config: &StoreConfig) -> u32 {
+    promised(&config.data_dir).unwrap_or_else(|error| {
+        eprintln!("rk: note: {error}; the epoch that Java's data tell is taken");
+        0
+    })
+}
+
 /// Moved only once Java's data have been read and verified.
 fn make_room(arguments: &Arguments, config: &StoreConfig) -> Result<Vec<PathBuf>> {
     if !arguments.replace {
@@ -185,7 +202,7 @@ fn said(from: &JavaDirs, config: &StoreConfig, imported: Imported, set_aside: Ve
     Said {
         item: "imported",
         from: version_2(&from.data),
-        to: config.data_dir.join(ringkeeper_storage::DIRECTORY),
+        to: config.data_dir.join(DIRECTORY),
         zxid: report.last.to_string(),
         snapshot: report.snapshot.to_string(),
         records: report.records,

@@ -9,6 +9,7 @@ mod export;
 mod files;
 mod import;
 mod log;
+mod owner;
 mod progress;
 mod show;
 mod snapshot;

@@ -7,8 +7,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ringkeeper::java::seen::{self, SeenError};
-use ringkeeper::java::{self, JavaDirs, LoadOptions};
+use ringkeeper::java::seen::{self, Seen, SeenError};
+use ringkeeper::java::{self, JavaDirs, LoadOptions, superseded};
 use ringkeeper_storage::backend::lock;
 use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaError};
 use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, open_on};
@@ -49,6 +49,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         verdict = verdict.or(check_snapshots(&data_dir.join(DIRECTORY), console)?);
         verdict = verdict.or(check_files(&log_dir, LogKind::Segment, console)?);
         verdict = verdict.or(start(&data_dir, &log_dir, console)?);
+    } else {
+        verdict = verdict.or(check_superseded(&JavaDirs { data: data_dir.clone(), log: log_dir.clone() }, console)?);
     }
     if javas {
         console.say(&Place { directory: data_dir.join(JAVA_DIRECTORY), held_by: None })?;
@@ -95,13 +97,12 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
     let dirs = JavaDirs { data: data_dir.to_owned(), log: log_dir.to_owned() };
     let report = opened.report();
     if opened.is_fresh() && has(data_dir, log_dir, JAVA_DIRECTORY) {
-        let fresh = Decision {
-            by: "start",
-            notes: vec![format!("would import {JAVA_DIRECTORY} first")],
-            ..Decision::default()
-        };
-        console.say(&fresh)?;
-        return Ok(Verdict::Fine);
+        let verdict = check_superseded(&dirs, console)?;
+        if verdict == Verdict::Fine {
+            let notes = vec![format!("would import {JAVA_DIRECTORY} first")];
+            console.say(&Decision { by: "start", notes, ..Decision::default() })?;
+        }
+        return Ok(verdict);
     }
     match seen::check(&dirs, report.last_zxid) {
         Ok(_) => {}
@@ -129,6 +130,16 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
     };
     console.say(&decision)?;
     Ok(Verdict::found_if(report.cut_bytes > 0 || !report.notes.is_empty()))
+}
+
+/// Whether a start that has Java's files and none of ours would take them over.
+fn check_superseded(dirs: &JavaDirs, console: &mut Console) -> Result<Verdict> {
+    let now = dirs.open().and_then(|mut directory| Seen::now(&mut directory));
+    match now.map(|now| superseded::check(dirs, &now)) {
+        Ok(Err(error)) => refuse("start", error.to_string(), console),
+        // What cannot be read the import says.
+        Ok(Ok(())) | Err(_) => Ok(Verdict::Fine),
+    }
 }
 
 /// What an import would do with Java's: it is read as the import reads it, into memory.

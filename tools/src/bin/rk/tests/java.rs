@@ -1,9 +1,12 @@
 //! `rk import` and `rk export`: there and back again, and what they refuse.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-use ringkeeper_storage::{StoreConfig, open};
+use ringkeeper::java::{JavaDirs, seen, superseded};
+use ringkeeper_storage::{Epochs, StoreConfig, Zxid, open};
+use serde_json::json;
 
 use super::fixture::lived_in;
 use super::{of_kind, rk, rk_json};
@@ -93,10 +96,13 @@ fn a_directory_in_use_is_left_alone() {
     let log = fs::File::open(java.path().join("version-2/log.13")).unwrap();
     let mut holder = std::process::Command::new("sleep").arg("600").stdin(log).spawn().unwrap();
     let refused = rk(&to, java.path()).map(|_| ()).unwrap_err().to_string();
+    let export = ["export", "--replace", "--to", text(java.path())];
+    let refused_too = rk(&export, ours.path()).map(|_| ()).unwrap_err().to_string();
     let expected = format!("process {} has its log open", holder.id());
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert!(refused.contains(&expected), "{refused}");
+    assert!(refused_too.contains(&expected), "{refused_too}");
     rk(&to, java.path()).unwrap();
 }
 
@@ -124,12 +130,68 @@ fn an_export_beside_our_own_data_is_known_to_the_next_start() {
     let place = tempfile::tempdir().unwrap();
     lived_in(place.path());
     rk(&["export"], place.path()).unwrap();
-    let dirs = ringkeeper::java::JavaDirs { data: place.path().to_owned(), log: place.path().to_owned() };
-    let check = || ringkeeper::java::seen::check(&dirs, ringkeeper_storage::Zxid(0x1f));
+    let dirs = JavaDirs { data: place.path().to_owned(), log: place.path().to_owned() };
+    let check = || seen::check(&dirs, Zxid(0x1f));
     check().unwrap();
     // As if nobody had told.
     fs::remove_file(place.path().join("ringkeeper-1/version-2.seen")).unwrap();
     assert!(check().unwrap_err().to_string().contains("0x1f"));
     rk(&["export", "--replace"], place.path()).unwrap();
     check().unwrap();
+}
+
+/// Whom a member has promised not to follow is not part of the data that are given up.
+#[test]
+fn a_promise_outlives_what_is_replaced() {
+    let (place, java) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    lived_in(java.path());
+    rk(&["export"], java.path()).unwrap();
+    lived_in(place.path());
+    let opened = || open(StoreConfig::new(place.path(), place.path())).unwrap();
+    opened().store_epochs(Epochs { accepted: 9, current: 2 }).unwrap();
+    let (verdict, said) = rk_json(&["import", "--replace", "--to", text(place.path())], java.path());
+    assert_eq!((verdict, &said[0]["accepted_epoch"], &said[0]["current_epoch"]), (Verdict::Fine, &json!(9), &json!(0)));
+    assert_eq!(opened().epochs().unwrap(), Epochs { accepted: 9, current: 0 });
+}
+
+/// What a start refuses, the look at a directory tells before.
+#[test]
+fn an_old_state_beside_nothing_of_ours_is_told_of() {
+    let place = tempfile::tempdir().unwrap();
+    lived_in(place.path());
+    rk(&["export"], place.path()).unwrap();
+    let dirs = JavaDirs { data: place.path().to_owned(), log: place.path().to_owned() };
+    let seen = seen::check(&dirs, Zxid(0x1f)).unwrap().unwrap();
+    fs::remove_dir_all(place.path().join("ringkeeper-1")).unwrap();
+    let (verdict, said) = rk(&["verify-dir"], place.path()).unwrap();
+    assert!(verdict == Verdict::Fine && !said.contains("start:"), "{said}");
+    superseded::note(place.path(), &seen).unwrap();
+    let (verdict, said) = rk(&["verify-dir"], place.path()).unwrap();
+    assert!(verdict == Verdict::Found && said.contains("ringkeeper has gone on from these data"), "{said}");
+    // Somebody's decision.
+    let (_, said) = rk(&["import"], place.path()).unwrap();
+    assert!(said.contains("at 0x1f"), "{said}");
+}
+
+/// As root, which the tests may not be.
+#[test]
+fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+    let place = tempfile::tempdir().unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let owner = fs::metadata(place.path()).unwrap().uid() + if is_root { 12_345 } else { 0 };
+    lived_in(place.path());
+    if is_root {
+        chown(place.path(), Some(owner), None).unwrap();
+    }
+    let owners = |inner: &str| -> Vec<u32> {
+        let entries =
+            fs::read_dir(place.path().join(inner)).unwrap().map(|entry| entry.unwrap().metadata().unwrap().uid());
+        let mut owners: Vec<_> = entries.chain([fs::metadata(place.path().join(inner)).unwrap().uid()]).collect();
+        owners.dedup();
+        owners
+    };
+    rk(&["export"], place.path()).unwrap();
+    assert_eq!((owners("version-2"), owners("ringkeeper-1")), (vec![owner], vec![owner]));
+    rk(&["import", "--replace"], place.path()).unwrap();
+    assert_eq!(owners("ringkeeper-1"), [owner]);
 }
