@@ -37,7 +37,8 @@ impl World {
         let last = process.node.last_processed();
         let packet = match side {
             0 => self.nonsense_for_a_leader(last),
-            _ => self.nonsense_for_a_learner(last),
+            // To say that more is committed would be a lie: a learner that is brought up to the history may have applied more before.
+            _ => self.nonsense_for_a_learner(last.min(self.properties.truth().last())),
         };
         self.say(fault, format_args!("server {} hears {packet:?}", party + 1));
         self.turn(party, Input::LinkReceived { link: link_of(tcp, 1 - side), message: LinkMessage::Packet(packet) })?;

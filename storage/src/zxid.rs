@@ -16,6 +16,15 @@ impl Zxid {
     pub fn counter(self) -> u32 {
         self.0 as u32
     }
+
+    /// Whether a history can go on from `before` to this: the next of its epoch, or the first of a later one.
+    pub fn can_follow(self, before: Zxid) -> bool {
+        before.0.checked_add(1) == Some(self.0) || self.begins_an_epoch_behind(before)
+    }
+
+    pub fn begins_an_epoch_behind(self, before: Zxid) -> bool {
+        self.epoch() > before.epoch() && self.counter() == 1
+    }
 }
 
 impl std::fmt::Display for Zxid {

@@ -16,7 +16,7 @@
 
 use ringkeeper_storage::probe::{broken, mark};
 
-use super::window::{Window, is_next};
+use super::window::Window;
 use crate::core::settings::Ensemble;
 use crate::core::types::Zxid;
 
@@ -161,7 +161,7 @@ impl LogCheck {
         let before = self.last.unwrap_or(predecessor);
         // What is older than the begin of an epoch is part of that state. Zero is no such state: nothing is part of it.
         let covers = before == after || (is_epoch_begin(after) && after != Zxid::ZERO && before < after);
-        if (self.last.is_none() && !covers) || !is_next(before, zxid) || zxid > self.through || zxid <= after {
+        if (self.last.is_none() && !covers) || !zxid.can_follow(before) || zxid > self.through || zxid <= after {
             return false;
         }
         self.last = Some(zxid);

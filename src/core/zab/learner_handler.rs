@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::ballot::Votes;
 use super::catch_up::{LogCheck, SyncKind};
-use super::window::is_next;
 use crate::core::types::{LinkId, LinkMessage, Output, ServerId, Zxid};
 use crate::limits;
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_RINGKEEPER, Packet};
@@ -282,7 +281,7 @@ impl Handler {
     /// The next proposal.
     pub fn propose(&mut self, zxid: Zxid, txn: Bytes, out: &mut Vec<Output>) {
         let told = self.told;
-        assert!(is_next(told, zxid) || told.counter() == 0, "{} was told of {told}, and now of {zxid}", self.name());
+        assert!(zxid.can_follow(told) || told.counter() == 0, "{} was told of {told}, and now of {zxid}", self.name());
         self.told = zxid;
         self.forward(Packet::Proposal { zxid, txn }, out);
     }

@@ -21,11 +21,6 @@ pub struct Window {
     bytes: usize,
 }
 
-/// Whether a history can go on from `before` to `zxid`: the next of its epoch, or the first of a later one.
-pub fn is_next(before: Zxid, zxid: Zxid) -> bool {
-    before.0.checked_add(1) == Some(zxid.0) || (zxid.epoch() > before.epoch() && zxid.counter() == 1)
-}
-
 impl Window {
     /// Java: `zookeeper.commitLogCount`. `last` is the newest transaction of the state the window goes on from; (epoch, 0) for a
     /// state that an established leader of that epoch gave away; zero for a state that nothing ever happened to.
@@ -37,7 +32,7 @@ impl Window {
     pub fn push(&mut self, zxid: Zxid, txn: Bytes) {
         // A learner refuses such a proposal, and who loads another state begins another window.
         assert!(
-            is_next(self.last(), zxid),
+            zxid.can_follow(self.last()),
             "{zxid} is applied behind {}, and something is missing between",
             self.last()
         );

@@ -224,11 +224,6 @@ fn next(zxid: Zxid) -> Zxid {
     Zxid(zxid.0.saturating_add(1))
 }
 
-/// Whether `zxid` is the first of an epoch behind that of `last`.
-fn begins_an_epoch(last: Zxid, zxid: Zxid) -> bool {
-    zxid.epoch() > last.epoch() && zxid.0 as u32 == 1
-}
-
 /// The rules between records and between files.
 struct Replay {
     strictness: Strictness,
@@ -239,8 +234,7 @@ struct Replay {
 }
 
 impl Replay {
-    /// Whether this is what Java logs for a request that it cannot read: an error, with the zxid of the entry before. It changes
-    /// nothing. Java: `PrepRequestProcessor.pRequest`.
+    /// Whether this is an error with the zxid of the entry before.
     fn repeats(&mut self, zxid: Zxid, entry: &[u8]) -> bool {
         let is_one = zxid == self.report.last && txn_log::is_error(entry);
         self.repeated_errors += u64::from(is_one);
@@ -250,7 +244,7 @@ impl Replay {
     /// A file without records says by its name how far the server had come.
     fn is_named(&mut self, path: &Path, first: Zxid) -> Result<(), JavaError> {
         let last = self.report.last;
-        if first > next(last) && !begins_an_epoch(last, first) {
+        if first > last && !first.can_follow(last) {
             self.allow(JavaError::Gap { file: path.to_owned(), after: last, found: first })?;
         }
         Ok(())
@@ -268,14 +262,13 @@ impl Replay {
 
     fn follows(&mut self, path: &Path, at: u64, zxid: Zxid) -> Result<(), JavaError> {
         let last = self.report.last;
-        let is_next = zxid == next(last);
         if let Some((file, at, why)) = self.torn.take() {
-            if begins_an_epoch(last, zxid) {
+            if zxid.begins_an_epoch_behind(last) {
                 let file = file.display();
                 self.report
                     .notes
                     .push(format!("{file}: {why} at byte {at}: epoch {} goes on without it", zxid.epoch()));
-            } else if !is_next {
+            } else if !zxid.can_follow(last) {
                 self.allow(JavaError::Log { file, at, why, last_good: last })?;
             }
         }
@@ -286,7 +279,7 @@ impl Replay {
                 why: "a transaction that comes again",
                 last_good: last,
             })?;
-        } else if !is_next && !begins_an_epoch(last, zxid) {
+        } else if !zxid.can_follow(last) {
             self.allow(JavaError::Gap { file: path.to_owned(), after: last, found: zxid })?;
         }
         self.report.last = last.max(zxid);

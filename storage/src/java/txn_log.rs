@@ -71,8 +71,9 @@ fn zxid_of(entry: &[u8]) -> Zxid {
     Zxid(u64::from_be_bytes(entry[12..20].try_into().expect("8 bytes")))
 }
 
-/// Whether an entry is an error, which changes nothing.
-pub(super) fn is_error(entry: &[u8]) -> bool {
+/// Whether an entry is an error, which changes nothing. Java logs one for a request that it cannot read, with the zxid of the entry
+/// before (D-002). Java: `PrepRequestProcessor.pRequest`.
+pub fn is_error(entry: &[u8]) -> bool {
     entry[28..32] == (-1i32).to_be_bytes()
 }
 

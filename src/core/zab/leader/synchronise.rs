@@ -18,7 +18,7 @@ use crate::core::zab::ballot::Votes;
 use crate::core::zab::catch_up::{self, History, LogCheck, Plan, SyncKind};
 use crate::core::zab::learner_handler::{Handler, LogRange, Stage};
 use crate::core::zab::proposals::Proposals;
-use crate::core::zab::window::{Window, is_next};
+use crate::core::zab::window::Window;
 use crate::wire::quorum::Packet;
 
 impl Leader {
@@ -285,7 +285,7 @@ fn start_forwarding(
     }
     for (proposal, committed) in proposals.above(last) {
         let zxid = proposal.zxid;
-        assert!(is_next(last, zxid) || last.counter() == 0, "between {last} and {zxid} a transaction got lost");
+        assert!(zxid.can_follow(last) || last.counter() == 0, "between {last} and {zxid} a transaction got lost");
         last = zxid;
         // An observer hears of a transaction when it is committed.
         if committed || !handler.observer {

@@ -9,7 +9,6 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::Refusal;
 use crate::core::types::Zxid;
-use crate::core::zab::window::is_next;
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -47,7 +46,7 @@ impl History {
             mark("learner: a proposal came twice");
             return Ok(false);
         }
-        if !is_next(self.last, zxid) || zxid.epoch() > epoch {
+        if !zxid.can_follow(self.last) || zxid.epoch() > epoch {
             mark("learner: a gap between proposals");
             return Err(format!("proposal {zxid} in epoch {epoch} cannot follow {}", self.last));
         }

@@ -10,7 +10,7 @@ use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Zxid};
 use crate::core::zab::leader::{Leader, LeaderEvent, LeaderStart, SyncView};
 use crate::core::zab::membership::{Configurations, Membership};
-use crate::core::zab::window::{Window, is_next};
+use crate::core::zab::window::Window;
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, PROTOCOL_RINGKEEPER, Packet};
 
 fn info(server: i64) -> LearnerInfo {
@@ -496,12 +496,12 @@ impl Storm {
                     Packet::Commit { zxid } => {
                         assert!(zxid > peer.committed && Some(zxid) <= peer.proposed, "{zxid} out of turn");
                         let many = peer.ringkeeper && peer.up_to_date;
-                        let follows = peer.last_commit.is_none_or(|last| many || is_next(last, zxid));
+                        let follows = peer.last_commit.is_none_or(|last| many || zxid.can_follow(last));
                         assert!(follows, "{zxid} is committed, and nothing was said since {:?}", peer.last_commit);
                         (peer.committed, peer.last_commit) = (zxid, Some(zxid));
                     }
                     Packet::Inform { zxid, .. } => {
-                        assert!(peer.last_commit.is_none_or(|last| is_next(last, zxid)));
+                        assert!(peer.last_commit.is_none_or(|last| zxid.can_follow(last)));
                         assert!(zxid > peer.committed);
                         (peer.proposed, peer.committed, peer.last_commit) = (Some(zxid), zxid, Some(zxid));
                     }

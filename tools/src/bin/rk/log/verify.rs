@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ringkeeper_storage::Zxid;
 use ringkeeper_storage::inspect::Link;
+use ringkeeper_storage::java::txn_log::is_error;
 use serde::Serialize;
 
 use super::decide::decide;
@@ -146,7 +147,10 @@ impl Check<'_> {
                         self.damage(at, None, format!("zxid {zxid}: {why}"), None)?;
                     }
                     if file.kind == LogKind::Java {
-                        self.java_record(at, zxid, pending.is_some())?;
+                        let is_repeated = self.last == Some(zxid) && is_error(payload);
+                        if !is_repeated {
+                            self.java_record(at, zxid, pending.is_some())?;
+                        }
                         for run in counting(&mut whole, &mut pending) {
                             run.count(0, 1, (zxid.into(), zxid.into()));
                         }
@@ -189,10 +193,9 @@ impl Check<'_> {
 
     fn java_record(&mut self, at: u64, zxid: Zxid, behind_a_hole: bool) -> Result<()> {
         let Some(last) = self.last.replace(zxid).filter(|_| !behind_a_hole) else { return Ok(()) };
-        let begins_an_epoch = zxid.epoch() > last.epoch() && zxid.counter() == 1;
         let why = if zxid <= last {
             format!("transaction {zxid} comes again, behind {last}")
-        } else if zxid.0 != last.0.saturating_add(1) && !begins_an_epoch {
+        } else if !zxid.can_follow(last) {
             format!("transaction {zxid} follows {last}: what is between them is missing")
         } else {
             return Ok(());

@@ -195,3 +195,20 @@ fn what_root_writes_belongs_to_the_owner_of_the_directory() {
     rk(&["import", "--replace"], place.path()).unwrap();
     assert_eq!(owners("ringkeeper-1"), [owner]);
 }
+
+/// As Java wrote it: two requests that it could not read, each an error with the zxid of the entry before (D-002).
+#[test]
+fn errors_that_repeat_a_zxid_are_no_damage() {
+    let place = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/java/3.9.5-malformed-requests");
+    let inner = place.path().join("version-2");
+    fs::create_dir(&inner).unwrap();
+    for name in ["snapshot.0", "log.1"] {
+        fs::copy(source.join(name), inner.join(name)).unwrap();
+    }
+    let (verdict, said) = rk(&["verify-dir"], place.path()).unwrap();
+    assert_eq!(verdict, Verdict::Fine, "{said}");
+    assert!(said.contains("log.1: sound: 5 records, zxid 0x1 to 0x3"), "{said}");
+    assert!(said.contains("3 transactions behind it; the last is 0x3"), "{said}");
+    assert!(said.contains("which change nothing: 2") && said.contains("digest of transaction 0x3 agrees"), "{said}");
+}
