@@ -13,7 +13,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::tree::acl::Identity;
-use super::types::{ConnectionId, SessionId, Zxid};
+use super::types::{ConnectionId, Now, SessionId, Zxid};
 use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::client::OpCode;
@@ -169,6 +169,8 @@ pub struct Connection {
     pub stalled: bool,
     /// It stands in the queue of the request throttle.
     pub queued: bool,
+    /// When its client last sent a frame, or took something.
+    pub heard_us: u64,
     /// Since when what is in `inbox` has waited for that.
     pub waiting_since_us: Option<u64>,
     /// The shell was told to stop reading.
@@ -179,7 +181,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(id: ConnectionId, peer: SocketAddr, identity: Identity, established_ms: i64) -> Self {
+    pub fn new(id: ConnectionId, peer: SocketAddr, identity: Identity, now: Now) -> Self {
         Connection {
             id,
             peer,
@@ -199,10 +201,11 @@ impl Connection {
             large_request_bytes: 0,
             stalled: false,
             queued: false,
+            heard_us: now.mono_us,
             waiting_since_us: None,
             paused: false,
             close_after_flush: false,
-            stats: Stats::new(established_ms),
+            stats: Stats::new(now.wall_ms),
         }
     }
 

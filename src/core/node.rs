@@ -54,6 +54,8 @@ pub struct Node {
     pub(super) by_connection: HashMap<ConnectionId, Slot, FixedState>,
     /// Connections with something in their outbox, or to be closed.
     pub(super) dirty: Vec<Slot>,
+    /// Where the look for idle connections goes on.
+    pub(super) idle_from: Slot,
     pub(super) pending: PendingView,
     pub(super) outstanding: Outstanding,
     pub(super) role: Role,
@@ -107,6 +109,7 @@ impl Node {
             connections: Slab::new(),
             by_connection: HashMap::default(),
             dirty: Vec::new(),
+            idle_from: 0,
             outstanding: Outstanding::default(),
             snapshot: SnapshotWalk::default(),
             snapshot_links: SnapshotLinks::default(),
@@ -126,12 +129,8 @@ impl Node {
         let said = out.len();
         match input {
             Input::Connected { connection, peer } => {
-                let connection_slot = self.connections.insert(Connection::new(
-                    connection,
-                    peer,
-                    acl::ip_identity(peer.ip()),
-                    now.wall_ms,
-                ));
+                let connection_slot =
+                    self.connections.insert(Connection::new(connection, peer, acl::ip_identity(peer.ip()), now));
                 let before = self.by_connection.insert(connection, connection_slot);
                 assert!(before.is_none(), "{connection:?} connected twice");
             }
@@ -142,8 +141,7 @@ impl Node {
             }
             Input::Sent { connection, bytes } => {
                 if let Some(slot) = self.slot(connection) {
-                    let connection = &mut self.connections[slot];
-                    connection.unsent = connection.unsent.saturating_sub(bytes);
+                    self.on_sent(now, slot, bytes);
                     self.go_on(now, slot, out);
                 }
             }
@@ -273,6 +271,7 @@ impl Node {
             self.tick_member(now, out);
         }
         self.expire_local(now);
+        self.end_idle(now);
         if !matches!(self.role, Role::Leading(_)) {
             return self.sessions.let_pass(now.mono_us);
         }

@@ -317,12 +317,13 @@ pub fn operation_code(operation: LastOperation) -> &'static str {
 mod tests {
     use super::*;
     use crate::core::tree::acl::ip_identity;
-    use crate::core::types::ConnectionId;
+    use crate::core::types::{ConnectionId, Now};
 
     #[test]
     fn a_connection_shows_its_session_only_when_it_has_one_and_no_latency_before_the_first() {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut connection = Connection::new(ConnectionId(1), peer, ip_identity(peer.ip()), 77);
+        let mut connection =
+            Connection::new(ConnectionId(1), peer, ip_identity(peer.ip()), Now { mono_us: 0, wall_ms: 77 });
         assert!(ConnectionView::of(&connection, true).session.is_none());
         connection.session = SessionId(5);
         let session = ConnectionView::of(&connection, false).session.unwrap();

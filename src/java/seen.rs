@@ -54,7 +54,7 @@ pub enum SeenError {
     )]
     Unfinished { ours: PathBuf, java: PathBuf, zxid: Zxid },
     #[error(
-        "{java}: ringkeeper has gone on from these data, which end with transaction {zxid}, and what it has written since is not in \
+        "{java}: these data, which end with transaction {zxid}, became ringkeeper's, and what it has written since is not in \
          {ours} any more. Bring that back (is its disk mounted?). If it is lost: a member of an ensemble gets everything from the \
          others, `mv {java} {java}.old` and start; `rk import {data}{log_dir}` takes the old state over once more, and what was \
          acknowledged since is gone. Nothing was changed"

@@ -116,10 +116,10 @@ pub fn answer(
     let mut text = String::new();
     let mut effect = Effect::None;
     let written = match (word, node) {
-        (Word::TelnetClose, _) => Ok(()),
         _ if !whitelist.allows(word) => {
             writeln!(text, "{} is not executed because it is not in the whitelist.", word.name())
         }
+        (Word::TelnetClose, _) => Ok(()),
         (Word::Ruok, _) => text.write_str("imok"),
         (Word::Envi, _) => environment(&mut text, host),
         (Word::Gtmk, _) => write!(text, "{}", host.trace_mask),

@@ -163,6 +163,53 @@ fn a_session_moves_with_its_ephemerals_and_its_old_connection_ends_at_the_next_w
     assert!(ensemble.resume(ensemble.leader(), &client).is_none());
 }
 
+/// The network never told that the client has left: nobody will ever read from that connection again.
+#[test]
+fn a_connection_that_its_client_has_left_ends_after_the_timeout() {
+    let mut ensemble = Ensemble::of(3, 0, quick());
+    ensemble.settle();
+    let [here, there] = ensemble.followers()[..] else { panic!("two followers") };
+    let (left, stays) = (ensemble.client(here), ensemble.client(here));
+    let moved = ensemble.resume(there, &left).expect("the session lives");
+    let timeout_ms = left.timeout_ms as u64;
+    let keep_alive = |ensemble: &mut Ensemble| {
+        ask(ensemble, there, moved, &get("/", false));
+        ask(ensemble, here, stays, &get("/", false));
+    };
+    for _ in 0..timeout_ms / 1000 {
+        keep_alive(&mut ensemble);
+        ensemble.pass_ms(1000);
+    }
+    assert!(!ensemble.server(here).closed.contains(&left.connection));
+    for _ in 0..11 {
+        keep_alive(&mut ensemble);
+        ensemble.pass_ms(1000);
+    }
+    assert!(ensemble.server(here).closed.contains(&left.connection));
+    assert!(!ensemble.server(here).closed.contains(&stays.connection));
+    assert_eq!(ask(&mut ensemble, there, moved, &get("/", false)), 0);
+}
+
+/// Java: `FollowerZooKeeperServer.getGlobalOutstandingLimit`.
+#[test]
+fn the_limit_of_outstanding_requests_is_shared_by_the_voters() {
+    for (voters, observers, share) in [(3, 1, 5), (5, 0, 2), (1, 1, 10)] {
+        let mut ensemble = Ensemble::of(voters, observers, Settings { global_outstanding_limit: 10, ..quick() });
+        ensemble.settle();
+        let leader = ensemble.leader();
+        let client = ensemble.client(leader);
+        ensemble.server(leader).slow_disk = true;
+        for id in ensemble.followers() {
+            ensemble.cut_off_silently(id);
+        }
+        for xid in 1..=share + 1 {
+            assert!(!ensemble.server(leader).paused.contains(&client.connection), "{voters} voters: {xid}");
+            ensemble.server(leader).send(client, xid, &set("/", b"", -1));
+        }
+        assert!(ensemble.server(leader).paused.contains(&client.connection), "{voters} voters");
+    }
+}
+
 #[test]
 fn a_session_moves_to_the_leader_and_its_reads_elsewhere_go_on_and_back_again() {
     let mut ensemble = Ensemble::settled();

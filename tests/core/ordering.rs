@@ -94,6 +94,30 @@ fn a_client_that_does_not_read_is_not_read_from() {
     assert!(!server.paused.contains(&client.connection));
 }
 
+/// Its pings wait in the socket behind what it was sent: what it takes is all that is heard of it (D-100).
+#[test]
+fn a_client_that_takes_its_answers_slowly_lives_and_one_that_takes_nothing_does_not() {
+    let mut server = Server::new();
+    let (slow, dead) = (server.client(), server.client());
+    let big = vec![b'x'; 900_000];
+    server.must(slow, &create("/big", &big, PERSISTENT));
+    for client in [slow, dead] {
+        server.deaf.insert(client.connection);
+        let mut bytes = Vec::new();
+        for xid in 0..3 {
+            get("/big", false).encode(xid, &mut bytes);
+        }
+        server.bytes(client.connection, &bytes);
+        assert!(server.paused.contains(&client.connection));
+    }
+    for _ in 0..4 {
+        server.pass_ms(slow.timeout_ms as u64 / 2);
+        server.step(Input::Sent { connection: slow.connection, bytes: 1000 });
+    }
+    assert!(!server.closed.contains(&slow.connection) && server.closed.contains(&dead.connection));
+    assert!(server.resume(&slow).is_some() && server.resume(&dead).is_none());
+}
+
 #[test]
 fn over_the_global_limit_busy_connections_are_not_read() {
     let mut server = Server::with(Settings { global_outstanding_limit: 4, ..Settings::default() });

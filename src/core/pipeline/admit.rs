@@ -29,6 +29,7 @@ impl Node {
             return self.close(slot);
         }
         let connection = &mut self.connections[slot];
+        connection.heard_us = now.mono_us;
         if !connection.inbox.is_empty() {
             connection.inbox.extend_from_slice(frames);
             return;
@@ -87,7 +88,15 @@ impl Node {
 
     /// `globalOutstandingLimit`: over it, only connections that owe no answer are read. Java: `shouldThrottle`.
     fn must_wait(&self, slot: Slot) -> bool {
-        self.outstanding.requests > self.settings.global_outstanding_limit && !self.connections[slot].pending.is_empty()
+        !self.connections[slot].pending.is_empty() && self.outstanding.requests > self.outstanding_max()
+    }
+
+    /// The limit is for the ensemble; a voter has its share. Java: `FollowerZooKeeperServer.getGlobalOutstandingLimit`.
+    fn outstanding_max(&self) -> usize {
+        let limit = self.settings.global_outstanding_limit;
+        let configuration = self.member.as_ref().map(|member| &member.configs.committed);
+        let Some(configuration) = configuration.filter(|it| it.is_voter(self.settings.server)) else { return limit };
+        limit / configuration.voters().count().saturating_sub(1).max(1)
     }
 
     /// Looks at frames until the connection is blocked or ends; returns how many bytes were taken.
@@ -178,7 +187,7 @@ impl Node {
     }
 
     /// The client of this connection was heard of, and its session with it.
-    fn hear(&mut self, now: Now, slot: Slot) -> Heard {
+    pub(super) fn hear(&mut self, now: Now, slot: Slot) -> Heard {
         let Connection { session, timeout_ms, .. } = self.connections[slot];
         if self.local.has(session) && self.service == Service::Everybody {
             return self.local.table().touch(session, now.mono_us);

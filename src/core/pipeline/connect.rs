@@ -103,7 +103,7 @@ impl Node {
         }
         if !self.served_sessions().resume(session, timeout_ms, now.mono_us) {
             return match self.service {
-                // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over.
+                // Of the sessions of the ensemble, a server in read-only mode cannot say that they are over (D-102).
                 Service::ReadOnly => self.close(slot),
                 _ if self.member.is_none() => self.refuse_session(slot),
                 _ => {
@@ -128,8 +128,9 @@ impl Node {
 
     /// The session is not this client's, or is over.
     pub(super) fn refuse_session(&mut self, slot: Slot) {
+        let read_only = self.service == Service::ReadOnly;
         let connection = &mut self.connections[slot];
-        ConnectResponse::refusal(connection.read_only.map(|_| false)).encode(&mut connection.outbox);
+        ConnectResponse::refusal(connection.read_only.map(|_| read_only)).encode(&mut connection.outbox);
         self.mark_dirty(slot);
         self.close(slot);
     }

@@ -358,21 +358,23 @@ impl Node {
     }
 }
 
-/// Written by a Java leader all the same, and fatal to it (semantics 19). Ours would refuse it too, but who leads is not known
-/// for long.
+/// Written by a Java leader all the same, and fatal to it (semantics 19) or digested wrongly by everybody (D-005). Ours would
+/// refuse it too, but who leads is not known for long.
 pub(super) fn harms_java_leaders(request: &Request<'_>) -> bool {
     const TTL_FLAGS: std::ops::RangeInclusive<i32> = 5..=6;
+    const CONTAINER_FLAGS: i32 = 4;
     let ttl_harms = |create: &CreateRequest<'_>, ttl_ms: i64| !TTL_FLAGS.contains(&create.flags) && ttl_ms < 0;
+    let container_harms = |create: &CreateRequest<'_>| create.flags != CONTAINER_FLAGS || create_harms(create);
     match request {
         Request::CreateTtl { create, ttl_ms } => ttl_harms(create, *ttl_ms) || create_harms(create),
-        Request::Create(create) | Request::Create2(create) | Request::CreateContainer(create) => create_harms(create),
+        Request::CreateContainer(create) => container_harms(create),
+        Request::Create(create) | Request::Create2(create) => create_harms(create),
         Request::SetData { path: Some(path), data, .. } => quota::is_unreadable(path, *data),
         Request::Delete { path: Some(path), .. } => quota::is_of_nothing(path),
         Request::Multi(ops) => ops.iter().any(|op| match op {
             MultiOp::CreateTtl { create, ttl_ms } => ttl_harms(create, *ttl_ms) || create_harms(create),
-            MultiOp::Create(create) | MultiOp::Create2(create) | MultiOp::CreateContainer(create) => {
-                create_harms(create)
-            }
+            MultiOp::CreateContainer(create) => container_harms(create),
+            MultiOp::Create(create) | MultiOp::Create2(create) => create_harms(create),
             MultiOp::SetData { path: Some(path), data, .. } => quota::is_unreadable(path, *data),
             MultiOp::Delete { path: Some(path), .. } => quota::is_of_nothing(path),
             _ => false,
@@ -410,6 +412,8 @@ mod tests {
         assert!(harms_java_leaders(&set(limits, b"count=many")));
         assert!(harms_java_leaders(&set("/zookeeper/quota/a/zookeeper_stats", b"\xff")));
         assert!(!harms_java_leaders(&set("/quota/a/zookeeper_stats", b"anything")));
+        assert!(harms_java_leaders(&Request::CreateContainer(create("/a", b"", 0))));
+        assert!(!harms_java_leaders(&Request::CreateContainer(create("/a", b"", 4))));
         let multi = vec![MultiOp::CreateTtl { create: create("/a", b"", 0), ttl_ms: -7 }];
         assert!(harms_java_leaders(&Request::Multi(multi)));
     }

@@ -2,7 +2,7 @@
 //! reads, `commit`, `reply`. In an ensemble, `forward` is a learner's way to its leader, and `lead` what the leader
 //! makes of that, `relay` the way of observers through a learner; `local` is about
 //! sessions that one server keeps for itself; `read_only` is what is left without one; `eager` refuses before anybody else
-//! hears of it; `request_throttle` lets them wait; `quota_alarms` says what quotas refuse. Each file adds its methods to `Node`.
+//! hears of it; `liveness` is about clients that say nothing; `request_throttle` lets them wait; `quota_alarms` says what quotas refuse. Each file adds its methods to `Node`.
 
 mod admit;
 mod commit;
@@ -12,6 +12,7 @@ mod eager;
 mod forward;
 mod identity;
 mod lead;
+mod liveness;
 mod local;
 mod pending_view;
 mod prep;

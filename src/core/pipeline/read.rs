@@ -126,7 +126,7 @@ impl Node {
             }
             Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
             Request::MultiRead(ops) => {
-                // A megabyte of items can ask for gigabytes.
+                // A megabyte of items can ask for gigabytes (D-101).
                 let start = out.len();
                 for op in ops {
                     put_result(out, &self.read_item(op, identities));

@@ -23,6 +23,7 @@ pub use self::password_hash::PasswordHash;
 use super::load_error::LoadError;
 use crate::wire::ErrorCode;
 use crate::wire::client::{Acl, perms};
+use crate::wire::jute::decode_utf8;
 use crate::wire::txn::AclList;
 
 /// Number of an interned list, as snapshots carry it.
@@ -73,9 +74,9 @@ pub fn ip_identity(peer: IpAddr) -> Identity {
     Identity { scheme: "ip".into(), id }
 }
 
-/// `user:hash of auth` of a digest auth packet; bytes that are not UTF-8 become U+FFFD first, as in Java.
+/// `user:hash of auth` of a digest auth packet; bytes that are not UTF-8 become U+FFFD first, as many as in Java.
 pub fn digest_identity(auth: &[u8], hash: PasswordHash) -> CompactString {
-    let auth = String::from_utf8_lossy(auth);
+    let auth = decode_utf8(auth);
     let user = auth.split(':').next().unwrap_or_default();
     format_compact!("{user}:{}", hash.of(auth.as_bytes()))
 }
@@ -437,6 +438,9 @@ mod tests {
         ] {
             assert_eq!(digest_identity(auth.as_bytes(), PasswordHash::Sha1), id);
         }
+        let (halves, told) = (b"u:\xed\xa0\x80\xed\xb0\x80", "u:\u{fffd}\u{fffd}");
+        let id = |auth: &[u8]| digest_identity(auth, PasswordHash::Sha1);
+        assert_eq!(id(halves), id(told.as_bytes()), "one for each half of a pair");
         let mut identities = vec![];
         let sha1 = PasswordHash::default();
         authenticate_digest(b"super:admin", sha1, Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="), &mut identities);

@@ -167,7 +167,7 @@ fn an_old_state_beside_nothing_of_ours_is_told_of() {
     assert!(verdict == Verdict::Fine && !said.contains("start:"), "{said}");
     superseded::note(place.path(), &seen).unwrap();
     let (verdict, said) = rk(&["verify-dir"], place.path()).unwrap();
-    assert!(verdict == Verdict::Found && said.contains("ringkeeper has gone on from these data"), "{said}");
+    assert!(verdict == Verdict::Found && said.contains("became ringkeeper's"), "{said}");
     // Somebody's decision.
     let (_, said) = rk(&["import"], place.path()).unwrap();
     assert!(said.contains("at 0x1f"), "{said}");
