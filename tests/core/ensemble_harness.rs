@@ -469,9 +469,8 @@ impl Ensemble {
 
     fn hold(&mut self, to: i64, link: LinkId, mut message: LinkMessage) -> Option<LinkMessage> {
         let Some(held) = self.held.as_mut() else { return Some(message) };
-        let from = self.links.get(&link).and_then(|end| self.links.get(&end.other)).map(|far| far.owner);
         if held.from_java
-            && (to == held.learner || from == Some(held.learner))
+            && to == held.learner
             && let LinkMessage::Packet(packet) = &mut message
             && let Some(protocol) = packet.protocol_mut()
         {

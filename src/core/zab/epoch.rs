@@ -49,6 +49,11 @@ impl EpochChoice {
         self.accepted + 1
     }
 
+    /// Whether this server was in this epoch, or in a later one, before.
+    pub fn began_in(&self, epoch: u32) -> bool {
+        epoch <= self.own.current_epoch
+    }
+
     /// The highest epoch that anybody heard of has accepted.
     pub fn accepted(&self) -> u32 {
         self.accepted

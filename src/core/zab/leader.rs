@@ -168,6 +168,8 @@ pub struct Leader {
     nominee: Option<(Summary, ServerId)>,
     /// Zero until it is chosen.
     epoch: u32,
+    /// Those that it has led without an election in between, this one included.
+    led: Vec<u32>,
     /// Of NEWLEADER.
     synchronised: Votes,
     proposals: Proposals,
@@ -251,6 +253,7 @@ impl Leader {
             ahead: None,
             nominee: None,
             epoch: 0,
+            led: Vec::new(),
             synchronised: Votes::NONE,
             proposals: Proposals::new(ballot, own_vote, start.last),
             last_txn: start.last,

@@ -4,7 +4,8 @@
 //!       [ReadingLog | AwaitsSnapshot --> Streaming] --NEWLEADER--> Synchronising --its ACK--> Synchronised --UPTODATE--> InStep
 //!
 //! From the choice on it is told everything that is proposed and committed; while a stream (a snapshot, a range of the log) is
-//! on its way to it, that is held back here and follows the stream. Java: `LearnerHandler`. Spec: quorum-protocol 7.5-7.7, 14.
+//! on its way to it, that is held back here and follows the stream. A Java voter hears of what is not committed yet behind UPTODATE
+//! only: see [`Handler::defers`]. Java: `LearnerHandler`. Spec: quorum-protocol 7.5-7.7, 14.
 
 use bytes::Bytes;
 
@@ -177,6 +178,13 @@ impl Handler {
         self.protocol == PROTOCOL_RINGKEEPER
     }
 
+    /// Whether NEWLEADER makes it forget what it was proposed before: a COMMIT of that ends it (up to Java 3.8.6 and 3.9.2,
+    /// ZOOKEEPER-4394). And a configuration that it was proposed before is replaced by the one that NEWLEADER tells, though that one
+    /// is older: it would count votes by it alone, while the others go on with the new one.
+    pub fn defers(&self) -> bool {
+        !self.speaks_ringkeeper() && !self.observer
+    }
+
     /// A COMMIT is for everything before it, too (decision 0008).
     pub fn takes_many_at_once(&self) -> bool {
         self.is_in_step() && self.speaks_ringkeeper() && !self.observer
@@ -257,7 +265,7 @@ impl Handler {
     }
 
     pub fn ping(&mut self, proposed: Zxid, out: &mut Vec<Output>) {
-        self.forward(Packet::Ping { zxid: proposed, touched: None }, out);
+        self.send_packet(Packet::Ping { zxid: proposed, touched: None }, out);
         if self.is_in_step() {
             self.pings += 1;
             self.asked.get_or_insert(self.pings);
@@ -298,8 +306,28 @@ impl Handler {
         self.granted_bytes = self.unsent_bytes;
     }
 
-    /// The stream is complete.
+    /// The stream is complete. To those who defer: only what is committed, each proposal with its COMMIT.
     pub fn release(&mut self, out: &mut Vec<Output>) {
+        let Some(mut held) = self.held.take() else { return };
+        if self.defers() {
+            let rest = held.split_off(committed_at_once(&held));
+            let next = rest.iter().find_map(|packet| match packet {
+                Packet::Proposal { zxid, .. } => Some(*zxid),
+                _ => None,
+            });
+            // Its ACK of NEWLEADER says nothing about that one.
+            self.has = next.map_or(self.has, |next| self.has.min(Zxid(next.0 - 1)));
+            self.held = Some(rest);
+        }
+        for packet in held {
+            self.send_packet(packet, out);
+        }
+        self.held_bytes = 0;
+    }
+
+    /// It serves: it hears of everything from now on.
+    pub fn up_to_date(&mut self, out: &mut Vec<Output>) {
+        self.send_packet(Packet::UpToDate, out);
         for packet in self.held.take().into_iter().flatten() {
             self.send_packet(packet, out);
         }
@@ -405,4 +433,10 @@ impl Handler {
             }
         }
     }
+}
+
+/// How many of these packets come before the first proposal that is not committed by the next one.
+fn committed_at_once(packets: &[Packet]) -> usize {
+    let is_pair = |pair: &&[Packet]| matches!(pair, [Packet::Proposal { zxid, .. }, Packet::Commit { zxid: committed }] if zxid == committed);
+    packets.chunks(2).take_while(is_pair).count() * 2
 }

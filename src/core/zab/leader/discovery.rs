@@ -94,6 +94,7 @@ impl Leader {
             return self.over(format!("epoch {} was the last there is", epoch - 1), out);
         }
         self.epoch = epoch;
+        self.led.push(epoch);
         self.enter(Phase::Promising);
         if self.founds {
             // As a learner that founds: it counts on its own word that it has nothing, and has to stand by it.
@@ -229,7 +230,7 @@ impl Leader {
     pub(super) fn up_to_date(&mut self, out: &mut Vec<Output>) {
         for handler in self.handlers.values_mut().filter(|handler| matches!(handler.stage, Stage::Synchronised)) {
             handler.in_step(self.now_us, &self.allowance);
-            handler.forward(Packet::UpToDate, out);
+            handler.up_to_date(out);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! On the link, in this order: DIFF, TRUNC or SNAP; what the learner misses, each transaction with its COMMIT; what is in flight;
 //! NEWLEADER; and from the choice on everything that is proposed and committed, wherever it falls between these. Nothing can fall
-//! through: what is not in the first part is in flight or comes later. Spec: quorum-protocol 7.2-7.6.
+//! through: what is not in the first part is in flight or comes later. (To a Java voter what is in flight comes behind UPTODATE.)
+//! Spec: quorum-protocol 7.2-7.6.
 //!
 //! Observers may be many, and come all at once: of those that are brought up to the history at a time there is a bound, by SNAP and
 //! by the rest, and who is above it tries again later. Voters count, and never have to wait. Java: `LearnerSyncThrottler`.
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ringkeeper_storage::probe::{broken, mark};
 
-use super::{Leader, LeaderEvent, SyncView};
+use super::{Leader, LeaderEvent, Phase, SyncView};
 use crate::core::types::{LinkId, LinkMessage, Output, Zxid};
 use crate::core::zab::ballot::Votes;
 use crate::core::zab::catch_up::{self, History, LogCheck, Plan, SyncKind};
@@ -28,6 +29,15 @@ impl Leader {
         let Stage::AwaitsHistory { last } = handler.stage else {
             unreachable!("{} is synchronised once", handler.name());
         };
+        if let Some(last) = last.filter(|last| last.counter() > 0 && self.never_was(last.epoch())) {
+            let why = format!(
+                "it has transaction {last}, and those who elected this server knew nothing of epoch {}: they have lost what they \
+                 had, and what this one has is not cut off. Bring back the data of the others; if this is what is not wanted, let it \
+                 start on an empty disk",
+                last.epoch()
+            );
+            return self.close(link, &why, out);
+        }
         // What it acknowledged earlier, on another link, it may be about to cut off.
         if !broken("leader: count acks from before a TRUNC") {
             self.proposals.forget(handler.vote);
@@ -48,7 +58,9 @@ impl Leader {
         match plan {
             Plan::Diff { above } => {
                 handler.send_packet(Packet::Diff { zxid: newest.max(above) }, out);
+                handler.hold();
                 start_forwarding(handler, Some(view.window), &self.proposals, above, out);
+                handler.release(out);
                 self.new_leader(link, out);
                 self.tell_sync(SyncKind::Diff, true);
             }
@@ -60,7 +72,9 @@ impl Leader {
                     kept = Zxid(to.0 - 1);
                 }
                 handler.send_packet(Packet::Trunc { zxid: kept }, out);
+                handler.hold();
                 start_forwarding(handler, Some(view.window), &self.proposals, to, out);
+                handler.release(out);
                 self.new_leader(link, out);
                 self.tell_sync(SyncKind::Trunc, true);
             }
@@ -78,6 +92,13 @@ impl Leader {
             }
             Plan::Snap { .. } => self.send_snapshot(link, out),
         }
+    }
+
+    /// Whether a transaction of this epoch contradicts that this server leads. A quorum is in an epoch before it has a transaction,
+    /// so one of those that elected this server was in that one, unless their disks have forgotten; and then this server was, or
+    /// in a later one, or has led it since.
+    fn never_was(&self, epoch: u32) -> bool {
+        self.phase != Phase::Relaying && !self.choice.began_in(epoch) && !self.led.contains(&epoch)
     }
 
     /// Whether this learner may be brought up to the history in this way, now; otherwise its link is closed.
@@ -129,7 +150,9 @@ impl Leader {
         let committed = self.proposals.committed();
         let handler = self.handlers.get_mut(&link).expect("it is there");
         // Its ACK of NEWLEADER is for everything that was committed before; only what is not is acknowledged one by one.
-        handler.has = handler.has.max(committed);
+        if !handler.defers() {
+            handler.has = handler.has.max(committed);
+        }
         handler.send_packet(Packet::NewLeader { zxid, config }, out);
         handler.stage = Stage::Synchronising;
         handler.expect(self.now_us, self.allowance.init_us);

@@ -232,6 +232,7 @@ impl Leader {
         }
         mark("leader: an epoch rolled over");
         self.epoch = epoch;
+        self.led.push(epoch);
         self.proposals.begin_epoch(epoch);
         self.transition = Transition::None;
         self.events.push_back(LeaderEvent::NextEpoch { epoch });

@@ -55,6 +55,72 @@ fn proposals_and_commits_fall_between_everything() {
     assert_eq!(scene.acks(3, z(6, 3)), ["2< C 6.3", "3< C 6.3"], "its ack counts");
 }
 
+/// Java's NEWLEADER forgets the proposals before it: a COMMIT of one then ends the learner (ZOOKEEPER-4394), and the configuration
+/// that one of them proposed is replaced by that of NEWLEADER. An observer is told of what is committed alone.
+#[test]
+fn a_java_voter_hears_of_what_is_in_flight_when_it_serves() {
+    let mut scene = Scene::leading();
+    scene.writes();
+    scene.proposes();
+    scene.durable(z(6, 2));
+    scene.learner_protocol = PROTOCOL_JAVA;
+    let told = scene.joins(3, z(5, 3));
+    assert_eq!(told, ["3< DIFF 6.1", "3< P 6.1", "3< C 6.1", "3< NEWLEADER 6.0"]);
+    assert_eq!(scene.joins(4, z(5, 3)), ["4< DIFF 6.1", "4< P 6.1", "4< C 6.1", "4< NEWLEADER 6.0"]);
+    assert_eq!(scene.acks(2, z(6, 2)), ["4< INFORM 6.2", "2< C 6.2"]);
+    assert_eq!(scene.proposes(), ["2< P 6.3"]);
+    assert!(scene.passes(0.6).contains(&"3< PING 6.3".to_owned()), "it is not left without a word");
+    assert_eq!(scene.synchronised(3), ["3< UPTODATE", "3< P 6.2", "3< C 6.2", "3< P 6.3"]);
+    assert_eq!(scene.acks(3, z(6, 2)), [""; 0]);
+    scene.durable(z(6, 3));
+    assert_eq!(scene.acks(3, z(6, 3)), ["3< C 6.3", "4< INFORM 6.3", "2< C 6.3"], "its ack counts");
+}
+
+/// The same behind a stream, in which some of what came up meanwhile is committed.
+#[test]
+fn a_java_voter_that_gets_a_snapshot_hears_of_what_came_meanwhile_when_it_serves() {
+    let mut scene = Scene::leading();
+    scene.learner_protocol = PROTOCOL_JAVA;
+    assert_eq!(scene.joins(3, None), ["! snapshot for 3"]);
+    assert_eq!(scene.snapshot_begins(3), ["3< SNAP 6.0"]);
+    scene.writes();
+    scene.proposes();
+    scene.proposes();
+    scene.durable(z(6, 2));
+    scene.acks(2, z(6, 2));
+    assert_eq!(scene.snapshot_ends(3), ["3< END", "3< P 6.1", "3< C 6.1", "3< NEWLEADER 6.0"]);
+    assert_eq!(scene.synchronised(3), ["3< UPTODATE", "3< P 6.2", "3< P 6.3", "3< C 6.2"]);
+    scene.durable(z(6, 3));
+    assert_eq!(scene.acks(3, z(6, 3)), ["3< C 6.3", "2< C 6.3"], "its ack counts");
+}
+
+/// Those who elected the leader came up without their disks, say. What the one who still has everything was told of is not cut
+/// off for them.
+#[test]
+fn a_learner_of_an_epoch_that_the_leader_must_have_known_is_not_touched() {
+    let mut scene = Scene::elected(3, 0, 0, 0, Zxid::ZERO);
+    scene.informs(2, 0);
+    scene.stored(EpochKind::Accepted);
+    scene.says(2, Packet::AckEpoch { last: Some(Zxid::ZERO), current_epoch: Some(0) });
+    scene.stored(EpochKind::Current);
+    scene.synchronised(2);
+    scene.writes();
+    // It has promised a later epoch: the leader moves on above that.
+    scene.informs(3, 7);
+    scene.stored_epoch(EpochKind::Accepted, 8);
+    scene.says(2, Packet::NextEpochAccepted { epoch: 8 });
+    scene.stored_epoch(EpochKind::Current, 8);
+    scene.says(2, Packet::NextEpochAdopted { epoch: 8 });
+    assert_eq!(scene.epoch(), 8);
+    scene.informs(3, 7);
+    let told = scene.says(3, Packet::AckEpoch { last: Some(z(7, 4)), current_epoch: Some(7) });
+    assert!(told[0].contains("it has transaction 0x700000004") && told[1] == "! 3 is gone", "{told:?}");
+    // What this leader has written itself is another matter, and so is a state that nobody has written to.
+    assert_eq!(scene.joins(3, z(1, 1)).last().unwrap(), "3< NEWLEADER 8.0");
+    scene.closes(3);
+    assert_eq!(scene.joins(3, z(7, 0)).last().unwrap(), "! snapshot for 3");
+}
+
 /// Decision 0008. One that is not in step yet is told each by itself: with a part of them it may join.
 #[test]
 fn among_us_an_ack_and_a_commit_are_for_everything_before_them() {
