@@ -107,7 +107,8 @@ pub(super) struct Leading {
 /// What a session is going to be like.
 #[derive(Debug)]
 pub(super) struct Creating {
-    pub owner: Owner,
+    /// None: the learner that asked is gone; it belongs to whoever asks first.
+    pub owner: Option<Owner>,
     pub closing: bool,
 }
 

@@ -21,6 +21,12 @@ pub enum StoreError {
     )]
     EpochDamaged { path: PathBuf },
     #[error(
+        "{log}: there is a log with transactions up to {last}, and {directory} has nothing of the member that wrote it, the epochs that \
+         it accepted neither: a server that forgets these can break the ensemble's promises. Is its disk mounted? If it is lost, move \
+         {log} away and let this server join anew"
+    )]
+    PromiseGone { log: PathBuf, directory: PathBuf, last: Zxid },
+    #[error(
         "{directory}: the last transaction is {last}, of a later epoch than was ever accepted (acceptedEpoch says {accepted}): \
          files of different ages. Restore the directory as a whole, or empty this server's data directories and let it join anew"
     )]

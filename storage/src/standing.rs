@@ -51,6 +51,7 @@ const GIVEN_UP: &str = "state-given-up";
 const DAMAGED: &str = "state-damaged";
 const LOG: &str = "state-log";
 const CURRENT_EPOCH: &str = "currentEpoch";
+const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 const ASIDE: &str = ".lost-";
 
 /// The two directories of a store, and everything that changes them.
@@ -93,7 +94,7 @@ impl<D: Disk> Place<'_, D> {
         if names.iter().any(|(name, _)| name == GIVEN_UP) {
             probe::mark("storage: a state was given up");
             let promise = probe::broken("a state that is given up takes the promise with it");
-            self.delete_everything(&[CURRENT_EPOCH, if promise { "acceptedEpoch" } else { CURRENT_EPOCH }])?;
+            self.delete_everything(&[CURRENT_EPOCH, if promise { ACCEPTED_EPOCH } else { CURRENT_EPOCH }])?;
             self.end_as_lost(GIVEN_UP)?;
         }
         if names.iter().any(|(name, _)| name == DAMAGED) {
@@ -156,6 +157,12 @@ impl<D: Disk> Place<'_, D> {
         }
         let (directory, noted) = (self.log.to_owned(), self.snapshots.join(LOG));
         Err(LogError::Vanished { directory, noted, another: found.is_some() }.into())
+    }
+
+    /// Whether what lies beside the snapshots tells neither which log goes with them nor what was promised.
+    pub(crate) fn knows_nothing(&mut self) -> Result<bool, StoreError> {
+        let names = self.names(self.snapshots)?;
+        Ok(!names.iter().any(|(name, _)| [LOG, NEW, LOST, CURRENT_EPOCH, ACCEPTED_EPOCH].contains(&name.as_str())))
     }
 
     /// What begins anew is no longer the log that was noted.

@@ -352,7 +352,10 @@ fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &Stora
     let standing = place.standing(nothing_stored)?;
     let told = place.notes(standing)?;
     if config.has_peers {
-        // What a member promised it has to know before it says a word.
+        // What a member promised it has to know before it says a word. (Of a log alone, its first start has noted the id.)
+        if !nothing_stored && found.newest.is_none() && place.knows_nothing()? {
+            return Err(StoreError::PromiseGone { log: log.clone(), directory: snapshots, last: last_zxid });
+        }
         epoch_file::read(disk, ids, &snapshots, last_zxid)?;
     } else if standing == Standing::Lost {
         return Err(StoreError::Lost { directory: snapshots, why: told.join("; ") });

@@ -349,6 +349,26 @@ fn a_history_from_before_there_were_peers_is_whole() {
     assert_eq!(open(&rig.crash(&mut Chance(1)), "").standing(), Standing::Whole);
 }
 
+/// A `dataDir` that is not mounted, or was lost, beside a log that goes back to its beginning: that one could guess the epochs.
+#[test]
+fn a_log_alone_is_no_member() {
+    let config = apart();
+    let mut rig = Rig::fresh(&config);
+    rig.append_and_drain(1..=5);
+    let disk = rig.crash(&mut Chance(1));
+    assert_eq!(disk.open(&config).unwrap().report().last_zxid, Zxid(5));
+    for path in disk.paths("") {
+        if path.starts_with(&config.data_dir) {
+            assert!(disk.memory.borrow_mut().remove(&path));
+        }
+    }
+    let refused = disk.open(&config).unwrap_err();
+    assert!(matches!(refused, StoreError::PromiseGone { last: Zxid(5), .. }), "{refused}");
+    // Alone, it has promised nothing.
+    let alone = StoreConfig { has_peers: false, ..config };
+    assert_eq!(disk.open(&alone).unwrap().report().last_zxid, Zxid(5));
+}
+
 /// What is wrong, and how it comes about.
 type Damage<'a> = (&'a str, &'a dyn Fn(&SharedDisk));
 

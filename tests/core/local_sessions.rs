@@ -114,6 +114,29 @@ fn what_follows_an_upgrade_at_once_belongs_to_it() {
     assert_eq!(server.node.last_processed().0, 4, "one createSession, two creates, one closeSession");
 }
 
+/// Its server's link to the leader breaks while it becomes everybody's: the leader must not take it for that link's for ever.
+#[test]
+fn an_upgrade_may_outlive_the_link_it_was_asked_on() {
+    let mut ensemble = ensemble(true);
+    let leader = ensemble.leader();
+    let [here, other] = ensemble.followers()[..] else { panic!("two followers") };
+    let client = ensemble.client(here);
+    for id in [leader, other] {
+        ensemble.server(id).slow_disk = true;
+    }
+    ensemble.at(here, |server| server.send(client, 1, &create("/e", b"", EPHEMERAL)));
+    ensemble.cut_off(here);
+    ensemble.rejoin(here);
+    ensemble.pass_ms(500);
+    let back = ensemble.resume(here, &client).expect("it lives where it was made");
+    for id in [leader, other] {
+        ensemble.server(id).slow_disk = false;
+        ensemble.at(id, |server| server.disk_finishes());
+    }
+    assert_eq!(ask(&mut ensemble, here, back, &create("/f", b"", EPHEMERAL)), 0);
+    ensemble.assert_agreed();
+}
+
 #[test]
 fn a_local_session_ends_when_its_client_is_silent_and_an_upgraded_one_when_everybody_has_not_heard_of_it() {
     let mut ensemble = ensemble(true);

@@ -195,7 +195,7 @@ impl Node {
         let mut alarms = prep.alarms;
         if let Txn::CreateSession { .. } = txn {
             let owner = if let Asked::Learner { link } = asked { Owner::Link(link) } else { Owner::Here };
-            creating.insert(session, Creating { owner, closing: false });
+            creating.insert(session, Creating { owner: Some(owner), closing: false });
         }
         let header = TxnHeader { client_id: session.0, cxid, zxid: zxid.0 as i64, time_ms: now.wall_ms };
         // A refused single request carries no digest, everything else does (semantics 16.2).
@@ -449,7 +449,7 @@ impl Node {
         let stays = self.service != Service::Everybody || probe::broken("an upgraded session stays with its server");
         let upgraded = if stays { None } else { self.local.remove(id) };
         let Some(session) = self.sessions.get_mut(id) else { return };
-        session.owner = creating.as_ref().map(|creating| creating.owner);
+        session.owner = creating.as_ref().and_then(|creating| creating.owner);
         session.closing |= creating.is_some_and(|creating| creating.closing); // it may have been here before
         if let Some(upgraded) = upgraded {
             (session.timeout_ms, session.connection) = (upgraded.timeout_ms, upgraded.connection);

@@ -177,7 +177,7 @@ impl Node {
         };
         let (closing, owned) = match (self.sessions.get_mut(id), creating) {
             (Some(session), _) => (&mut session.closing, session.owner.get_or_insert(owner)),
-            (None, Some(session)) => (&mut session.closing, &mut session.owner),
+            (None, Some(session)) => (&mut session.closing, session.owner.get_or_insert(owner)),
             (None, None) if may_be_local => return Ok(()),
             (None, None) => return Err(ErrorCode::SessionExpired),
         };
@@ -285,6 +285,9 @@ impl Node {
         let Role::Leading(leading) = &mut self.role else { unreachable!("only a leader has learners") };
         leading.waiting.forget(link);
         leading.doubted.retain(|doubted| doubted.client != Returned::To(link));
+        for creating in leading.creating.values_mut().filter(|creating| creating.owner == Some(Owner::Link(link))) {
+            creating.owner = None;
+        }
         self.sessions.forget_owner(Owner::Link(link));
     }
 }
