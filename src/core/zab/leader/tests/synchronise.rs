@@ -55,7 +55,7 @@ fn proposals_and_commits_fall_between_everything() {
     assert_eq!(scene.acks(3, z(6, 3)), ["2< C 6.3", "3< C 6.3"], "its ack counts");
 }
 
-/// Java's NEWLEADER forgets the proposals before it: a COMMIT of one then ends the learner (ZOOKEEPER-4394), and the configuration
+/// 20.6 on the other side: Java's NEWLEADER forgets the proposals before it. A COMMIT of one then ends the learner, and the configuration
 /// that one of them proposed is replaced by that of NEWLEADER. An observer is told of what is committed alone.
 #[test]
 fn a_java_voter_hears_of_what_is_in_flight_when_it_serves() {
