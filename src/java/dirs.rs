@@ -21,9 +21,4 @@ impl JavaDirs {
     pub fn my_id(&self) -> Option<String> {
         Some(std::fs::read_to_string(self.data.join("myid")).ok()?.trim().to_owned())
     }
-
-    /// What a command for people says behind the data directory: ` --log-dir ...`, or nothing.
-    pub(super) fn log_dir_argument(&self) -> String {
-        if self.log == self.data { String::new() } else { format!(" --log-dir {}", self.log.display()) }
-    }
 }

@@ -163,15 +163,16 @@ pub fn export(
         return Err(ExportError::ReadBack { found, expected });
     }
     let is_ours = same_directory(&target.data_dir, our_data_dir);
-    let seen = Seen { zxid: last, epoch: epochs.accepted, newest: vec![] };
+    let (snapshots, logs) = export.unfinished();
+    let written = JavaDirectory::open_at(BlockingDisk::default(), snapshots, &logs)?;
+    let seen = Seen { zxid: last, epoch: epochs.accepted, ..Seen::of(&written) };
     if is_ours {
         // Before the names are there: or a start in between would take our own export for a server that went on.
-        seen::write(our_data_dir, &seen)?;
+        seen::write_next(our_data_dir, &seen)?;
     }
     exported.set_aside = export.finish()?;
     if is_ours {
-        let newest = Seen::of(&dirs.open()?).newest;
-        seen::write(our_data_dir, &Seen { newest, ..seen })?;
+        seen::arrived(our_data_dir, &seen)?;
     }
     superseded::forget(&target.data_dir)?;
     exported.elapsed = begun.elapsed();

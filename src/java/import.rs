@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringkeeper_storage::java::{Epochs, JavaError};
-use ringkeeper_storage::{Opened, StoreConfig, StoreError, Zxid};
+use ringkeeper_storage::{Opened, StoreConfig, StoreError, Zxid, kept_promise, promise_is_stored};
 
 use super::dirs::JavaDirs;
 use super::load::{self, LoadOptions, LoadReport, Loaded, Progress};
@@ -87,10 +87,11 @@ pub fn install(
     seen::write(&config.data_dir, &seen)?;
     // A state without its promises could break them, Java's and those that were made here. Where nobody made any they follow from
     // the log, there as here.
-    let promised = opened.epochs()?.accepted;
+    let promised = opened.epochs()?.accepted.max(kept_promise(&config.data_dir)?);
     let epochs = Epochs { accepted: epochs.accepted.max(promised.into()), ..epochs };
     if epochs.stored || promised > 0 {
         opened.store_epochs(epochs.ours())?;
+        promise_is_stored(&config.data_dir)?;
     }
     let mut header = tree.begin_snapshot();
     header.sessions = sessions.iter().map(|(id, timeout_ms)| (id.0, *timeout_ms)).collect();

@@ -11,12 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use ringkeeper_storage::java::{JavaDirectory, JavaError, replace_file};
+use ringkeeper_storage::java::{JavaDirectory, JavaError, remove_file, replace_file};
 use ringkeeper_storage::{DIRECTORY, StoreError, Zxid};
 
 use super::dirs::JavaDirs;
 
 const FILE: &str = "version-2.seen";
+/// What `version-2` holds when an export that is under way has its name.
+const NEXT: &str = "version-2.seen-next";
 const HEAD: &str = "# What ringkeeper knows of version-2. Written by imports and exports.";
 
 /// A state of `version-2`.
@@ -29,19 +31,40 @@ pub struct Seen {
     pub newest: Vec<String>,
 }
 
+/// What commands say of a `dataLogDir`, where there is one.
+#[derive(Debug)]
+pub struct Hints {
+    /// ` --log-dir ...`
+    log_dir: String,
+    /// `, mv ...`
+    and_logs: String,
+}
+
+impl Hints {
+    pub(super) fn about(dirs: &JavaDirs) -> Box<Hints> {
+        let (mut log_dir, mut and_logs) = (String::new(), String::new());
+        if dirs.log != dirs.data {
+            let logs = dirs.log.join(ringkeeper_storage::java::DIRECTORY);
+            log_dir = format!(" --log-dir {}", dirs.log.display());
+            and_logs = format!(", `mv {0} {0}.old`", logs.display());
+        }
+        Box::new(Hints { log_dir, and_logs })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SeenError {
     #[error(
         "{java}: a Java server has written here since its data became ours: it is at transaction {java_zxid} (epoch \
          {java_epoch}), was at {seen_zxid} (epoch {seen_epoch}) then, and ringkeeper is at {our_zxid}. Only one of the two can go \
          on, and what the other acknowledged meanwhile is lost. To go on with Java's: `rk import --replace {data}{log_dir}` (what \
-         is ours is moved aside). To go on with ours: move Java's away, `mv {java} {java}.old`. Nothing was changed"
+         is ours is moved aside). To go on with ours: move Java's away, `mv {java} {java}.old`{and_logs}. Nothing was changed",
+        log_dir = .hints.log_dir, and_logs = .hints.and_logs
     )]
     JavaRan {
         java: PathBuf,
         data: PathBuf,
-        /// ` --log-dir ...` where there is one.
-        log_dir: String,
+        hints: Box<Hints>,
         java_zxid: Zxid,
         java_epoch: u64,
         seen_zxid: Zxid,
@@ -56,17 +79,11 @@ pub enum SeenError {
     #[error(
         "{java}: these data, which end with transaction {zxid}, became ringkeeper's, and what it has written since is not in \
          {ours} any more. Bring that back (is its disk mounted?). If it is lost: a member of an ensemble gets everything from the \
-         others, `mv {java} {java}.old` and start; `rk import {data}{log_dir}` takes the old state over once more, and what was \
-         acknowledged since is gone. Nothing was changed"
+         others, `mv {java} {java}.old`{and_logs} and start; `rk import {data}{log_dir}` takes the old state over once more, and what was \
+         acknowledged since is gone. Nothing was changed",
+        log_dir = .hints.log_dir, and_logs = .hints.and_logs
     )]
-    Superseded {
-        java: PathBuf,
-        ours: PathBuf,
-        data: PathBuf,
-        /// ` --log-dir ...` where there is one.
-        log_dir: String,
-        zxid: Zxid,
-    },
+    Superseded { java: PathBuf, ours: PathBuf, data: PathBuf, hints: Box<Hints>, zxid: Zxid },
     #[error("{path}: line {line:?} is not understood; the file is ours and says what is known of Java's data")]
     Malformed { path: PathBuf, line: String },
     #[error("{path}: {source}")]
@@ -154,6 +171,17 @@ pub fn write(data_dir: &Path, seen: &Seen) -> Result<(), StoreError> {
     replace_file(&data_dir.join(DIRECTORY), FILE, seen.text(HEAD).as_bytes())
 }
 
+/// Notes what an export is about to put in place: a start between two of its steps finds the one or the other.
+pub fn write_next(data_dir: &Path, seen: &Seen) -> Result<(), StoreError> {
+    replace_file(&data_dir.join(DIRECTORY), NEXT, seen.text(HEAD).as_bytes())
+}
+
+/// It is in place.
+pub fn arrived(data_dir: &Path, seen: &Seen) -> Result<(), StoreError> {
+    write(data_dir, seen)?;
+    remove_file(&data_dir.join(DIRECTORY), NEXT)
+}
+
 fn read(data_dir: &Path) -> Result<Option<Seen>, SeenError> {
     Seen::read(data_dir.join(DIRECTORY).join(FILE))
 }
@@ -178,8 +206,9 @@ pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<Option<Seen>, SeenError>
     if directory.is_empty() {
         return Ok(None);
     }
-    let known = read(&dirs.data)?.unwrap_or_default();
     let now = Seen::of(&directory);
+    let next = Seen::read(dirs.data.join(DIRECTORY).join(NEXT))?.filter(|next| next.newest == now.newest);
+    let known = next.or(read(&dirs.data)?).unwrap_or_default();
     let epoch = directory.epochs(Zxid::ZERO)?.accepted;
     if now.newest == known.newest && epoch <= known.epoch {
         return Ok(Some(known));
@@ -187,7 +216,7 @@ pub fn check(dirs: &JavaDirs, our_zxid: Zxid) -> Result<Option<Seen>, SeenError>
     let zxid = directory.last_logged()?;
     if zxid > known.zxid || epoch > known.epoch {
         return Err(SeenError::JavaRan {
-            log_dir: dirs.log_dir_argument(),
+            hints: Hints::about(dirs),
             java: dirs.data.join(ringkeeper_storage::java::DIRECTORY),
             data: dirs.data.clone(),
             java_zxid: zxid,
@@ -211,5 +240,28 @@ mod tests {
         assert_eq!(Seen::parse(&seen.text(HEAD)), Ok(seen));
         assert_eq!(Seen::parse("zxid=12"), Err("zxid=12".into()));
         assert_eq!(Seen::parse("whatever"), Err("whatever".into()));
+    }
+
+    #[test]
+    fn logs_of_their_own_are_moved_and_named_too() {
+        let told = |log: &str| {
+            let dirs = JavaDirs { data: "/d".into(), log: log.into() };
+            let hints = Hints::about(&dirs);
+            SeenError::Superseded {
+                java: "/d/version-2".into(),
+                ours: "/d/r".into(),
+                data: "/d".into(),
+                hints,
+                zxid: Zxid(1),
+            }
+            .to_string()
+        };
+        let apart = told("/l");
+        assert!(
+            apart.contains("`mv /d/version-2 /d/version-2.old`, `mv /l/version-2 /l/version-2.old` and start"),
+            "{apart}"
+        );
+        assert!(apart.contains("`rk import /d --log-dir /l`"), "{apart}");
+        assert!(told("/d").contains("`mv /d/version-2 /d/version-2.old` and start; `rk import /d` takes"));
     }
 }

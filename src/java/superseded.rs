@@ -10,7 +10,7 @@ use ringkeeper_storage::StoreError;
 use ringkeeper_storage::java::{DIRECTORY, remove_file, replace_file};
 
 use super::dirs::JavaDirs;
-use super::seen::{Seen, SeenError};
+use super::seen::{Hints, Seen, SeenError};
 
 const FILE: &str = "version-2.superseded";
 const HEAD: &str = "# ringkeeper has gone on from version-2, which ended like this then.";
@@ -24,7 +24,7 @@ pub fn note(data_dir: &Path, seen: &Seen) -> Result<(), SeenError> {
     Ok(replace_file(data_dir, FILE, seen.text(HEAD).as_bytes())?)
 }
 
-/// `version-2` is gone, or has everything again.
+/// `version-2` has everything again.
 pub fn forget(data_dir: &Path) -> Result<(), StoreError> {
     remove_file(data_dir, FILE)
 }
@@ -35,12 +35,17 @@ pub fn check(dirs: &JavaDirs, java: &Seen) -> Result<(), SeenError> {
         Some(Seen { zxid, epoch, .. }) if java.zxid <= zxid && java.epoch <= epoch => Err(SeenError::Superseded {
             java: dirs.data.join(DIRECTORY),
             ours: dirs.data.join(ringkeeper_storage::DIRECTORY),
-            log_dir: dirs.log_dir_argument(),
+            hints: Hints::about(dirs),
             data: dirs.data.clone(),
             zxid: java.zxid,
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether the note is there, whatever it says.
+pub fn is_noted(data_dir: &Path) -> Result<bool, SeenError> {
+    Ok(read(data_dir)?.is_some())
 }
 
 fn read(data_dir: &Path) -> Result<Option<Seen>, SeenError> {

@@ -13,8 +13,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::Zxid;
-use crate::backend::blocking::BlockingDisk;
-use crate::config::DIRECTORY;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
 use crate::error::{StoreError, is_want_of_room};
 use crate::event::StoreEvent;
@@ -46,7 +44,7 @@ pub struct Epochs {
 }
 
 /// The check is over the name too: a disk that puts one file's bytes into the other is noticed.
-fn encode(name: &str, epoch: u32) -> String {
+pub(crate) fn encode(name: &str, epoch: u32) -> String {
     format!("{epoch} crc32c {:08x}\n", crc32c::crc32c(format!("{name} {epoch}").as_bytes()))
 }
 
@@ -90,10 +88,13 @@ fn read_both(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<(C
     Ok((if forgotten { Content::Damaged } else { accepted }, current))
 }
 
-/// The promise of a directory that is about to be moved aside; 0 where none was made.
-pub fn promised(data_dir: &Path) -> Result<u32, StoreError> {
-    let directory = data_dir.join(DIRECTORY);
-    Ok(check_accepted(&mut BlockingDisk::default(), &mut Ids::default(), &directory)?.unwrap_or(0))
+/// An epoch that is kept under another name; 0 where there is no such file.
+pub(crate) fn kept(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, name: &str) -> Result<u32, StoreError> {
+    match read_one(disk, ids, directory, name)? {
+        Content::Missing => Ok(0),
+        Content::Epoch(epoch) => Ok(epoch),
+        Content::Damaged => Err(StoreError::EpochDamaged { path: directory.join(name) }),
+    }
 }
 
 enum Content {

@@ -68,12 +68,12 @@ pub use backend::facts::{Alignment, DeviceQueue, DiskFacts, Journal, StorageFact
 pub use backend::threads::DiskThreadEnded;
 pub use backend::uring::{Ring, RingUnavailable};
 pub use config::{DIRECTORY, StoreConfig};
-pub use epoch_file::{EpochKind, Epochs, promised};
+pub use epoch_file::{EpochKind, Epochs};
 pub use error::{Damage, LogError, SnapshotError, StoreError};
 pub use event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats};
 pub use log::range::{LogWindow, RangeId};
 pub use log::sync_strategy::LogStrategy;
-pub use set_aside::set_aside;
+pub use set_aside::{kept_promise, promise_is_stored, set_aside};
 pub use snapshot::file::SnapshotFile;
 pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotChunk, SnapshotHeader};
 pub use snapshot::index::ChildKeys;

@@ -8,12 +8,19 @@ use crate::backend::blocking::{BlockingDisk, same_directory};
 use crate::backend::lock::DirectoryLock;
 use crate::config::DIRECTORY;
 use crate::disk::{Action, Disk, Ids};
+use crate::epoch_file;
 use crate::error::StoreError;
+use crate::java::{remove_file, replace_file};
 use crate::read::run;
+
+/// Beside our directory: the epoch that was promised in the one that was moved aside, until another one knows it.
+const PROMISED: &str = "ringkeeper-1.promised";
 
 /// Renames our own directories to the first `ringkeeper-1.replaced-N` that is free, and says where they went. Snapshots go
 /// first: a log alone either holds everything from the beginning or refuses to start, so a crash in between loses nothing.
-pub fn set_aside(data_dir: &Path, data_log_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+/// What was promised here as a member of an ensemble stays: [`kept_promise`]. One that is damaged goes with the rest only if
+/// `forget` says so.
+pub fn set_aside(data_dir: &Path, data_log_dir: &Path, forget: bool) -> Result<Vec<PathBuf>, StoreError> {
     let (mut disk, mut ids) = (BlockingDisk::default(), Ids::default());
     let mut both = vec![data_dir, data_log_dir];
     both.retain(|directory| directory.join(DIRECTORY).is_dir());
@@ -21,12 +28,30 @@ pub fn set_aside(data_dir: &Path, data_log_dir: &Path) -> Result<Vec<PathBuf>, S
     // The locks stay with the files, wherever these go.
     let locks = both.iter().map(|directory| DirectoryLock::acquire(&directory.join(DIRECTORY)));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+    let promised = match epoch_file::check_accepted(&mut disk, &mut ids, &data_dir.join(DIRECTORY)) {
+        Err(StoreError::EpochDamaged { .. }) if forget => None,
+        other => other?,
+    };
+    if let Some(epoch) = promised.filter(|epoch| *epoch > 0) {
+        let epoch = epoch.max(kept_promise(data_dir)?);
+        replace_file(data_dir, PROMISED, epoch_file::encode(PROMISED, epoch).as_bytes())?;
+    }
     let mut gone = Vec::new();
     for directory in both {
         gone.push(rename_aside(&mut disk, &mut ids, &directory.join(DIRECTORY))?);
         run(&mut disk, &mut ids, directory, Action::SyncDirectory { path: directory.to_owned() })?;
     }
     Ok(gone)
+}
+
+/// The epoch that was promised in a directory that was moved aside; 0 where there is none.
+pub fn kept_promise(data_dir: &Path) -> Result<u32, StoreError> {
+    epoch_file::kept(&mut BlockingDisk::default(), &mut Ids::default(), data_dir, PROMISED)
+}
+
+/// Our directory knows it now.
+pub fn promise_is_stored(data_dir: &Path) -> Result<(), StoreError> {
+    remove_file(data_dir, PROMISED)
 }
 
 /// Renames a directory to the first `<name>.replaced-N` that is free.

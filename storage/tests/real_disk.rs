@@ -289,14 +289,17 @@ fn directories_that_make_room_are_renamed_and_never_lost() {
     let config = || StoreConfig { segment_bytes: 1 << 20, ..StoreConfig::new(data.path(), log.path()) };
     for round in 1..=2 {
         let held = open(config()).unwrap().into_store().unwrap();
-        let refused = set_aside(data.path(), log.path()).unwrap_err();
+        let refused = set_aside(data.path(), log.path(), false).unwrap_err();
         assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
         drop(held);
         let name = format!("ringkeeper-1.replaced-{round}");
-        assert_eq!(set_aside(data.path(), log.path()).unwrap(), [data.path().join(&name), log.path().join(&name)]);
+        assert_eq!(
+            set_aside(data.path(), log.path(), false).unwrap(),
+            [data.path().join(&name), log.path().join(&name)]
+        );
         assert!(!data.path().join("ringkeeper-1").exists() && !log.path().join("ringkeeper-1").exists());
     }
-    assert_eq!(set_aside(data.path(), log.path()).unwrap(), [] as [std::path::PathBuf; 0]);
+    assert_eq!(set_aside(data.path(), log.path(), false).unwrap(), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]

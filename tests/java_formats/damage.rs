@@ -321,6 +321,18 @@ fn an_epoch_goes_on_without_a_torn_record() {
     let loaded = sample.load();
     assert_eq!(loaded.report.last, Zxid(0x2_0000_0001));
     assert!(loaded.report.notes[0].contains("epoch 2 goes on without it"), "{:?}", loaded.report.notes);
+    // Its first request could not be read.
+    let first = [record(0x2_0000_0000, ERROR.0, ERROR.1), record(0x2_0000_0001, ERROR.0, ERROR.1)];
+    sample.write("log.200000001", &log(&first));
+    assert_eq!(sample.load().report.last, Zxid(0x2_0000_0001));
+    // Nothing was written after it.
+    sample.write("log.200000001", &log(&[]));
+    let loaded = sample.load();
+    assert!(
+        loaded.report.notes[0].contains("taken for an unfinished write after 0x10000006c"),
+        "{:?}",
+        loaded.report.notes
+    );
     // Its beginning is missing.
     sample.remove("log.200000001").write("log.200000002", &next(0x2_0000_0002));
     assert!(sample.refusal().contains("no end byte"));
@@ -336,7 +348,7 @@ fn a_log_without_records_tells_by_its_name_how_far_the_server_had_come() {
         assert_eq!(sample.load().report.last, Zxid(0x1_0000_006c));
         sample.remove("log.200000001").write("log.10000006e", &empty);
         let why = sample.refusal();
-        assert!(why.contains("log.10000006e: transaction 0x10000006e follows 0x10000006c"), "{why}");
+        assert!(why.contains("log.10000006e: a new log") && why.contains("is 0x10000006c"), "{why}");
         assert_eq!(sample.load_forced().report.last, Zxid(0x1_0000_006c));
     }
 }

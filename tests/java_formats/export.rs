@@ -174,7 +174,7 @@ fn an_export_cut_short_is_invisible_and_begins_anew() {
     assert_exported(to.path(), "3.9.3-member");
 }
 
-/// Logs in a directory of their own cannot change places in the same step as snapshots; they do so while there are none.
+/// Logs in a directory of their own cannot change places in the same step as snapshots.
 #[test]
 fn what_is_replaced_goes_aside_whole() {
     let sample = Sample::new("3.9.3-member");
@@ -184,16 +184,20 @@ fn what_is_replaced_goes_aside_whole() {
     options.target.log_dir = log.clone();
     export(ours.path(), options.clone()).unwrap();
     options.target.replace = true;
-    let exported = export(ours.path(), options).unwrap();
-    assert_eq!(exported.set_aside, [data.join("version-2.replaced-1"), log.join("version-2.replaced-1")]);
-    let names = |path: &Path| {
-        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    for directory in [&data, &log] {
-        assert_eq!(names(&directory.join("version-2")), names(&directory.join("version-2.replaced-1")));
+    for (number, snapshot_only) in [(1, false), (2, true), (3, false)] {
+        let stray = format!("stray-{number}");
+        for directory in [&data, &log] {
+            fs::write(directory.join("version-2").join(&stray), b"").unwrap();
+        }
+        options.snapshot_only = snapshot_only;
+        let exported = export(ours.path(), options.clone()).unwrap();
+        let aside = [&data, &log].map(|directory| directory.join(format!("version-2.replaced-{number}")));
+        assert_eq!(exported.set_aside, aside);
+        for (directory, aside) in [&data, &log].into_iter().zip(&aside) {
+            assert!(aside.join(&stray).exists() && !directory.join("version-2").join(&stray).exists());
+            assert!(!directory.join("version-2.exporting").exists());
+        }
+        assert_eq!(fs::read_dir(log.join("version-2")).unwrap().count(), usize::from(!snapshot_only));
+        assert_eq!(fs::read_dir(data.join("version-2")).unwrap().count(), 3, "a snapshot and two epochs");
     }
-    assert_eq!(names(&data), ["ringkeeper-export", "version-2", "version-2.replaced-1"]);
-    assert_eq!(names(&log), ["version-2", "version-2.replaced-1"]);
 }

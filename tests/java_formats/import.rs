@@ -8,7 +8,7 @@ use ringkeeper::core::replay::Recovered;
 use ringkeeper::java::export::{self, Options};
 use ringkeeper::java::import::{self, Imported};
 use ringkeeper::java::ours::{self, OursError};
-use ringkeeper::java::seen::{self, SeenError};
+use ringkeeper::java::seen::{self, Seen, SeenError};
 use ringkeeper::java::{ImportError, JavaDirs, LoadOptions};
 use ringkeeper::shell::java_data::take_over;
 use ringkeeper_storage::java::{ExportTarget, Sections};
@@ -134,7 +134,7 @@ fn links_lead_to_the_same_data() {
     assert_eq!(imported.loaded.last, Zxid(0x1_0000_006c));
     drop(opened);
     seen::check(&dirs, imported.loaded.last).unwrap();
-    assert_eq!(set_aside(&data, &log).unwrap(), [data.join("ringkeeper-1.replaced-1")]);
+    assert_eq!(set_aside(&data, &log, false).unwrap(), [data.join("ringkeeper-1.replaced-1")]);
     // What is behind the link is needed.
     std::fs::remove_file(moved).unwrap();
     let refused = import().map(|_| ()).unwrap_err();
@@ -245,10 +245,72 @@ fn an_old_state_is_not_taken_over_again_when_ours_is_gone() {
     std::fs::remove_dir_all(&ours).unwrap();
     sample.write(log, &whole);
     assert!(!start().unwrap());
-    // With Java's data out of the way nothing is left to be confused with.
+    // Java's data may be away for a while, and ours.
     std::fs::rename(&java, java.with_extension("away")).unwrap();
     assert!(!start().unwrap());
-    assert!(!sample.path().join("version-2.superseded").exists());
+    std::fs::remove_dir_all(&ours).unwrap();
+    assert!(start().unwrap(), "nothing is left to be confused with");
+    std::fs::remove_dir_all(&ours).unwrap();
+    std::fs::rename(java.with_extension("away"), &java).unwrap();
+    assert!(start().is_err());
+    // Nor does damage to the old state lead astray.
+    sample.change(log, |bytes| bytes[40] ^= 1);
+    let refused = start().unwrap_err().to_string();
+    assert!(refused.contains("is its disk mounted"), "{refused}");
+}
+
+/// Killed between the directory that goes and the one that comes.
+#[test]
+fn a_promise_outlives_a_replacement_that_was_cut_short() {
+    let sample = Sample::new("3.9.3-member");
+    drop(import(sample.path(), sample.path()).unwrap());
+    open(config(sample.path())).unwrap().store_epochs(Epochs { accepted: 9, current: 2 }).unwrap();
+    for _ in 0..2 {
+        set_aside(sample.path(), sample.path(), false).unwrap();
+    }
+    let (opened, imported) = import(sample.path(), sample.path()).unwrap();
+    assert_eq!(imported.epochs.accepted, 9);
+    drop(opened);
+    assert_eq!(open(config(sample.path())).unwrap().epochs().unwrap(), Epochs { accepted: 9, current: 2 });
+    assert!(!sample.path().join("ringkeeper-1.promised").exists());
+    // One that nobody can read is not forgotten without a word.
+    std::fs::write(sample.path().join("ringkeeper-1/acceptedEpoch"), "nine").unwrap();
+    let refused = set_aside(sample.path(), sample.path(), false).unwrap_err().to_string();
+    assert!(refused.contains("acceptedEpoch"), "{refused}");
+    set_aside(sample.path(), sample.path(), true).unwrap();
+}
+
+/// What an export was about to put in place is not what is there.
+#[test]
+fn an_export_that_was_cut_short_hides_nothing_of_java() {
+    let log = "log.100000064";
+    let sample = Sample::new("3.9.3-member");
+    let whole = std::fs::read(sample.file(log)).unwrap();
+    let places = sample.records(log);
+    sample.change(log, |bytes| bytes[places[places.len() - 2]..].fill(0));
+    drop(import(sample.path(), sample.path()).unwrap());
+    let next = Seen { zxid: Zxid(0x1_0000_0080), epoch: 2, newest: vec!["snapshot.100000080 1 2".into()] };
+    seen::write_next(sample.path(), &next).unwrap();
+    sample.write(log, &whole);
+    let check = || seen::check(&dirs(sample.path()), Zxid(0x1_0000_0080));
+    assert!(matches!(check().unwrap_err(), SeenError::JavaRan { .. }));
+    // It is in place, and nobody has said so yet.
+    let looks = Seen::of(&dirs(sample.path()).open().unwrap());
+    seen::write_next(sample.path(), &Seen { newest: looks.newest, ..next }).unwrap();
+    assert_eq!(check().unwrap().unwrap().zxid, Zxid(0x1_0000_0080));
+}
+
+/// A server that was killed twice leaves a log without records behind those that it wrote.
+#[test]
+fn what_java_wrote_is_looked_for_behind_a_log_without_records() {
+    let log = "log.100000064";
+    let sample = Sample::new("3.9.3-member");
+    let whole = std::fs::read(sample.file(log)).unwrap();
+    sample.remove(log);
+    drop(import(sample.path(), sample.path()).unwrap());
+    sample.write(log, &whole).write("log.10000006d", &whole[..16]);
+    let refused = seen::check(&dirs(sample.path()), Zxid(0x1_0000_0080)).unwrap_err();
+    assert!(matches!(&refused, SeenError::JavaRan { java_zxid: Zxid(0x1_0000_006c), .. }), "{refused}");
 }
 
 /// An export brings `version-2` up to date: it may be taken over again until ours goes on.

@@ -198,10 +198,13 @@ impl<D: Disk> JavaDirectory<D> {
     /// The last transaction of the logs, at least `from`, without looking at more than the newest files.
     pub fn last_logged(&mut self) -> Result<Zxid, JavaError> {
         let mut last = self.snapshots.first().map_or(Zxid::ZERO, |snapshot| snapshot.zxid);
-        let newest = self.logs.iter().rev().find(|log| log.bytes > 0).cloned();
-        if let Some(LogFile { path, bytes, .. }) = newest {
+        for LogFile { path, bytes, .. } in
+            self.logs.iter().rev().filter(|log| log.bytes > 0).cloned().collect::<Vec<_>>()
+        {
             let mut source = Source::open(&mut self.disk, &mut self.ids, &path, bytes)?;
+            let mut has_records = false;
             let read = txn_log::read(&mut source, |_, zxid, _| {
+                has_records = true;
                 last = last.max(zxid);
                 Ok(())
             });
@@ -209,6 +212,9 @@ impl<D: Disk> JavaDirectory<D> {
                 Ok(_) | Err(Stop::Damaged(_)) => {}
                 Err(Stop::Store(error)) => return Err(error.into()),
                 Err(Stop::Taker(error)) => return Err(error),
+            }
+            if has_records {
+                break;
             }
         }
         Ok(last)
@@ -234,9 +240,8 @@ struct Replay {
 }
 
 impl Replay {
-    /// Whether this is an error with the zxid of the entry before.
     fn repeats(&mut self, zxid: Zxid, entry: &[u8]) -> bool {
-        let is_one = zxid == self.report.last && txn_log::is_error(entry);
+        let is_one = txn_log::repeats(zxid, entry, self.report.last);
         self.repeated_errors += u64::from(is_one);
         is_one
     }
@@ -245,12 +250,16 @@ impl Replay {
     fn is_named(&mut self, path: &Path, first: Zxid) -> Result<(), JavaError> {
         let last = self.report.last;
         if first > last && !first.can_follow(last) {
-            self.allow(JavaError::Gap { file: path.to_owned(), after: last, found: first })?;
+            self.allow(JavaError::Named { file: path.to_owned(), after: last, first })?;
         }
         Ok(())
     }
 
     fn finish(mut self) -> LogReport {
+        if let Some((file, at, why)) = self.torn.take() {
+            let (file, last) = (file.display(), self.report.last);
+            self.report.notes.push(format!("{file}: {why} at byte {at}: taken for an unfinished write after {last}"));
+        }
         let count = self.repeated_errors;
         if count > 0 {
             self.report

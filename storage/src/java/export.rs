@@ -4,7 +4,8 @@
 //!
 //! What lies in `version-2` is never overwritten: without leave it refuses, with leave it moves the old one aside, in one step: at
 //! every moment there is the one or the other. Where logs have a directory of their own it takes three: the old snapshots go, the
-//! logs change places, the new snapshots come, and logs without a snapshot start no Java server.
+//! logs change places, the new snapshots come, and logs without a snapshot start no Java server. An export without a log comes first
+//! and lets the old logs go afterwards: they end before it.
 //! Spec: on-disk formats 10.
 
 use std::io::{self, Write};
@@ -51,11 +52,12 @@ pub struct Export {
     disk: BlockingDisk,
     ids: Ids,
     target: ExportTarget,
+    has_log: bool,
 }
 
 impl Export {
     pub fn begin(target: ExportTarget) -> Result<Export, ExportError> {
-        let mut export = Export { disk: BlockingDisk::default(), ids: Ids::default(), target };
+        let mut export = Export { disk: BlockingDisk::default(), ids: Ids::default(), target, has_log: false };
         for directory in export.directories() {
             let path = directory.join(DIRECTORY);
             if !export.target.replace && !export.list(&path)?.is_empty() {
@@ -111,6 +113,7 @@ impl Export {
             writer.record(entry).map_err(io_error(&path, "write"))
         })?;
         let bytes = writer.into_inner().finish()?;
+        self.has_log = first.is_some();
         let action = match first {
             Some(first) => Action::Rename { from: path.clone(), to: directory.join(names::log(first)) },
             None => Action::Unlink { path: path.clone() },
@@ -144,6 +147,12 @@ impl Export {
             self.run(&unfinished, Action::SyncDirectory { path: unfinished.clone() })?;
         }
         let mut aside = Vec::new();
+        if !self.has_log {
+            for directory in &directories {
+                aside.extend(self.put_in_place(directory)?);
+            }
+            return Ok(aside);
+        }
         if let [data, _] = &*directories {
             let path = data.join(DIRECTORY);
             if !self.list(&path)?.is_empty() {

@@ -53,6 +53,12 @@ pub enum JavaError {
     Twice { file: PathBuf, other: PathBuf },
     #[error("{file}: transaction {found} follows {after}: what is between them is missing")]
     Gap { file: PathBuf, after: Zxid, found: Zxid },
+    #[error(
+        "{file}: a new log, named as if the server had come to {first}, and the last transaction before it is {after}. Where a power cut \
+         came right behind the new log, nobody was told of what is between: a member joins anew on an empty disk, a server alone \
+         takes what there is with --force"
+    )]
+    Named { file: PathBuf, after: Zxid, first: Zxid },
     #[error("{file}: {why}")]
     Snapshot { file: PathBuf, why: String },
     #[error("none of the {count} snapshots can be read; the newest: {newest}")]

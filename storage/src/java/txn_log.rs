@@ -71,10 +71,11 @@ fn zxid_of(entry: &[u8]) -> Zxid {
     Zxid(u64::from_be_bytes(entry[12..20].try_into().expect("8 bytes")))
 }
 
-/// Whether an entry is an error, which changes nothing. Java logs one for a request that it cannot read, with the zxid of the entry
-/// before (D-002). Java: `PrepRequestProcessor.pRequest`.
-pub fn is_error(entry: &[u8]) -> bool {
-    entry[28..32] == (-1i32).to_be_bytes()
+/// Whether this is what Java logs for a request that it cannot read (D-002): an error, which changes nothing, with the zxid of the entry
+/// before, or with that of the beginning of an epoch. Java: `PrepRequestProcessor.pRequest`.
+pub fn repeats(zxid: Zxid, entry: &[u8], last: Zxid) -> bool {
+    let is_error = entry[28..32] == (-1i32).to_be_bytes();
+    is_error && (zxid == last || zxid.counter() == 0 && zxid > last)
 }
 
 /// Hands over every record of a file that is not empty.

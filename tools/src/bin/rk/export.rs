@@ -99,6 +99,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         Progress::Verify(load::Progress::Log { records, .. }) => show(&bar, "reading back", records, records),
     });
     bar.finish_and_clear();
+    // The note of what Java's directory holds.
+    owner::follow(data, &[DIRECTORY])?;
     let exported = match exported {
         Ok(exported) => exported,
         Err(error) => return refused(error),
@@ -106,8 +108,6 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     for directory in [&options.target.data_dir, &options.target.log_dir] {
         owner::follow(directory, &[JAVA_DIRECTORY, "myid", export::MARKER])?;
     }
-    // The note of what Java's directory holds.
-    owner::follow(data, &[DIRECTORY])?;
     console.say(&said(&options, exported))?;
     Ok(Verdict::Fine)
 }

@@ -10,9 +10,9 @@ use ringkeeper::java::{
     JavaDirs,
     import::{self, ImportError, Imported},
 };
-use ringkeeper::java::{LoadError, LoadOptions};
+use ringkeeper::java::{LoadError, LoadOptions, superseded};
 use ringkeeper_storage::java::{JavaError, Strictness, replace_file};
-use ringkeeper_storage::{DIRECTORY, Epochs, StoreConfig, open, promised, set_aside};
+use ringkeeper_storage::{DIRECTORY, StoreConfig, open, set_aside};
 use serde::Serialize;
 
 use crate::console::{Console, Failure, Result, Verdict};
@@ -84,9 +84,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         Ok(read) => read,
         Err(error) => return refused(error),
     };
-    let promised = promise(&config);
     let set_aside = make_room(arguments, &config)?;
-    let ended = install(&from, &config, read, promised, &set_aside, begun, console);
+    let ended = install(&from, &config, read, &set_aside, begun, console);
     if !matches!(ended, Ok(Verdict::Fine)) {
         for path in &set_aside {
             eprintln!("rk: what was ringkeeper's own before is in {}", path.display());
@@ -99,17 +98,12 @@ fn install(
     from: &JavaDirs,
     config: &StoreConfig,
     read: Read,
-    promised: u32,
     set_aside: &[PathBuf],
     begun: Instant,
     console: &mut Console,
 ) -> Result<Verdict> {
     let my_id = from.my_id();
-    let mut opened = open(config.clone())?;
-    if !set_aside.is_empty() && promised > 0 {
-        // Whom this member has promised not to follow is not part of what is given up.
-        opened.store_epochs(Epochs { accepted: promised, current: 0 })?;
-    }
+    let opened = open(config.clone())?;
     let (opened, imported) = match import::install(opened, config, read, begun) {
         Ok(installed) => installed,
         Err(error) => return refused(error),
@@ -120,6 +114,9 @@ fn install(
     drop(opened);
     for directory in [&config.data_dir, &config.data_log_dir] {
         owner::follow(directory, &[DIRECTORY, "myid"])?;
+    }
+    if superseded::is_noted(&config.data_dir).map_err(|error| Failure::usage(error.to_string()))? {
+        eprintln!("rk: note: this state was taken over before, and what ringkeeper wrote after that is not in it");
     }
     console.say(&said(from, config, imported, set_aside.to_vec()))?;
     Ok(Verdict::Fine)
@@ -161,20 +158,12 @@ fn read(arguments: &Arguments, from: &JavaDirs) -> std::result::Result<Read, Imp
     read
 }
 
-/// What was promised here as a member of an ensemble. It may be damaged like everything else that is replaced.
-fn promise(config: &StoreConfig) -> u32 {
-    promised(&config.data_dir).unwrap_or_else(|error| {
-        eprintln!("rk: note: {error}; the epoch that Java's data tell is taken");
-        0
-    })
-}
-
 /// Moved only once Java's data have been read and verified.
 fn make_room(arguments: &Arguments, config: &StoreConfig) -> Result<Vec<PathBuf>> {
     if !arguments.replace {
         return Ok(vec![]);
     }
-    Ok(set_aside(&config.data_dir, &config.data_log_dir)?)
+    Ok(set_aside(&config.data_dir, &config.data_log_dir, arguments.force)?)
 }
 
 /// Damage is an answer; everything else is a failure.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ringkeeper_storage::Zxid;
 use ringkeeper_storage::inspect::Link;
-use ringkeeper_storage::java::txn_log::is_error;
+use ringkeeper_storage::java::txn_log::repeats;
 use serde::Serialize;
 
 use super::decide::decide;
@@ -147,7 +147,7 @@ impl Check<'_> {
                         self.damage(at, None, format!("zxid {zxid}: {why}"), None)?;
                     }
                     if file.kind == LogKind::Java {
-                        let is_repeated = self.last == Some(zxid) && is_error(payload);
+                        let is_repeated = self.last.is_some_and(|last| repeats(zxid, payload, last));
                         if !is_repeated {
                             self.java_record(at, zxid, pending.is_some())?;
                         }
