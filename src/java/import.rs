@@ -81,7 +81,14 @@ pub fn install(
         let (path, last) = (config.data_dir.clone(), opened.report().last_zxid);
         return Err(ImportError::NotFresh { path, last });
     }
-    let Loaded { mut tree, sessions, epochs, report } = loaded;
+    let Loaded { mut tree, sessions, epochs, mut report } = loaded;
+    // Without the setting they would be ephemerals of sessions that never were (Java: `EphemeralType.get`).
+    match tree.ttl_node_count() {
+        0 => {}
+        nodes => report.notes.push(format!(
+            "{nodes} nodes have a time to live: nothing ends them unless the server has extendedTypesEnabled=true"
+        )),
+    }
     let (nodes, ephemerals, digest) = (tree.node_count(), tree.ephemerals_count(), tree.digest());
     // A state without a note would look like one that Java has since gone beyond.
     seen::write(&config.data_dir, &seen)?;

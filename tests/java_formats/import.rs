@@ -52,6 +52,8 @@ fn what_is_imported_is_what_java_had() {
         let (opened, imported) = import(sample.path(), sample.path()).unwrap_or_else(|why| panic!("{name}: {why}"));
         let expected = expected::read(&expected::data(name).join("expected.json"));
         assert_eq!(imported.nodes, expected["nodes"].as_array().unwrap().len() as u64);
+        let told = imported.loaded.notes.iter().any(|note| note.contains("extendedTypesEnabled"));
+        assert_eq!(told, !expected["ttls"].as_array().unwrap().is_empty(), "{:?}", imported.loaded.notes);
         drop(opened);
         let mut opened = open(config(sample.path())).unwrap();
         let recovered = recover(&mut opened);

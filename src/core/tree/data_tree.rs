@@ -259,6 +259,11 @@ impl DataTree {
         self.owners.sessions()
     }
 
+    /// Walks all of them.
+    pub fn ttl_node_count(&self) -> usize {
+        self.owners.ttls().count()
+    }
+
     /// Container and TTL nodes that are due (semantics 6.3). `never_used_interval_ms` 0: containers that never had a child
     /// stay. Walks all container and TTL nodes.
     pub fn reap_candidates(&self, now_wall_ms: i64, never_used_interval_ms: i64) -> Vec<NodeId> {

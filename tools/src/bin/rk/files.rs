@@ -94,6 +94,20 @@ pub fn snapshots_in(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// The snapshots of a Java server that are in the directory `path`, or in what it has inside of it, oldest first.
+pub fn java_snapshots_beside(path: &Path) -> Result<Vec<Zxid>> {
+    let mut found = Vec::new();
+    for directory in [path.to_owned(), path.join(java::DIRECTORY)] {
+        for (name, ..) in plain_files(&directory)? {
+            if let Some(Name::Snapshot(zxid, _)) = names::parse(&name) {
+                found.push(zxid);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Java's names are not padded.
 fn order(name: &str) -> u64 {
     match names::parse(name) {

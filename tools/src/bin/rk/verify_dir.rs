@@ -11,7 +11,7 @@ use ringkeeper::java::seen::{self, Seen, SeenError};
 use ringkeeper::java::{self, JavaDirs, LoadOptions, superseded};
 use ringkeeper_storage::backend::lock;
 use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaError};
-use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, open_on};
+use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, Zxid, open_on};
 use serde::Serialize;
 
 use crate::chosen::{Looking, ONLY_LOOKING};
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         let holder = lock::holder(&data_dir.join(DIRECTORY)).map_err(Failure::file(&data_dir))?;
         console.say(&Place { directory: data_dir.join(DIRECTORY), held_by: holder })?;
         verdict = verdict.or(check_snapshots(&data_dir.join(DIRECTORY), console)?);
-        verdict = verdict.or(check_files(&log_dir, LogKind::Segment, console)?);
+        verdict = verdict.or(check_files(&log_dir, LogKind::Segment, &[], console)?);
         verdict = verdict.or(start(&data_dir, &log_dir, console)?);
     } else {
         verdict = verdict.or(check_superseded(&JavaDirs { data: data_dir.clone(), log: log_dir.clone() }, console)?);
@@ -55,7 +55,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     if javas {
         console.say(&Place { directory: data_dir.join(JAVA_DIRECTORY), held_by: None })?;
         verdict = verdict.or(check_snapshots(&data_dir.join(JAVA_DIRECTORY), console)?);
-        verdict = verdict.or(check_files(&log_dir, LogKind::Java, console)?);
+        let snapshots = files::java_snapshots_beside(&data_dir)?;
+        verdict = verdict.or(check_files(&log_dir, LogKind::Java, &snapshots, console)?);
         verdict = verdict.or(import(&data_dir, &log_dir, console)?);
     }
     Ok(verdict)
@@ -73,9 +74,9 @@ fn check_snapshots(directory: &Path, console: &mut Console) -> Result<Verdict> {
     Ok(verdict)
 }
 
-fn check_files(log_dir: &Path, kind: LogKind, console: &mut Console) -> Result<Verdict> {
+fn check_files(log_dir: &Path, kind: LogKind, snapshots: &[Zxid], console: &mut Console) -> Result<Verdict> {
     let logs = files::logs_in(log_dir)?.into_iter().filter(|file| file.kind == kind).collect::<Vec<_>>();
-    let checked = verify::check(&logs, console)?;
+    let checked = verify::check(&logs, snapshots, console)?;
     Ok(Verdict::found_if(checked.damages > 0))
 }
 

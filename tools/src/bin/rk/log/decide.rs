@@ -7,6 +7,7 @@ use ringkeeper_storage::java::{self, JavaDirectory, JavaError, LogReport, Strict
 use ringkeeper_storage::{StoreError, Zxid};
 use serde::Serialize;
 
+use super::verify::Checked;
 use crate::chosen::ChosenFiles;
 use crate::console::{Failure, Result};
 use crate::files::{LogFile, LogKind};
@@ -41,12 +42,12 @@ impl Decision {
     }
 }
 
-/// `files` are of this kind. `begins_after`: the last transaction before our log.
-pub fn decide(kind: LogKind, files: &[&LogFile], begins_after: Zxid) -> Result<Decision> {
+/// `files` are of this kind. `checked`: what was found in them.
+pub fn decide(kind: LogKind, files: &[&LogFile], checked: &Checked) -> Result<Decision> {
     let disk = ChosenFiles::new(files.iter().copied());
     match kind {
-        LogKind::Segment => start(disk, begins_after),
-        LogKind::Java => import(disk),
+        LogKind::Segment => start(disk, checked.begins_after),
+        LogKind::Java => import(disk, checked.filled_by),
     }
 }
 
@@ -69,14 +70,16 @@ fn start(disk: ChosenFiles, begins_after: Zxid) -> Result<Decision> {
     }
 }
 
-fn import(disk: ChosenFiles) -> Result<Decision> {
+/// `snapshot`: the newest that these logs need.
+fn import(disk: ChosenFiles, snapshot: Option<Zxid>) -> Result<Decision> {
     let directory = disk.directory().to_owned();
     // The files are not really there: their names alone tell more.
     let prefix = format!("{}/", directory.join(java::DIRECTORY).display());
     let named = |text: String| text.replace(&prefix, "");
     let replayed = JavaDirectory::open(disk, &directory, &directory).and_then(|mut found| {
         let first = found.logs().first().map_or(Zxid::ZERO, |log| log.first);
-        found.replay(Zxid(first.0.saturating_sub(1)), Strictness::Strict, |_, _| Ok(()))
+        let behind = snapshot.unwrap_or(Zxid(first.0.saturating_sub(1)));
+        found.replay(behind, Strictness::Strict, |_, _| Ok(()))
     });
     match replayed {
         Ok(LogReport { last, records, notes }) => Ok(Decision {

@@ -2,6 +2,7 @@
 //!
 //! Damage is shown as it is met, with what follows it: batches behind a hole tell how much more than the hole is lost. What a
 //! start would decide is not worked out here: recovery itself is asked, on the same files, and changes nothing.
+//! A Java member that was brought up to date by SNAP has no log of what the snapshot holds: that gap is no damage.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ringkeeper_storage::Zxid;
 use ringkeeper_storage::inspect::Link;
+use ringkeeper_storage::java::names;
 use ringkeeper_storage::java::txn_log::repeats;
 use serde::Serialize;
 
@@ -27,12 +29,13 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let files = files::logs(&arguments.path)?;
-    let checked = check(&files, console)?;
+    let snapshots = files::java_snapshots_beside(&arguments.path)?;
+    let checked = check(&files, &snapshots, console)?;
     let mut verdict = Verdict::found_if(checked.damages > 0);
     for kind in [LogKind::Segment, LogKind::Java] {
         let files: Vec<_> = files.iter().filter(|file| file.kind == kind).collect();
         if !files.is_empty() {
-            let decision = decide(kind, &files, checked.begins_after)?;
+            let decision = decide(kind, &files, &checked)?;
             verdict = verdict.or(Verdict::found_if(!decision.takes_all()));
             console.say(&decision)?;
         }
@@ -40,10 +43,10 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Says what is wrong in these files, and sums up each.
-pub fn check(files: &[LogFile], console: &mut Console) -> Result<Checked> {
-    let mut check =
-        Check { console, file: String::new(), link: None, log_id: None, last: None, checked: Checked::default() };
+/// Says what is wrong in these files, and sums up each. `snapshots`: of the same server, if it is a Java server.
+pub fn check(files: &[LogFile], snapshots: &[Zxid], console: &mut Console) -> Result<Checked> {
+    let checked = Checked::default();
+    let mut check = Check { console, snapshots, file: String::new(), link: None, log_id: None, last: None, checked };
     for file in files {
         check.file(file)?;
     }
@@ -55,6 +58,17 @@ pub struct Checked {
     pub damages: u64,
     /// The last transaction before the first of our log.
     pub begins_after: Zxid,
+    /// The snapshot that has what Java's logs do not have, where that is so: they go on behind it.
+    pub filled_by: Option<Zxid>,
+}
+
+/// What looks like damage and is none.
+#[derive(Serialize)]
+#[serde(tag = "item", rename = "note")]
+struct Note<'a> {
+    file: &'a str,
+    at: u64,
+    note: String,
 }
 
 /// One thing that is not as it should be.
@@ -95,6 +109,8 @@ struct FileSummary<'a> {
 
 struct Check<'a> {
     console: &'a mut Console,
+    /// Of a Java server.
+    snapshots: &'a [Zxid],
     /// The one being read.
     file: String,
     /// What the next batch has to follow.
@@ -195,12 +211,25 @@ impl Check<'_> {
         let Some(last) = self.last.replace(zxid).filter(|_| !behind_a_hole) else { return Ok(()) };
         let why = if zxid <= last {
             format!("transaction {zxid} comes again, behind {last}")
-        } else if !zxid.can_follow(last) {
-            format!("transaction {zxid} follows {last}: what is between them is missing")
-        } else {
+        } else if zxid.can_follow(last) {
             return Ok(());
+        } else if let Some(filled_by) = self.filled_by(last, zxid) {
+            self.checked.filled_by = Some(filled_by);
+            let name = names::snapshot(filled_by);
+            let note = format!("transaction {zxid} follows {last}: what is between them {name} has");
+            return self.console.say(&Note { file: &self.file, at, note });
+        } else {
+            format!("transaction {zxid} follows {last}: what is between them is missing")
         };
         self.damage(at, None, why, None)
+    }
+
+    /// The snapshot that a log goes on from with `next`: of that moment, or of a later one.
+    fn filled_by(&self, last: Zxid, next: Zxid) -> Option<Zxid> {
+        self.snapshots
+            .iter()
+            .copied()
+            .find(|&snapshot| snapshot > last && (next.can_follow(snapshot) || next <= snapshot))
     }
 
     /// Zeroes, and what is left of a recycled file's former life, are damage only where batches follow.
@@ -247,6 +276,13 @@ impl fmt::Display for Damage<'_> {
             Some(run) => write!(f, "; behind it: {run}"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Note<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Note { file, at, note } = self;
+        write!(f, "{file}: at byte {at}: {note}")
     }
 }
 

@@ -208,6 +208,14 @@ fn what_a_java_log_lost_is_seen_by_its_transactions() {
     assert_eq!(of_kind(&all, "decision")[0]["outcome"], "refuses");
     assert_eq!(of_kind(&all, "decision")[0]["last_good_zxid"], "0x100000025");
 
+    // What a leader's snapshot brought was never in the log of a member that it was sent to.
+    std::fs::write(directory.path().join("snapshot.10000004d"), b"").unwrap();
+    let (verdict, all) = rk_json(&["log", "verify"], directory.path());
+    assert_eq!((verdict, of_kind(&all, "damage").len()), (Verdict::Fine, 0), "{all:?}");
+    let note = "transaction 0x10000004e follows 0x100000025: what is between them snapshot.10000004d has";
+    assert_eq!(of_kind(&all, "note")[0]["note"], note);
+    assert_eq!(of_kind(&all, "decision")[0]["last_good_zxid"], "0x10000006c");
+
     // A record whose content was changed, in the middle of a file.
     damage(&directory.path().join("log.100000064"), |bytes| bytes[420] ^= 1);
     let (_, all) = rk_json(&["log", "verify"], &directory.path().join("log.100000064"));
