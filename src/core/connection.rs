@@ -169,6 +169,8 @@ pub struct Connection {
     pub stalled: bool,
     /// It stands in the queue of the request throttle.
     pub queued: bool,
+    /// Its next frame waits for another turn.
+    pub cut: bool,
     /// When its client last sent a frame, or took something.
     pub heard_us: u64,
     /// Since when what is in `inbox` has waited for that.
@@ -201,6 +203,7 @@ impl Connection {
             large_request_bytes: 0,
             stalled: false,
             queued: false,
+            cut: false,
             heard_us: now.mono_us,
             waiting_since_us: None,
             paused: false,

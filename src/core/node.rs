@@ -21,7 +21,7 @@ use slab::Slab;
 use super::connection::{Connection, State};
 use super::metrics::Metrics;
 use super::peer::{Leading, Member, Role, Service};
-use super::pipeline::{ConnectThrottle, Outstanding, PendingView, QuotaAlarms};
+use super::pipeline::{ConnectThrottle, Outstanding, PendingView, QuotaAlarms, TurnWork};
 use super::progress::{Progress, SnapshotWalk};
 use super::replay::Recovered;
 use super::session::SessionTable;
@@ -58,6 +58,7 @@ pub struct Node {
     pub(super) idle_from: Slot,
     pub(super) pending: PendingView,
     pub(super) outstanding: Outstanding,
+    pub(super) turn_work: TurnWork,
     pub(super) role: Role,
     /// None: a standalone server.
     pub(super) member: Option<Box<Member>>,
@@ -111,6 +112,7 @@ impl Node {
             dirty: Vec::new(),
             idle_from: 0,
             outstanding: Outstanding::default(),
+            turn_work: TurnWork::default(),
             snapshot: SnapshotWalk::default(),
             snapshot_links: SnapshotLinks::default(),
             room: LogRoom::Ample,
@@ -127,6 +129,7 @@ impl Node {
     /// Consumes one input. Never blocks, reads no clock, touches no socket: effects go to `out`, replies wait for `flush`.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         let said = out.len();
+        self.turn_work.begin();
         match input {
             Input::Connected { connection, peer } => {
                 let connection_slot =
@@ -272,6 +275,7 @@ impl Node {
         }
         self.expire_local(now);
         self.end_idle(now);
+        self.go_on_with_cut(now, out);
         if !matches!(self.role, Role::Leading(_)) {
             return self.sessions.let_pass(now.mono_us);
         }

@@ -66,6 +66,8 @@ pub struct Settings {
     pub snapshot_backlog_max_bytes: usize,
     /// Not a key: `limits::LOG_BACKLOG_BYTES`, and less in tests.
     pub log_backlog_max_bytes: usize,
+    /// Not a key: `limits::TURN_NODES`, and less in tests.
+    pub turn_nodes: u64,
     /// Not a key: `limits::SNAPSHOT_CHUNK_BYTES`, and less in tests.
     pub snapshot_chunk_bytes: usize,
     /// Not a key: where the names, paths and permissions that clients choose fall in tables. Who knew it could choose such that all
@@ -255,6 +257,7 @@ impl Default for Settings {
             snapshot_backlog_max_bytes: limits::SNAPSHOT_BACKLOG_BYTES,
             snapshot_chunk_bytes: limits::SNAPSHOT_CHUNK_BYTES,
             log_backlog_max_bytes: limits::LOG_BACKLOG_BYTES,
+            turn_nodes: limits::TURN_NODES,
             hash_seed: 0,
             ensemble: Ensemble::default(),
         }

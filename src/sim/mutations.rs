@@ -190,7 +190,7 @@ pub const MUTATIONS: &[Mutation] = &[
     rule("a snapshot forgets what changed ahead of its walk", Scene::Moments, 40, &["recovery", "assertions"]),
     rule("a snapshot gets its name before it is flushed", Scene::Crashes, 40, &["recovery"]),
     rule("a snapshot takes in what was born ahead of its walk", Scene::Walks, 20, &["assertions"]),
-    rule("a torn batch passes for a whole one", Scene::Crashes, 120, &["recovery"]),
+    rule("a torn batch passes for a whole one", Scene::Crashes, 400, &["recovery"]),
     rule("accept an old epoch", Scene::Attempts, 900, &["honest_epochs"]),
     rule("ack NEWLEADER before the DIFF is durable", Scene::Links, 80, &["acked_is_durable", "honest_epochs"]),
     rule("ack before the flush", Scene::Crashes, 40, &["acked_is_durable"]),

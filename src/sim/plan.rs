@@ -11,6 +11,7 @@ use super::server::Setup;
 use crate::core::settings::Ensemble;
 use crate::core::zab::membership::{Configurations, Membership, QuorumKind};
 use crate::core::{ServerId, Settings};
+use crate::limits;
 
 /// No server's tick is as long as that.
 pub const TICK_MS_END: u64 = 400;
@@ -297,6 +298,8 @@ impl Plan {
             local_sessions: self.local_sessions.is_some(),
             local_sessions_upgrading: self.local_sessions == Some(true),
             snapshot_backlog_max_bytes: shared.any_size(1 << 9..1 << 22) as usize,
+            // Of half of the seeds.
+            turn_nodes: if self.tick_ms.is_multiple_of(2) { 20 } else { limits::TURN_NODES },
             ..Settings::default()
         };
         match self.emphasis {

@@ -18,5 +18,6 @@ mod request_throttle;
 mod role_changes;
 mod sessions;
 mod status;
+mod turns;
 mod watches;
 mod writes;

@@ -49,7 +49,7 @@ impl Node {
     pub(in crate::core) fn go_on(&mut self, now: Now, slot: Slot, out: &mut Vec<Output>) {
         self.answer_pending(now, slot);
         let connection = &mut self.connections[slot];
-        if !connection.paused || connection.blocked() || connection.state == State::Closing {
+        if !connection.paused || connection.blocked() || connection.cut || connection.state == State::Closing {
             return;
         }
         if !connection.inbox.is_empty() && !self.shutting_down {
@@ -111,6 +111,10 @@ impl Node {
                 break;
             }
             let waiting = frames.rest();
+            if !waiting.is_empty() && self.is_cut(slot) {
+                break;
+            }
+            let connection = &self.connections[slot];
             let Some(payload) = frames.next() else { break };
             if self.refuses_so_much(payload.len()) {
                 self.metrics.large_requests_rejected += 1;
@@ -136,6 +140,7 @@ impl Node {
     }
 
     fn on_request(&mut self, now: Now, slot: Slot, payload: &[u8], out: &mut Vec<Output>) {
+        self.turn_work.request();
         self.metrics.packets_received += 1;
         self.metrics.bytes_received_count += payload.len() as u64 + LENGTH_BYTES as u64;
         let connection = &mut self.connections[slot];
@@ -281,9 +286,11 @@ impl Node {
     }
 
     /// What a read that waits is going to cost when its turn comes. A write behind it makes its answer due whether the
-    /// client takes answers or not, so it counts from now on. A guess: writes in flight may change it.
+    /// client takes answers or not, so it counts from now on. A guess: writes in flight may change it. A walk through the tree
+    /// counts like a long answer: it takes as long.
     fn foreseen_answer_bytes(&self, opcode: OpCode, body: &[u8]) -> usize {
         const NAME_BYTES: usize = 32;
+        const WALKED_BYTES: usize = 16;
         let found = |path: &str| self.tree.find(path);
         match Request::decode(opcode.number(), body, &self.limits) {
             Ok(Request::GetData { path: Some(path), .. }) => {
@@ -292,6 +299,10 @@ impl Node {
             Ok(Request::GetChildren { path: Some(path), .. } | Request::GetChildren2 { path: Some(path), .. }) => {
                 found(&path).map_or(0, |id| self.tree.child_count(id) as usize * NAME_BYTES)
             }
+            Ok(Request::GetAllChildrenNumber { path: Some(path) }) if path != "/" => {
+                self.tree.node_count() as usize * WALKED_BYTES
+            }
+            Ok(Request::GetEphemerals { .. }) => self.tree.ephemerals_count() as usize * WALKED_BYTES,
             _ => 0,
         }
     }

@@ -22,6 +22,7 @@ mod read_only;
 mod relay;
 mod reply;
 mod request_throttle;
+mod turn_work;
 
 pub(super) use commit::Outstanding;
 pub(super) use connect_throttle::ConnectThrottle;
@@ -29,3 +30,4 @@ pub(super) use forward::Forwarded;
 pub(super) use lead::{Doubted, WaitingRequests};
 pub(super) use pending_view::PendingView;
 pub(super) use quota_alarms::QuotaAlarms;
+pub(super) use turn_work::TurnWork;

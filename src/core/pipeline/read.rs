@@ -122,9 +122,13 @@ impl Node {
                 let (path, id) = self.readable(path, perms::READ, identities)?;
                 // Java counts the paths below "" + "/", and finds the root's other name among them.
                 let count = self.tree.descendant_count(id) + u64::from(path.is_empty());
+                self.turn_work.walked(if id == NodeId::ROOT { 0 } else { count });
                 put_i32(out, i32::try_from(count).unwrap_or(i32::MAX));
             }
-            Request::GetEphemerals { prefix } => self.put_ephemerals(self.connections[slot].session, prefix, out),
+            Request::GetEphemerals { prefix } => {
+                let owned = self.put_ephemerals(self.connections[slot].session, prefix, out);
+                self.turn_work.walked(owned);
+            }
             Request::MultiRead(ops) => {
                 // A megabyte of items can ask for gigabytes (D-101).
                 let start = out.len();
@@ -213,16 +217,20 @@ impl Node {
 
     /// Plain string prefix; nothing, blanks or `/` mean all (client-protocol 12.7). What Java's `trim` takes away are
     /// the ASCII control characters and the space, no others, and what is left is only looked at for this.
-    fn put_ephemerals(&self, session: SessionId, prefix: &Option<Cow<'_, str>>, out: &mut Vec<u8>) {
+    /// Gives how many the session has.
+    fn put_ephemerals(&self, session: SessionId, prefix: &Option<Cow<'_, str>>, out: &mut Vec<u8>) -> u64 {
         let means_some = |prefix: &&str| !matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
         let prefix = prefix.as_deref().filter(means_some).unwrap_or_default();
+        let mut owned = 0;
         let paths: Vec<String> = self
             .tree
             .ephemerals(session)
+            .inspect(|_| owned += 1)
             .map(|id| self.tree.path(id))
             .filter(|path| path.starts_with(prefix))
             .collect();
         put_names(out, paths.len(), paths.iter().map(String::as_str));
+        owned
     }
 
     /// Re-arms the watches of a client that was connected elsewhere, or tells it at once what it missed: before this
