@@ -22,6 +22,7 @@ pub struct StoreHost {
     store: Option<Store>,
     /// Operations that have not been answered.
     under_way: usize,
+    answered: u64,
     /// Learners that are sent something from the log.
     readers: BTreeMap<LinkId, Reader>,
     change: Option<Change>,
@@ -89,6 +90,7 @@ impl StoreHost {
         StoreHost {
             store: Some(store),
             under_way: 0,
+            answered: 0,
             readers: BTreeMap::new(),
             change: None,
             installs: Installs::default(),
@@ -112,7 +114,13 @@ impl StoreHost {
 
     pub fn on_event(&mut self, event: DiskEvent, out: &mut Vec<StoreEvent>) {
         self.under_way -= 1;
+        self.answered += 1;
         self.store_mut().on_event(event, out);
+    }
+
+    /// How many operations have not been answered, and how many have.
+    pub fn progress(&self) -> (usize, u64) {
+        (self.under_way, self.answered)
     }
 
     /// Carries out what is the store's business and gives back the rest; what the store answers at once is an input.

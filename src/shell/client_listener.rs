@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::core::ConnectionId;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Mailbox;
+use crate::shell::placement::leave_executors_cpu;
 
 /// Accepted sockets waiting for one executor. At the bound the accept thread waits and the kernel's backlog fills.
 pub const HANDOVER_SOCKETS: usize = 1024;
@@ -349,7 +350,10 @@ impl BoundListener {
         };
         std::thread::Builder::new()
             .name("rk-accept".into())
-            .spawn(move || acceptor.run())
+            .spawn(move || {
+                leave_executors_cpu();
+                acceptor.run();
+            })
             .map_err(|source| ListenError::Other { address, source })?;
         Ok(ClientListener { socket, stopping, address })
     }

@@ -621,6 +621,11 @@ impl Pipeline {
         self.stall.hangs()
     }
 
+    /// How many operations no disk has answered, and how many were.
+    pub fn disk_progress(&self) -> (usize, u64) {
+        self.disk.progress()
+    }
+
     pub fn is_drained(&self) -> bool {
         self.drained
     }

@@ -4,10 +4,12 @@
 //! A pinned executor cannot escape a busy CPU, so pinning happens by itself only when the process was given CPUs of its
 //! own (a cpuset or affinity mask smaller than the machine), or told which ones to use.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use ringkeeper_storage::DriverKind;
+use rustix::thread::CpuSet;
 
 use crate::config::{LogBackend, LogThread, Pin};
 use crate::shell::client_listener::EXECUTORS_MAX;
@@ -117,6 +119,20 @@ impl Plan {
     /// For how long this executor looks again before it sleeps.
     pub fn spin(&self, executor: usize) -> Duration {
         if executor == 0 { self.spin } else { Duration::ZERO }
+    }
+}
+
+/// The CPUs that this process was given, as of the first call: by the thread that makes the others.
+static GIVEN: OnceLock<Option<CpuSet>> = OnceLock::new();
+
+pub fn remember_given_cpus() {
+    GIVEN.get_or_init(|| rustix::thread::sched_getaffinity(None).ok());
+}
+
+/// For a thread that is no executor: it was born with the CPU of the executor that made it, and would take that one's time.
+pub fn leave_executors_cpu() {
+    if let Some(Some(given)) = GIVEN.get() {
+        let _ = rustix::thread::sched_setaffinity(None, given); // it runs where it is: slower at worst
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::ExecutorJoinHandle;
 use ringkeeper_storage::{DiskDriver, RecoveryReport};
@@ -39,6 +39,15 @@ const BATCHES_A_TURN: u32 = 16;
 
 /// How long a stop may take to answer and write what is in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a disk with something to do may do nothing then.
+const STANDS_STILL: Duration = Duration::from_secs(1);
+
+/// So late nobody is who has a CPU.
+const STOOD_STILL: Duration = Duration::from_millis(100);
+
+/// How long is listened then. Shorter than any timeout.
+const HEARING: Duration = Duration::from_millis(20);
 
 /// How often a stop looks whether the disk has come to rest.
 const STOP_LOOK: Duration = Duration::from_millis(2);
@@ -180,8 +189,8 @@ async fn serve(
     if let Some(bound) = ports.ensemble {
         let running = pipeline.borrow().ensemble().map(|ensemble| ensemble.begin(bound, &pipeline));
         tasks.extend(running.expect("ports are bound for an ensemble").map_err(ServeError::PeerPorts)?);
-        tasks.push(reactor::spawn(wake_core(pipeline.clone(), clock)));
     }
+    tasks.push(reactor::spawn(wake_core(pipeline.clone(), clock)));
     pipeline.borrow_mut().begin();
 
     let ending = async {
@@ -269,11 +278,9 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
     };
     let out_of_patience = async {
         reactor::sleep(STOP_PATIENCE).await;
-        if pipeline.borrow().disk_hangs() {
+        if pipeline.borrow().disk_hangs() || stands_still(pipeline).await {
             // Now: the kernel may hold this thread, and even a killed process, until the disk answers.
-            warn!(
-                "the disk of the transaction log is not waited for any longer; the process ends as soon as the kernel lets it"
-            );
+            warn!("a disk is not waited for any longer; the process ends as soon as the kernel lets it");
             connections.close_all();
             return Err(ServeError::DiskHangs { patience: STOP_PATIENCE });
         }
@@ -289,14 +296,22 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
     Ok(left)
 }
 
-/// Members have deadlines much shorter than a tick.
+/// Whether a disk, the log's or another one, has something to do and does nothing.
+async fn stands_still(pipeline: &PipelineHandle) -> bool {
+    let (_, answered) = pipeline.borrow().disk_progress();
+    reactor::sleep(STANDS_STILL).await;
+    matches!(pipeline.borrow().disk_progress(), (under_way, now) if under_way > 0 && now == answered)
+}
+
+/// Members have deadlines much shorter than a tick, and clients that wait for another turn none at all.
 async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
     loop {
         let (wake_us, changed) = pipeline.borrow_mut().wake();
         let moment = async {
             match wake_us {
                 Some(wake_us) => {
-                    reactor::sleep(Duration::from_micros(wake_us.saturating_sub(clock.mono_us()).max(1))).await;
+                    let pause = Duration::from_micros(wake_us.saturating_sub(clock.mono_us()).max(1));
+                    sleep_and_hear(pause).await;
                 }
                 None => std::future::pending().await,
             }
@@ -312,6 +327,16 @@ async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
     }
 }
 
+/// Whoever oversleeps by much has stood still, or the machine has. What others said meanwhile is heard before they are judged by it:
+/// more may have come than one look takes, and it may have a way to go from other executors.
+async fn sleep_and_hear(pause: Duration) {
+    let due = Instant::now() + pause;
+    reactor::sleep(pause).await;
+    if due.elapsed() > STOOD_STILL {
+        reactor::sleep(HEARING).await;
+    }
+}
+
 async fn run_tick(
     pipeline: PipelineHandle,
     connections: Rc<Connections>,
@@ -322,7 +347,7 @@ async fn run_tick(
 ) {
     let mut meter = LoadMeter::start();
     loop {
-        reactor::sleep(period).await;
+        sleep_and_hear(period).await;
         connections.tick();
         pipeline.borrow_mut().count_fates(admission.take_fates());
         pipeline.borrow_mut().tick();

@@ -114,7 +114,7 @@ pub enum ServeError {
     )]
     LogFailed(String),
     #[error(
-        "asked to stop: the disk of the transaction log has not answered for {patience:?}, and is not waited for any longer. Nothing \
+        "asked to stop: a disk of dataDir or dataLogDir has not answered for {patience:?}, and is not waited for any longer. Nothing \
          that was acknowledged is lost; look at the disk before the next start"
     )]
     DiskHangs { patience: std::time::Duration },

@@ -24,6 +24,8 @@ pub struct StopRequest {
 #[derive(Debug, Default)]
 struct Shared {
     requested: AtomicBool,
+    /// Somebody looks whether it is.
+    heeded: AtomicBool,
     state_wanted: AtomicBool,
     waker: AtomicWaker,
 }
@@ -43,6 +45,7 @@ impl StopRequest {
 
     /// Ready once asked. One waiter.
     pub fn poll_asked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.heeded.store(true, Ordering::Release);
         self.shared.waker.register(cx.waker());
         if self.shared.requested.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -57,7 +60,14 @@ pub fn listen(stop: StopRequest) -> io::Result<()> {
                 SIGXFSZ => warn!("a file may not grow any further (ulimit -f)"),
                 SIGQUIT => stop.shared.state_wanted.store(true, Ordering::Release),
                 SIGHUP => info!("SIGHUP: there is nothing to re-read"),
-                _ if stop.ask() => info!("signal {signal}: stopping; a second one stops at once"),
+                _ if stop.ask() && stop.shared.heeded.load(Ordering::Acquire) => {
+                    info!("signal {signal}: stopping; a second one stops at once");
+                }
+                // Whatever the start does, it may be killed at any moment; a port that is in use it waits for without end.
+                _ if !stop.shared.heeded.load(Ordering::Acquire) => {
+                    info!("signal {signal}: stopping, before anybody was served");
+                    std::process::exit(0);
+                }
                 _ => {
                     warn!("signal {signal} again: stopping at once");
                     std::process::exit(1);

@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::shell::client_door::resolve;
 use crate::shell::client_listener::BoundListener;
 use crate::shell::ensemble::BoundEnsemble;
+use crate::shell::placement;
 use crate::shell::reactor;
 use crate::shell::resolve::HostPort;
 use crate::shell::run::{self, Ports};
@@ -23,12 +24,22 @@ use crate::shell::signals::StopRequest;
 /// Serves until asked to stop; returns how many clients the stop did not wait for, as they did not take their answers. `ready`
 /// hears the address clients can connect to, once they can.
 pub fn serve(
-    settings: Settings,
+    mut settings: Settings,
     load: CoreLoaders,
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>) + Send + 'static,
 ) -> Result<usize, ServeError> {
-    raise_open_files();
+    placement::remember_given_cpus();
+    let open_files_max = raise_open_files();
+    let wanted = settings.listener.connections_total;
+    let possible = connections_within(open_files_max, wanted);
+    if possible < wanted {
+        warn!(
+            "maxCnxns={wanted} is more than open files are allowed: {possible} clients at a time; raise that limit (LimitNOFILE, \
+             ulimit -n)"
+        );
+    }
+    settings.listener.connections_total = possible;
     check_memlock()?;
     drop(Ring::new()?);
     let ports = Ports {
@@ -57,13 +68,22 @@ fn bind_clients(settings: &Settings, (host, port): &HostPort) -> Result<BoundLis
     Ok(BoundListener::bind(settings.listener, address, *port)?)
 }
 
-/// Every client is a descriptor; the soft limit of 1024 dates from `select`.
-fn raise_open_files() {
+/// Every client is a descriptor; the soft limit of 1024 dates from `select`. Returns the limit, if there is one.
+fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
         warn!("open files stay limited to {:?}", limit.current);
     }
+    getrlimit(Resource::Nofile).current
+}
+
+/// As many clients as there may be: some files are for the log, the epochs and the other servers. A member that cannot store an epoch
+/// because clients have every descriptor takes no part. `wanted`: 0 is no limit.
+fn connections_within(open_files_max: Option<u64>, wanted: u32) -> u32 {
+    let Some(files) = open_files_max else { return wanted };
+    let for_clients = (files - (files / 8).clamp(64, 1024).min(files / 2)).clamp(1, u32::MAX.into()) as u32;
+    if wanted == 0 { for_clients } else { wanted.min(for_clients) }
 }
 
 /// The runtime refuses to start an executor below this.
@@ -78,5 +98,18 @@ fn check_memlock() -> Result<(), ServeError> {
             Err(ServeError::Memlock { limit_bytes, needed_bytes: MEMLOCK_NEEDED_BYTES })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_some_open_files_to_the_server() {
+        let within = |files, wanted| connections_within(Some(files), wanted);
+        assert_eq!([within(1024, 0), within(1024, 100), within(1024, 5000)], [896, 100, 896]);
+        assert_eq!([within(4096, 0), within(1 << 20, 0), within(100, 0)], [3584, (1 << 20) - 1024, 50]);
+        assert_eq!([connections_within(None, 0), connections_within(None, 7), within(u64::MAX, 0)], [0, 7, u32::MAX]);
     }
 }

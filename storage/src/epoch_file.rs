@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Zxid;
 use crate::disk::{Access, Action, Buffer, Disk, DiskEvent, DiskOp, FileId, Ids, OpId, Owner, WriteSync};
-use crate::error::{StoreError, is_want_of_room};
+use crate::error::{StoreError, is_want_of_descriptors, is_want_of_room};
 use crate::event::StoreEvent;
 use crate::probe;
 use crate::read::{GLANCE_WINDOW_BYTES, Reader};
@@ -276,13 +276,18 @@ impl EpochWriter {
             (Step::Close, _) => task.failure.take(),
             (_, result) => result.err(),
         };
-        if let Some(source) = failure.as_ref().filter(|source| is_want_of_room(source)) {
+        let may_pass = |source: &&std::io::Error| {
+            is_want_of_room(source) || task.step == Step::Open && is_want_of_descriptors(source)
+        };
+        if let Some(source) = failure.as_ref().filter(may_pass) {
             let path = self.directory.join(kind.file_name());
             (self.task, self.waits_for_room) = (None, true);
             self.wanted.push_front((kind, epoch));
             if !std::mem::replace(&mut self.is_short, true) {
                 let path = path.display();
-                out.push(StoreEvent::Trouble(format!("{path}: no room for epoch {epoch}, will try again: {source}")));
+                out.push(StoreEvent::Trouble(format!(
+                    "{path}: epoch {epoch} cannot be stored, will try again: {source}"
+                )));
             }
             return;
         }

@@ -5,6 +5,7 @@ mod rig;
 use std::path::PathBuf;
 
 use rig::{DIRECTORY, Rig, SharedDisk, payload, small_config};
+use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{EpochKind, Epochs, LogRoom, StoreError, Zxid};
 
@@ -150,13 +151,28 @@ fn who_has_no_room_for_an_epoch_takes_no_part_until_there_is() {
         assert_eq!(rig.disk.memory.borrow().open_files(), open, "trying again must not use up descriptors");
         assert_eq!(epochs(&rig.disk).unwrap(), Epochs { accepted: 4, current: 3 });
     }
-    assert_eq!(rig.troubles.iter().filter(|trouble| trouble.contains("no room for epoch 5")).count(), 1);
+    assert_eq!(rig.troubles.iter().filter(|trouble| trouble.contains("epoch 5 cannot be stored")).count(), 1);
     rig.disk.memory.borrow_mut().capacity_bytes = None;
     rig.store.retry();
     rig.drain();
     assert_eq!(rig.room, LogRoom::Ample);
     assert_eq!(rig.epochs_stored, [(EpochKind::Accepted, 5, Ok(())), (EpochKind::Current, 4, Ok(()))]);
     assert_eq!(epochs(&rig.crash(&mut Chance(0))).unwrap(), Epochs { accepted: 5, current: 4 });
+}
+
+#[test]
+fn who_may_open_no_file_for_an_epoch_tries_again() {
+    for errno in [23, 24, 12] {
+        let mut rig = with_log(3);
+        rig.epochs_stored.clear();
+        rig.disk.memory.borrow_mut().fail_next(rig::calls_of("open"), Fault::Error(errno));
+        rig.store.store_epoch(EpochKind::Accepted, 5);
+        rig.drain();
+        assert_eq!((rig.room, &rig.epochs_stored[..]), (LogRoom::None, &[][..]));
+        rig.store.retry();
+        rig.drain();
+        assert_eq!((rig.room, &rig.epochs_stored[..]), (LogRoom::Ample, &[(EpochKind::Accepted, 5, Ok(()))][..]));
+    }
 }
 
 /// What a full disk left of a number does not get the number's name when the power fails: a name that was made is not stable

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ringkeeper::core::Zxid;
 use ringkeeper::wire::quorum::Packet;
 
-use super::harness::{Client, create, eventually, read_to_close};
+use super::harness::{Client, PATIENCE, create, eventually, read_to_close};
 use super::scripted::{
     GIVEN_UP_SOON, Line, Peer, connect, elector, electors_of_2, follower, led_by_member, member, start,
+    wants_to_be_called,
 };
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
@@ -99,6 +100,21 @@ fn nonsense_ends_a_connection_and_nothing_else() {
     read_to_close(&mut socket);
     assert!(member.serves());
     assert!(member.server.process.resident_bytes() < 256 << 20, "nothing was set aside for what was announced");
+}
+
+/// Found by `cargo dev drill --namespaces`: a member whose end of the connection was given up while the link was down asked for a
+/// new one for ever, of a leader that thought it had one.
+#[test]
+fn who_asks_to_be_called_is_called_although_there_is_a_connection() {
+    let member = member(Line::free(), &[Line::free().text(), Line::free().text()], "");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _asks = wants_to_be_called(member.election, 0, port);
+    let (mut first, _) = listener.accept().unwrap();
+    first.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _asks_again = wants_to_be_called(member.election, 0, port);
+    read_to_close(&mut first);
+    listener.accept().unwrap();
 }
 
 #[test]

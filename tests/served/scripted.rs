@@ -88,9 +88,14 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// A caller that has said who it is.
 pub fn introduced(election: SocketAddr, id: i64) -> TcpStream {
+    wants_to_be_called(election, id, 1)
+}
+
+/// The same, and where it can be called.
+pub fn wants_to_be_called(election: SocketAddr, id: i64, port: u16) -> TcpStream {
     let mut socket = connect(election);
     let mut bytes = Vec::new();
-    let address = ElectionAddress { host: "127.0.0.1".into(), port: 1 };
+    let address = ElectionAddress { host: "127.0.0.1".into(), port };
     Introduction { server: id, addresses: vec![address], multi_address: false }.encode(&mut bytes);
     socket.write_all(&bytes).unwrap();
     socket

@@ -4,7 +4,8 @@
 //!  we call a smaller one    connect, introduce ourselves ----------------------> talk
 //!  we call a larger one     connect, introduce ourselves, hang up: "call me" --> it calls
 //!  a larger one called      read who it is ------------------------------------> talk, in place of an older connection
-//!  a smaller one called     read who it is, hang up ---------------------------> we call it, where it says it is
+//!  a smaller one called     read who it is, hang up ---------------------------> we call it, where it says it is,
+//!                                                                                and end an older connection
 //! ```
 //!
 //! Every server has a [`Line`]: the newest notification that was not sent (a newer one takes its place), the last one that was
@@ -301,7 +302,10 @@ impl ElectionPort {
             Ok::<_, io::Error>(socket)
         };
         match introduced.await {
-            Ok(socket) if peer < self.settings.server => Some(socket),
+            Ok(socket) if peer < self.settings.server => {
+                line.call_back.take(); // what it wished for meanwhile
+                Some(socket)
+            }
             Ok(socket) => {
                 *line.trouble.borrow_mut() = None;
                 socket.line.end_writing(); // it reads who we are, then the end, and calls
@@ -345,8 +349,10 @@ impl ElectionPort {
         let speaking = async {
             loop {
                 line.work.lowered().await;
-                if line.called.borrow().is_some() {
-                    return Ok(()); // a newer connection
+                // A newer connection, or its wish for one. It would have no use for one as long as it has this: its end is gone,
+                // and we were not told (while a link is down, the kernel gives up an end without a word to the other).
+                if line.called.borrow().is_some() || line.call_back.borrow().is_some() {
+                    return Ok(());
                 }
                 let Some(frame) = line.unsent.take() else { continue };
                 phone.write_all(&frame).await?;

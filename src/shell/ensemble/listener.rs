@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::shell::client_listener::bind;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
+use crate::shell::placement::leave_executors_cpu;
 use crate::shell::resolve::{HostPort, own_address};
 
 /// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.
@@ -86,7 +87,10 @@ impl BoundPeerPort {
             let (accepting, mailbox, stopping) = (socket.clone(), mailbox.clone(), port.stopping.clone());
             let thread = std::thread::Builder::new().name(format!("rk-{}", self.purpose));
             port.sockets.push(socket);
-            thread.spawn(move || accept(&accepting, &mailbox, &stopping))?;
+            thread.spawn(move || {
+                leave_executors_cpu();
+                accept(&accepting, &mailbox, &stopping);
+            })?;
         }
         Ok(port)
     }

@@ -29,7 +29,7 @@ impl Socket {
     /// When the kernel cannot watch it.
     pub fn new(stream: TcpStream) -> io::Result<Socket> {
         let reactor = current();
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI;
         let (key, source) = reactor.enter(&stream, flags)?;
         Ok(Socket { stream, key, source, reactor })
     }
@@ -57,7 +57,7 @@ impl Socket {
             match retry_on_intr(|| rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT)) {
                 Ok((read, _)) => {
                     // Less than there was room for is all there was; what comes now is told of.
-                    if read < buffer.len() && !self.source.ended.get() {
+                    if read < buffer.len() && !self.source.ended.get() && !self.source.urgent.get() {
                         self.source.readable.set(false);
                     }
                     return Poll::Ready(Ok(read));

@@ -18,6 +18,8 @@ pub struct Source {
     pub writable: Cell<bool>,
     /// The other end has ended, or the connection is broken: from now on a read never waits.
     pub ended: Cell<bool>,
+    /// There were urgent data: a read ends in front of them, and what is behind them is not told of.
+    pub urgent: Cell<bool>,
     pub reader: RefCell<Option<Waker>>,
     pub writer: RefCell<Option<Waker>>,
 }
@@ -28,7 +30,10 @@ impl Source {
         if broken || flags.contains(EventFlags::RDHUP) {
             self.ended.set(true);
         }
-        if self.ended.get() || flags.contains(EventFlags::IN) {
+        if flags.contains(EventFlags::PRI) {
+            self.urgent.set(true);
+        }
+        if self.ended.get() || flags.intersects(EventFlags::IN | EventFlags::PRI) {
             self.readable.set(true);
             wake(&self.reader);
         }

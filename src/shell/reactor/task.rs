@@ -12,6 +12,7 @@ pub use glommio::Task;
 use super::calls::Calls;
 use super::{CURRENT, Reactor, current};
 use crate::shell::mailbox::mailbox;
+use crate::shell::placement::leave_executors_cpu;
 
 /// The key of the executor's main future, which no task has.
 pub const MAIN: usize = usize::MAX;
@@ -29,7 +30,10 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
 pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (done, mut result) = mailbox(1);
     let thread = std::thread::Builder::new().name("rk-aside".into());
-    thread.spawn(move || done.deliver(work()))?;
+    thread.spawn(move || {
+        leave_executors_cpu();
+        done.deliver(work())
+    })?;
     poll_fn(|cx| result.poll_next(cx)).await.unwrap_or_else(|| Err(io::Error::other("the thread for it failed")))
 }
 
