@@ -1,11 +1,12 @@
 //! Ends on request: clean, bounded, and with everything that was acknowledged. Spec: operations 1.11.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ringkeeper::wire::client::Request;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use crate::harness::*;
 
@@ -157,6 +158,25 @@ fn a_hangup_does_not_end_it() {
     eventually("it says so", || server.process.log().contains("SIGHUP"));
     client.must(&exists("/still", false));
     server.stop();
+}
+
+/// It would wait without end for a port that another process has.
+#[test]
+fn a_start_that_gets_nowhere_ends_at_the_first_signal() {
+    let (directory, taken) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("myid"), "1\n").unwrap();
+    let election = taken.local_addr().unwrap().port();
+    let members = format!(
+        "initLimit=10\nsyncLimit=5\nelectionPortBindRetry=0\nserver.1=127.0.0.1:{}:{election}\nserver.2=127.0.0.1:1:2",
+        free_port()
+    );
+    let config = Setup::new(1).with(&members).write_config(directory.path(), &data, free_port());
+    let mut process = Process::spawn(&[config.to_str().unwrap()]);
+    eventually("it tries again and again", || process.log().matches("; trying again").count() > 1);
+    kill_process(process.pid(), Signal::TERM).unwrap();
+    assert_eq!(process.wait().code(), Some(0), "{}", process.log());
 }
 
 #[test]
