@@ -6,6 +6,7 @@ use super::mutations::Scene;
 /// Every name given to `probe::mark`, in order.
 pub const MARKS: &[&str] = &[
     "a client has seen more than this server has",
+    "a client's requests wait for another turn",
     "a local session becomes everybody's",
     "a proposed configuration is forgotten with its transaction",
     "election: a better vote came during the finalize wait",

@@ -117,6 +117,7 @@ fn who_asks_to_be_called_is_called_although_there_is_a_connection() {
     listener.accept().unwrap();
 }
 
+/// Case 20.23.
 #[test]
 fn crowds_that_say_nothing_keep_nobody_out() {
     // Long enough for whoever has time; the crowd has.
