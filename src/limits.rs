@@ -18,8 +18,8 @@ pub const CLIENT_OUTPUT_HARD_BYTES: usize = 64 * 1024 * 1024;
 /// Requests of one connection that wait for its own earlier writes beyond this stop the reading of more.
 pub const CLIENT_PENDING_REQUESTS: usize = 4096;
 
-/// Nodes that are looked at for one client before others have their turn: about a millisecond, or 2,500 small requests.
-pub const TURN_NODES: u64 = 20_000;
+/// Nodes that are looked at for clients before everything else has its turn: some five milliseconds, or 12,500 small requests.
+pub const TURN_NODES: u64 = 100_000;
 
 /// Bytes of requests of one connection that wait for their answers, and of the answers to its reads among them as far as they
 /// can be foreseen; beyond this no more of it are read. A disk that stalls must not make a few clients' large writes fill

@@ -92,6 +92,10 @@ impl Core for Echo {
         None
     }
 
+    fn wants_turn(&self) -> bool {
+        false
+    }
+
     fn snapshot_is_pressing(&self) -> bool {
         false
     }

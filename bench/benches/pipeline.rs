@@ -50,6 +50,10 @@ impl Server {
         self.node.step(self.now, input, &mut self.out);
         loop {
             self.node.flush(&mut self.out);
+            if self.out.is_empty() && self.node.wants_turn() {
+                self.node.step(self.now, Input::NextTurn, &mut self.out);
+                continue;
+            }
             if self.out.is_empty() {
                 return sent;
             }

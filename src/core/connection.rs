@@ -169,7 +169,7 @@ pub struct Connection {
     pub stalled: bool,
     /// It stands in the queue of the request throttle.
     pub queued: bool,
-    /// Its next frame waits for another turn.
+    /// It waits for another turn.
     pub cut: bool,
     /// When its client last sent a frame, or took something.
     pub heard_us: u64,
@@ -240,6 +240,7 @@ impl Connection {
     /// Whether frames of this connection must wait for something of its own.
     pub fn blocked(&self) -> bool {
         self.state == State::Connecting
+            || self.cut
             || self.pending.len() >= limits::CLIENT_PENDING_REQUESTS
             || self.pending_bytes > limits::CLIENT_PENDING_BYTES
             || self.owes_too_much()

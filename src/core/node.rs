@@ -129,7 +129,6 @@ impl Node {
     /// Consumes one input. Never blocks, reads no clock, touches no socket: effects go to `out`, replies wait for `flush`.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         let said = out.len();
-        self.turn_work.begin();
         match input {
             Input::Connected { connection, peer } => {
                 let connection_slot =
@@ -162,6 +161,7 @@ impl Node {
                 self.go_on_with_snapshots(out);
             }
             Input::Tick => self.on_tick(now, out),
+            Input::NextTurn => self.on_next_turn(now, out),
             Input::Shutdown => self.begin_shutdown(now, out),
             input => self.on_ensemble_input(now, input, out),
         }
@@ -275,7 +275,6 @@ impl Node {
         }
         self.expire_local(now);
         self.end_idle(now);
-        self.go_on_with_cut(now, out);
         if !matches!(self.role, Role::Leading(_)) {
             return self.sessions.let_pass(now.mono_us);
         }

@@ -217,9 +217,6 @@ impl Node {
 
     /// When `Input::Tick` is due at the latest, monotonic microseconds.
     pub fn wake_us(&self) -> Option<u64> {
-        if self.turn_work.has_cut() {
-            return Some(0);
-        }
         let member = self.member.as_deref()?;
         match &self.role {
             Role::Looking(looking) => {

@@ -174,6 +174,8 @@ pub enum Input<'a> {
     MoveNodes,
     /// Time passed. The shell calls at least once a tick, and when `Node::wake_us` says so.
     Tick,
+    /// Sockets, disks and timers were looked at, and everybody who was ready had a turn. Wanted while `Node::wants_turn`.
+    NextTurn,
     /// Take no more requests; say `Output::Drained` once everything in flight is answered.
     Shutdown,
 }

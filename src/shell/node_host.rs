@@ -50,6 +50,10 @@ impl Core for NodeHost {
         self.node.wake_us()
     }
 
+    fn wants_turn(&self) -> bool {
+        self.node.wants_turn()
+    }
+
     fn snapshot_is_pressing(&self) -> bool {
         self.node.snapshot_is_pressing()
     }

@@ -60,6 +60,9 @@ pub trait Core {
     /// When the next tick is due at the latest.
     fn wake_us(&self) -> Option<u64>;
 
+    /// Whether `Input::NextTurn` is wanted.
+    fn wants_turn(&self) -> bool;
+
     /// The running snapshot has to go on without rest, or it will be given up.
     fn snapshot_is_pressing(&self) -> bool;
 
@@ -132,6 +135,8 @@ pub struct Pipeline {
     /// Raised when the next tick is due earlier than `wake_us`, which is waited for.
     wake_changed: Rc<Flag>,
     wake_us: Option<u64>,
+    /// Raised when clients want another turn.
+    turn_wanted: Rc<Flag>,
     /// Raised when the store has something to do.
     disk_work: Rc<Flag>,
     snapshots: SnapshotTrigger,
@@ -199,6 +204,7 @@ impl Pipeline {
             links_sent: Vec::new(),
             wake_changed: Rc::default(),
             wake_us: None,
+            turn_wanted: Rc::default(),
             disk_work: Rc::default(),
             snapshots: parts.snapshots,
             snapshot_pace: SnapshotPace::new(parts.snapshot_bytes_per_second),
@@ -553,6 +559,15 @@ impl Pipeline {
         }
     }
 
+    pub fn turn_wanted(&self) -> Rc<Flag> {
+        self.turn_wanted.clone()
+    }
+
+    /// Everybody else had theirs.
+    pub fn next_turn(&mut self) {
+        self.turn(Input::NextTurn);
+    }
+
     pub fn tick(&mut self) {
         let (store, now_us) = (self.disk.store_mut(), self.clock.mono_us());
         store.retry();
@@ -679,6 +694,9 @@ impl Pipeline {
             }
         }
         self.push_downlinks();
+        if self.core.wants_turn() {
+            self.turn_wanted.raise();
+        }
         // With every word of a peer the moment moves on; who waits for the earlier one finds out then.
         if self.core.wake_us().is_some_and(|wake_us| self.wake_us.is_none_or(|earlier_us| wake_us < earlier_us)) {
             self.wake_changed.raise();

@@ -28,7 +28,7 @@ use crate::shell::log_task;
 use crate::shell::mailbox::mailbox;
 use crate::shell::pipeline::{Pipeline, PipelineHandle, PipelineParts};
 use crate::shell::placement::LoadMeter;
-use crate::shell::reactor::{self, Share};
+use crate::shell::reactor::{self, Share, next_turn};
 use crate::shell::settings::{CoreLoaders, ServeError, Settings, banner};
 use crate::shell::signals::StopRequest;
 use crate::shell::snapshot_task;
@@ -40,8 +40,8 @@ const BATCHES_A_TURN: u32 = 16;
 /// How long a stop may take to answer and write what is in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a disk with something to do may do nothing then.
-const STANDS_STILL: Duration = Duration::from_secs(1);
+/// Of this, how long a disk with something to do may do nothing in the end.
+const STANDS_STILL: Duration = Duration::from_secs(5);
 
 /// So late nobody is who has a CPU.
 const STOOD_STILL: Duration = Duration::from_millis(100);
@@ -189,8 +189,9 @@ async fn serve(
     if let Some(bound) = ports.ensemble {
         let running = pipeline.borrow().ensemble().map(|ensemble| ensemble.begin(bound, &pipeline));
         tasks.extend(running.expect("ports are bound for an ensemble").map_err(ServeError::PeerPorts)?);
+        tasks.push(reactor::spawn(wake_core(pipeline.clone(), clock)));
     }
-    tasks.push(reactor::spawn(wake_core(pipeline.clone(), clock)));
+    tasks.push(reactor::spawn(give_turns(pipeline.clone())));
     pipeline.borrow_mut().begin();
 
     let ending = async {
@@ -277,8 +278,9 @@ async fn stop_serving(pipeline: &PipelineHandle, connections: &Rc<Connections>) 
         }
     };
     let out_of_patience = async {
-        reactor::sleep(STOP_PATIENCE).await;
-        if pipeline.borrow().disk_hangs() || stands_still(pipeline).await {
+        reactor::sleep(STOP_PATIENCE - STANDS_STILL).await;
+        let stands_still = stands_still(pipeline).await;
+        if stands_still || pipeline.borrow().disk_hangs() {
             // Now: the kernel may hold this thread, and even a killed process, until the disk answers.
             warn!("a disk is not waited for any longer; the process ends as soon as the kernel lets it");
             connections.close_all();
@@ -303,7 +305,17 @@ async fn stands_still(pipeline: &PipelineHandle) -> bool {
     matches!(pipeline.borrow().disk_progress(), (under_way, now) if under_way > 0 && now == answered)
 }
 
-/// Members have deadlines much shorter than a tick, and clients that wait for another turn none at all.
+/// Clients that asked for much go on when everybody else had a turn.
+async fn give_turns(pipeline: PipelineHandle) {
+    let wanted = pipeline.borrow().turn_wanted();
+    loop {
+        wanted.lowered().await;
+        next_turn().await;
+        pipeline.borrow_mut().next_turn();
+    }
+}
+
+/// Members have deadlines much shorter than a tick.
 async fn wake_core(pipeline: PipelineHandle, clock: Clock) {
     loop {
         let (wake_us, changed) = pipeline.borrow_mut().wake();

@@ -60,18 +60,18 @@ pub fn listen(stop: StopRequest) -> io::Result<()> {
                 SIGXFSZ => warn!("a file may not grow any further (ulimit -f)"),
                 SIGQUIT => stop.shared.state_wanted.store(true, Ordering::Release),
                 SIGHUP => info!("SIGHUP: there is nothing to re-read"),
-                _ if stop.ask() && stop.shared.heeded.load(Ordering::Acquire) => {
-                    info!("signal {signal}: stopping; a second one stops at once");
-                }
-                // Whatever the start does, it may be killed at any moment; a port that is in use it waits for without end.
-                _ if !stop.shared.heeded.load(Ordering::Acquire) => {
-                    info!("signal {signal}: stopping, before anybody was served");
-                    std::process::exit(0);
-                }
-                _ => {
-                    warn!("signal {signal} again: stopping at once");
-                    std::process::exit(1);
-                }
+                _ => match (stop.shared.heeded.load(Ordering::Acquire), stop.ask()) {
+                    // Whatever the start does, it may be killed at any moment; a port that is in use it waits for without end.
+                    (false, _) => {
+                        info!("signal {signal}: stopping, before anybody was served");
+                        std::process::exit(0);
+                    }
+                    (true, true) => info!("signal {signal}: stopping; a second one stops at once"),
+                    (true, false) => {
+                        warn!("signal {signal} again: stopping at once");
+                        std::process::exit(1);
+                    }
+                },
             }
         }
     })?;

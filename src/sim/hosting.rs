@@ -157,7 +157,10 @@ impl World {
             return Ok(()); // an earlier one was decided meanwhile, and this is not it
         }
         server.wake_us = None;
-        self.on_process(s, |process, setup, now, said| process.tick(setup, now, said))
+        self.on_process(s, |process, setup, now, said| match process.node.wants_turn() {
+            true => process.turn(setup, now, Input::NextTurn, said),
+            false => process.tick(setup, now, said),
+        })
     }
 
     pub(super) fn turn(&mut self, s: usize, input: Input<'_>) -> Step {
@@ -223,7 +226,10 @@ impl World {
         }
         let tick_us = now_us + u64::from(self.plan.tick_ms) * 500;
         let own_us = process.node.wake_us().map(|mono_us| server.clock.world_us(mono_us).max(now_us + 1));
-        let wake_us = own_us.map_or(tick_us, |own_us| own_us.min(tick_us));
+        let wake_us = match process.node.wants_turn() {
+            true => now_us + 1,
+            false => own_us.map_or(tick_us, |own_us| own_us.min(tick_us)),
+        };
         if server.wake_us.is_none_or(|decided_us| wake_us < decided_us) {
             server.wake_us = Some(wake_us);
             self.queue.at(wake_us, Happening::Wake { server: s, life });

@@ -224,6 +224,9 @@ impl Solo {
             let latency = 100 + self.chance.below(3000);
             self.in_order((u64::MAX, true), latency, Next::Durable { through });
         }
+        if self.node.wants_turn() {
+            return self.node_step(Input::NextTurn);
+        }
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub struct Server {
     pub durable: usize,
     /// Writes stay in flight until `disk_finishes`.
     pub slow_disk: bool,
+    /// Clients that want another turn get it when the test says so.
+    pub holds_turns: bool,
     sent: BTreeMap<ConnectionId, Vec<u8>>,
     pub closed: BTreeSet<ConnectionId>,
     pub paused: BTreeSet<ConnectionId>,
@@ -102,6 +104,7 @@ impl Server {
             log: Vec::new(),
             durable: 0,
             slow_disk: false,
+            holds_turns: false,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
             paused: BTreeSet::new(),
@@ -164,6 +167,9 @@ impl Server {
         self.carry_out(out);
         if !self.slow_disk {
             self.disk_finishes();
+        }
+        if !self.holds_turns && self.node.wants_turn() {
+            self.step(Input::NextTurn);
         }
     }
 

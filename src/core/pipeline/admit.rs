@@ -49,7 +49,7 @@ impl Node {
     pub(in crate::core) fn go_on(&mut self, now: Now, slot: Slot, out: &mut Vec<Output>) {
         self.answer_pending(now, slot);
         let connection = &mut self.connections[slot];
-        if !connection.paused || connection.blocked() || connection.cut || connection.state == State::Closing {
+        if !connection.paused || connection.blocked() || connection.state == State::Closing {
             return;
         }
         if !connection.inbox.is_empty() && !self.shutting_down {
@@ -107,14 +107,11 @@ impl Node {
             if connection.state == State::Closing {
                 return bytes.len();
             }
-            if connection.blocked() {
-                break;
-            }
-            let waiting = frames.rest();
-            if !waiting.is_empty() && self.is_cut(slot) {
+            if connection.blocked() || self.is_cut(slot) {
                 break;
             }
             let connection = &self.connections[slot];
+            let waiting = frames.rest();
             let Some(payload) = frames.next() else { break };
             if self.refuses_so_much(payload.len()) {
                 self.metrics.large_requests_rejected += 1;

@@ -1,14 +1,16 @@
-//! How much of what one client asks for is done before others have their turn.
+//! How much of what clients ask for is done before everybody else has a turn.
 //!
 //! A few bytes can ask for a walk through the whole tree, a full read buffer for thousands of them, and while they are done nobody
-//! hears a heartbeat. So a connection's frames are looked at until a step has done so much work; the rest waits for the next
-//! tick, which is due at once, and of all that wait so the first is served until that step has done as much.
+//! hears a heartbeat. So frames are looked at until so much work is done. Whose turn it is then waits, and whoever comes after
+//! it, until the shell has looked at everything else: `Input::NextTurn`, in which those are served that have waited longest.
+//! Their sessions live meanwhile: it is us who do not listen.
 //! What waits behind a write has its bound in [`Node::foreseen_answer_bytes`](Node).
 
 use std::collections::VecDeque;
 
 use ringkeeper_storage::probe::mark;
 
+use crate::core::connection::State;
 use crate::core::node::{Node, Slot};
 use crate::core::types::{ConnectionId, Now, Output};
 
@@ -17,17 +19,13 @@ const REQUEST_NODES: u64 = 8;
 
 #[derive(Debug, Default)]
 pub(in crate::core) struct TurnWork {
-    /// In this step so far.
+    /// In this turn so far.
     nodes: u64,
-    /// Connections with frames that wait for a step of their own, longest first.
+    /// Connections that wait for the next one, longest first.
     cut: VecDeque<ConnectionId>,
 }
 
 impl TurnWork {
-    pub fn begin(&mut self) {
-        self.nodes = 0;
-    }
-
     pub fn request(&mut self) {
         self.nodes += REQUEST_NODES;
     }
@@ -36,14 +34,15 @@ impl TurnWork {
     pub fn walked(&mut self, nodes: u64) {
         self.nodes = self.nodes.saturating_add(nodes);
     }
-
-    pub fn has_cut(&self) -> bool {
-        !self.cut.is_empty()
-    }
 }
 
 impl Node {
-    /// Whether the next frame of this connection has to wait because this step has done enough.
+    /// Whether clients wait for `Input::NextTurn`.
+    pub fn wants_turn(&self) -> bool {
+        !self.turn_work.cut.is_empty()
+    }
+
+    /// Whether this connection has to wait because so much is done in this turn.
     pub(super) fn is_cut(&mut self, slot: Slot) -> bool {
         if self.turn_work.nodes < self.settings.turn_nodes {
             return false;
@@ -56,17 +55,25 @@ impl Node {
         true
     }
 
-    /// Another turn for those who asked for more than one.
-    pub(in crate::core) fn go_on_with_cut(&mut self, now: Now, out: &mut Vec<Output>) {
-        for _ in 0..self.turn_work.cut.len() {
-            if self.turn_work.nodes >= self.settings.turn_nodes {
-                break;
+    pub(in crate::core) fn on_next_turn(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.turn_work.nodes = 0;
+        let mut waiting = std::mem::take(&mut self.turn_work.cut);
+        while self.turn_work.nodes < self.settings.turn_nodes
+            && let Some(connection) = waiting.pop_front()
+        {
+            if let Some(slot) = self.slot(connection) {
+                let connection = &mut self.connections[slot];
+                (connection.cut, connection.heard_us) = (false, now.mono_us);
+                self.go_on(now, slot, out);
             }
-            let Some(slot) = self.turn_work.cut.pop_front().and_then(|connection| self.slot(connection)) else {
-                continue;
-            };
-            self.connections[slot].cut = false;
-            self.go_on(now, slot, out);
         }
+        for connection in &waiting {
+            if let Some(slot) = self.slot(*connection).filter(|slot| self.connections[*slot].state == State::Open) {
+                self.hear(now, slot);
+            }
+        }
+        // Behind them, whoever has had this turn and wants another one.
+        waiting.append(&mut self.turn_work.cut);
+        self.turn_work.cut = waiting;
     }
 }

@@ -19,6 +19,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::shell::mailbox::mailbox;
+use crate::shell::placement::leave_executors_cpu;
 use crate::shell::reactor;
 use crate::shell::resolve::{HostPort, addresses_of};
 
@@ -125,6 +126,7 @@ impl Pool {
         }
         let pool = self.clone();
         let spawned = std::thread::Builder::new().name("rk-dial".into()).spawn(move || {
+            leave_executors_cpu();
             while let Some(job) = pool.next() {
                 (job.work)();
             }

@@ -21,6 +21,7 @@ use crate::config::dynamic_files::pointing_to;
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
 use crate::core::zab::membership::files::{FileStep, MembersChange};
+use crate::shell::placement::leave_executors_cpu;
 use crate::wire::java_properties::MalformedEscape;
 
 /// The pipeline's side. Dropped at a clean stop, it waits until all is written.
@@ -48,7 +49,10 @@ impl MemberFiles {
         };
         let writer = std::thread::Builder::new()
             .name("rk-members".into())
-            .spawn(move || waiting.into_iter().for_each(write))
+            .spawn(move || {
+                leave_executors_cpu();
+                waiting.into_iter().for_each(write);
+            })
             .expect("a thread for the files of the members");
         MemberFiles { changes: Some(changes), writer: Some(writer), stale }
     }
