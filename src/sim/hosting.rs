@@ -18,6 +18,9 @@ use crate::core::zab::membership::{Configurations, Membership};
 use crate::core::{Input, LinkId, LinkMessage, Output, ServerId, Standing};
 use crate::wire::quorum::{PROTOCOL_JAVA, Packet};
 
+/// A round of the shell: everybody who is ready, and a look at the sockets.
+const ROUND_US: u64 = 20;
+
 impl World {
     /// What belongs to this life of the server, unless it is stuck: then it waits.
     pub(super) fn is_for(&mut self, server: usize, life: u32, happening: Happening) -> bool {
@@ -110,7 +113,7 @@ impl World {
         (server.paused, server.role) = (false, None);
         (server.accepts, server.accepts_observers) = (false, false);
         (server.search, server.wake_us, server.kill_after_ops) = (None, None, None);
-        (server.submit_decided, server.spare_decided) = (false, false);
+        (server.submit_decided, server.spare_decided, server.turn_decided) = (false, false, false);
         server.owed.clear();
         // Its own are void; what others sent finds nobody.
         for happening in std::mem::take(&mut server.backlog) {
@@ -157,10 +160,7 @@ impl World {
             return Ok(()); // an earlier one was decided meanwhile, and this is not it
         }
         server.wake_us = None;
-        self.on_process(s, |process, setup, now, said| match process.node.wants_turn() {
-            true => process.turn(setup, now, Input::NextTurn, said),
-            false => process.tick(setup, now, said),
-        })
+        self.on_process(s, |process, setup, now, said| process.tick(setup, now, said))
     }
 
     pub(super) fn turn(&mut self, s: usize, input: Input<'_>) -> Step {
@@ -226,13 +226,14 @@ impl World {
         }
         let tick_us = now_us + u64::from(self.plan.tick_ms) * 500;
         let own_us = process.node.wake_us().map(|mono_us| server.clock.world_us(mono_us).max(now_us + 1));
-        let wake_us = match process.node.wants_turn() {
-            true => now_us + 1,
-            false => own_us.map_or(tick_us, |own_us| own_us.min(tick_us)),
-        };
+        let wake_us = own_us.map_or(tick_us, |own_us| own_us.min(tick_us));
         if server.wake_us.is_none_or(|decided_us| wake_us < decided_us) {
             server.wake_us = Some(wake_us);
             self.queue.at(wake_us, Happening::Wake { server: s, life });
+        }
+        if process.node.wants_turn() && !server.turn_decided {
+            server.turn_decided = true;
+            self.queue.at(now_us + ROUND_US, Happening::NextTurn { server: s, life });
         }
         if process.may_change_disk() {
             return self.change_disk(s);

@@ -299,7 +299,7 @@ impl Plan {
             local_sessions_upgrading: self.local_sessions == Some(true),
             snapshot_backlog_max_bytes: shared.any_size(1 << 9..1 << 22) as usize,
             // Of half of the seeds.
-            turn_nodes: if self.tick_ms.is_multiple_of(2) { 20 } else { limits::TURN_NODES },
+            turn_nodes: if self.tick_ms.is_multiple_of(2) { 100 } else { limits::TURN_NODES },
             ..Settings::default()
         };
         match self.emphasis {

@@ -32,6 +32,11 @@ pub enum Happening {
         server: usize,
         life: u32,
     },
+    /// Everybody who was ready had a turn.
+    NextTurn {
+        server: usize,
+        life: u32,
+    },
     /// The front of one direction of a connection has crossed the network.
     Arrival {
         tcp: TcpId,

@@ -46,6 +46,7 @@ pub(super) struct Server {
     pub(super) wake_us: Option<u64>,
     pub(super) submit_decided: bool,
     pub(super) spare_decided: bool,
+    pub(super) turn_decided: bool,
     /// The process is killed after so many operations of its disk, or the machine loses its power.
     pub kill_after_ops: Option<(u64, bool)>,
     /// The same for the next start.
@@ -247,6 +248,7 @@ impl World {
             wake_us: None,
             submit_decided: false,
             spare_decided: false,
+            turn_decided: false,
             kill_after_ops: None,
             kill_start_after_ops: None,
             disk_slowness: 1,
@@ -305,6 +307,10 @@ impl World {
                 self.servers[server].spare_decided = false;
                 self.on_process(server, |process, setup, now, said| process.spare_time(setup, now, said))
             }
+            Happening::NextTurn { server, life } if self.is_for(server, life, happening) => {
+                self.servers[server].turn_decided = false;
+                self.turn(server, Input::NextTurn)
+            }
             Happening::MasterRetry { server, life, attempt } if self.is_for(server, life, happening) => {
                 self.look_for_master(server, attempt)
             }
@@ -314,6 +320,7 @@ impl World {
             | Happening::DiskSubmit { .. }
             | Happening::DiskDone { .. }
             | Happening::Spare { .. }
+            | Happening::NextTurn { .. }
             | Happening::MasterRetry { .. }
             | Happening::Exit { .. }
             | Happening::Start { .. } => Ok(()),
