@@ -108,12 +108,12 @@ fn quota(tree: &mut DataTree, zxid: &mut i64, paths: &[String]) {
 /// Slices of 64 KiB, as a server takes them between requests; then a tree from them.
 fn snapshot(tree: &mut DataTree, count: usize) {
     let begin = Instant::now();
-    let header = tree.begin_snapshot();
+    let (walk, header) = tree.begin_snapshot();
     println!("  {:<28}{:.1} us", "snapshot, begin", begin.elapsed().as_secs_f64() * 1e6);
     let (mut worst, mut total, mut images) = (Duration::ZERO, Duration::ZERO, Vec::with_capacity(count + 10_000));
     loop {
         let began = Instant::now();
-        let slice = tree.snapshot_slice(64 * 1024);
+        let slice = tree.snapshot_slice(walk, 64 * 1024);
         total += began.elapsed();
         worst = worst.max(began.elapsed());
         match slice {

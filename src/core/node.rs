@@ -156,8 +156,8 @@ impl Node {
             Input::SnapshotWanted => self.begin_snapshot(out),
             Input::MoveNodes => self.move_nodes(out),
             Input::SnapshotRoom { chunks } => self.on_snapshot_room(chunks, out),
-            Input::SnapshotEnded { ok } => {
-                self.on_snapshot_ended(ok);
+            Input::SnapshotEnded => {
+                self.on_snapshot_ended();
                 self.go_on_with_snapshots(out);
             }
             Input::Tick => self.on_tick(now, out),

@@ -488,7 +488,7 @@ impl Node {
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
             LeaderEvent::LinkGone { link } => {
                 self.on_learner_gone(link);
-                self.snapshot_link_gone(link, out);
+                self.snapshot_link_gone(link);
             }
             LeaderEvent::NextEpoch { epoch } => {
                 self.enter_epoch(epoch);

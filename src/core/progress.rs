@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::tree::WalkId;
 use super::types::Zxid;
 
 /// `applied <= committed <= logged` and `durable <= logged`. Durable and committed have no fixed order on one server of
@@ -58,8 +59,8 @@ impl Progress {
 pub struct SnapshotWalk {
     /// From `SnapshotBegin` until the store says it is done with it.
     pub running: bool,
-    /// Everything has been handed over, or it was given up: no more chunks.
-    pub over: bool,
+    /// None: everything has been handed over, or it was given up.
+    pub walk: Option<WalkId>,
     /// Asked for while the tree was still moving into memory.
     pub wanted: bool,
 }

@@ -21,26 +21,24 @@ impl Node {
         if self.snapshot.running {
             return;
         }
-        if self.tree.is_moving() || self.sends_snapshot() {
+        if self.tree.is_moving() {
             self.snapshot.wanted = true;
             return;
         }
-        self.snapshot = SnapshotWalk { running: true, ..SnapshotWalk::default() };
-        let mut header = self.tree.begin_snapshot();
+        let (walk, mut header) = self.tree.begin_snapshot();
+        self.snapshot = SnapshotWalk { running: true, walk: Some(walk), wanted: false };
         header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
         header.sessions.sort_unstable();
         out.push(Output::SnapshotBegin(Box::new(header)));
     }
 
     pub(super) fn on_snapshot_room(&mut self, chunks: usize, out: &mut Vec<Output>) {
-        if !self.snapshot.running || self.snapshot.over {
-            return;
-        }
+        let Some(walk) = self.snapshot.walk else { return };
         for _ in 0..chunks {
-            match self.tree.snapshot_slice(self.settings.snapshot_chunk_bytes) {
+            match self.tree.snapshot_slice(walk, self.settings.snapshot_chunk_bytes) {
                 Some(chunk) => out.push(Output::SnapshotChunk(chunk)),
                 None => {
-                    self.snapshot.over = true;
+                    self.snapshot.walk = None;
                     out.push(Output::SnapshotFinish);
                     return;
                 }
@@ -48,31 +46,29 @@ impl Node {
         }
     }
 
-    /// After changes of the tree.
+    /// After changes of the tree: the walks have so much memory together, and whoever holds most of it gives way.
     pub(super) fn bound_snapshot_backlog(&mut self, now: Now, out: &mut Vec<Output>) {
-        if self.tree.snapshot_backlog_bytes() <= self.settings.snapshot_backlog_max_bytes {
-            return;
-        }
-        if self.sends_snapshot() {
-            self.drop_snapshot_link(now, out);
-        } else {
-            self.abandon_snapshot("what changed meanwhile filled the memory set aside for it: the disk, or ringkeeper.snapshotMaxMBps, is too slow for these writes", out);
+        while self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes {
+            let for_disk = self.snapshot.walk.map_or(0, |walk| self.tree.walk_backlog_bytes(walk));
+            match self.slowest_snapshot_link().filter(|(_, bytes)| *bytes >= for_disk) {
+                Some((link, _)) => self.drop_snapshot_link(now, link, out),
+                None if for_disk == 0 => unreachable!("every walk is somebody's"),
+                None => self.abandon_snapshot("what changed meanwhile filled the memory set aside for it: the disk, or ringkeeper.snapshotMaxMBps, is too slow for these writes", out),
+            }
         }
     }
 
     /// Unless everything has been handed over: then it is as good as done.
     pub(super) fn abandon_snapshot(&mut self, why: &'static str, out: &mut Vec<Output>) {
-        if self.snapshot.running && !self.snapshot.over {
-            self.snapshot.over = true;
-            self.tree.abandon_snapshot();
+        if let Some(walk) = self.snapshot.walk.take() {
+            self.tree.abandon_snapshot(walk);
             out.push(Output::SnapshotAbandon { why });
         }
     }
 
-    pub(super) fn on_snapshot_ended(&mut self, ok: bool) {
-        // One that was given up may have left the tree to a learner.
-        if !ok && self.snapshot.running && !self.snapshot.over {
-            self.tree.abandon_snapshot();
+    pub(super) fn on_snapshot_ended(&mut self) {
+        if let Some(walk) = self.snapshot.walk {
+            self.tree.abandon_snapshot(walk);
         }
         self.forget_snapshot();
     }
@@ -82,7 +78,7 @@ impl Node {
         self.snapshot = SnapshotWalk { wanted: self.snapshot.wanted, ..SnapshotWalk::default() };
     }
 
-    /// The tree is free for the next walk: a learner's before the disk's, which can wait.
+    /// The tree is in memory: whoever has waited for that.
     pub(super) fn go_on_with_snapshots(&mut self, out: &mut Vec<Output>) {
         self.go_on_with_snapshot_links(out);
         if self.snapshot.wanted && !self.shutting_down && self.is_serving() {
@@ -104,7 +100,8 @@ impl Node {
 
     /// Old images fill a good part of their memory: better to hurry now than to give up later.
     pub fn snapshot_is_pressing(&self) -> bool {
-        self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes / 4
+        let backlog_bytes = self.snapshot.walk.map_or(0, |walk| self.tree.walk_backlog_bytes(walk));
+        backlog_bytes > self.settings.snapshot_backlog_max_bytes / 4
     }
 
     pub fn snapshot_running(&self) -> bool {

@@ -115,8 +115,8 @@ mod tests {
 
     fn snapshot() -> (SnapshotHeader, Vec<SnapshotChunk>) {
         let mut tree = DataTree::new(TreeOptions::default());
-        let header = tree.begin_snapshot();
-        (header, std::iter::from_fn(|| tree.snapshot_slice(1)).collect())
+        let (walk, header) = tree.begin_snapshot();
+        (header, std::iter::from_fn(|| tree.snapshot_slice(walk, 1)).collect())
     }
 
     fn checked(header: &SnapshotHeader, chunks: &[SnapshotChunk]) -> Result<(), String> {

@@ -165,9 +165,7 @@ pub enum Input<'a> {
         chunks: usize,
     },
     /// The snapshot begun earlier is complete and durable, or failed (and was abandoned).
-    SnapshotEnded {
-        ok: bool,
-    },
+    SnapshotEnded,
     /// Begin a snapshot now if none is running; while nodes are still moving, as soon as that is over.
     SnapshotWanted,
     /// Time to spare: move a slice of the snapshot the node started from into memory (`Node::is_moving`).

@@ -16,7 +16,6 @@ use super::dirs::JavaDirs;
 use super::load::{self, LoadOptions, LoadReport, Loaded, Progress};
 use super::running;
 use super::seen::{self, Seen};
-use crate::core::tree::DataTree;
 
 /// Bytes of node images in one chunk of the snapshot.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -100,10 +99,10 @@ pub fn install(
         opened.store_epochs(epochs.ours())?;
         promise_is_stored(&config.data_dir)?;
     }
-    let mut header = tree.begin_snapshot();
+    let (walk, mut header) = tree.begin_snapshot();
     header.sessions = sessions.iter().map(|(id, timeout_ms)| (id.0, *timeout_ms)).collect();
     header.sessions.sort_unstable();
-    let mut opened = opened.install(header, move || next_chunk(&mut tree))?;
+    let mut opened = opened.install(header, move || tree.snapshot_slice(walk, CHUNK_BYTES))?;
     let told = |zxid: u64, nodes: u64, digest: u64| format!("{nodes} nodes at {zxid:#x} with digest {digest:#x}");
     let expected = told(report.last.0, nodes, digest);
     let found = opened.snapshot_header().map(|header| told(header.zxid, header.node_count, header.tree_digest));
@@ -118,10 +117,6 @@ pub fn install(
     let sessions = sessions.len();
     let imported = Imported { nodes, sessions, ephemerals, digest, epochs, loaded: report, elapsed: begun.elapsed() };
     Ok((opened, imported))
-}
-
-fn next_chunk(tree: &mut DataTree) -> Option<ringkeeper_storage::SnapshotChunk> {
-    tree.snapshot_slice(CHUNK_BYTES)
 }
 
 impl std::fmt::Display for Imported {

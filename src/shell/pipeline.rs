@@ -473,7 +473,7 @@ impl Pipeline {
                 Some(Told::Flushed { elapsed_us, records }) => self.note_flush(elapsed_us, records),
                 Some(Told::SnapshotEnded(ended)) => {
                     self.note_snapshot(now, &ended);
-                    self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
+                    self.step(now, Input::SnapshotEnded);
                 }
                 Some(Told::Trouble(trouble)) => warn!("{trouble}"),
                 // Told by whoever ends the process.

@@ -37,7 +37,6 @@ pub const MARKS: &[&str] = &[
     "leader: a packet out of place",
     "leader: a quorum is asked before a session is refused",
     "leader: a session has moved",
-    "leader: a snapshot for the disk gives way to a learner",
     "leader: a transition takes too long",
     "leader: acks are overdue",
     "leader: an ack of what was never proposed",

@@ -396,7 +396,7 @@ impl Process {
                         let kept = self.chance.between(1..4) as usize;
                         self.store().purge(kept);
                     }
-                    self.step(now, Input::SnapshotEnded { ok: ended.is_ok() });
+                    self.step(now, Input::SnapshotEnded);
                 }
                 Some(Told::Failed(why)) => drop(self.ends.get_or_insert(End::LogFailed(why))),
                 Some(Told::Flushed { .. } | Told::Trouble(_)) | None => {}

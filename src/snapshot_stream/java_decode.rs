@@ -17,7 +17,7 @@ use ringkeeper_storage::java::{JavaAcl, JavaNode, JavaStat};
 
 use super::SnapshotStreamError;
 use super::java_encode::SIGNATURE;
-use crate::core::tree::{BuildError, DataTree, TreeBuilder};
+use crate::core::tree::{BuildError, DataTree, TreeBuilder, WalkId};
 use crate::core::types::{LinkMessage, Zxid};
 use crate::java::convert::{OPTIONS, build_acl, build_node};
 use crate::wire::jute::{DecodeError, Limits, Reader};
@@ -42,6 +42,7 @@ enum Stage {
     Giving {
         header: Option<Box<SnapshotHeader>>,
         tree: Box<DataTree>,
+        walk: WalkId,
     },
     Over,
     /// After an error: nothing more comes.
@@ -146,19 +147,19 @@ impl JavaDecoder {
             unreachable!("called in this stage");
         };
         let mut tree = reading.tree.finish(self.zxid).map_err(|error| error.to_string())?;
-        let mut header = tree.begin_snapshot();
+        let (walk, mut header) = tree.begin_snapshot();
         header.sessions = reading.sessions;
         header.sessions.sort_unstable();
-        self.stage = Stage::Giving { header: Some(Box::new(header)), tree: Box::new(tree) };
+        self.stage = Stage::Giving { header: Some(Box::new(header)), tree: Box::new(tree), walk };
         Ok(())
     }
 
     pub fn take(&mut self) -> Option<LinkMessage> {
-        let Stage::Giving { header, tree } = &mut self.stage else { return None };
+        let Stage::Giving { header, tree, walk } = &mut self.stage else { return None };
         if let Some(header) = header.take() {
             return Some(LinkMessage::SnapshotBegin(header));
         }
-        if let Some(chunk) = tree.snapshot_slice(CHUNK_BYTES) {
+        if let Some(chunk) = tree.snapshot_slice(*walk, CHUNK_BYTES) {
             return Some(LinkMessage::SnapshotChunk(chunk));
         }
         self.stage = Stage::Over;

@@ -8,7 +8,7 @@ use ringkeeper_storage::{NodeImage, SnapshotChunk, SnapshotHeader};
 
 use super::*;
 use crate::core::snapshot_check::SnapshotCheck;
-use crate::core::tree::{DataTree, MemorySnapshot, NodeId, OwnerKind, RawStat, Unwatched, path};
+use crate::core::tree::{DataTree, MemorySnapshot, NodeId, OwnerKind, RawStat, Unwatched, WalkId, path};
 use crate::java::convert::OPTIONS;
 use crate::wire::client::Acl;
 use crate::wire::txn::{CreateKind, Txn, TxnHeader};
@@ -153,12 +153,12 @@ impl Parts {
 /// The tree as it is now, on the wire, while `ops` go on; and what the core gave.
 fn sent(form: Form, tree: &mut DataTree, slice_bytes: usize, ops: &[Op]) -> (Vec<u8>, Parts) {
     let (mut encoder, mut bytes, mut parts) = (SnapshotEncoder::new(form), Vec::new(), Parts::default());
-    let mut header = tree.begin_snapshot_parents_first();
+    let (walk, mut header) = tree.begin_snapshot_parents_first();
     header.sessions = SESSIONS.to_vec();
     parts.note(LinkMessage::SnapshotBegin(Box::new(header.clone())));
     encoder.message(LinkMessage::SnapshotBegin(Box::new(header)), &mut bytes).unwrap();
     let mut ops = ops.iter();
-    while let Some(chunk) = tree.snapshot_slice(slice_bytes) {
+    while let Some(chunk) = tree.snapshot_slice(walk, slice_bytes) {
         parts.note(LinkMessage::SnapshotChunk(chunk.clone()));
         encoder.message(LinkMessage::SnapshotChunk(chunk), &mut bytes).unwrap();
         ops.by_ref().take(3).for_each(|op| apply(tree, op));
@@ -300,8 +300,8 @@ fn frames_belong_where_they_were_sent() {
 #[test]
 fn archives_that_are_none_are_refused() {
     let mut tree = grown(&[create("/a"), create("/a/名前")]);
-    let header = tree.begin_snapshot();
-    let chunk = tree.snapshot_slice(usize::MAX).unwrap();
+    let (walk, header) = tree.begin_snapshot();
+    let chunk = tree.snapshot_slice(walk, usize::MAX).unwrap();
     let (mut refused, mut at) = (0, 0);
     for part in [None, Some(&chunk)] {
         for wrong in [0, 1, 0x7f, 0x80, 0xff] {
@@ -349,12 +349,13 @@ fn upside_down() -> DataTree {
 }
 
 /// The most nodes that ever waited for their parents while this tree, with `ops` going on, became Java's stream.
-fn most_waiting(mut tree: DataTree, begin: fn(&mut DataTree) -> SnapshotHeader, ops: &[Op]) -> usize {
+fn most_waiting(mut tree: DataTree, begin: fn(&mut DataTree) -> (WalkId, SnapshotHeader), ops: &[Op]) -> usize {
     let (expected, zxid) = (nodes(&tree), tree.last_processed());
     let (mut encoder, mut bytes) = (java_encode::JavaEncoder::default(), Vec::new());
-    encoder.message(LinkMessage::SnapshotBegin(Box::new(begin(&mut tree))), &mut bytes).unwrap();
+    let (walk, header) = begin(&mut tree);
+    encoder.message(LinkMessage::SnapshotBegin(Box::new(header)), &mut bytes).unwrap();
     let (mut ops, mut most) = (ops.iter(), 0);
-    while let Some(chunk) = tree.snapshot_slice(1000) {
+    while let Some(chunk) = tree.snapshot_slice(walk, 1000) {
         encoder.message(LinkMessage::SnapshotChunk(chunk), &mut bytes).unwrap();
         most = most.max(encoder.waiting());
         ops.by_ref().take(3).for_each(|op| apply(&mut tree, op));
@@ -390,8 +391,9 @@ fn a_tree_that_is_not_what_it_says_is_not_sent() {
     for (number, (spoil, why)) in spoils.into_iter().enumerate() {
         let mut tree = grown(&[create("/a"), create("/a/b")]);
         let (mut encoder, mut bytes) = (SnapshotEncoder::new(Form::Java), Vec::new());
-        encoder.message(LinkMessage::SnapshotBegin(Box::new(tree.begin_snapshot())), &mut bytes).unwrap();
-        let mut chunk = tree.snapshot_slice(usize::MAX).unwrap();
+        let (walk, header) = tree.begin_snapshot();
+        encoder.message(LinkMessage::SnapshotBegin(Box::new(header)), &mut bytes).unwrap();
+        let mut chunk = tree.snapshot_slice(walk, usize::MAX).unwrap();
         let name = if number == 2 { "a" } else { "b" };
         spoil(chunk.nodes.iter_mut().find(|image| image.name == name).unwrap());
         encoder.message(LinkMessage::SnapshotChunk(chunk), &mut bytes).unwrap();

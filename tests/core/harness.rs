@@ -138,7 +138,7 @@ impl Server {
                 match output {
                     Output::SnapshotBegin(begun) => header = Some(*begun),
                     Output::SnapshotChunk(chunk) => images.extend(chunk.nodes),
-                    Output::SnapshotFinish => self.step(Input::SnapshotEnded { ok: true }),
+                    Output::SnapshotFinish => self.step(Input::SnapshotEnded),
                     other => panic!("{other:?}"),
                 }
             }

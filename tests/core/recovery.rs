@@ -101,7 +101,7 @@ fn a_snapshot_is_the_tree_at_its_zxid_whatever_is_written_meanwhile() {
     assert_eq!(loaded.move_some(usize::MAX).expect("all of it").contradiction, None);
     assert_eq!((loaded.digest(), loaded.node_count()), (digest, header.node_count));
     assert_ne!(server.node.tree().digest(), digest, "the live tree went on");
-    server.step(Input::SnapshotEnded { ok: true });
+    server.step(Input::SnapshotEnded);
     assert!(!server.node.snapshot_running());
 }
 
@@ -125,7 +125,7 @@ fn a_snapshot_that_cannot_keep_up_or_outlives_the_server_is_given_up() {
     server.node.step(server.now, Input::SnapshotRoom { chunks: 3 }, &mut out);
     server.node.step(server.now, Input::SnapshotWanted, &mut out);
     assert!(out.is_empty(), "neither chunks nor a second one before the store has let go: {out:?}");
-    server.node.step(server.now, Input::SnapshotEnded { ok: false }, &mut out);
+    server.node.step(server.now, Input::SnapshotEnded, &mut out);
     server.node.step(server.now, Input::SnapshotWanted, &mut out);
     assert!(matches!(out[..], [Output::SnapshotBegin(_)]));
     server.node.step(server.now, Input::Shutdown, &mut out);

@@ -509,11 +509,11 @@ impl SyncStage {
 
 fn send_snapshot(leader: &mut Leader, link: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
     let mut tree = DataTree::new(TreeOptions::default());
-    let mut header = tree.begin_snapshot();
+    let (walk, mut header) = tree.begin_snapshot();
     header.zxid = zxid.0;
     leader.snapshot_begins(link, zxid, out);
     leader.snapshot_part(link, LinkMessage::SnapshotBegin(Box::new(header)), out);
-    while let Some(chunk) = tree.snapshot_slice(1) {
+    while let Some(chunk) = tree.snapshot_slice(walk, 1) {
         leader.snapshot_part(link, LinkMessage::SnapshotChunk(chunk), out);
     }
     leader.snapshot_part(link, LinkMessage::SnapshotEnd, out);

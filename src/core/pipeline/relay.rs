@@ -56,7 +56,7 @@ impl Node {
             }
             LeaderEvent::Syncs { kind, begins, under_way } => self.metrics.syncs(kind, begins, under_way),
             LeaderEvent::SnapshotWanted { link } => self.send_snapshot(link, out),
-            LeaderEvent::LinkGone { link } => self.snapshot_link_gone(link, out),
+            LeaderEvent::LinkGone { link } => self.snapshot_link_gone(link),
             LeaderEvent::ConfigSeen { .. }
             | LeaderEvent::ConfigActivated { .. }
             | LeaderEvent::Established { .. }

@@ -214,9 +214,9 @@ mod tests {
         }
         builder.add("/a", None, 100, &STAT).unwrap();
         let mut tree = builder.finish(Zxid(9)).unwrap();
-        let header = tree.begin_snapshot();
+        let (walk, header) = tree.begin_snapshot();
         let images: Vec<_> =
-            std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
+            std::iter::from_fn(|| tree.snapshot_slice(walk, usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
         let again = DataTree::load(Box::new(MemorySnapshot::new(header, images)), TreeOptions::default()).unwrap();
         let acl = again.acl(again.find("/a").unwrap());
         assert_eq!((acl[0].id.as_deref(), again.acls().len()), (Some("10.0.0.100"), 1));

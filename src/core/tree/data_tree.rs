@@ -11,7 +11,7 @@ use super::ephemeral::Owners;
 use super::node::{Node, NodeId, Nodes, OwnerKind};
 use super::path;
 use super::quota::QUOTAS;
-use super::snapshot::{OldImages, Walk};
+use super::snapshot::{OldImages, Walks};
 use crate::core::types::{SessionId, Zxid};
 use crate::wire::client::{Acl, Stat, perms};
 
@@ -40,7 +40,7 @@ pub struct DataTree {
     pub(super) quotas: NodeId,
     /// See [`DataTree::config_before`].
     pub(super) config_before: Option<(Box<[u8]>, i64)>,
-    pub(super) walk: Option<Walk>,
+    pub(super) walks: Walks,
     /// Of snapshots that were given up.
     pub(super) given_up: OldImages,
 }
@@ -74,7 +74,7 @@ impl DataTree {
             data_bytes: 0,
             quotas: NodeId::NONE,
             config_before: None,
-            walk: None,
+            walks: Walks::default(),
             given_up: OldImages::default(),
         }
     }

@@ -24,8 +24,8 @@ pub(super) fn delete(tree: &mut DataTree, zxid: i64, path: &str) {
 }
 
 pub(super) fn snapshot_of(tree: &mut DataTree) -> (SnapshotHeader, Vec<NodeImage>) {
-    let begun = tree.begin_snapshot();
-    let images = std::iter::from_fn(|| tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
+    let (walk, begun) = tree.begin_snapshot();
+    let images = std::iter::from_fn(|| tree.snapshot_slice(walk, usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
     (begun, images)
 }
 

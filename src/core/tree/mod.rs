@@ -44,6 +44,7 @@ pub use load::Moved;
 pub use load_error::LoadError;
 pub use memory::MemorySnapshot;
 pub use node::{NodeId, OwnerKind};
+pub use snapshot::WalkId;
 pub(super) use sums::Sums;
 pub use watch::{WatchMode, WatchTable};
 

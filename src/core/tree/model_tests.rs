@@ -280,11 +280,14 @@ fn assert_restarts(header: &SnapshotHeader, images: Vec<NodeImage>, then: &Model
 }
 
 /// A snapshot under way and the model at its beginning.
-type Running = (SnapshotHeader, Vec<NodeImage>, Model);
+type Running = (WalkId, SnapshotHeader, Vec<NodeImage>, Model);
+
+/// At the same time.
+const SNAPSHOTS: usize = 3;
 
 fn snapshot_of(tree: &mut DataTree, max_bytes: usize) -> (SnapshotHeader, Vec<NodeImage>) {
-    let begun = tree.begin_snapshot();
-    let images = std::iter::from_fn(|| tree.snapshot_slice(max_bytes)).flat_map(|chunk| chunk.nodes).collect();
+    let (walk, begun) = tree.begin_snapshot();
+    let images = std::iter::from_fn(|| tree.snapshot_slice(walk, max_bytes)).flat_map(|chunk| chunk.nodes).collect();
     (begun, images)
 }
 
@@ -297,29 +300,26 @@ proptest! {
     fn any_history_is_the_models_and_snapshots_are_of_their_moment(ops in ops()) {
         let mut tree = DataTree::new(OPTIONS);
         let mut model = fresh_model();
-        let mut snapshot: Option<Running> = None;
+        let mut snapshots: Vec<Running> = Vec::new();
         for (zxid, op) in (1..).zip(&ops) {
             match op {
                 // The caller waits with a snapshot until the tree is in memory.
                 Op::Slice { .. } if tree.is_moving() => {}
                 Op::Slice { max_bytes } => {
-                    let (begun, mut images, then) = snapshot
-                        .take()
-                        .unwrap_or_else(|| (tree.begin_snapshot(), vec![], model.clone()));
-                    match tree.snapshot_slice(*max_bytes) {
-                        Some(slice) => {
-                            images.extend(slice.nodes);
-                            snapshot = Some((begun, images, then));
-                        }
-                        None => {
-                            prop_assert!(!tree.snapshot_running());
-                            assert_restarts(&begun, images, &then);
-                        }
+                    let which = max_bytes % SNAPSHOTS;
+                    if which >= snapshots.len() {
+                        let (walk, begun) = tree.begin_snapshot();
+                        snapshots.push((walk, begun, vec![], model.clone()));
+                    } else if let Some(slice) = tree.snapshot_slice(snapshots[which].0, *max_bytes) {
+                        snapshots[which].2.extend(slice.nodes);
+                    } else {
+                        let (_, begun, images, then) = snapshots.remove(which);
+                        prop_assert_eq!(tree.snapshot_running(), !snapshots.is_empty());
+                        assert_restarts(&begun, images, &then);
                     }
                 }
                 Op::Restart => {
-                    tree.abandon_snapshot();
-                    snapshot = None;
+                    snapshots.drain(..).for_each(|(walk, ..)| tree.abandon_snapshot(walk));
                     while tree.is_moving() {
                         tree.move_some(1000);
                     }
@@ -343,10 +343,11 @@ proptest! {
             prop_assert_eq!(move_all(&mut tree).contradiction, None);
         }
         assert_is_model(&tree, &model);
-        if let Some((begun, mut images, then)) = snapshot {
-            images.extend(std::iter::from_fn(|| tree.snapshot_slice(1)).flat_map(|chunk| chunk.nodes));
-            prop_assert_eq!(tree.snapshot_backlog_bytes(), 0);
+        for (walk, begun, mut images, then) in snapshots {
+            images.extend(std::iter::from_fn(|| tree.snapshot_slice(walk, 1)).flat_map(|chunk| chunk.nodes));
+            prop_assert_eq!(tree.walk_backlog_bytes(walk), 0);
             assert_restarts(&begun, images, &then);
         }
+        prop_assert_eq!(tree.snapshot_backlog_bytes(), 0);
     }
 }

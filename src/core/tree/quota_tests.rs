@@ -67,9 +67,9 @@ impl Scene {
 
     /// The same state on a snapshot of it, nothing in memory.
     fn restarted(mut self) -> Scene {
-        let header = self.tree.begin_snapshot();
+        let (walk, header) = self.tree.begin_snapshot();
         let images: Vec<_> =
-            std::iter::from_fn(|| self.tree.snapshot_slice(usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
+            std::iter::from_fn(|| self.tree.snapshot_slice(walk, usize::MAX)).flat_map(|chunk| chunk.nodes).collect();
         let tree = DataTree::load(Box::new(MemorySnapshot::new(header, images)), self.tree.options()).unwrap();
         Scene { tree, zxid: self.zxid }
     }
@@ -284,9 +284,9 @@ fn a_snapshot_has_the_usage_of_its_zxid() {
     let mut scene = Scene::new();
     scene.create("/a", "");
     scene.set_quota("/a", "count=9");
-    let header = scene.tree.begin_snapshot();
+    let (walk, header) = scene.tree.begin_snapshot();
     scene.create("/a/b", "1");
-    let images = std::iter::from_fn(|| scene.tree.snapshot_slice(1)).flat_map(|chunk| chunk.nodes);
+    let images = std::iter::from_fn(|| scene.tree.snapshot_slice(walk, 1)).flat_map(|chunk| chunk.nodes);
     let source = MemorySnapshot::new(header, images.collect::<Vec<_>>());
     let tree = DataTree::load(Box::new(source), scene.tree.options()).unwrap();
     let then = Scene { tree, zxid: 0 };

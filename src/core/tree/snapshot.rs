@@ -3,7 +3,8 @@
 //! The walk visits slots in order. A node that is about to change or go (its links count: a neighbour that comes or goes
 //! changes them) before the walk has reached its slot hands its old image over first; a node born meanwhile is skipped. One bit a slot remembers both. So the images together are
 //! exactly the tree at the moment of [`DataTree::begin_snapshot`], in no particular order, and no second tree is kept:
-//! only the old images not yet taken ([`DataTree::snapshot_backlog_bytes`]).
+//! only the old images not yet taken ([`DataTree::snapshot_backlog_bytes`]). Several walks, of different moments and at different
+//! paces, do not know of each other.
 
 use ringkeeper_storage::probe::broken;
 use ringkeeper_storage::{AclImage, AclListImage, NodeImage, SnapshotChunk, SnapshotHeader};
@@ -20,8 +21,39 @@ const LET_GO_AT_ONCE: usize = 64;
 /// What looking at a slot without handing over anything costs in a slice, so that vast holes do not stall the caller.
 const SKIPPED_SLOT_BYTES: usize = 1;
 
+/// A snapshot under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalkId(u64);
+
+/// A few.
+#[derive(Debug, Default)]
+pub(super) struct Walks {
+    under_way: Vec<Walk>,
+    /// How many there ever were.
+    begun: u64,
+}
+
+impl Walks {
+    fn begin(&mut self, walk: impl FnOnce(WalkId) -> Walk) -> WalkId {
+        self.begun += 1;
+        let id = WalkId(self.begun);
+        self.under_way.push(walk(id));
+        id
+    }
+
+    fn get(&self, id: WalkId) -> Option<&Walk> {
+        self.under_way.iter().find(|walk| walk.id == id)
+    }
+
+    fn take(&mut self, id: WalkId) -> Option<Walk> {
+        let place = self.under_way.iter().position(|walk| walk.id == id)?;
+        Some(self.under_way.swap_remove(place))
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Walk {
+struct Walk {
+    id: WalkId,
     next_slot: u32,
     end_slot: u32,
     /// Nodes to be handed over yet: as many in all as there were at the beginning.
@@ -96,18 +128,30 @@ impl OldImages {
 }
 
 impl DataTree {
-    /// Begins a snapshot of exactly the present state. One at a time, and none while the tree is still moving: the snapshot it
-    /// comes from was not read to the end, and only what was checked may take its place. The caller fills in the sessions.
-    pub fn begin_snapshot(&mut self) -> SnapshotHeader {
-        assert!(self.walk.is_none() && !self.is_moving(), "one snapshot at a time, of a tree in memory");
-        let end_slot = self.nodes.slot_count();
-        self.walk = Some(Walk {
+    /// Begins a snapshot of exactly the present state. None while the tree is still moving: the snapshot it comes from was not
+    /// read to the end, and only what was checked may take its place. The caller fills in the sessions.
+    pub fn begin_snapshot(&mut self) -> (WalkId, SnapshotHeader) {
+        self.begin_walk(false)
+    }
+
+    /// The same for a reader who needs parents before children: a node that the walk comes to before its parent is followed by
+    /// the parent in the next slice. So such a reader has to keep little more than a slice. For the disk it would be a waste:
+    /// what goes ahead of the walk is found there by another way.
+    pub fn begin_snapshot_parents_first(&mut self) -> (WalkId, SnapshotHeader) {
+        self.begin_walk(true)
+    }
+
+    fn begin_walk(&mut self, parents_first: bool) -> (WalkId, SnapshotHeader) {
+        assert!(!self.is_moving(), "a snapshot of a tree in memory");
+        let (end_slot, owed) = (self.nodes.slot_count(), self.node_count());
+        let walk = self.walks.begin(|id| Walk {
+            id,
             next_slot: 0,
             end_slot,
-            owed: self.node_count(),
+            owed,
             settled: vec![0; (end_slot as usize).div_ceil(64)],
             saved: OldImages::default(),
-            parents_first: false,
+            parents_first,
         });
         let acls = self.acls.iter().map(|(acl, list)| {
             let entry = |acl: &crate::wire::client::Acl<'_>| AclImage {
@@ -117,7 +161,7 @@ impl DataTree {
             };
             AclListImage { number: acl.0, uses: self.acls.uses(acl), entries: list.iter().map(entry).collect() }
         });
-        SnapshotHeader {
+        let header = SnapshotHeader {
             zxid: self.last_processed.0,
             tree_digest: self.digest,
             node_count: self.node_count(),
@@ -125,26 +169,18 @@ impl DataTree {
             data_bytes: self.data_bytes,
             acls: acls.collect(),
             sessions: vec![],
-        }
-    }
-
-    /// The same for a reader who needs parents before children: a node that the walk comes to before its parent is followed by
-    /// the parent in the next slice. So such a reader has to keep little more than a slice. For the disk it would be a waste:
-    /// what goes ahead of the walk is found there by another way.
-    pub fn begin_snapshot_parents_first(&mut self) -> SnapshotHeader {
-        let header = self.begin_snapshot();
-        self.walk.as_mut().expect("just begun").parents_first = true;
-        header
+        };
+        (walk, header)
     }
 
     pub fn snapshot_running(&self) -> bool {
-        self.walk.is_some()
+        !self.walks.under_way.is_empty()
     }
 
     /// The next images, about `max_bytes` of them, at least one slot's worth of progress. May be empty where many slots
     /// are free. `None` once all were handed over: the snapshot is then over.
-    pub fn snapshot_slice(&mut self, max_bytes: usize) -> Option<SnapshotChunk> {
-        let mut walk = self.walk.take()?;
+    pub fn snapshot_slice(&mut self, walk: WalkId, max_bytes: usize) -> Option<SnapshotChunk> {
+        let mut walk = self.walks.take(walk)?;
         if walk.saved.bytes == 0 && walk.next_slot == walk.end_slot {
             assert_eq!(walk.owed, 0, "a snapshot has every node that there was when it began");
             return None;
@@ -162,7 +198,7 @@ impl DataTree {
         if !nodes.is_empty() {
             nodes.sort_unstable_by_key(|image| image.slot);
             walk.hand_over(nodes.len());
-            self.walk = Some(walk);
+            self.walks.under_way.push(walk);
             return Some(SnapshotChunk { slots: None, nodes });
         }
         let from = walk.next_slot;
@@ -183,7 +219,7 @@ impl DataTree {
         }
         let slots = Some(from..walk.next_slot);
         walk.hand_over(nodes.len());
-        self.walk = Some(walk);
+        self.walks.under_way.push(walk);
         Some(SnapshotChunk { slots, nodes })
     }
 
@@ -195,14 +231,19 @@ impl DataTree {
         }
     }
 
-    /// Bytes of old images waiting to be taken: what changed since the snapshot began and was not yet walked. The caller
-    /// keeps it bounded by taking slices or, if nobody takes them, by abandoning the snapshot.
+    /// Bytes of old images waiting to be taken, of all walks: what changed since they began and was not yet walked. The caller
+    /// keeps it bounded by taking slices or, if nobody takes them, by abandoning a snapshot.
     pub fn snapshot_backlog_bytes(&self) -> usize {
-        self.walk.as_ref().map_or(0, |walk| walk.saved.bytes)
+        self.walks.under_way.iter().map(|walk| walk.saved.bytes).sum()
     }
 
-    pub fn abandon_snapshot(&mut self) {
-        if let Some(walk) = self.walk.take() {
+    /// Of this one.
+    pub fn walk_backlog_bytes(&self, walk: WalkId) -> usize {
+        self.walks.get(walk).map_or(0, |walk| walk.saved.bytes)
+    }
+
+    pub fn abandon_snapshot(&mut self, walk: WalkId) {
+        if let Some(walk) = self.walks.take(walk) {
             self.given_up.take(walk.saved);
         }
     }
@@ -214,21 +255,23 @@ impl DataTree {
 
     /// Called before a node changes or goes.
     pub(super) fn save_for_snapshot(&mut self, id: NodeId) {
-        let is_needed = self.walk.as_ref().is_some_and(|walk| walk.is_ahead(id));
-        if !is_needed || broken("a snapshot forgets what changed ahead of its walk") {
+        if self.walks.under_way.is_empty() || broken("a snapshot forgets what changed ahead of its walk") {
             return;
         }
-        let image = self.image(id);
-        let walk = self.walk.as_mut().expect("looked at above");
-        walk.settle(id);
-        walk.saved.push(image);
+        let mut walks = std::mem::take(&mut self.walks.under_way);
+        for walk in walks.iter_mut().filter(|walk| walk.is_ahead(id)) {
+            walk.settle(id);
+            walk.saved.push(self.image(id));
+        }
+        self.walks.under_way = walks;
     }
 
     /// Called after a node is born, perhaps in a slot that was free when the snapshot began.
     pub(super) fn skip_in_snapshot(&mut self, id: NodeId) {
-        let walk = self.walk.as_mut().filter(|walk| walk.is_ahead(id));
-        if let Some(walk) = walk.filter(|_| !broken("a snapshot takes in what was born ahead of its walk")) {
-            walk.settle(id);
+        for walk in self.walks.under_way.iter_mut().filter(|walk| walk.is_ahead(id)) {
+            if !broken("a snapshot takes in what was born ahead of its walk") {
+                walk.settle(id);
+            }
         }
     }
 
@@ -278,10 +321,10 @@ mod tests {
         let change = |at| Txn::SetData { path: path(at).into(), data: Some(b"new"), version: 1 };
         (0..nodes).for_each(|at| apply(&mut tree, &create(&path(at), CreateKind::Persistent, -1)));
         for _ in 0..2 {
-            tree.begin_snapshot();
+            let (walk, _) = tree.begin_snapshot();
             (0..nodes).for_each(|at| apply(&mut tree, &change(at)));
             assert!(tree.snapshot_backlog_bytes() >= nodes as usize * size_of::<NodeImage>());
-            tree.abandon_snapshot();
+            tree.abandon_snapshot(walk);
             assert_eq!(tree.snapshot_backlog_bytes(), 0);
         }
         let mut held = tree.given_up.blocks.iter().map(Vec::len).sum::<usize>();

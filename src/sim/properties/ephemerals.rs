@@ -43,6 +43,8 @@ struct Sign {
     /// Whom that server followed then: itself if it led, though others may have left it already.
     followed: Option<ServerId>,
     timeout_us: u64,
+    /// When its beginning was committed: a slow disk may take long for that.
+    begun_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -68,11 +70,11 @@ pub struct Ephemerals {
 }
 
 impl Ephemerals {
-    fn on_committed(&mut self, committed: &Committed, truth: &Truth) -> Result<(), String> {
+    fn on_committed(&mut self, at_us: u64, committed: &Committed, truth: &Truth) -> Result<(), String> {
         let (zxid, decoded) = (committed.zxid, committed.decoded());
         if let Txn::CreateSession { timeout_ms } = decoded {
             let sign = self.signs.entry(committed.session).or_default();
-            sign.timeout_us = u64::try_from(timeout_ms).unwrap_or(0) * 1000;
+            (sign.timeout_us, sign.begun_us) = (u64::try_from(timeout_ms).unwrap_or(0) * 1000, at_us);
         }
         let closes = matches!(decoded, Txn::CloseSession { .. });
         for change in &committed.changes {
@@ -215,7 +217,7 @@ impl Property for Ephemerals {
 
     fn observe(&mut self, at: Moment, event: &Event, truth: &Truth) -> Result<(), String> {
         for committed in truth.committed_now() {
-            self.on_committed(committed, truth)?;
+            self.on_committed(at.us, committed, truth)?;
         }
         if let Event::Crashed { server, .. } = event {
             self.local.values_mut().filter(|(at, _)| at == server).for_each(|(_, forgotten)| *forgotten = true);
@@ -262,7 +264,7 @@ impl Property for Ephemerals {
         let Some(healed_us) = self.healed_us else { return Ok(()) };
         for session in &self.given_up {
             let Some(sign) = self.signs.get(session) else { continue };
-            let since = sign.us.max(healed_us).max(self.last_leader_us);
+            let since = sign.us.max(sign.begun_us).max(healed_us).max(self.last_leader_us);
             let is_open = truth.session(*session).is_some_and(|life| life.closed.is_none());
             if is_open && at.us > since + 3 * sign.timeout_us {
                 let (silent, timeout) = ((at.us - since) / 1000, sign.timeout_us / 1000);

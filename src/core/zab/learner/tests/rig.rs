@@ -23,9 +23,9 @@ pub(super) fn text_of(zxid: Zxid) -> String {
 
 pub(super) fn snapshot(zxid: Zxid) -> (SnapshotHeader, Vec<SnapshotChunk>) {
     let mut tree = DataTree::new(TreeOptions::default());
-    let mut header = tree.begin_snapshot();
+    let (walk, mut header) = tree.begin_snapshot();
     header.zxid = zxid.0;
-    (header, std::iter::from_fn(|| tree.snapshot_slice(1)).collect())
+    (header, std::iter::from_fn(|| tree.snapshot_slice(walk, 1)).collect())
 }
 
 /// Sid 1 with epochs (1, 1) and 1:5 on disk, following 3 of voters 1 to 3.

@@ -84,17 +84,17 @@ impl Server {
     }
 
     pub fn snapshot(&mut self) -> Zxid {
-        let mut header = self.tree.begin_snapshot();
+        let (walk, mut header) = self.tree.begin_snapshot();
         header.sessions = self.sessions.clone();
         let zxid = Zxid(header.zxid);
         self.store.begin_snapshot(header);
-        while let Some(chunk) = self.tree.snapshot_slice(2000) {
+        while let Some(chunk) = self.tree.snapshot_slice(walk, 2000) {
             self.drain();
             self.store.snapshot_chunk(chunk);
         }
         self.store.finish_snapshot();
         self.drain();
-        self.tree.abandon_snapshot();
+        self.tree.abandon_snapshot(walk);
         zxid
     }
 }
