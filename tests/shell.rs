@@ -230,8 +230,11 @@ impl Server {
             Err(_) => panic!("no server: {:?}", thread.join()),
         };
         let fillers = if executors == 1 { 0 } else { CONNECTIONS_TO_PIPELINE };
-        let fillers = (0..fillers).map(|_| TcpStream::connect(address).unwrap()).collect();
-        Server { address, events, stop, thread: Some(thread), fillers, directory: Some(directory) }
+        let fillers: Vec<_> = (0..fillers).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let server = Server { address, events, stop, thread: Some(thread), fillers, directory: Some(directory) };
+        // The next one comes by another way, and may be there sooner.
+        server.fillers.iter().for_each(|_| server.wait_for(Event::Connected));
+        server
     }
 
     /// Waits until only `left` connections of the test are there.
