@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use ringkeeper::wire::client::Request;
 use rustix::process::{Signal, kill_process};
 
 use crate::harness::*;
+use crate::small_disk::{FileSystem, SmallDisk, skipped};
 
 /// A supervisor's patience is ten seconds at times (`docker stop`); nobody's last bytes are worth a SIGKILL.
 const STOP_BOUND: Duration = Duration::from_secs(9);
@@ -194,4 +196,56 @@ fn a_second_signal_stops_at_once() {
         code == Some(1)
     };
     each_layout(|executors| in_time("the second comes while clients are waited for", || attempt(executors)));
+}
+
+#[test]
+fn a_stop_waits_for_no_disk_that_stalls() {
+    std::thread::scope(|scope| {
+        for has_log_elsewhere in [false, true] {
+            scope.spawn(move || stop_while_a_disk_stalls(has_log_elsewhere));
+        }
+    });
+}
+
+fn stop_while_a_disk_stalls(has_log_elsewhere: bool) {
+    let disk = match SmallDisk::mount(FileSystem::Ext4, 64) {
+        Ok(disk) => disk,
+        Err(why) => return skipped("no small disk to freeze", &why),
+    };
+    let elsewhere = Arc::new(tempfile::tempdir().unwrap());
+    let mut setup = Setup::new(1).with("snapCount=20");
+    if has_log_elsewhere {
+        setup = setup.with(&format!("dataLogDir={}", elsewhere.path().join("log").display()));
+    }
+    let data = disk.root().join("data");
+    let mut server = setup.clone().start_on(elsewhere.clone(), &data);
+    let mut client = server.client();
+    client.must(&create("/n", b""));
+    let frozen = match disk.freeze() {
+        Ok(frozen) => frozen,
+        Err(why) => return skipped("a disk that stalls", &why),
+    };
+    let mut written = 0u32;
+    if has_log_elsewhere {
+        eventually("a snapshot begins", || {
+            written += 1;
+            client.must(&set("/n", &written.to_be_bytes()));
+            !server.process.lines_with(&["Snapshotting: "]).is_empty()
+        });
+    } else {
+        client.send(&set("/n", b"never acknowledged"));
+    }
+    server.signal(Signal::TERM);
+    eventually("it is given up", || !server.process.lines_with(&["a disk is not waited for any longer"]).is_empty());
+    // The kernel may hold whoever waits for the disk until it answers.
+    drop(frozen);
+    assert_eq!(server.process.wait().code(), Some(1), "{}", server.process.log());
+    let told = server.process.lines_with(&["asked to stop: a disk of dataDir or dataLogDir has not answered"]);
+    assert_eq!(told.len(), 1, "{}", server.process.log());
+    let server = setup.start_on(elsewhere, &data);
+    let found = server.client().must(&get("/n"));
+    if has_log_elsewhere {
+        assert_eq!(found.data(), written.to_be_bytes());
+    }
+    server.stop();
 }
