@@ -231,7 +231,7 @@ impl ElectionPort {
     }
 
     async fn answer(&self, mut socket: PeerSocket) -> io::Result<()> {
-        let limit = HangUpAfter::new(socket.line.clone(), self.settings.introduction_limit);
+        let limit = HangUpAfter::new(&socket.line, self.settings.introduction_limit);
         let introduction = introduction_of(&mut socket).await;
         limit.cancel().await;
         let Introduction { server, addresses, .. } = introduction?;
@@ -389,6 +389,7 @@ impl ElectionPort {
 
 /// Hands every notification to the core, until the connection ends.
 async fn hear(peer: ServerId, socket: &Socket, mut buffer: Vec<u8>, pipeline: &PipelineHandle) {
+    let mut nonsense = Throttle::new();
     loop {
         let mut taken = 0;
         while let Some((word, rest)) = buffer[taken..].split_first_chunk() {
@@ -399,7 +400,11 @@ async fn hear(peer: ServerId, socket: &Socket, mut buffer: Vec<u8>, pipeline: &P
             let Some(body) = rest.get(..bytes) else { break };
             match Notification::decode(body) {
                 Ok(notification) => pipeline.borrow_mut().notified(peer, notification),
-                Err(error) => info!("a notification of server {} makes no sense and is not heard: {error}", peer.0),
+                Err(error) => {
+                    if let Some(left_out) = nonsense.pass() {
+                        info!("a notification of server {} makes no sense and is not heard: {error}{left_out}", peer.0);
+                    }
+                }
             }
             taken += word.len() + bytes;
         }

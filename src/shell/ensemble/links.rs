@@ -43,6 +43,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Callers that have not said a word.
 const STRANGERS: usize = 64;
 
+/// Written before the core is told that they have left.
+const PIECE_BYTES: usize = 256 * 1024;
+
 /// An outgoing buffer is kept between turns up to this.
 const KEPT_BYTES: usize = 1024 * 1024;
 
@@ -98,6 +101,38 @@ struct Outgoing {
     /// What these bytes were said to cost.
     cost: usize,
     snapshot: Option<SnapshotEncoder>,
+}
+
+impl Outgoing {
+    /// What may cost something and say nothing: parts of a snapshot without nodes, in Java's form. It is told of all the same, or
+    /// nothing more would come.
+    fn take(&mut self) -> Option<Waiting> {
+        let (bytes, cost) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.cost));
+        (!bytes.is_empty() || cost > 0).then_some(Waiting { bytes, cost, written: 0 })
+    }
+}
+
+/// What the writer is at.
+struct Waiting {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Of what is not written.
+    cost: usize,
+}
+
+impl Waiting {
+    /// The next bytes to write, and the cost of these.
+    fn next_piece(&mut self) -> Option<(&[u8], usize)> {
+        if self.written == self.bytes.len() && self.cost == 0 {
+            return None;
+        }
+        let begin = self.written;
+        self.written = self.bytes.len().min(begin + PIECE_BYTES);
+        let is_last = self.written == self.bytes.len();
+        let cost = if is_last { self.cost } else { self.cost.min(self.written - begin) };
+        self.cost -= cost;
+        Some((&self.bytes[begin..self.written], cost))
+    }
 }
 
 impl Link {
@@ -191,7 +226,7 @@ impl Links {
         info!("closing the link with {}: {why}", link.line.peer);
         link.closed.set(true);
         if link.spoken.get() {
-            HangUpAfter::new(link.line.clone(), CLOSE_LIMIT).detach();
+            HangUpAfter::new(&link.line, CLOSE_LIMIT).detach();
         } else {
             link.line.hang_up(); // nothing is on its way that the other end should read
         }
@@ -310,21 +345,19 @@ async fn write(link: Rc<Link>, pipeline: PipelineHandle) {
     loop {
         link.work.lowered().await;
         while !link.over.get() {
-            let (bytes, cost) = {
-                let mut outgoing = link.outgoing.borrow_mut();
-                (std::mem::take(&mut outgoing.bytes), std::mem::take(&mut outgoing.cost))
-            };
-            if bytes.is_empty() {
-                break;
+            let Some(mut waiting) = link.outgoing.borrow_mut().take() else { break };
+            // In pieces: whoever takes them slowly is not taken for one that takes nothing.
+            while let Some((piece, cost)) = waiting.next_piece() {
+                if let Err(error) = link.line.write_all(piece).await {
+                    debug!("the link with {} takes nothing more: {error}", link.line.peer);
+                    link.line.hang_up();
+                    return;
+                }
+                if !link.closed.get() {
+                    pipeline.borrow_mut().link_sent(link.id, cost);
+                }
             }
-            if let Err(error) = link.line.write_all(&bytes).await {
-                debug!("the link with {} takes nothing more: {error}", link.line.peer);
-                link.line.hang_up();
-                return;
-            }
-            if !link.closed.get() {
-                pipeline.borrow_mut().link_sent(link.id, cost);
-            }
+            next_turn().await; // there was nothing to wait for where all of it says nothing
         }
         if link.over.get() {
             return;
@@ -447,4 +480,35 @@ fn hand_over(link: &Link, pipeline: &PipelineHandle, messages: &mut Vec<LinkMess
         pipeline.borrow_mut().link_received(link.id, messages);
     }
     messages.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(bytes: usize, cost: usize) -> Vec<(usize, usize)> {
+        let mut outgoing = Outgoing { bytes: vec![0; bytes], cost, snapshot: None };
+        let mut pieces = Vec::new();
+        while let Some(mut waiting) = outgoing.take() {
+            while let Some((piece, cost)) = waiting.next_piece() {
+                pieces.push((piece.len(), cost));
+            }
+        }
+        pieces
+    }
+
+    #[test]
+    fn what_was_said_to_cost_something_is_told_of_whatever_it_says() {
+        assert_eq!(pieces(0, 0), []);
+        assert_eq!(pieces(0, 1024), [(0, 1024)]);
+        assert_eq!(pieces(10, 0), [(10, 0)]);
+        assert_eq!(pieces(10, 64), [(10, 64)]);
+    }
+
+    #[test]
+    fn much_leaves_in_pieces_with_the_cost_of_each() {
+        let (piece, more) = (PIECE_BYTES, PIECE_BYTES / 2);
+        assert_eq!(pieces(2 * piece + more, 3 * piece), [(piece, piece), (piece, piece), (more, piece)]);
+        assert_eq!(pieces(2 * piece, more), [(piece, more), (piece, 0)]);
+    }
 }

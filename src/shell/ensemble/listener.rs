@@ -4,7 +4,7 @@
 //! Java: `QuorumCnxManager.Listener`, `Leader.LearnerCnxAcceptor`. Spec: quorum-protocol 3.5.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -135,12 +135,19 @@ fn accept(socket: &Socket, mailbox: &Mailbox<TcpStream>, stopping: &AtomicBool) 
 
 fn bind_all(purpose: &'static str, addresses: &[HostPort], everywhere: bool) -> Result<Vec<Socket>, PeerListenError> {
     let mut sockets = Vec::new();
-    for (at, (host, port)) in addresses.iter().enumerate() {
-        if everywhere && addresses[..at].iter().any(|(_, bound)| bound == port) {
-            continue; // several addresses of this server, one port
+    // Several of this server's addresses may be one: names of one host, or what they are everywhere.
+    let mut bound = Vec::new();
+    let mut bind_new = |host: &str, port: u16| -> io::Result<Option<Socket>> {
+        let address = if everywhere { everywhere_at(port) } else { own_address(host, port)? };
+        if bound.contains(&address) {
+            return Ok(None);
         }
-        let socket = if everywhere { bind_everywhere(*port) } else { bind_host(host, *port) };
-        sockets.push(socket.map_err(|source| PeerListenError {
+        let socket = if everywhere { bind_everywhere(port)? } else { bind(address)? };
+        bound.push(address);
+        Ok(Some(socket))
+    };
+    for (host, port) in addresses {
+        let socket = bind_new(host, *port).map_err(|source| PeerListenError {
             purpose,
             host: if everywhere { "*".into() } else { host.clone() },
             port: *port,
@@ -149,19 +156,19 @@ fn bind_all(purpose: &'static str, addresses: &[HostPort], everywhere: bool) -> 
                 _ => "this server's own line must name an address of this machine, or set quorumListenOnAllIPs=true",
             },
             source,
-        })?);
+        })?;
+        sockets.extend(socket);
     }
     Ok(sockets)
 }
 
-fn bind_host(host: &str, port: u16) -> io::Result<Socket> {
-    bind(own_address(host, port)?)
+fn everywhere_at(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
 }
 
 fn bind_everywhere(port: u16) -> io::Result<Socket> {
-    let address = |ip: IpAddr| SocketAddr::new(ip, port);
     // A machine without IPv6 listens on IPv4 alone.
-    bind(address(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| bind(address(Ipv4Addr::UNSPECIFIED.into())))
+    bind(everywhere_at(port)).or_else(|_| bind((Ipv4Addr::UNSPECIFIED, port).into()))
 }
 
 #[cfg(test)]
@@ -184,6 +191,10 @@ mod tests {
         let at = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().to_string();
         let wanted = [format!("127.0.0.1:{one}"), format!("127.0.0.2:{one}"), format!("127.0.0.2:{other}")];
         assert_eq!(bound.iter().map(at).collect::<Vec<_>>(), wanted);
+        drop(bound);
+        let names = [("127.0.0.1".to_owned(), one), ("localhost".to_owned(), one), ("127.0.0.1".to_owned(), one)];
+        let bound = bind_all("quorum", &names, false).unwrap();
+        assert_eq!(bound.iter().map(at).collect::<Vec<_>>(), [format!("127.0.0.1:{one}")], "names of one address");
         drop(bound);
         let bound = bind_all("quorum", &addresses, true).unwrap();
         assert_eq!(bound.iter().map(port_of).collect::<Vec<_>>(), [one, other]);

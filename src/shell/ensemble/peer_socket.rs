@@ -94,14 +94,17 @@ fn stall_limit_ms(limit: Duration) -> u32 {
     limit.as_millis().clamp(1, i32::MAX as u128) as u32
 }
 
-/// Hangs up unless it is dropped before.
+/// Hangs up unless it is dropped before. It keeps no connection that nobody else has any more.
 pub struct HangUpAfter(Option<reactor::Task<()>>);
 
 impl HangUpAfter {
-    pub fn new(line: Rc<PhoneLine>, limit: Duration) -> HangUpAfter {
+    pub fn new(line: &Rc<PhoneLine>, limit: Duration) -> HangUpAfter {
+        let line = Rc::downgrade(line);
         HangUpAfter(Some(reactor::spawn(async move {
             reactor::sleep(limit).await;
-            line.hang_up();
+            if let Some(line) = line.upgrade() {
+                line.hang_up();
+            }
         })))
     }
 
