@@ -273,6 +273,7 @@ impl Node {
         if self.member.is_some() {
             self.tick_member(now, out);
         }
+        self.hear_who_waits_for_a_turn(now);
         self.expire_local(now);
         self.end_idle(now);
         if !matches!(self.role, Role::Leading(_)) {

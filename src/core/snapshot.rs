@@ -27,9 +27,15 @@ impl Node {
         }
         let (walk, mut header) = self.tree.begin_snapshot();
         self.snapshot = SnapshotWalk { running: true, walk: Some(walk), wanted: false };
-        header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
-        header.sessions.sort_unstable();
+        header.sessions = self.session_images();
         out.push(Output::SnapshotBegin(Box::new(header)));
+    }
+
+    /// As a snapshot has them.
+    pub(super) fn session_images(&self) -> Vec<(i64, i32)> {
+        let mut sessions: Vec<_> = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
+        sessions.sort_unstable();
+        sessions
     }
 
     pub(super) fn on_snapshot_room(&mut self, chunks: usize, out: &mut Vec<Output>) {
@@ -46,11 +52,14 @@ impl Node {
         }
     }
 
-    /// After changes of the tree: the walks have so much memory together, and whoever holds most of it gives way.
+    /// After changes of the tree: the walks have so much memory together. The disk, which has time, gives way if that is
+    /// enough, else the learner who holds most.
     pub(super) fn bound_snapshot_backlog(&mut self, now: Now, out: &mut Vec<Output>) {
-        while self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes {
+        let most = self.settings.snapshot_backlog_max_bytes;
+        while self.tree.snapshot_backlog_bytes() > most {
             let for_disk = self.snapshot.walk.map_or(0, |walk| self.tree.walk_backlog_bytes(walk));
-            match self.slowest_snapshot_link().filter(|(_, bytes)| *bytes >= for_disk) {
+            let for_links = self.tree.snapshot_backlog_bytes() - for_disk;
+            match self.slowest_snapshot_link().filter(|_| for_links > most) {
                 Some((link, _)) => self.drop_snapshot_link(now, link, out),
                 None if for_disk == 0 => unreachable!("every walk is somebody's"),
                 None => self.abandon_snapshot("what changed meanwhile filled the memory set aside for it: the disk, or ringkeeper.snapshotMaxMBps, is too slow for these writes", out),
@@ -100,8 +109,8 @@ impl Node {
 
     /// Old images fill a good part of their memory: better to hurry now than to give up later.
     pub fn snapshot_is_pressing(&self) -> bool {
-        let backlog_bytes = self.snapshot.walk.map_or(0, |walk| self.tree.walk_backlog_bytes(walk));
-        backlog_bytes > self.settings.snapshot_backlog_max_bytes / 4
+        self.snapshot.walk.is_some()
+            && self.tree.snapshot_backlog_bytes() > self.settings.snapshot_backlog_max_bytes / 4
     }
 
     pub fn snapshot_running(&self) -> bool {

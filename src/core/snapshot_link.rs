@@ -36,10 +36,11 @@ impl Node {
         if self.tree.is_moving() || self.role.master().is_none() {
             return;
         }
-        for link in std::mem::take(&mut self.snapshot_links.waiting) {
+        let waiting = std::mem::take(&mut self.snapshot_links.waiting);
+        let sessions = if waiting.is_empty() { Vec::new() } else { self.session_images() };
+        for link in waiting {
             let (walk, mut header) = self.tree.begin_snapshot_parents_first();
-            header.sessions = self.sessions.iter().map(|(id, session)| (id.0, session.table_timeout_ms)).collect();
-            header.sessions.sort_unstable();
+            header.sessions.clone_from(&sessions);
             let leader = self.role.master().expect("looked at above");
             leader.snapshot_begins(link, Zxid(header.zxid), out);
             leader.snapshot_part(link, LinkMessage::SnapshotBegin(Box::new(header)), out);

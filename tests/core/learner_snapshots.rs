@@ -97,6 +97,31 @@ fn a_learner_that_takes_its_snapshot_too_slowly_is_dropped_and_comes_back() {
 }
 
 #[test]
+fn the_disk_gives_way_to_a_slow_learner_where_memory_is_short() {
+    let (mut ensemble, leader, client, wiped) =
+        two_wiped(Settings { snapshot_backlog_max_bytes: 20_000, ..small_queues() });
+    ensemble.start(wiped[1]);
+    ensemble.clog(wiped[0]);
+    ensemble.start(wiped[0]);
+    for _ in 0..30 {
+        ensemble.pass_ms(100);
+    }
+    assert!(ensemble.at(leader, |server| server.wants_snapshot()).is_some());
+    let backlog = |ensemble: &mut Ensemble| ensemble.server(leader).node.tree().snapshot_backlog_bytes();
+    let mut most = 0;
+    for number in NODES - 12..NODES {
+        let path = format!("/n{number}");
+        ensemble.at(leader, |server| server.send(client, 1, &set(&path, b"changed", -1)));
+        most = most.max(backlog(&mut ensemble));
+    }
+    assert!(backlog(&mut ensemble) < most && most <= 20_000, "{most}: its part is gone");
+    ensemble.unclog();
+    ensemble.settle();
+    ensemble.assert_agreed();
+    assert!(!ensemble.told(leader).contains("too slowly"), "{}", ensemble.told(leader));
+}
+
+#[test]
 fn a_learner_without_room_for_its_snapshot_says_why_and_tries_once_a_tick() {
     let settings = small_queues();
     let tick_ms = u64::from(settings.ensemble.tick_ms);

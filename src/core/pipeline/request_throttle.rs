@@ -47,9 +47,14 @@ impl Node {
         false
     }
 
+    pub(super) fn has_queue(&self) -> bool {
+        !self.outstanding.queue.connections.is_empty()
+    }
+
     /// To be called when something may have been answered.
     pub(in crate::core) fn let_queue_go_on(&mut self, now: Now, out: &mut Vec<Output>) {
         while self.outstanding.requests < self.settings.request_throttle.max_requests
+            && !self.is_turn_over()
             && let Some(connection) = self.outstanding.queue.connections.pop_front()
         {
             let Some(slot) = self.slot(connection) else { continue };

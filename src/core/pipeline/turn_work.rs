@@ -39,12 +39,17 @@ impl TurnWork {
 impl Node {
     /// Whether clients wait for `Input::NextTurn`.
     pub fn wants_turn(&self) -> bool {
-        !self.turn_work.cut.is_empty()
+        !self.turn_work.cut.is_empty() || (self.is_turn_over() && self.has_queue())
     }
 
-    /// Whether this connection has to wait because so much is done in this turn.
+    /// So much is done in this turn that everybody else is to have one.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.turn_work.nodes >= self.settings.turn_nodes
+    }
+
+    /// Whether this connection has to wait for that.
     pub(super) fn is_cut(&mut self, slot: Slot) -> bool {
-        if self.turn_work.nodes < self.settings.turn_nodes {
+        if !self.is_turn_over() {
             return false;
         }
         mark("a client's requests wait for another turn");
@@ -58,7 +63,7 @@ impl Node {
     pub(in crate::core) fn on_next_turn(&mut self, now: Now, out: &mut Vec<Output>) {
         self.turn_work.nodes = 0;
         let mut waiting = std::mem::take(&mut self.turn_work.cut);
-        while self.turn_work.nodes < self.settings.turn_nodes
+        while !self.is_turn_over()
             && let Some(connection) = waiting.pop_front()
         {
             if let Some(slot) = self.slot(connection) {
@@ -67,13 +72,17 @@ impl Node {
                 self.go_on(now, slot, out);
             }
         }
-        for connection in &waiting {
-            if let Some(slot) = self.slot(*connection).filter(|slot| self.connections[*slot].state == State::Open) {
-                self.hear(now, slot);
-            }
-        }
         // Behind them, whoever has had this turn and wants another one.
         waiting.append(&mut self.turn_work.cut);
         self.turn_work.cut = waiting;
+    }
+    /// Before anybody is judged by the clock.
+    pub(in crate::core) fn hear_who_waits_for_a_turn(&mut self, now: Now) {
+        for place in 0..self.turn_work.cut.len() {
+            let slot = self.slot(self.turn_work.cut[place]);
+            if let Some(slot) = slot.filter(|slot| self.connections[*slot].state == State::Open) {
+                self.hear(now, slot);
+            }
+        }
     }
 }
