@@ -1,14 +1,11 @@
-//! The floor: a server that answers at once with made-up replies, so that one can see what no server can beat here.
-//!
-//!   a turn: read every ready socket -> make replies -> one O_DIRECT write, flushed, if there were writes and a log -> send all
+//! The floor: a server that answers with made-up replies, so that one can see what no server can beat here.
 //!
 //! It keeps no znodes: any request succeeds, a read returns the last data written by anybody, every znode has the same ten
 //! children. Good for the loads, storm and idle; watches are not kept. Run against it, a load measures the machine and the
-//! generator itself.
+//! generator itself. [`crate::floor_member`] serves it, alone or as one of three.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -16,105 +13,46 @@ use rustix::fs::OFlags;
 use rustix::io::ReadWriteFlags;
 
 use crate::client::SESSION_TIMEOUT_MS;
-use crate::net::{Inbox, Link, Poller, Received, each_frame};
 use crate::scenario::CHILDREN;
 use crate::wire::{self, Op, SEQUENCE_DIGITS, STAT_BYTES};
 use crate::{Doing, Result};
 
-/// Serves until the process is ended.
-pub fn serve(address: SocketAddr, log: Option<&Path>) -> Result<()> {
-    let listener = TcpListener::bind(address).doing(format_args!("listening on {address}"))?;
-    let mut poller = Poller::new()?;
-    let accepting = usize::MAX;
-    poller.add_listener(&listener, accepting)?;
-    let mut log = log.map(Log::create).transpose()?;
-    let mut floor = Floor::default();
-    let mut inbox = Inbox::default();
-    let mut connections: Vec<Option<Connection>> = Vec::new();
-    let mut answering = Vec::new();
-    loop {
-        for index in 0..poller.wait(None)? {
-            let event = poller.ready(index);
-            if event.token == accepting {
-                while let Ok((stream, _)) = listener.accept() {
-                    let token = connections.iter().position(Option::is_none).unwrap_or(connections.len());
-                    let connection = Connection {
-                        link: Link::over(&poller, stream, token)?,
-                        greeted: false,
-                        closing: false,
-                        out: Vec::new(),
-                    };
-                    if token == connections.len() {
-                        connections.push(None);
-                    }
-                    connections[token] = Some(connection);
-                }
-                continue;
-            }
-            let Some(connection) = connections[event.token].as_mut() else { continue };
-            let Connection { link, greeted, closing, out } = connection;
-            let gone = event.writable && link.flush(&poller).is_err();
-            match link.receive(&mut inbox) {
-                Ok(Received::Bytes(bytes)) if !gone => {
-                    let asked = each_frame(link, &inbox, bytes, |frame| {
-                        *closing |= floor.answer(frame, greeted, out);
-                        Ok(())
-                    });
-                    match asked {
-                        Ok(()) => answering.push(event.token),
-                        Err(_) => connections[event.token] = None,
-                    }
-                }
-                Ok(Received::Nothing) if !gone => {}
-                _ => connections[event.token] = None, // clients come and go; a floor does not mind
-            }
-        }
-        if let Some(log) = &mut log {
-            log.flush(std::mem::take(&mut floor.unlogged_bytes))?;
-        }
-        for token in answering.drain(..) {
-            let Some(connection) = connections[token].as_mut() else { continue };
-            if connection.link.send(&poller, &connection.out).is_err() || connection.closing {
-                connections[token] = None;
-            } else {
-                connection.out.clear();
-            }
-        }
-    }
-}
-
-struct Connection {
-    link: Link,
-    /// Had its connect request.
-    greeted: bool,
-    /// Asked to be closed, and is once that is answered.
-    closing: bool,
-    out: Vec<u8>,
-}
-
 #[derive(Default)]
-struct Floor {
+pub struct Floor {
+    /// Counts writes.
     zxid: i64,
     sessions: i64,
     /// What was written last, and is what everybody reads.
     value: Vec<u8>,
-    unlogged_bytes: usize,
+}
+
+/// What a request asked for, beside its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The reply may leave at once.
+    Nothing,
+    /// The reply waits until the request is stored.
+    Write,
+    /// The connection ends behind the reply.
+    Close,
 }
 
 impl Floor {
-    /// Appends the reply; true if the connection ends with it.
-    fn answer(&mut self, frame: &[u8], greeted: &mut bool, out: &mut Vec<u8>) -> bool {
+    /// Appends the reply.
+    pub fn answer(&mut self, frame: &[u8], greeted: &mut bool, out: &mut Vec<u8>) -> Asked {
         if !std::mem::replace(greeted, true) {
             self.sessions += 1;
             wire::put_connect_response(SESSION_TIMEOUT_MS, self.sessions, out);
-            return false;
+            return Asked::Nothing;
         }
-        let Some((xid, op, record)) = wire::request_parts(frame) else { return true };
+        let Some((xid, op, record)) = wire::request_parts(frame) else { return Asked::Close };
         let (path, rest) = wire::buffer(record).unwrap_or_default();
-        if matches!(op, Op::CREATE | Op::DELETE | Op::SET_DATA) {
-            self.zxid += 1;
-            self.unlogged_bytes += frame.len();
-        }
+        let asked = match op {
+            Op::CREATE | Op::DELETE | Op::SET_DATA => Asked::Write,
+            Op::CLOSE_SESSION => Asked::Close,
+            _ => Asked::Nothing,
+        };
+        self.zxid += i64::from(asked == Asked::Write);
         wire::put_reply(xid, self.zxid, out, |out| match op {
             Op::CREATE => {
                 self.remember(rest);
@@ -144,7 +82,16 @@ impl Floor {
             }
             _ => {} // delete, ping, closeSession: nothing but the header
         });
-        op == Op::CLOSE_SESSION
+        asked
+    }
+
+    /// Another member's client wrote this.
+    pub fn learn(&mut self, frame: &[u8]) {
+        if let Some((_, Op::CREATE | Op::SET_DATA, record)) = wire::request_parts(frame)
+            && let Some((_, rest)) = wire::buffer(record)
+        {
+            self.remember(rest);
+        }
     }
 
     /// Empty data belongs to znodes nobody reads.
@@ -216,8 +163,13 @@ mod tests {
                 wire::stamp_xid(&mut request, xid);
             }
             out.clear();
-            let ends = floor.answer(&request[4..], &mut greeted, &mut out);
-            assert_eq!(ends, xid == CLOSE);
+            let asked = floor.answer(&request[4..], &mut greeted, &mut out);
+            let expected = match xid {
+                7 => Asked::Write,
+                CLOSE => Asked::Close,
+                _ => Asked::Nothing,
+            };
+            assert_eq!(asked, expected);
             let (frame, rest) = wire::next_frame(&out).unwrap().unwrap();
             assert!(rest.is_empty());
             frame.to_vec()
@@ -233,6 +185,6 @@ mod tests {
         let children = ask(wire::get_children("/x"), 9);
         assert_eq!(wire::strings(wire::reply(&children).unwrap().1).unwrap().len(), CHILDREN);
         assert!(wire::reply(&ask(wire::close_session(), CLOSE)).unwrap().1.is_empty());
-        assert_eq!(floor.unlogged_bytes, wire::create("/a/b-", b"seven", 3).len() - 4, "only the create was a write");
+        assert_eq!(floor.zxid, 1, "only the create was a write");
     }
 }

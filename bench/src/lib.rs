@@ -13,7 +13,7 @@
 //!   wire.rs      the few frames a generator needs        session.rs   opening and closing many sessions at once
 //!   net.rs       epoll, and one non-blocking connection  client.rs    a plain blocking client that prepares and cleans up
 //!   workload.rs  what each session asks, and whether the answer is right
-//!   floor.rs     a server of made-up replies: what nothing can beat on this machine
+//!   floor.rs     made-up replies; floor_member.rs serves them, alone or as one of three: what nothing can beat on this machine
 //!   big_tree.rs  znodes by the million         device.rs    the disk: what it is, and what it was asked to do
 //!   usage.rs     whose CPU was used, from /proc          report.rs    figures, a line for people, a line of JSON
 //!
@@ -28,7 +28,7 @@ pub mod device;
 pub mod ensemble;
 pub mod failover;
 pub mod floor;
-pub mod floor_ensemble;
+pub mod floor_member;
 pub mod fsync;
 pub mod idle;
 pub mod load;

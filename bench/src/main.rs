@@ -12,8 +12,8 @@ use ringkeeper_bench::report::{Report, append_json};
 use ringkeeper_bench::scenario::{Arrivals, Load, Ops};
 use ringkeeper_bench::server::Cpus;
 use ringkeeper_bench::{
-    BenchError, Doing, Result, Target, failover, floor, floor_ensemble, fsync, idle, memory, rejoin, snapshot_tail,
-    start, storm, versus, watch,
+    BenchError, Doing, Result, Target, failover, floor_member, fsync, idle, memory, rejoin, snapshot_tail, start,
+    storm, versus, watch,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 
@@ -92,8 +92,8 @@ enum Job {
         #[arg(long)]
         cpu: Option<usize>,
     },
-    /// The floor of an ensemble: one write at a time through three threads that do nothing but pass messages and write blocks.
-    FloorEnsemble(floor_ensemble::Arguments),
+    /// Be three such servers that pass each write around, store it and answer when two have it: the floor of an ensemble.
+    FloorEnsemble(floor_member::Arguments),
     /// Run a command on some CPUs, and end it when its parent dies. (How servers are started.)
     #[command(hide = true)]
     Pinned {
@@ -222,9 +222,9 @@ fn run(job: Job) -> Result<()> {
         }
         Job::Floor { port, log, cpu } => {
             settle_process(cpu, None)?;
-            floor::serve(SocketAddr::from(([127, 0, 0, 1], port)), log.as_deref())
+            floor_member::serve_alone(SocketAddr::from(([127, 0, 0, 1], port)), log.as_deref())
         }
-        Job::FloorEnsemble(arguments) => floor_ensemble::run(&arguments),
+        Job::FloorEnsemble(arguments) => floor_member::serve_ensemble(&arguments),
         Job::Pinned { cpus, command } => {
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).doing("PR_SET_PDEATHSIG")?;
             cpus.pin_this_thread()?;
