@@ -68,7 +68,7 @@ pub const MEMBER_LINE_BYTES: usize = 1024;
 pub const CONFIGURATION_BYTES: usize = 256 << 10;
 
 /// Clients back with sessions that the leader does not know, which wait until it is sure that it still leads. At the bound the
-/// first of them are not answered, and try elsewhere.
+/// first of them lose their connection, or their server its link to the leader, and try elsewhere.
 pub const SESSIONS_DOUBTED: usize = 65_536;
 
 /// A leader that has given out so many zxids in an epoch moves on to the next epoch. Early: at a million writes a second it

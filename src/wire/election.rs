@@ -59,6 +59,9 @@ impl Notification {
     /// The format we write.
     pub const VERSION: i32 = 2;
 
+    /// The longest configuration that a frame has room for.
+    pub const CONFIG_BYTES_MAX: usize = FRAME_BYTES_MAX - Self::BYTES_WITHOUT_VERSION - LENGTH_BYTES;
+
     /// From this format on the configuration is part of it.
     const VERSION_WITH_CONFIG: i32 = 2;
 
@@ -67,9 +70,8 @@ impl Notification {
 
     /// Appends a whole frame, in the newest format.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let body_bytes = Self::BYTES_WITHOUT_VERSION + LENGTH_BYTES + self.config.len();
-        assert!(body_bytes <= FRAME_BYTES_MAX, "a configuration of {} bytes", self.config.len());
-        put_count(out, body_bytes);
+        assert!(self.config.len() <= Self::CONFIG_BYTES_MAX, "a configuration of {} bytes", self.config.len());
+        put_count(out, Self::BYTES_WITHOUT_VERSION + LENGTH_BYTES + self.config.len());
         put_i32(out, self.state as i32);
         for number in [self.leader, self.zxid, self.election_epoch, self.peer_epoch] {
             put_i64(out, number);

@@ -3,6 +3,7 @@
 use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{LogRoom, RoleView};
 use ringkeeper::core::{Input, Settings};
+use ringkeeper::limits;
 use ringkeeper::wire::client::{ConnectResponse, OpCode, Request, Response};
 
 use super::ensemble::{ask, sync};
@@ -150,6 +151,31 @@ fn a_deposed_leader_does_not_say_that_a_session_is_over() {
     assert_ne!(ensemble.leader(), leader);
     assert!(ensemble.server(leader).closed.contains(&connection));
     assert!(ensemble.server(leader).frames(connection).is_empty(), "the client asks somebody else");
+}
+
+#[test]
+fn who_waits_too_long_for_a_leader_in_doubt_tries_elsewhere() {
+    let mut ensemble = Ensemble::of(3, 1, quick());
+    ensemble.settle();
+    let (leader, followers, observer) = (ensemble.leader(), ensemble.followers(), 4);
+    let ended = ensemble.client(leader);
+    ensemble.at(leader, |server| server.send(ended, 1, &Request::CloseSession));
+    ensemble.server(leader).closed.clear();
+    for follower in followers.into_iter().filter(|id| *id != observer) {
+        ensemble.cut_off_silently(follower);
+    }
+    let at_observer = ensemble.shake_hands(observer, None, &ended);
+    let first = ensemble.shake_hands(leader, None, &ended);
+    for _ in 2..limits::SESSIONS_DOUBTED {
+        ensemble.shake_hands(leader, None, &ended);
+    }
+    assert!(ensemble.server(observer).closed.is_empty() && ensemble.server(leader).closed.is_empty());
+    let second = ensemble.shake_hands(leader, None, &ended);
+    assert!(ensemble.server(observer).closed.contains(&at_observer), "its server has lost its link to the leader");
+    assert!(ensemble.server(observer).frames(at_observer).is_empty());
+    ensemble.shake_hands(leader, None, &ended);
+    assert_eq!(ensemble.server(leader).closed, [first].into());
+    assert!(ensemble.server(leader).frames(first).is_empty() && ensemble.server(leader).frames(second).is_empty());
 }
 
 /// ZOOKEEPER-2845 (20.10).

@@ -110,7 +110,7 @@ impl Node {
                     let connection = &mut self.connections[slot];
                     (connection.state, connection.session) = (State::Connecting, session);
                     let client = Returned::Here(connection.id);
-                    self.refuse_when_sure(session, timeout_ms, client, out);
+                    self.refuse_when_sure(now, session, timeout_ms, client, out);
                 }
             };
         }

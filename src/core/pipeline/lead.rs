@@ -223,7 +223,7 @@ impl Node {
         let id = SessionId(session);
         self.metrics.revalidate_count += 1;
         if !self.sessions.resume(id, timeout_ms, now.mono_us) {
-            return self.refuse_when_sure(id, timeout_ms, Returned::To(link), out);
+            return self.refuse_when_sure(now, id, timeout_ms, Returned::To(link), out);
         }
         self.revalidated_at(link, id, out);
     }
@@ -241,6 +241,7 @@ impl Node {
     /// that its session is over when a quorum has followed after it asked.
     pub(super) fn refuse_when_sure(
         &mut self,
+        now: Now,
         session: SessionId,
         timeout_ms: i32,
         client: Returned,
@@ -250,8 +251,23 @@ impl Node {
         probe::mark("leader: a quorum is asked before a session is refused");
         let round = leading.leader.confirm(out);
         leading.doubted.push_back(Doubted { round, session, timeout_ms, client });
-        if leading.doubted.len() > limits::SESSIONS_DOUBTED {
-            leading.doubted.pop_front();
+        if leading.doubted.len() <= limits::SESSIONS_DOUBTED {
+            return;
+        }
+        let oldest = leading.doubted.pop_front().expect("more than none");
+        match oldest.client {
+            // It waits for as many answers as it asked for.
+            Returned::To(link) => {
+                let why = "too many of its clients are back with sessions that are not known, and no quorum says so";
+                leading.leader.drop_learner(now, link, why, out);
+            }
+            Returned::Here(connection) => {
+                if let Some(slot) = self.slot(connection)
+                    && self.connections[slot].state == State::Connecting
+                {
+                    self.close(slot);
+                }
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use std::fmt::Write;
 
 use super::{Member, MemberRole, Membership, QuorumKind};
 use crate::core::types::ServerId;
+use crate::wire::election::Notification;
 use crate::wire::java_properties::{self, MalformedEscape};
 use crate::wire::server_line;
 
@@ -86,7 +87,14 @@ impl Membership {
             true => QuorumKind::Majority,
             false => hierarchy(&members, &group_lines, &weight_lines)?,
         };
-        Ok(Membership { version, members, kind })
+        let membership = Membership { version, members, kind };
+        let bytes = membership.to_text().len();
+        if bytes > Notification::CONFIG_BYTES_MAX {
+            let most = Notification::CONFIG_BYTES_MAX;
+            let why = format!("{bytes} bytes in all, and no elector takes more than {most}; write fewer or shorter lines");
+            return Err(MembershipError::new("server.", why));
+        }
+        Ok(membership)
     }
 
     /// The form that all servers agree on.
@@ -260,6 +268,16 @@ mod tests {
             let error = Membership::parse(format!("{two}{text}").as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn what_no_notification_has_room_for_is_refused() {
+        let line = |id: usize| format!("server.{id}={}:1:2\n", "h".repeat(1000 - 20));
+        let text = |lines: usize| (1..=lines).map(line).collect::<String>();
+        let longest = Membership::parse(text(520).as_bytes()).unwrap();
+        assert!(longest.to_text().len() <= Notification::CONFIG_BYTES_MAX);
+        let error = Membership::parse(text(540).as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("server.: ") && error.contains("no elector takes more than 524244"), "{error}");
     }
 
     fn membership() -> impl Strategy<Value = Membership> {
