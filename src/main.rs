@@ -88,7 +88,7 @@ fn serve(arguments: &Arguments, config: &Config, notices: &[Notice]) -> ExitCode
         Err(failure) => {
             error!("{failure}");
             if !tracing::enabled!(tracing::Level::ERROR) {
-                eprintln!("ringkeeper: {failure}"); // the log is off, and an end without a reason helps nobody
+                logging::say_at_once(format!("ringkeeper: {failure}\n")); // the log is off: nobody would know why
             }
             failure.exit_code()
         }

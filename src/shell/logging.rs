@@ -7,7 +7,10 @@
 //! Time is UTC. Lines are written by a thread of their own; when standard error is slower than the server, lines are
 //! dropped and counted rather than waited for. Not here: log files, rotation (the service manager's business).
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
+use std::io::Write;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tracing::{Event, Subscriber};
@@ -21,6 +24,9 @@ use crate::shell::clock::wall_ms;
 
 /// Lines waiting for standard error. At the bound: newer lines are dropped.
 const WAITING_LINES: usize = 16 * 1024;
+
+/// How long an ending process tries to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 #[error("log level {given:?}: {why}; write error, warn, info, debug, trace or MODULE=LEVEL,...")]
@@ -58,16 +64,37 @@ pub fn start(level: Option<&str>, my_id: i64) -> Result<LogGuard, LevelError> {
 
 /// A panic may be the last thing this process does, so its line does not wait for the writing thread.
 fn say_panics_at_once(my_id: i64) {
-    let backtrace = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("unnamed");
-        eprintln!(
-            "{} [myid:{my_id}] - ERROR [{thread}:panic@0] - Severe unrecoverable error, from thread : {thread}",
+        let backtrace = match Backtrace::capture() {
+            backtrace if backtrace.status() == BacktraceStatus::Captured => backtrace.to_string(),
+            _ => "note: run with `RUST_BACKTRACE=1` for a backtrace\n".to_owned(),
+        };
+        say_at_once(format!(
+            "{} [myid:{my_id}] - ERROR [{thread}:panic@0] - Severe unrecoverable error, from thread : {thread}\n\
+             thread '{thread}' {panic}\n{backtrace}",
             Timestamp(wall_ms())
-        );
-        backtrace(panic);
+        ));
     }));
+}
+
+/// Writes to standard error before it returns, unless nobody takes it there: who has to end does not wait for that.
+pub fn say_at_once(text: String) {
+    write_within(LAST_WORDS, text, std::io::stderr());
+}
+
+/// By a thread that may stay behind: what keeps one writer keeps the next.
+fn write_within(limit: Duration, text: String, mut to: impl Write + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    let writer = std::thread::Builder::new().name("rk-last-words".to_owned()).spawn(move || {
+        // There is nobody left to tell of a failure.
+        let _ = to.write_all(text.as_bytes());
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = wait.recv_timeout(limit);
+    }
 }
 
 struct JavaShape {
@@ -178,6 +205,42 @@ mod tests {
         assert_eq!(Timestamp(1_795_251_758_317).to_string(), "2026-11-21T09:02:38,317");
         assert_eq!(Timestamp(4_107_542_399_999).to_string(), "2100-02-28T23:59:59,999");
         assert_eq!(Timestamp(4_107_542_400_000).to_string(), "2100-03-01T00:00:00,000");
+    }
+
+    /// Standard error that is a full pipe.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn last_words_are_waited_for_but_not_for_ever() {
+        let (go_on, stuck) = mpsc::channel();
+        write_within(Duration::from_millis(1), "why".to_owned(), Stuck(stuck));
+        drop(go_on);
+
+        let (said, heard) = mpsc::channel();
+        struct Tell(mpsc::Sender<Vec<u8>>);
+        impl Write for Tell {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.send(bytes.to_vec()).expect("the test listens");
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        write_within(Duration::MAX, "why".to_owned(), Tell(said));
+        assert_eq!(heard.try_recv().unwrap(), b"why", "written when it returns");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::shell::clock::Clock;
 use crate::shell::ensemble::Ensemble;
 use crate::shell::ensemble::vigil::Vigil;
 use crate::shell::flag::Flag;
+use crate::shell::logging;
 use crate::shell::settings::ServeError;
 use crate::shell::snapshot_pace::SnapshotPace;
 use crate::shell::snapshot_trigger::SnapshotTrigger;
@@ -872,7 +873,8 @@ impl Drop for EndProcessOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The panic hook has said where. Exit code as in operations 1.11.
-            eprintln!("ringkeeper: a fault in the server's core; its state cannot be trusted, so it stops here");
+            let why = "ringkeeper: a fault in the server's core; its state cannot be trusted, so it stops here\n";
+            logging::say_at_once(why.to_owned());
             std::process::exit(1);
         }
     }

@@ -91,7 +91,8 @@ impl Membership {
         let bytes = membership.to_text().len();
         if bytes > Notification::CONFIG_BYTES_MAX {
             let most = Notification::CONFIG_BYTES_MAX;
-            let why = format!("{bytes} bytes in all, and no elector takes more than {most}; write fewer or shorter lines");
+            let why =
+                format!("{bytes} bytes in all, and no elector takes more than {most}; write fewer or shorter lines");
             return Err(MembershipError::new("server.", why));
         }
         Ok(membership)
