@@ -1,5 +1,6 @@
 //! From one setting per name to a [`Config`]: judging each, reading its value, checking them against each other.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,11 +9,11 @@ use super::members::{self, Member, Mode, Role};
 use super::sources::{Setting, Settings};
 use super::values::{self, Value};
 use super::*;
-use crate::core::zab::membership::Membership;
+use crate::core::zab::membership::{Membership, QuorumKind};
 
 /// What lies in other files, if they are there.
 pub(super) struct Texts {
-    pub my_id: Option<Vec<u8>>,
+    pub my_id: io::Result<Vec<u8>>,
     /// `zoo.cfg.dynamic.next`.
     pub next_members: io::Result<Vec<u8>>,
 }
@@ -68,7 +69,15 @@ impl Builder {
                     let why = format!("{place}: {value:?} is read as false; write true or false");
                     self.notices.push(Notice::warn(Concern::Other, why));
                 }
-                Ok(_) => {}
+                Ok(_) => {
+                    if let Kind::Word(word) = key.kind
+                        && value != word
+                        && !value.eq_ignore_ascii_case(key.default)
+                    {
+                        let why = format!("{place}: {value:?} is read as {0}; write {word} or {0}", key.default);
+                        self.notices.push(Notice::warn(Concern::Other, why));
+                    }
+                }
                 Err(_) if name == "preAllocSize" => {} // Java goes on with the default; said where it is read
                 Err(_) if value.is_empty() && key.default.is_empty() && key.kind != Kind::Path => {}
                 Err(why) => {
@@ -98,15 +107,18 @@ impl Builder {
                     self.problems.push(format!("{place}: refused: {why}; {instead}"));
                 }
             }
-            if let (Kind::Path, Some(why)) = (key.kind, relative_path_warning(Path::new(value))) {
-                self.notices.push(Notice::warn(Concern::Other, format!("{place}: {why}")));
+            if key.kind == Kind::Path {
+                let quoted = value.starts_with('"').then(|| "quotes are part of the path; write it without".to_owned());
+                if let Some(why) = quoted.or_else(|| relative_path_warning(Path::new(value))) {
+                    self.notices.push(Notice::warn(Concern::Other, format!("{place}: {why}")));
+                }
             }
         }
         self.settings = settings;
     }
 
     fn config(&mut self, texts: &Texts) -> Option<Config> {
-        let my_id = self.my_id(texts.my_id.as_deref());
+        let my_id = self.my_id(texts.my_id.as_deref().ok());
         let directories = self.directories();
         let sessions = self.sessions();
         let upgrading = self.bool("localSessionsUpgradingEnabled");
@@ -119,7 +131,7 @@ impl Builder {
         let (members, mode) = membership?;
         let ensemble = match mode {
             Mode::Standalone { .. } => None,
-            Mode::Ensemble { .. } => self.ensemble(my_id, &texts.next_members),
+            Mode::Ensemble { .. } => self.ensemble(my_id, texts, &client),
         };
         let auth = self.auth();
         let log = self.log();
@@ -209,7 +221,10 @@ impl Builder {
             self.optional_int("clientPort").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let mut address = self.text("clientPortAddress");
         if address.is_some() && port.is_none() {
-            self.refuse("clientPortAddress", "is set but clientPort is not; write clientPort=2181 too");
+            match self.settings.contains_key("clientPort") {
+                true => self.refuse("clientPort", "is no port to listen on at clientPortAddress; write one like 2181"),
+                false => self.refuse("clientPortAddress", "is set but clientPort is not; write clientPort=2181 too"),
+            }
         }
         if let Some((member_host, member_port)) = own_member.as_ref().and_then(|member| member.client.as_ref()) {
             let member_address = Some(member_host.clone()).filter(|host| !is_every_address(host));
@@ -573,7 +588,46 @@ impl Builder {
         }
     }
 
-    fn ensemble(&mut self, my_id: Option<i64>, next_members: &io::Result<Vec<u8>>) -> Option<EnsembleConfig> {
+    /// Two who listen at one place: nobody can talk to both.
+    fn check_ports(&mut self, membership: &Membership, own: &Member, client: &ClientListener) {
+        let mut taken: BTreeMap<(&str, u16), String> = BTreeMap::new();
+        for member in membership.members.values() {
+            let name = format!("server.{}", member.id);
+            for address in &member.addresses {
+                for (port, what) in [(address.quorum_port, "quorum"), (address.election_port, "election")] {
+                    let here = format!("the {what} port of {name}");
+                    let Some(other) = taken.insert((&address.host, port), here.clone()) else { continue };
+                    let place = format!("{}:{port}", address.host);
+                    let why = format!("{place} is {other} and {here}; give each server ports or a host of its own");
+                    self.warn(&name, Concern::Other, &why);
+                }
+            }
+        }
+        for address in &own.addresses {
+            let same_host = client.address.as_ref().is_none_or(|host| is_every_address(host) || *host == address.host);
+            for (port, what) in [(address.quorum_port, "quorum"), (address.election_port, "election")] {
+                if same_host && client.port == Some(port) {
+                    let why =
+                        format!("{port} is this server's {what} port in server.{}, too; write another one", own.id);
+                    self.refuse("clientPort", &why);
+                }
+            }
+        }
+    }
+
+    /// Java: `QuorumPeerConfig.parseDynamicConfig`, which warns of the same.
+    fn check_number_of_voters(&mut self, membership: &Membership) {
+        let voters = membership.voters().count();
+        if membership.kind == QuorumKind::Majority && voters % 2 == 0 {
+            let why = match voters {
+                2 => "two voting servers: neither may fail; write three".to_owned(),
+                _ => format!("{voters} voting servers: no more may fail than of {}; write an odd number", voters - 1),
+            };
+            self.notices.push(Notice::warn(Concern::Other, format!("{}: {why}", self.source)));
+        }
+    }
+
+    fn ensemble(&mut self, my_id: Option<i64>, texts: &Texts, client: &ClientListener) -> Option<EnsembleConfig> {
         for key in ["initLimit", "syncLimit"] {
             let ticks = self.int(key);
             let what = if self.settings.contains_key(key) { format!("is {ticks}") } else { "is not set".to_owned() };
@@ -608,8 +662,14 @@ impl Builder {
         membership.version = in_force.as_deref().map_or(0, dynamic_files::version_in_name);
         let path = my_id_path(&self.settings).unwrap_or_default();
         let Some(server) = my_id.map(ServerId) else {
-            let why = "is missing; write the N of this server's server.N line into it";
-            self.problems.push(format!("{}: {why}", path.display()));
+            if let Err(error) = &texts.my_id {
+                let what = match error.kind() {
+                    io::ErrorKind::NotFound => "is missing".to_owned(),
+                    _ => format!("cannot be read: {error}"),
+                };
+                let why = format!("{what}; write the N of this server's server.N line into it");
+                self.problems.push(format!("{}: {why}", path.display()));
+            }
             return None;
         };
         let Some(own) = membership.members.get(&server) else {
@@ -619,6 +679,8 @@ impl Builder {
         };
         let is_observer = own.role == Role::Observer;
         self.check_session_ids(server.0);
+        self.check_ports(&membership, own, client);
+        self.check_number_of_voters(&membership);
         if (self.text("peerType").as_deref() == Some("observer")) != is_observer
             && self.settings.contains_key("peerType")
         {
@@ -631,7 +693,7 @@ impl Builder {
             self.bool("reconfigEnabled").then(|| DynamicFiles::new(Path::new(&self.source), &self.settings));
         let mut configs = Configurations::settled(membership);
         if let Some(files) = &dynamic_files {
-            let next = match next_members {
+            let next = match &texts.next_members {
                 Ok(text) => Membership::parse(text).map(Some).map_err(|error| format!("{error}; correct it")),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(format!("cannot be read: {error}; make it readable")),

@@ -453,11 +453,14 @@ impl Config {
                 "arguments".to_owned()
             }
         };
-        let my_id = build::my_id_path(&settings).and_then(|path| std::fs::read(path).ok());
+        let my_id = match build::my_id_path(&settings) {
+            Some(path) => std::fs::read(path),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
         let is_superseded = supersede_members(&name, &mut settings, &mut notices)?;
         apply_dynamic_file(&name, &mut settings, &mut notices)?;
         if is_superseded {
-            forget_client_address(my_id.as_deref(), &mut settings);
+            forget_client_address(my_id.as_deref().ok(), &mut settings);
         }
         let next_members = std::fs::read(DynamicFiles::new(Path::new(&name), &settings).next());
         build::build(name, settings, build::Texts { my_id, next_members }, notices)

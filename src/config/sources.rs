@@ -144,6 +144,10 @@ pub fn apply_definitions(mut definitions: Vec<Definition>, settings: &mut Settin
                 notices.push(complain(Concern::Unknown, unknown(short)));
                 continue;
             }
+            (None, None) if keys::nearest(&name).is_some() => {
+                notices.push(complain(Concern::Unknown, unknown(&name)));
+                continue;
+            }
             (None, None) => {
                 foreign.push(format!("-D{name}"));
                 continue;
@@ -171,6 +175,12 @@ pub fn apply_file(file: &str, properties: &Properties, settings: &mut Settings, 
         let line = entry.line;
         let complain = |concern, why: String| Notice::warn(concern, format!("{file}:{line}: {}: {why}", entry.key));
         let mut written = entry.key.as_str();
+        if let Some(rest) = written.strip_prefix(BYTE_ORDER_MARK) {
+            let why =
+                format!("honoured as {rest}; Java does not know it behind a byte order mark, so save the file without");
+            notices.push(complain(Concern::Misplaced, why));
+            written = rest;
+        }
         if let (None, Some(rest)) = (keys::find(written), written.strip_prefix("zookeeper.")) {
             let why = format!("honoured as {rest}; Java ignores it with the zookeeper. in front, so write it without");
             notices.push(complain(Concern::Misplaced, why));
@@ -203,6 +213,9 @@ pub fn apply_file(file: &str, properties: &Properties, settings: &mut Settings, 
     }
 }
 
+/// What some editors begin UTF-8 with, as ISO-8859-1.
+const BYTE_ORDER_MARK: &str = "\u{ef}\u{bb}\u{bf}";
+
 /// Finds a key that is a property under exactly this name, with nothing in front.
 fn find_whole(name: &str) -> Option<Found> {
     let whole =
@@ -228,6 +241,9 @@ fn no_property(key: &Key, name: &str) -> String {
 }
 
 fn unknown(name: &str) -> String {
+    if name.to_ascii_lowercase().starts_with("server") {
+        return "unknown key, ignored; did you mean server.N, with the number of a server?".to_owned();
+    }
     match keys::nearest(name) {
         Some(nearest) => format!("unknown key, ignored; did you mean {nearest}?"),
         None => "unknown key, ignored; remove it".to_owned(),

@@ -193,11 +193,13 @@ fn a_member_knows_its_ensemble() {
     let ensemble = config.ensemble.unwrap();
     assert_eq!((ensemble.server, ensemble.configs.committed.members.len()), (ServerId(3), 3));
     assert_eq!((ensemble.init_limit, ensemble.sync_limit, ensemble.introduction_timeout_ms), (10, 4, 2000));
-    assert!(notices.iter().all(|notice| notice.level == Level::Info), "{notices:?}");
+    let warned: Vec<_> = notices.iter().filter(|notice| notice.level != Level::Info).collect();
+    assert!(warned.len() == 1 && warned[0].text.ends_with("two voting servers: neither may fail; write three"));
 
     let said = |more: &str| {
         let (_, notices) = home.load_with(&format!("{text}{more}"), &[], &[]).unwrap();
-        notices.into_iter().filter(|notice| notice.level == Level::Warn).map(|notice| notice.text).collect::<String>()
+        let other = |notice: &Notice| notice.level == Level::Warn && notice.text != warned[0].text;
+        notices.into_iter().filter(other).map(|notice| notice.text).collect::<String>()
     };
     assert!(said("peerType=participant\n").contains("the server line says observer"));
     assert!(said("syncEnabled=false\n").contains("syncEnabled: has no effect: an observer always keeps a log"));
@@ -303,6 +305,38 @@ fn the_own_server_line_brings_the_client_port_as_in_the_container_image() {
     // Without a myid the line belongs to nobody.
     std::fs::remove_file(home.path("myid")).unwrap();
     assert_eq!(home.load_with(image, &[], &[]).unwrap().0.client.port, None);
+}
+
+#[test]
+fn servers_that_listen_at_one_place_are_told_of() {
+    let home = Home::new();
+    home.write("myid", "1\n");
+    let text = "dataDir=DIR\ninitLimit=10\nsyncLimit=4\nadmin.enableServer=false\nserver.2=b:3:4\nserver.3=c:5:6\n";
+    let notices = home.load_with(&format!("{text}server.1=b:4:5"), &[], &[]).unwrap().1;
+    let warned: Vec<_> = notices.iter().filter(|notice| notice.level == Level::Warn).collect();
+    let expected =
+        "server.2: b:4 is the quorum port of server.1 and the election port of server.2; give each server ports";
+    assert!(warned.len() == 1 && warned[0].text.contains(expected), "{warned:?}");
+    let with_client = |address: &str| {
+        let text = format!("{text}server.1=a:2181:2182\nclientPort=2182\n{address}");
+        home.load_with(&text, &[], &[]).map(drop)
+    };
+    let error = with_client("").unwrap_err();
+    assert!(error.problems[0].contains("clientPort: 2182 is this server's election port in server.1, too"), "{error}");
+    assert!(with_client("clientPortAddress=b").is_ok());
+}
+
+#[test]
+fn what_myid_lacks_is_said_once() {
+    let home = Home::new();
+    let text = "dataDir=DIR\ninitLimit=10\nsyncLimit=4\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2";
+    home.write("myid", "one\n");
+    let problems = home.load_with(text, &[], &[]).unwrap_err().problems;
+    assert!(problems.len() == 1 && problems[0].contains("serverid \"one\" is not a number"), "{problems:?}");
+    std::fs::remove_file(home.path("myid")).unwrap();
+    std::fs::create_dir(home.path("myid")).unwrap();
+    let problems = home.load_with(text, &[], &[]).unwrap_err().problems;
+    assert!(problems.len() == 1 && problems[0].contains("myid: cannot be read: Is a directory"), "{problems:?}");
 }
 
 #[test]
@@ -427,6 +461,16 @@ fn slips_are_honoured_or_warned_about() {
             "zoo.cfg:6: zookeeper.snapCount: honoured as snapCount; Java ignores it with the zookeeper. in front, so write it without",
             "zoo.cfg:7: no.such.key: unknown key, ignored; remove it",
             "zoo.cfg:8: maxClientCnxn: unknown key, ignored; did you mean maxClientCnxns?",
+        ]
+    );
+    assert_eq!(
+        warnings("\u{feff}snapCount=9\nserver1=a:1:2\nforceSync=maybe\ndataLogDir=\"/x\""),
+        [
+            "zoo.cfg:3: bytes beyond ASCII are read as ISO-8859-1, not UTF-8; write \\uXXXX instead",
+            "zoo.cfg:3: \u{ef}\u{bb}\u{bf}snapCount: honoured as snapCount; Java does not know it behind a byte order mark, so save the file without",
+            "zoo.cfg:4: server1: unknown key, ignored; did you mean server.N, with the number of a server?",
+            "zoo.cfg:6: dataLogDir: quotes are part of the path; write it without",
+            "zoo.cfg:5: forceSync: \"maybe\" is read as yes; write no or yes",
         ]
     );
     let config = good("maxClientCnxns=5\nmaxClientCnxns=7\nconnectionMaxTokens=3\nzookeeper.snapCount=9");

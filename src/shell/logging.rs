@@ -45,6 +45,10 @@ pub struct LogGuard {
 pub fn start(level: Option<&str>, my_id: i64) -> Result<LogGuard, LevelError> {
     let from_environment = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
     let given = level.map(str::to_owned).or(from_environment).unwrap_or_else(|| "info".to_owned());
+    if let Some(word) = given.split(',').find(|directive| !names_a_level(directive)) {
+        let why = format!("{word:?} is no level");
+        return Err(LevelError { given, why });
+    }
     // The runtime warns about what the start checks and says better by itself.
     let directives = format!("glommio=error,{}", given.to_lowercase());
     let filter =
@@ -60,6 +64,12 @@ pub fn start(level: Option<&str>, my_id: i64) -> Result<LogGuard, LevelError> {
         .init();
     say_panics_at_once(my_id);
     Ok(LogGuard { _worker: worker })
+}
+
+/// The filter would take any other word for a module, and everything else would be off.
+fn names_a_level(directive: &str) -> bool {
+    let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
+    ["error", "warn", "info", "debug", "trace", "off"].iter().any(|known| known.eq_ignore_ascii_case(level))
 }
 
 /// A panic may be the last thing this process does, so its line does not wait for the writing thread.
@@ -241,6 +251,16 @@ mod tests {
         }
         write_within(Duration::MAX, "why".to_owned(), Tell(said));
         assert_eq!(heard.try_recv().unwrap(), b"why", "written when it returns");
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_not_taken_for_a_module() {
+        for good in ["info", "WARN", "debug,glommio=off", "ringkeeper::core=trace"] {
+            assert!(good.split(',').all(names_a_level), "{good}");
+        }
+        for bad in ["WARNING", "fatal", "ringkeeper", "info,verbose", "ringkeeper=warning", ""] {
+            assert!(!bad.split(',').all(names_a_level), "{bad}");
+        }
     }
 
     #[test]

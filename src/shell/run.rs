@@ -207,7 +207,11 @@ async fn serve(
             own_load,
             tick,
         ));
-        info!("serving, {} ms after the start", clock.mono_us() / 1000);
+        let up_ms = clock.mono_us() / 1000;
+        match settings.ensemble {
+            Some(_) => info!("up, {up_ms} ms after the start; clients are served when there is a leader"),
+            None => info!("serving, {up_ms} ms after the start"),
+        }
         ready(door.address());
         let following = reactor::spawn(door.clone().follow());
         serve_until_stopped(&pipeline, &stop).await?;

@@ -275,7 +275,15 @@ impl Packet {
         }
     }
 
-    /// The same, to be another one: for ends that are to take each other for Java's.
+    /// The learner that says in this packet who it is.
+    pub fn learner(&self) -> Option<i64> {
+        match self {
+            Packet::FollowerInfo { info, .. } | Packet::ObserverInfo { info, .. } => Some(info.server),
+            _ => None,
+        }
+    }
+
+    /// What `protocol` gives, to be another one: for ends that are to take each other for Java's.
     pub fn protocol_mut(&mut self) -> Option<&mut i32> {
         match self {
             Packet::FollowerInfo { info, .. } | Packet::ObserverInfo { info, .. } => Some(&mut info.protocol),

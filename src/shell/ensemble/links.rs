@@ -93,6 +93,18 @@ struct Link {
     /// What each end has said it speaks.
     ours_is_ringkeeper: Cell<bool>,
     theirs_is_ringkeeper: Cell<bool>,
+    /// Who a learner said it is.
+    learner: Cell<Option<i64>>,
+}
+
+impl Link {
+    /// For people.
+    fn peer(&self) -> String {
+        match self.learner.get() {
+            Some(server) => format!("server {server} at {}", self.line.peer),
+            None => self.line.peer.to_string(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -163,7 +175,7 @@ impl Link {
                 let is_end = matches!(part, LinkMessage::SnapshotEnd);
                 let encoder = snapshot.get_or_insert_with(|| SnapshotEncoder::new(self.form()));
                 if let Err(error) = encoder.message(part, bytes) {
-                    warn!("a snapshot cannot be sent to {}: {error}", self.line.peer);
+                    warn!("a snapshot cannot be sent to {}: {error}", self.peer());
                     self.line.hang_up(); // the reader finds out, and tells
                 }
                 if is_end {
@@ -204,6 +216,7 @@ impl Links {
             sync_stall: self.settings.sync_stall,
             ours_is_ringkeeper: Cell::new(false),
             theirs_is_ringkeeper: Cell::new(false),
+            learner: Cell::new(None),
         });
         self.by_id.borrow_mut().insert(id, link.clone());
         Ok(NewLink { link, links: self.clone() })
@@ -223,7 +236,7 @@ impl Links {
     /// Sends what was said before, then ends it.
     pub fn close(&self, link: LinkId, why: &str) {
         let Some(link) = self.by_id.borrow_mut().remove(&link) else { return };
-        info!("closing the link with {}: {why}", link.line.peer);
+        info!("closing the link with {}: {why}", link.peer());
         link.closed.set(true);
         if link.spoken.get() {
             HangUpAfter::new(&link.line, CLOSE_LIMIT).detach();
@@ -330,8 +343,8 @@ impl NewLink {
                 return;
             }
             match ended {
-                Ok(()) => info!("the link with {} has ended", link.line.peer),
-                Err(error) => info!("the link with {} broke: {error}", link.line.peer),
+                Ok(()) => info!("the link with {} has ended", link.peer()),
+                Err(error) => info!("the link with {} broke: {error}", link.peer()),
             }
             links.by_id.borrow_mut().remove(&link.id);
             pipeline.borrow_mut().link_closed(link.id);
@@ -349,7 +362,7 @@ async fn write(link: Rc<Link>, pipeline: PipelineHandle) {
             // In pieces: whoever takes them slowly is not taken for one that takes nothing.
             while let Some((piece, cost)) = waiting.next_piece() {
                 if let Err(error) = link.line.write_all(piece).await {
-                    debug!("the link with {} takes nothing more: {error}", link.line.peer);
+                    debug!("the link with {} takes nothing more: {error}", link.peer());
                     link.line.hang_up();
                     return;
                 }
@@ -405,6 +418,7 @@ async fn read(link: &Link, pipeline: &PipelineHandle, limits: &Limits) -> io::Re
                     if let Some(protocol) = packet.protocol() {
                         link.theirs_is_ringkeeper.set(protocol == PROTOCOL_RINGKEEPER);
                     }
+                    link.learner.set(packet.learner().or(link.learner.get()));
                     if matches!(packet, Packet::UpToDate) {
                         link.line.limit_stall(link.sync_stall);
                     }
