@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::core::ensemble_view::Awaits;
 use crate::core::metrics::Metrics;
 use crate::core::tree::Moved;
-use crate::core::{ConnectionId, Input, LinkId, LinkMessage, Now, Output, Reloaded, RoleView, ServerId};
+use crate::core::{ConnectionId, Input, LinkId, LinkMessage, LogRoom, Now, Output, Reloaded, RoleView, ServerId};
 use crate::shell::bridge::{AskedWord, DownBatch, DownEvent, Sender, UpBatch, UpEvent};
 use crate::shell::client_connection::Connections;
 use crate::shell::client_door::ClientDoor;
@@ -123,6 +123,9 @@ pub struct Pipeline {
     downlinks: Vec<Downlink>,
     disk: StoreHost,
     store_events: Vec<StoreEvent>,
+    disk_trouble: Repeated,
+    /// What autopurge keeps, if it is on.
+    retain: Option<usize>,
     /// To open it anew.
     store_config: StoreConfig,
     reloader: Option<Reloader>,
@@ -197,6 +200,8 @@ impl Pipeline {
             downlinks: downlinks.map(|sender| Downlink { sender, pending: Vec::new(), full: Rc::default() }).collect(),
             disk: StoreHost::new(parts.store),
             store_events: Vec::new(),
+            disk_trouble: Repeated::default(),
+            retain: None,
             store_config: parts.store_config,
             reloader: parts.reloader,
             install_room: Rc::default(),
@@ -413,6 +418,10 @@ impl Pipeline {
             Ok((reloaded, store)) => {
                 self.disk.opened_anew(store);
                 self.store_events.clear();
+                // A store makes room by itself only as far as it was told to.
+                if let Some(retain) = self.retain {
+                    self.purge(retain);
+                }
                 self.snapshot_began_us = None;
                 self.logged = (0, self.clock.mono_us());
                 self.turn(Input::Reloaded(Box::new(reloaded)));
@@ -470,13 +479,17 @@ impl Pipeline {
             match self.disk.tell(event) {
                 // Durability is a prefix: the last one says it all.
                 Some(Told::Input(Input::LogDurable { through })) => durable = Some(through),
+                Some(Told::Input(Input::LogRoom(room))) => {
+                    self.note_room(room);
+                    self.step(now, Input::LogRoom(room));
+                }
                 Some(Told::Input(input)) => self.step(now, input),
                 Some(Told::Flushed { elapsed_us, records }) => self.note_flush(elapsed_us, records),
                 Some(Told::SnapshotEnded(ended)) => {
                     self.note_snapshot(now, &ended);
                     self.step(now, Input::SnapshotEnded);
                 }
-                Some(Told::Trouble(trouble)) => warn!("{trouble}"),
+                Some(Told::Trouble(trouble)) => self.disk_trouble.note(trouble, now.mono_us),
                 // Told by whoever ends the process.
                 Some(Told::Failed(why)) => self.end_with(Fatal::LogFailed(why)),
                 None => {}
@@ -487,6 +500,21 @@ impl Pipeline {
             self.step(now, Input::LogDurable { through });
         }
         self.end_turn(now);
+    }
+
+    /// What clients will notice, and what to do.
+    fn note_room(&self, room: LogRoom) {
+        let directory = self.store_config.data_log_dir.join(ringkeeper_storage::DIRECTORY);
+        let directory = directory.display();
+        match room {
+            LogRoom::Ample => info!("{directory}: there is room for the log again: writes are taken"),
+            LogRoom::Low => warn!(
+                "{directory}: no room for the log: writes are refused; reads, sessions and what was admitted go on. Make room on this disk"
+            ),
+            LogRoom::None => error!(
+                "{directory}: no room for the log: nothing that needs it is admitted, nobody new either. Make room on this disk"
+            ),
+        }
     }
 
     /// The disk will not answer any more.
@@ -516,6 +544,7 @@ impl Pipeline {
 
     /// Keeps the newest `retain` snapshots.
     pub fn purge(&mut self, retain: usize) {
+        self.retain = Some(retain);
         self.disk.store_mut().purge(retain);
         self.disk_work.raise();
     }
@@ -862,6 +891,24 @@ impl Pipeline {
                 elapsed_us / 1000,
                 self.disk.store().stats().log_bytes
             );
+        }
+    }
+}
+
+/// What a disk cannot do it is asked for every tick: the same words are written once a minute.
+#[derive(Default)]
+struct Repeated {
+    last: String,
+    since_us: u64,
+}
+
+impl Repeated {
+    const PERIOD_US: u64 = 60_000_000;
+
+    fn note(&mut self, text: String, now_us: u64) {
+        if text != self.last || now_us >= self.since_us + Self::PERIOD_US {
+            warn!("{text}");
+            (self.last, self.since_us) = (text, now_us);
         }
     }
 }

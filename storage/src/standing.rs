@@ -80,8 +80,13 @@ impl<D: Disk> Place<'_, D> {
     /// Completes whatever was decided here. Returns what there is to tell.
     pub(crate) fn finish(&mut self) -> Result<Vec<String>, StoreError> {
         let names = self.names(self.snapshots)?;
+        let install = names.iter().find_map(|(name, _)| snapshot::parse_install(name));
+        if install.is_some() || names.iter().any(|(name, _)| name == GIVEN_UP || name == DAMAGED) {
+            // Who decided may have died before the name was stable, and what goes now may lie on another file system.
+            self.flush(self.snapshots)?;
+        }
         let mut notes = Vec::new();
-        if let Some(zxid) = names.iter().find_map(|(name, _)| snapshot::parse_install(name)) {
+        if let Some(zxid) = install {
             probe::mark("storage: a leader's state took the place of everything");
             if !probe::broken("an installed state leaves the older log") {
                 self.delete_everything(&[])?;

@@ -199,6 +199,38 @@ fn a_range_that_is_given_up_at_any_moment_leaves_nothing() {
     }
 }
 
+/// What ends one reader says nothing about another one that is given up meanwhile.
+#[test]
+fn a_range_that_is_given_up_while_another_ends_closes_its_file() {
+    let mut rig = Rig::fresh(&small_config());
+    rig.append_and_drain(1..=60);
+    let open_files = rig.disk.memory.borrow().open_files();
+    for seed in 0..200 {
+        let mut chance = Chance(seed);
+        let (one, other) = (rig.store.read_range(Zxid(3), Zxid(5)), rig.store.read_range(Zxid(3), Zxid(60)));
+        let (one, mut other) = (one.unwrap(), other.ok());
+        loop {
+            rig.poll();
+            if rig.held.is_empty() {
+                break;
+            }
+            rig.complete(chance.below(rig.held.len() as u64) as usize);
+            while let Some((range, window)) = rig.windows.pop() {
+                assert!(range == one || other.is_some(), "nobody reads it");
+                rig.store.read_on(range, window);
+            }
+            if chance.below(4) == 0
+                && let Some(other) = other.take()
+            {
+                rig.store.end_range(other);
+            }
+        }
+        assert_eq!(rig.disk.memory.borrow().open_files(), open_files, "seed {seed}");
+        assert!(rig.ranges_ended.iter().any(|(range, _)| *range == one), "seed {seed}");
+        rig.ranges_ended.clear();
+    }
+}
+
 #[test]
 fn a_long_range_takes_the_memory_of_a_window() {
     let config = StoreConfig { segment_bytes: 8 << 20, batch_bytes_max: 256 << 10, ..small_config() };

@@ -124,14 +124,15 @@ fn power_fails_in_an_install(config: &StoreConfig) {
     let (mut whole, mut replaced) = (0, 0);
     for operations in 0.. {
         let mut done = false;
-        for seed in 0..6 {
+        for seed in 0..40 {
             let mut chance = Chance(seed * 31 + operations);
             let tag = format!("after {operations} operations, seed {seed}");
             let disk = before.fork();
             let mut rig = Rig::start(&disk, open(&disk, &tag)).unwrap();
             rig.drain();
             done = install(&mut rig, operations);
-            let disk = rig.crash(&mut chance);
+            // Whoever completes it may see what is not stable yet.
+            let disk = if seed % 2 == 0 { rig.crash(&mut chance) } else { rig.kill(&mut chance) };
             // And again, in the middle of completing it.
             disk.fuse.replace(Some(chance.below(30) as usize));
             let _ = disk.open(config).and_then(|opened| Rig::start(&disk, opened).map(drop));

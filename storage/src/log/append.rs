@@ -552,7 +552,8 @@ impl LogWriter {
             self.prepare_refused = true;
             self.segments_refused += 1;
             out.push(StoreEvent::Trouble(format!(
-                "the next log segment could not be prepared, will try again: {error}"
+                "{}: the next log segment could not be prepared, will try again: {error}",
+                self.directory.display()
             )));
         }
     }

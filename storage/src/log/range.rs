@@ -227,7 +227,8 @@ impl Ranges {
                 reader.step = Step::Open;
             }
         }
-        if let Some(reader) = self.readers.get_mut(index) {
+        // Where one has ended another may be now, with a question that is under way.
+        if let Some(reader) = self.readers.get_mut(index).filter(|reader| reader.under_way.is_none()) {
             reader.close_if_given_up();
         }
     }

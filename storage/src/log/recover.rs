@@ -322,10 +322,7 @@ impl Scan {
         ready: Vec<Empty>,
         mut spans: Vec<Span>,
     ) -> Result<LogStart, StoreError> {
-        for Empty { id, .. } in ready {
-            let path = id.path(&self.directory);
-            run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
-        }
+        unlink_last_first(disk, ids, &self.directory, ready.iter().map(|empty| empty.id.path(&self.directory)))?;
         let current = self.segments.last().map_or(SegmentId(1), |last| last.id.next());
         let link = Link { sequence: self.end.map_or(0, |end| end.link.sequence), checksum: 0, zxid: self.snapshot };
         let source =
@@ -392,11 +389,7 @@ impl Scan {
                 useless.push(found.id.path(&self.directory));
             }
         }
-        // The last first, each for good: a missing one before others would be taken for a loss.
-        for path in useless.into_iter().rev() {
-            run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
-            run(disk, ids, &self.directory, Action::SyncDirectory { path: self.directory.clone() })?;
-        }
+        unlink_last_first(disk, ids, &self.directory, useless.into_iter())?;
         Ok(ready)
     }
 
@@ -514,6 +507,20 @@ fn refuse_if_proven(missing: Missing, end: Link, proofs: &[Proof]) -> Result<(),
 fn refusal(Missing { file, at, why }: Missing, end: Link, proof: &Proof) -> StoreError {
     let (durable, witness) = (proof.durable.zxid, proof.witness.clone());
     LogError::Damaged { file, at, why, last_good: end.zxid, durable, proof: witness }.into()
+}
+
+/// The last first, each for good: a missing one before others would be taken for a loss.
+fn unlink_last_first(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    directory: &Path,
+    paths: impl DoubleEndedIterator<Item = PathBuf>,
+) -> Result<(), StoreError> {
+    for path in paths.rev() {
+        run(disk, ids, &path, Action::Unlink { path: path.clone() })?;
+        run(disk, ids, directory, Action::SyncDirectory { path: directory.to_owned() })?;
+    }
+    Ok(())
 }
 
 /// Header and first batch of one segment.

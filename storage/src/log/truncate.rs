@@ -167,6 +167,8 @@ pub fn finish(
 ) -> Result<Option<Zxid>, StoreError> {
     let Some(cut) = list(disk, log)?.iter().find_map(|name| Cut::parse(name)) else { return Ok(None) };
     probe::mark("storage: a log was cut");
+    // Who decided may have died before the name was stable.
+    run(disk, ids, log, Action::SyncDirectory { path: log.to_owned() })?;
     let mut above: Vec<_> = list(disk, snapshots)?
         .into_iter()
         .filter_map(|name| Some((snapshot_zxid(&name).filter(|zxid| *zxid > cut.zxid)?, name)))
