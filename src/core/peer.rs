@@ -242,9 +242,14 @@ impl Node {
                 member.election.on_notification(now, from, &notification, &member.configs, out);
                 if let Role::Leading(leading) = &mut self.role
                     && notification.state == PeerState::Looking
-                    && member.election.is_elected_by(from)
+                    && member.configs.is_voter(from)
                 {
-                    leading.leader.on_elector_looking(now, from, out);
+                    if notification.leader == from.0 {
+                        leading.leader.on_claim(from, u32::try_from(notification.peer_epoch).unwrap_or(0));
+                    }
+                    if member.election.is_elected_by(from) {
+                        leading.leader.on_elector_looking(now, from, out);
+                    }
                 }
             }
             Input::EpochStored { kind, epoch } => self.on_epoch_stored(now, kind, epoch, out),

@@ -153,6 +153,41 @@ fn a_deposed_leader_does_not_say_that_a_session_is_over() {
     assert!(ensemble.server(leader).frames(connection).is_empty(), "the client asks somebody else");
 }
 
+/// Two of three have lost their disks and began anew without the third: what that one has is the last copy, and no election may
+/// make it look like the past.
+#[test]
+fn who_was_in_a_later_epoch_than_a_quorum_of_empty_disks_keeps_what_it_has() {
+    let mut ensemble = Ensemble::settled();
+    let (first, keeper) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(first);
+    assert_eq!(ask(&mut ensemble, first, client, &create("/kept", b"", PERSISTENT)), 0);
+    ensemble.crash(first); // so that its epoch is not their first
+    ensemble.settle();
+    ensemble.start(first);
+    ensemble.settle();
+    let forgetful: Vec<i64> = (1..=3).filter(|id| *id != keeper).collect();
+    (1..=3).for_each(|id| ensemble.crash(id));
+    for id in &forgetful {
+        ensemble.wipe(*id);
+        ensemble.start(*id);
+    }
+    ensemble.settle();
+    let (leader, anew) = (ensemble.leader(), ensemble.role(ensemble.leader()));
+    ensemble.start(keeper);
+    (0..20).for_each(|_| ensemble.pass_ms(1000));
+    assert_eq!(ensemble.role(leader), anew, "it leads on, in its epoch");
+    assert!(!matches!(ensemble.role(keeper), RoleView::Following { serving: true, .. }));
+    let why = ensemble.told(keeper);
+    assert!(why.contains("those who elected the leader have lost what they had"), "{why}");
+    let other = forgetful.into_iter().find(|id| *id != leader).unwrap();
+    ensemble.crash(leader);
+    ensemble.settle();
+    assert_eq!(ensemble.leader(), keeper);
+    for id in [keeper, other] {
+        assert!(ensemble.server(id).node.tree().find("/kept").is_some(), "{id}");
+    }
+}
+
 #[test]
 fn who_waits_too_long_for_a_leader_in_doubt_tries_elsewhere() {
     let mut ensemble = Ensemble::of(3, 1, quick());

@@ -9,6 +9,11 @@ use ringkeeper_storage::probe::broken;
 use super::ballot::{Ballot, Votes};
 use crate::core::types::{Epochs, Zxid};
 
+/// What a learner knows that a quorum must have known, for people.
+pub const FORGOTTEN: &str = "those who elected the leader have lost what they had, and what is left is not given up for that. To go \
+                             on with it, stop them all and give each a copy of it; to go on without, let the one that has it start \
+                             on an empty disk";
+
 /// What a server's history is worth in an election. Java: `StateSummary`. None: it may have lost something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Summary {

@@ -168,6 +168,8 @@ pub struct Leader {
     nominee: Option<(Summary, ServerId)>,
     /// Zero until it is chosen.
     epoch: u32,
+    /// The epochs that voters who look for a leader say they were in.
+    claims: BTreeMap<ServerId, u32>,
     /// Those that it has led without an election in between, this one included.
     led: Vec<u32>,
     /// Of NEWLEADER.
@@ -253,6 +255,7 @@ impl Leader {
             ahead: None,
             nominee: None,
             epoch: 0,
+            claims: BTreeMap::new(),
             led: Vec::new(),
             synchronised: Votes::NONE,
             proposals: Proposals::new(ballot, own_vote, start.last),

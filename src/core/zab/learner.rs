@@ -25,6 +25,7 @@ use ringkeeper_storage::probe::{broken, mark};
 use self::history::History;
 use self::rollover::Rollover;
 use self::sync::Sync;
+use super::epoch::FORGOTTEN;
 use super::membership::Configurations;
 use crate::core::settings::Ensemble;
 use crate::core::types::{EpochKind, Epochs, LinkId, LinkMessage, Now, Output, ServerId, Standing, Zxid};
@@ -497,6 +498,10 @@ impl Learner {
         let accepted = self.epochs.accepted;
         if epoch < accepted && !broken("accept an old epoch") {
             mark("learner: a leader of an old epoch");
+            if epoch < self.epochs.current {
+                let current = self.epochs.current;
+                return Err(format!("it leads epoch {epoch}, and this server was in epoch {current}: {FORGOTTEN}"));
+            }
             return Err(format!(
                 "it leads epoch {epoch}, and this server has promised to follow none before {accepted}"
             ));

@@ -8,7 +8,7 @@ use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Leader, LeaderEvent, Phase, SyncView};
 use crate::core::types::{EpochKind, LinkId, Now, Output, ServerId, Zxid};
-use crate::core::zab::epoch::Summary;
+use crate::core::zab::epoch::{FORGOTTEN, Summary};
 use crate::core::zab::learner_handler::{Handler, Stage};
 use crate::limits;
 use crate::wire::quorum::{LearnerInfo, PROTOCOL_JAVA, PROTOCOL_RINGKEEPER, Packet};
@@ -56,6 +56,13 @@ impl Leader {
         let vote = self.vote_for(id, observer);
         let handler = self.handlers.get_mut(&link).expect("it has just said so");
         handler.introduce(info, observer, vote);
+        if self.phase != Phase::Discovering && self.was_later(id) && !broken("accept an old epoch") {
+            // It hears the epoch, so that it can say why, too. Moving on above its epoch would make what it has look like the past.
+            let handler = self.handlers.get_mut(&link).expect("as above");
+            handler.send_packet(Packet::LeaderInfo { epoch: self.epoch, protocol: PROTOCOL_RINGKEEPER }, out);
+            let why = format!("server {} was in an epoch later than {}: {FORGOTTEN}", id.0, self.epoch);
+            return self.close(link, &why, out);
+        }
         self.choice.connected(vote, accepted);
         match self.phase {
             Phase::Discovering => self.on_connecting(self.now_us, out),
@@ -68,6 +75,17 @@ impl Leader {
             }
             _ => self.tell_epoch(out),
         }
+    }
+
+    /// A voter looks for a leader, votes for itself, and says which epoch it was in.
+    pub fn on_claim(&mut self, id: ServerId, epoch: u32) {
+        self.claims.insert(id, epoch);
+    }
+
+    /// Whether this voter was in a later epoch. A quorum accepts an epoch before anybody is in it, and those who elected this
+    /// server had accepted no later one: so they have forgotten.
+    fn was_later(&self, id: ServerId) -> bool {
+        self.claims.get(&id).is_some_and(|epoch| *epoch > self.epoch)
     }
 
     /// Whoever elected this server, and looks for a leader again, will not come: then it may be quicker to elect anew with him

@@ -17,6 +17,7 @@ use super::{Leader, LeaderEvent, Phase, SyncView};
 use crate::core::types::{LinkId, LinkMessage, Output, Zxid};
 use crate::core::zab::ballot::Votes;
 use crate::core::zab::catch_up::{self, History, LogCheck, Plan, SyncKind};
+use crate::core::zab::epoch::FORGOTTEN;
 use crate::core::zab::learner_handler::{Handler, LogRange, Stage};
 use crate::core::zab::proposals::Proposals;
 use crate::core::zab::window::Window;
@@ -31,9 +32,7 @@ impl Leader {
         };
         if let Some(last) = last.filter(|last| last.counter() > 0 && self.never_was(last.epoch())) {
             let why = format!(
-                "it has transaction {last}, and those who elected this server knew nothing of epoch {}: they have lost what they \
-                 had, and what this one has is not cut off. Bring back the data of the others; if this is what is not wanted, let it \
-                 start on an empty disk",
+                "it has transaction {last}, and those who elected this server knew nothing of epoch {}: {FORGOTTEN}",
                 last.epoch()
             );
             return self.close(link, &why, out);
