@@ -618,7 +618,7 @@ impl Builder {
     /// Java: `QuorumPeerConfig.parseDynamicConfig`, which warns of the same.
     fn check_number_of_voters(&mut self, membership: &Membership) {
         let voters = membership.voters().count();
-        if membership.kind == QuorumKind::Majority && voters % 2 == 0 {
+        if membership.kind == QuorumKind::Majority && voters.is_multiple_of(2) {
             let why = match voters {
                 2 => "two voting servers: neither may fail; write three".to_owned(),
                 _ => format!("{voters} voting servers: no more may fail than of {}; write an odd number", voters - 1),
