@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 
-use super::election::{Candidate, Election, Nominee};
+use super::election::{Candidate, Election, Nominee, Vote};
 use super::ensemble_view::Annals;
 use super::metrics::Sizes;
 use super::node::Node;
@@ -30,7 +30,7 @@ use super::types::{
     Standing, Zxid,
 };
 use super::zab::Leader;
-use super::zab::epoch::Summary;
+use super::zab::epoch::{FORGOTTEN, Summary};
 use super::zab::leader::{LeaderEvent, LeaderStart, SyncView};
 use super::zab::learner::{Learner, LearnerEvent, LearnerStart};
 use super::zab::masters::Masters;
@@ -164,6 +164,19 @@ impl Member {
     /// What the leader has to know of its own state. `applied`: the newest transaction in the tree.
     fn sync_view(&self, applied: Zxid, snapshot_bytes: u64) -> SyncView<'_> {
         SyncView { window: &self.window, applied: applied.max(self.epoch_start), snapshot_bytes }
+    }
+
+    /// Why whoever was elected cannot have what is here: its electors say that it is in an epoch before one that this server was
+    /// in. A quorum accepts an epoch before anybody is in it, so the next leader comes to a later one as soon as it has a
+    /// quorum; one that stays behind was elected by those who have forgotten. It must not even hear which epochs are known here: it would
+    /// move on above them (Java's leader, too, before it has a quorum), and then what is here would look like the past.
+    fn is_forgotten_by(&self, elected: &Vote) -> Option<String> {
+        let (Vote { leader, peer_epoch, .. }, current) = (elected, self.epochs.current);
+        let forgotten = *peer_epoch < current.into() && self.standing == Standing::Whole;
+        (forgotten && !probe::broken("accept an old epoch")).then(|| {
+            let id = leader.0;
+            format!("server {id} leads, from epoch {peer_epoch}, and this server was in epoch {current}. Unless that passes, {FORGOTTEN}")
+        })
     }
 
     fn is_observer(&self, id: ServerId) -> bool {
@@ -402,7 +415,18 @@ impl Node {
         let Some(decision) = self.member.as_mut().and_then(|member| member.election.take_decision()) else {
             return false;
         };
-        self.begin_role(now, decision.vote.leader, out);
+        match self.member.as_ref().and_then(|member| member.is_forgotten_by(&decision.vote)) {
+            None => self.begin_role(now, decision.vote.leader, out),
+            Some(why) => {
+                probe::mark("looking: a leader of an epoch before ours");
+                let member = self.member.as_mut().expect("a member has decided");
+                member.annals.role_over(now, &why);
+                member.election.role_over();
+                out.push(Output::RoleChanged(RoleView::Looking { why }));
+                let until_us = now.mono_us + u64::from(self.settings.ensemble.tick_ms) * 1000;
+                self.role = Role::Settling(Settling { next: None, until_us });
+            }
+        }
         true
     }
 

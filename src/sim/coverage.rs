@@ -67,6 +67,7 @@ pub const MARKS: &[&str] = &[
     "learner: a founder",
     "learner: a gap between proposals",
     "learner: a leader of an old epoch",
+    "looking: a leader of an epoch before ours",
     "learner: a ping in the middle of synchronisation",
     "learner: a proposal came twice",
     "learner: a snapshot received in part",

@@ -208,8 +208,18 @@ pub enum SnapshotError {
     #[error("{file}: format version {version} was written by a newer ringkeeper; this one reads up to {supported}")]
     Version { file: String, version: u32, supported: u32 },
     #[error(
-        "no snapshot can be read and the log does not reach back to the beginning; the newest: {newest}. Restore a snapshot \
-         from a backup or another server of the ensemble, or move the directory away to start without its data"
+        "{file}: read failed: {source}. Nobody knows what it holds, so nothing was changed. Check the disk (dmesg says what \
+         is wrong with it) and start again; if the file is lost, restore it from a backup, or empty the data directories of a member of an \
+         ensemble and let it join anew"
+    )]
+    Unreadable {
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "no snapshot is usable with the log that is here; the newest: {newest}. Nothing was changed. Restore a snapshot from a backup or \
+         another server of the ensemble, or move the directory away to start without its data"
     )]
     NoneUsable { newest: Box<SnapshotError> },
     #[error("{file}: given up: {why}")]

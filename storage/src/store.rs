@@ -161,7 +161,8 @@ impl<D: Disk> Opened<D> {
         }
         let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
         let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs) {
-            Err(StoreError::Log(LogError::Gap { .. })) => return Err(not_covered.into()),
+            // The start had no need of what is older than the newest snapshot: it may be damaged, or left over from a purge.
+            Err(error) if is_loss(&error) => return Err(not_covered.into()),
             other => other?,
         };
         let place = truncate::find_place(disk, ids, &scan, to)?;
@@ -321,28 +322,21 @@ fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &Stora
     let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
     let cut = cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided"));
     let mut notes: Vec<_> = decided.into_iter().chain(cut).collect();
-    let mut passed_over = found.passed_over.into_iter();
-    let scan = match (scanned, passed_over.next()) {
-        (Ok(scan), None) => scan,
-        (Ok(scan), Some((zxid, newest))) => {
-            // The state of the damaged one was stable in the log when it was written. Is it still?
-            if scan.last_zxid() < zxid {
-                return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-            }
-            let instead = match &found.newest {
-                Some(newest) => format!("snapshot {}", newest.zxid()),
-                None => "the log from its beginning".to_owned(),
-            };
-            for error in std::iter::once(newest).chain(passed_over.map(|(_, error)| error)) {
-                notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
-            }
-            scan
-        }
-        (Err(StoreError::Log(LogError::Gap { .. })), Some((_, newest))) => {
-            return Err(SnapshotError::NoneUsable { newest: Box::new(newest) }.into());
-        }
-        (Err(error), _) => return Err(error),
+    let passed_over = found.passed_over.first().map(|(zxid, _)| *zxid);
+    let scan = match (scanned, passed_over) {
+        // The state of the damaged one was stable in the log when it was written. Is it still?
+        (Ok(scan), Some(zxid)) if scan.last_zxid() < zxid => return Err(found.none_usable(None)),
+        (Ok(scan), _) => scan,
+        (Err(error), Some(_)) => return Err(found.none_usable(Some(error))),
+        (Err(error), None) => return Err(error),
     };
+    let instead = match &found.newest {
+        Some(newest) => format!("snapshot {}", newest.zxid()),
+        None => "the log from its beginning".to_owned(),
+    };
+    for (_, error) in found.passed_over {
+        notes.push(format!("{error}; using {instead}, and the log from there on holds everything"));
+    }
     notes.extend(found.set_aside.iter().map(ToString::to_string));
     notes.extend(scan.notes.iter().cloned());
     let (last_zxid, records, cut_bytes) = (scan.last_zxid(), scan.records, scan.cut_bytes);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rig::{DIRECTORY, Rig, SharedDisk, chunk_of, header, payload, replayed, small_config};
 use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
-use ringkeeper_storage::{EpochKind, Epochs, Opened, Standing, StoreConfig, StoreError, Zxid};
+use ringkeeper_storage::{EpochKind, Epochs, Opened, SnapshotError, Standing, StoreConfig, StoreError, Zxid};
 
 fn member() -> StoreConfig {
     StoreConfig { has_peers: true, batches_in_flight: 1, ..small_config() }
@@ -428,6 +428,37 @@ fn damaged_in_every_way(config: &StoreConfig) {
         drop(open(&disk, what));
         let error = disk.open(&alone).unwrap_err();
         assert!(matches!(error, StoreError::Lost { .. }), "{what}: {error}");
+    }
+}
+
+/// A bad read may pass; what was set aside for it would be gone.
+#[test]
+fn what_cannot_be_read_is_neither_damaged_nor_lost() {
+    let config = member();
+    let disk = written(&config);
+    let segments = disk.paths(".seg");
+    let [older, newest] = &disk.paths(".rks")[..] else { panic!("there are two snapshots") };
+    disk.unreadable.replace(vec![newest.clone()]);
+    let opened = open(&disk, "the log makes up for it");
+    assert!(opened.report().notes.iter().any(|note| note.contains("read failed: a bad sector")));
+    drop(opened);
+    let between = &segments[segments.len() / 2];
+    let flip = |bytes: &mut Vec<u8>| bytes[8192 + 70] ^= 1;
+    for (unreadable, damaged) in [
+        (vec![older, newest], vec![]),
+        (vec![older], vec![newest]),
+        (vec![newest], vec![older]),
+        (vec![newest], vec![between]),
+    ] {
+        let disk = disk.fork();
+        disk.memory.borrow_mut().remove(&segments[0]);
+        damaged.iter().for_each(|path| disk.damage(path, flip));
+        let names = disk.paths("");
+        disk.unreadable.replace(unreadable.iter().copied().cloned().collect());
+        let error = disk.open(&config).unwrap_err();
+        assert!(matches!(&error, StoreError::Snapshot(SnapshotError::Unreadable { .. })), "{damaged:?}: {error}");
+        assert_eq!(disk.paths(""), names, "{damaged:?}: nothing was changed");
+        assert_eq!(open(&disk.fork(), "readable again").standing(), Standing::Whole, "{damaged:?}");
     }
 }
 

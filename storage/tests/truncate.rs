@@ -3,7 +3,7 @@
 
 mod rig;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
 use ringkeeper_storage::backend::faulty::Fault;
@@ -166,6 +166,23 @@ fn what_is_not_covered_changes_nothing() {
         rig.store.append(Zxid(201), &payload(201, 0));
         rig.drain();
         assert_eq!(check(&rig.crash(&mut Chance(0)), |_| 0, "after a refusal"), 201);
+    }
+}
+
+/// What a start has no need of may be damaged, or be left over from a purge that did not come to its end.
+#[test]
+fn an_older_log_that_is_not_whole_covers_nothing() {
+    let flip: fn(&SharedDisk, &Path) = |disk, path| disk.damage(path, |bytes| bytes[8192 + 70] ^= 1);
+    let remove: fn(&SharedDisk, &Path) = |disk, path| assert!(disk.memory.borrow_mut().remove(path));
+    for (nth, harm) in [(0, flip), (1, flip), (1, remove)] {
+        let disk = written(false);
+        harm(&disk, &disk.paths(".seg")[nth]);
+        let mut opened = disk.open(&config()).unwrap();
+        let error = opened.truncate(Zxid(49)).unwrap_err();
+        assert!(matches!(error, StoreError::Log(LogError::NotCovered { .. })), "{nth}: {error}");
+        let mut rig = Rig::start(&disk, opened).unwrap();
+        rig.store.append(Zxid(201), &payload(201, 0));
+        rig.drain();
     }
 }
 

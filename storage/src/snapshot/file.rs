@@ -50,7 +50,7 @@ impl SnapshotFile {
         }
         let read = |part: Range<usize>| match view.populate(part.clone()) {
             Ok(()) => Ok(&view[part]),
-            Err(error) => Err(damaged(format!("at byte {}: cannot be read: {error}", part.start))),
+            Err(source) => Err(SnapshotError::Unreadable { file: file_name(zxid), source }),
         };
         let footer = read(file_bytes - BLOCK_BYTES..file_bytes)?;
         let place = match decode_footer(footer, zxid, file_bytes as u64) {
@@ -98,6 +98,12 @@ impl SnapshotFile {
 
     pub fn file_bytes(&self) -> u64 {
         self.view.len() as u64
+    }
+
+    /// Whether what was found wrong with it may be that the disk did not give it: then it is not damaged.
+    pub fn is_unreadable(&self) -> Option<SnapshotError> {
+        let source = self.view.populate(0..self.view.len()).err()?;
+        Some(SnapshotError::Unreadable { file: file_name(self.zxid), source })
     }
 
     /// Checks everything: chunks, every node in them, the index. `progress` is told of each part's bytes.

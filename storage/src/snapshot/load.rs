@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::file::{ASIDE_EXTENSION, SnapshotFile};
-use super::{parse, path, stem};
+use super::{file_name, parse, path, stem};
 use crate::Zxid;
 use crate::disk::{Access, Action, Disk, Ids};
-use crate::error::{SnapshotError, StoreError};
+use crate::error::{LogError, SnapshotError, StoreError};
 use crate::read::run;
 
 /// A snapshot as purging knows it.
@@ -70,6 +70,20 @@ pub fn find(disk: &mut impl Disk, ids: &mut Ids, directory: &Path, checked_bytes
     Ok(found)
 }
 
+impl Found {
+    /// Why there is no start without those that were passed over. `log`: what is wrong with the log from `newest` on, if anything is.
+    pub fn none_usable(self, log: Option<StoreError>) -> StoreError {
+        let mut errors: Vec<_> = self.passed_over.into_iter().map(|(_, error)| error).collect();
+        // What cannot be read may be readable later: as long as it may make up for everything else, nothing is lost.
+        let unreadable = errors.iter().position(|error| matches!(error, SnapshotError::Unreadable { .. }));
+        match (unreadable, log) {
+            (Some(unreadable), _) => errors.swap_remove(unreadable).into(),
+            (None, Some(log)) if !matches!(log, StoreError::Log(LogError::Gap { .. })) => log,
+            (None, _) => SnapshotError::NoneUsable { newest: Box::new(errors.swap_remove(0)) }.into(),
+        }
+    }
+}
+
 /// One snapshot by its path, whatever else there is: its end is checked, the rest when it is read.
 pub fn open_by_path(disk: &mut impl Disk, path: &Path) -> Result<SnapshotFile, StoreError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -106,11 +120,11 @@ fn open(
     let view = disk.view(file, path, bytes);
     // A file that was only read has nothing to lose by a failing close.
     let _ = run(disk, ids, path, Action::Close { file });
-    let view = view.map_err(|source| StoreError::Io { path: path.to_owned(), operation: "read", source })?;
-    let opened = SnapshotFile::new(view, zxid);
-    Ok(opened.and_then(|file| {
+    let view = view.map_err(|source| SnapshotError::Unreadable { file: file_name(zxid), source });
+    Ok(view.and_then(|view| {
+        let file = SnapshotFile::new(view, zxid)?;
         if bytes <= checked_bytes {
-            file.verify(|_| {})?;
+            file.verify(|_| {}).map_err(|error| file.is_unreadable().unwrap_or(error))?;
         }
         Ok(file)
     }))

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use ringkeeper_storage::backend::faulty::{Call, FaultyDisk};
 use ringkeeper_storage::backend::memory::{Chance, MemoryDisk};
+use ringkeeper_storage::backend::view::FileView;
 use ringkeeper_storage::disk::{Action, Disk, DiskEvent, DiskOp, FileId};
 use ringkeeper_storage::{
     EpochKind, LogRoom, LogWindow, NO_SLOT, NodeImage, Opened, RangeId, SnapshotChunk, SnapshotHeader, Store,
@@ -29,6 +30,8 @@ pub struct SharedDisk {
     pub fuse: Rc<RefCell<Option<usize>>>,
     /// What was opened by starts.
     pub looked_at: Rc<RefCell<Vec<PathBuf>>>,
+    /// Nobody can read these now.
+    pub unreadable: Rc<RefCell<Vec<PathBuf>>>,
 }
 
 impl std::fmt::Debug for SharedDisk {
@@ -61,6 +64,13 @@ impl Disk for SharedDisk {
 
     fn read(&mut self, file: FileId, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.memory.borrow_mut().read(file, offset, bytes)
+    }
+
+    fn view(&mut self, file: FileId, path: &Path, bytes: u64) -> io::Result<FileView> {
+        if self.unreadable.borrow().iter().any(|unreadable| unreadable == path) {
+            return Err(io::Error::other("a bad sector"));
+        }
+        self.memory.borrow_mut().view(file, path, bytes)
     }
 }
 

@@ -56,7 +56,7 @@ fn what_a_start_refuses_is_told_in_its_words() {
     let (verdict, all) = rk_json(&["verify-dir"], directory.path());
     assert_eq!(verdict, Verdict::Found);
     let why = decision(&all)["refuses"].as_str().unwrap();
-    assert!(why.starts_with("no snapshot can be read and the log does not reach back"), "{why}");
+    assert!(why.starts_with("no snapshot is usable with the log that is here"), "{why}");
 }
 
 #[test]
