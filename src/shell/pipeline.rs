@@ -442,7 +442,7 @@ impl Pipeline {
         let opened = ringkeeper_storage::open(self.store_config.clone())?;
         let mut opened = store_host::change(opened, &change)?;
         for note in &opened.report().notes {
-            warn!("{note}");
+            info!("{note}"); // it is as the leader wanted it, and what an operator should know the next start says again
         }
         let mut reloaded = reloader(&mut opened)?;
         reloaded.failure = change.failure();

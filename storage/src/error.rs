@@ -86,13 +86,14 @@ pub enum LogError {
     #[error(
         "{file}: damaged at byte {at} ({why}); the last good transaction is {last_good}, but {proof} proves that everything \
          up to {durable} was once safely stored, so acknowledged transactions are missing here. Nothing was changed. \
-         Restore the directory from a backup or another server of the ensemble, or move it away to start without its data"
+         Restore the directory from a backup or another server of the ensemble; or copy it, and give up what is behind {last_good} with \
+         `rk log chop DATADIR --to {last_good}`; or move it away to start without its data"
     )]
     Damaged { file: String, at: u64, why: Damage, last_good: Zxid, durable: Zxid, proof: String },
     #[error(
         "{file}: {bytes} bytes long, and was once at least {once_bytes}: its end is gone, and with it perhaps acknowledged \
-         transactions after {last_good}. Nothing was changed. Restore the file from a backup, or extend it with zeroes to \
-         accept what is left"
+         transactions after {last_good}. Nothing was changed. Restore the file from a backup; or copy the directory, \
+         and go on with what is left: `rk log chop DATADIR --to {last_good}`"
     )]
     CutShort { file: String, bytes: u64, once_bytes: u64, last_good: Zxid },
     #[error(

@@ -79,5 +79,5 @@ pub use snapshot::image::{AclImage, AclListImage, NO_SLOT, NodeImage, SnapshotCh
 pub use snapshot::index::ChildKeys;
 pub use snapshot::source::{NodeRef, OwnedSlot, SnapshotSource};
 pub use standing::Standing;
-pub use store::{Opened, Store, open, open_on, open_snapshot};
+pub use store::{Opened, Store, open, open_despite_loss, open_on, open_on_despite_loss, open_snapshot};
 pub use zxid::Zxid;

@@ -135,9 +135,9 @@ impl<D: Disk> Place<'_, D> {
     }
 
     /// Decides that what is here is not what it was, and sets it aside. Not without knowing what this server has promised.
-    pub(crate) fn set_aside(&mut self, why: &StoreError) -> Result<(), StoreError> {
+    pub(crate) fn set_aside(&mut self, why: &str) -> Result<(), StoreError> {
         epoch_file::check_accepted(self.disk, self.ids, self.snapshots)?;
-        self.write(DAMAGED, &why.to_string())?;
+        self.write(DAMAGED, why)?;
         self.finish().map(drop)
     }
 
@@ -318,17 +318,29 @@ fn aside_number(name: &str) -> Option<u32> {
     name.rsplit_once(ASIDE)?.1.parse().ok()
 }
 
-/// With peers, something that makes a server fetch everything anew instead of refusing to start. What may pass (a read that
-/// fails), what a newer version wrote, and what an operator did (a directory in the wrong place) stays a refusal; so does a
-/// damaged promise, which no peer knows.
-pub(crate) fn is_loss(error: &StoreError) -> bool {
-    match error {
-        StoreError::Log(error) => matches!(
-            error,
-            LogError::Damaged { .. } | LogError::CutShort { .. } | LogError::Gap { .. } | LogError::Misfit { .. }
-        ),
-        StoreError::Snapshot(error) => matches!(error, SnapshotError::NoneUsable { .. }),
-        StoreError::EpochDamaged { path } => path.ends_with(CURRENT_EPOCH),
-        _ => false,
-    }
+/// With peers, something that makes a server fetch everything anew instead of refusing to start: what is wrong, without the cure
+/// that a refusal names. What may pass (a read that fails), what a newer version wrote, and what an operator did (a directory in the
+/// wrong place) stays a refusal; so does a damaged promise, which no peer knows.
+pub(crate) fn loss(error: &StoreError) -> Option<String> {
+    Some(match error {
+        StoreError::Log(LogError::Damaged { file, at, why, last_good, .. }) => {
+            format!("{file}: damaged at byte {at} ({why}), behind transaction {last_good}")
+        }
+        StoreError::Log(LogError::CutShort { file, last_good, .. }) => {
+            format!("{file}: cut short, behind transaction {last_good}")
+        }
+        StoreError::Log(LogError::Gap { snapshot, .. }) => {
+            format!("the log does not reach back to snapshot {snapshot}")
+        }
+        StoreError::Log(LogError::Misfit { file, why, last_good }) => {
+            format!("{file}: {why}, behind transaction {last_good}")
+        }
+        StoreError::Snapshot(SnapshotError::NoneUsable { newest }) => {
+            format!("no snapshot is usable with the log: {newest}")
+        }
+        StoreError::EpochDamaged { path } if path.ends_with(CURRENT_EPOCH) => {
+            format!("{CURRENT_EPOCH}: damaged or gone")
+        }
+        _ => return None,
+    })
 }

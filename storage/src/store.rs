@@ -22,7 +22,7 @@ use crate::event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
 use crate::log::range::{LogWindow, RangeId, Ranges};
-use crate::log::recover::{Proof, Scan, scan};
+use crate::log::recover::{Loss, Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::log::truncate;
 use crate::read::run;
@@ -32,10 +32,20 @@ use crate::snapshot::image::{NodeImage, SnapshotChunk, SnapshotHeader};
 use crate::snapshot::load::{self, Kept};
 use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::write::{Purpose, SnapshotWriter};
-use crate::standing::{Place, Standing, is_loss};
+use crate::standing::{self, Place, Standing};
 
 /// Opens, locks, recovers. Blocks: at start only.
 pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
+    open_with(config, Loss::Refused)
+}
+
+/// Opens what was refused with `StoreError::last_good`, as far as that, only to be truncated: an operator gives up what is
+/// damaged and everything behind it.
+pub fn open_despite_loss(config: StoreConfig) -> Result<Opened, StoreError> {
+    open_with(config, Loss::Accepted)
+}
+
+fn open_with(config: StoreConfig, loss: Loss) -> Result<Opened, StoreError> {
     let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
     let at = |path: &Path, operation| {
         let path = path.to_owned();
@@ -53,12 +63,17 @@ pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
     if locks.is_empty() {
         locks.push(DirectoryLock::acquire(&log)?);
     }
-    Opened::recover(BlockingDisk::default(), config, facts, locks)
+    Opened::recover(BlockingDisk::default(), config, facts, locks, loss)
 }
 
 /// The same on any disk that answers at once; nothing is locked.
 pub fn open_on<D: Disk>(disk: D, config: StoreConfig) -> Result<Opened<D>, StoreError> {
-    Opened::recover(disk, config, StorageFacts::default(), Vec::new())
+    Opened::recover(disk, config, StorageFacts::default(), Vec::new(), Loss::Refused)
+}
+
+/// `open_despite_loss` on such a disk.
+pub fn open_on_despite_loss<D: Disk>(disk: D, config: StoreConfig) -> Result<Opened<D>, StoreError> {
+    Opened::recover(disk, config, StorageFacts::default(), Vec::new(), Loss::Accepted)
 }
 
 /// One snapshot, to be looked into: for tools. Nothing is locked and nothing changed.
@@ -75,6 +90,8 @@ pub struct Opened<D: Disk = BlockingDisk> {
     facts: StorageFacts,
     locks: Vec<DirectoryLock>,
     found: Found,
+    /// `Accepted` until it is cut: nobody may be served from this.
+    loss: Loss,
     /// A cut was decided and is not done: what was found is not what is there.
     cutting: bool,
 }
@@ -96,19 +113,21 @@ impl<D: Disk> Opened<D> {
         config: StoreConfig,
         facts: StorageFacts,
         locks: Vec<DirectoryLock>,
+        loss: Loss,
     ) -> Result<Opened<D>, StoreError> {
         let config = config.clamped();
         let mut ids = Ids::default();
-        let found = match look(&mut disk, &mut ids, &config, &facts) {
-            Err(error) if config.has_peers && is_loss(&error) => {
+        let found = match look(&mut disk, &mut ids, &config, &facts, loss) {
+            Ok(found) => found,
+            Err(error) => {
+                let Some(why) = standing::loss(&error).filter(|_| config.has_peers) else { return Err(error) };
                 let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
                 let mut place = Place { disk: &mut disk, ids: &mut ids, snapshots: &snapshots, log: &log };
-                place.set_aside(&error)?;
-                look(&mut disk, &mut ids, &config, &facts)?
+                place.set_aside(&why)?;
+                look(&mut disk, &mut ids, &config, &facts, loss)?
             }
-            other => other?,
         };
-        Ok(Opened { disk, ids, config, facts, locks, found, cutting: false })
+        Ok(Opened { disk, ids, config, facts, locks, found, loss, cutting: false })
     }
 
     /// Whether everything is here that this server ever acknowledged. `Fresh` and `Lost` end when a current epoch is stored.
@@ -123,7 +142,7 @@ impl<D: Disk> Opened<D> {
         let Opened { mut disk, mut ids, config, facts, locks, .. } = self;
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         Place { disk: &mut disk, ids: &mut ids, snapshots: &snapshots, log: &log }.give_up(why)?;
-        Opened::recover(disk, config, facts, locks)
+        Opened::recover(disk, config, facts, locks, Loss::Refused)
     }
 
     /// What this server knows of epochs. For an ensemble; a standalone server has no use for them.
@@ -142,8 +161,9 @@ impl<D: Disk> Opened<D> {
     /// log or the state of a snapshot, and the log has to reach back to a snapshot that is not above it: if not, this fails
     /// with `LogError::NotCovered`, and nothing has changed. A learner does this when its leader says TRUNC.
     pub fn truncate(&mut self, to: Zxid) -> Result<(), StoreError> {
-        let Opened { disk, ids, config, facts, found, .. } = self;
-        if to == found.report.last_zxid {
+        let Opened { disk, ids, config, facts, found, loss, .. } = self;
+        let lossy = *loss == Loss::Accepted;
+        if to == found.report.last_zxid && !lossy {
             return Ok(());
         }
         let oldest = found.kept.first().map(|kept| kept.zxid);
@@ -160,17 +180,19 @@ impl<D: Disk> Opened<D> {
             }
         }
         let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
-        let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs) {
+        let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs, *loss) {
             // The start had no need of what is older than the newest snapshot: it may be damaged, or left over from a purge.
-            Err(error) if is_loss(&error) => return Err(not_covered.into()),
+            Err(error) if standing::loss(&error).is_some() => return Err(not_covered.into()),
             other => other?,
         };
         let place = truncate::find_place(disk, ids, &scan, to)?;
-        found.scan.make_room(disk, ids)?;
+        if !lossy {
+            found.scan.make_room(disk, ids)?;
+        }
         truncate::decide(disk, ids, &scan, place, to)?;
         self.cutting = true;
-        self.found = look(disk, ids, config, facts)?;
-        self.cutting = false;
+        self.found = look(disk, ids, config, facts, Loss::Refused)?;
+        (self.cutting, self.loss) = (false, Loss::Refused);
         assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
         Ok(())
     }
@@ -254,7 +276,7 @@ impl<D: Disk> Opened<D> {
                 if let StoreEvent::SnapshotEnded(ended) = event {
                     ended?;
                     let Opened { disk, config, facts, locks, .. } = self;
-                    return Opened::recover(disk, config, facts, locks);
+                    return Opened::recover(disk, config, facts, locks, Loss::Refused);
                 }
             }
         }
@@ -267,7 +289,8 @@ impl<D: Disk> Opened<D> {
 
     /// The same, and the disk back.
     pub fn into_store_and_disk(self) -> Result<(Store, D), StoreError> {
-        let Opened { mut disk, mut ids, config, facts, locks, found, cutting } = self;
+        let Opened { mut disk, mut ids, config, facts, locks, found, loss, cutting } = self;
+        assert_eq!(loss, Loss::Refused, "what was opened despite a loss is cut first");
         assert!(!cutting, "a truncation that failed half-way is completed by another start");
         let Found { kept, unfinished, scan, standing, .. } = found;
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
@@ -307,7 +330,13 @@ impl<D: Disk> Opened<D> {
 }
 
 /// Everything a start has to know, and has to refuse. Changes nothing, but completes a truncation that was decided.
-fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &StorageFacts) -> Result<Found, StoreError> {
+fn look(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    config: &StoreConfig,
+    facts: &StorageFacts,
+    loss: Loss,
+) -> Result<Found, StoreError> {
     let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
     let mut place = Place { disk, ids, snapshots: &snapshots, log: &log };
     let decided = place.finish()?;
@@ -319,13 +348,15 @@ fn look(disk: &mut impl Disk, ids: &mut Ids, config: &StoreConfig, facts: &Stora
     let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
     let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
     let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
-    let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs);
+    let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs, loss);
     let cut = cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided"));
     let mut notes: Vec<_> = decided.into_iter().chain(cut).collect();
     let passed_over = found.passed_over.first().map(|(zxid, _)| *zxid);
     let scan = match (scanned, passed_over) {
         // The state of the damaged one was stable in the log when it was written. Is it still?
-        (Ok(scan), Some(zxid)) if scan.last_zxid() < zxid => return Err(found.none_usable(None)),
+        (Ok(scan), Some(zxid)) if scan.last_zxid() < zxid && loss == Loss::Refused => {
+            return Err(found.none_usable(None));
+        }
         (Ok(scan), _) => scan,
         (Err(error), Some(_)) => return Err(found.none_usable(Some(error))),
         (Err(error), None) => return Err(error),

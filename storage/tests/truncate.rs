@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
 use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
-use ringkeeper_storage::{LogError, StoreConfig, StoreError, Zxid};
+use ringkeeper_storage::{LogError, StoreConfig, StoreError, Zxid, open_on_despite_loss};
 
 fn config() -> StoreConfig {
     StoreConfig { batches_in_flight: 1, ..small_config() }
@@ -211,6 +211,55 @@ fn a_loss_behind_a_cut_is_still_a_loss() {
         }
     }
     assert!(refused > 10, "{refused}");
+}
+
+/// Wherever the damage is: what is before it is there after the cut, and the log goes on; until the cut is decided the start
+/// refuses as it did, whatever moment the power fails in.
+#[test]
+fn what_is_damaged_is_given_up_when_an_operator_says_so() {
+    let whole = written(true);
+    let mut given_up = 0;
+    for path in whole.paths(".seg") {
+        let bytes = whole.bytes(&path);
+        let batches: Vec<_> =
+            (8192..bytes.len()).step_by(4096).filter(|at| bytes[*at..].starts_with(b"rkbatch\n")).collect();
+        let harms = batches.iter().map(|at| (*at, false)).chain(batches.last().map(|at| (*at, true)));
+        for (at, cut_short) in harms {
+            let damaged = whole.fork();
+            damaged.damage(&path, |bytes| if cut_short { bytes.truncate(at) } else { bytes[at + 100] ^= 1 });
+            let tag = format!("{} {at} {cut_short}", path.display());
+            let Err(refusal) = damaged.fork().open(&config()) else { continue };
+            let last_good = refusal.last_good().unwrap_or_else(|| panic!("{tag}: {refusal}"));
+            given_up += 1;
+            for fuse in 0.. {
+                let disk = damaged.fork();
+                let mut opened = open_on_despite_loss(disk.clone(), config()).unwrap();
+                assert_eq!(opened.report().last_zxid, last_good, "{tag}");
+                disk.fuse.replace(Some(fuse));
+                let done = opened.truncate(last_good).is_ok();
+                drop(opened);
+                let mut chance = Chance(fuse as u64);
+                disk.crash(&mut chance);
+                if let Err(again) = disk.fork().open(&config()) {
+                    assert_eq!(again.to_string(), refusal.to_string(), "{tag}, fuse {fuse}");
+                    assert!(!done, "{tag}");
+                    continue;
+                }
+                assert_eq!(check(&disk, |_| 0, &tag), last_good.0, "{tag}, fuse {fuse}");
+                let mut rig = Rig::start(&disk, disk.open(&config()).unwrap()).unwrap();
+                for zxid in (last_good.0 + 2..last_good.0 + 22).step_by(2) {
+                    rig.store.append(Zxid(zxid), &payload(zxid, 1));
+                    rig.drain();
+                }
+                let disk = rig.crash(&mut chance);
+                assert_eq!(check(&disk, |zxid| u64::from(zxid > last_good.0), &tag), last_good.0 + 20, "{tag}");
+                if done {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(given_up > 20, "{given_up}");
 }
 
 /// ZOOKEEPER-3701 (20.16).

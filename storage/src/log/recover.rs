@@ -54,6 +54,14 @@ pub struct Proof {
     pub witness: String,
 }
 
+/// What becomes of a log of which something is gone that was once stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Refused,
+    /// It ends where the damage begins: for an operator who cuts it there.
+    Accepted,
+}
+
 /// A segment as the start finds it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -122,6 +130,8 @@ pub struct Scan {
     pub(super) end: Option<Position>,
     /// Up to this batch the log is known to be on stable storage, not only in a cache.
     stable_sequence: u64,
+    /// Up to this batch there was a log once, where a loss is accepted.
+    lost_sequence: u64,
     /// Behind the end, per segment index: blocks that begin a batch of this life.
     dirty: Vec<(usize, Vec<u64>)>,
     /// Where reading can begin, per segment index.
@@ -144,6 +154,7 @@ pub fn scan(
     snapshot: Zxid,
     oldest_kept: Zxid,
     proofs: &[Proof],
+    loss: Loss,
 ) -> Result<Scan, StoreError> {
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
     let names = disk.list(directory).map_err(io)?;
@@ -159,6 +170,7 @@ pub fn scan(
         start: None,
         end: None,
         stable_sequence: 0,
+        lost_sequence: 0,
         dirty: Vec::new(),
         places: Vec::new(),
         unfinished: unfinished.into_iter().map(|(name, _)| name).collect(),
@@ -200,18 +212,24 @@ pub fn scan(
     })?;
     (scan.records, scan.stable_sequence, scan.places) = (records, stable_sequence, places);
     scan.end = Some(end);
-    refuse_others(&scan, start, end)?;
+    refuse_others(&scan, start)?;
     let missing = Missing::behind(&scan, end, why);
-    look_behind_the_end(disk, ids, &mut scan, end, &missing)?;
+    look_behind_the_end(disk, ids, &mut scan, end, &missing, loss)?;
     let vouched = scan.segments.iter().filter_map(|found| {
         let witness = format!("the mark of {}", found.id.file_name());
         Some(Proof { durable: found.mark?.durable, witness })
     });
     let proofs: Vec<_> = proofs.iter().cloned().chain(vouched).collect();
-    refuse_if_proven(missing, end.link, &proofs)?;
-    if let Some(found) = scan.segments[start.segment..].iter().find(|found| found.file_bytes < found.once_bytes()) {
-        let (file, bytes, once_bytes) = (found.id.file_name(), found.file_bytes, found.once_bytes());
-        return Err(LogError::CutShort { file, bytes, once_bytes, last_good: end.link.zxid }.into());
+    if loss == Loss::Accepted {
+        let proven = proofs.iter().map(|proof| proof.durable.sequence).max();
+        scan.lost_sequence = scan.lost_sequence.max(proven.unwrap_or(0));
+    } else {
+        refuse_if_proven(missing, scan.last_link(end), &proofs)?;
+        let short = |found: &&Found| found.file_bytes < found.once_bytes();
+        if let Some(found) = scan.segments[start.segment..].iter().find(short) {
+            let (file, bytes, once_bytes) = (found.id.file_name(), found.file_bytes, found.once_bytes());
+            return Err(LogError::CutShort { file, bytes, once_bytes, last_good: scan.last_zxid() }.into());
+        }
     }
     refuse_misfits(&scan, start, end)?;
     if !scan.dirty.is_empty() {
@@ -247,6 +265,16 @@ impl Scan {
     /// Whether this log goes on; else one begins behind the snapshot.
     pub fn goes_on(&self) -> bool {
         self.end.is_some_and(|end| end.link.zxid >= self.snapshot)
+    }
+
+    /// The running number of the last batch that there was.
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.end.map_or(0, |end| end.link.sequence).max(self.lost_sequence)
+    }
+
+    /// The last batch, and the last transaction that is known, which may be the snapshot's.
+    fn last_link(&self, end: Position) -> Link {
+        Link { zxid: self.last_zxid(), ..end.link }
     }
 
     pub fn last_zxid(&self) -> Zxid {
@@ -463,7 +491,7 @@ impl Missing {
 /// it came into use, whole before it got its name, and nothing behind an end is left when something is written there.
 fn refuse_misfits(scan: &Scan, start: Position, end: Position) -> Result<(), StoreError> {
     let misfit = |id: SegmentId, why| {
-        let (file, last_good) = (id.file_name(), end.link.zxid);
+        let (file, last_good) = (id.file_name(), scan.last_zxid());
         Err(LogError::Misfit { file, why, last_good }.into())
     };
     for pair in scan.segments[start.segment..].windows(2) {
@@ -485,13 +513,13 @@ fn refuse_misfits(scan: &Scan, start: Position, end: Position) -> Result<(), Sto
 
 /// From the segment before the start on, everything is of one log. A new one begins only in a first segment; behind the end
 /// that may be one which never took a batch, begun after a snapshot that is not to be had any more.
-fn refuse_others(scan: &Scan, start: Position, end: Position) -> Result<(), StoreError> {
+fn refuse_others(scan: &Scan, start: Position) -> Result<(), StoreError> {
     for (index, found) in scan.segments.iter().enumerate().skip(start.segment.max(1)) {
         let begins = found.kind != Some(SegmentKind::Next); // or its header is lost
         let other = found.log.is_some() && found.log != scan.segments[index - 1].log;
         if other && !(begins && (index == start.segment || found.first.is_err())) {
             let why = "it belongs to another log than the file before it: a log file of another server?";
-            return Err(LogError::Misfit { file: found.id.file_name(), why, last_good: end.link.zxid }.into());
+            return Err(LogError::Misfit { file: found.id.file_name(), why, last_good: scan.last_zxid() }.into());
         }
     }
     Ok(())
@@ -654,6 +682,7 @@ fn look_behind_the_end(
     scan: &mut Scan,
     end: Position,
     missing: &Missing,
+    loss: Loss,
 ) -> Result<(), StoreError> {
     let log = scan.log();
     for index in end.segment..scan.segments.len() {
@@ -670,11 +699,16 @@ fn look_behind_the_end(
                 let bytes = BatchHeader::padded_bytes(reader.get(disk, at, BLOCK)?);
                 let fits = bytes.is_ok_and(|bytes| at + bytes <= written_below);
                 if fits && let Ok(batch) = read_batch(disk, &mut reader, log, id, at)? {
+                    if loss == Loss::Accepted {
+                        scan.lost_sequence = scan.lost_sequence.max(batch.link_after().sequence);
+                        at += BLOCK;
+                        continue;
+                    }
                     let witness = format!("a later batch ({} byte {at})", id.file_name());
                     let proof = Proof { durable: batch.durable(), witness };
                     let Missing { file, at, why } = missing;
                     let missing = Missing { file: file.clone(), at: *at, why: *why };
-                    refuse_if_proven(missing, end.link, &[proof])?;
+                    refuse_if_proven(missing, scan.last_link(end), &[proof])?;
                 }
             }
             at += BLOCK;

@@ -131,8 +131,7 @@ fn write_cut(
         (at, link) = (at + buffer.len() as u64, after);
         write(disk, ids, offset, buffer)?;
     }
-    let last_sequence = scan.end.map_or(link.sequence, |end| end.link.sequence);
-    let (buffer, _) = seal_cut(log, found.id, at, link, last_sequence);
+    let (buffer, _) = seal_cut(log, found.id, at, link, scan.last_sequence());
     write(disk, ids, at, buffer)?;
     at += BLOCK_BYTES as u64;
     let mark = Mark { written_below: at, durable: Durable { sequence: link.sequence, zxid: link.zxid } };

@@ -12,7 +12,7 @@ use ringkeeper_storage::{DIRECTORY, StoreConfig, open};
 use serde::Serialize;
 
 use crate::console::{Console, Failure, Result, Verdict};
-use crate::{owner, progress};
+use crate::{files, owner, progress};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -80,7 +80,7 @@ impl fmt::Display for Said {
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let data = &arguments.data_dir;
-    if !data.join(DIRECTORY).is_dir() {
+    if !files::is_directory(&data.join(DIRECTORY))? {
         return Err(Failure::usage(format!("{}: there is no {DIRECTORY} here", data.display())));
     }
     // The lock that comes with it: a server at work would go on behind our back.

@@ -1,7 +1,7 @@
 //! Which files a command is about, and what they are: by their first bytes, then by their names.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use ringkeeper_storage::inspect::{SegmentId, claimed_segment, snapshot_of_name};
@@ -156,15 +156,28 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether there is such a directory. Where this process may not look, nobody knows.
+pub fn is_directory(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(Failure::file(path)(error)),
+    }
+}
+
 /// Names, paths and sizes; nothing where there is no such directory.
 fn plain_files(directory: &Path) -> Result<Vec<(String, PathBuf, u64)>> {
-    if !directory.is_dir() {
+    if !is_directory(directory)? {
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(Failure::file(directory))? {
         let entry = entry.map_err(Failure::file(directory))?;
-        let metadata = fs::metadata(entry.path()).map_err(Failure::file(&entry.path()))?;
+        let metadata = match fs::metadata(entry.path()) {
+            // Deleted since by a server, or a link that leads nowhere.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other.map_err(Failure::file(&entry.path()))?,
+        };
         if metadata.is_file() {
             files.push((entry.file_name().to_string_lossy().into_owned(), entry.path(), metadata.len()));
         }

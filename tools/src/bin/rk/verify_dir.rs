@@ -11,7 +11,7 @@ use ringkeeper::java::seen::{self, Seen, SeenError};
 use ringkeeper::java::{self, JavaDirs, LoadOptions, superseded};
 use ringkeeper_storage::backend::lock;
 use ringkeeper_storage::java::{DIRECTORY as JAVA_DIRECTORY, JavaDirectory, JavaError};
-use ringkeeper_storage::{DIRECTORY, StoreConfig, StoreError, Zxid, open_on};
+use ringkeeper_storage::{DIRECTORY, Epochs, StoreConfig, StoreError, Zxid, open_on};
 use serde::Serialize;
 
 use crate::chosen::{Looking, ONLY_LOOKING};
@@ -34,11 +34,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let data_dir = files::data_dir_of(&arguments.data_dir);
     let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), files::data_dir_of);
-    if !data_dir.is_dir() {
+    if !files::is_directory(&data_dir)? {
         return Err(Failure::usage(format!("{}: no such directory", data_dir.display())));
     }
     let mut verdict = Verdict::Fine;
-    let (ours, javas) = (has(&data_dir, &log_dir, DIRECTORY), has(&data_dir, &log_dir, JAVA_DIRECTORY));
+    let (ours, javas) = (has(&data_dir, &log_dir, DIRECTORY)?, has(&data_dir, &log_dir, JAVA_DIRECTORY)?);
     if !ours && !javas {
         let data_dir = data_dir.display();
         return Err(Failure::usage(format!("{data_dir}: neither {DIRECTORY} nor {JAVA_DIRECTORY} is in it")));
@@ -62,8 +62,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     Ok(verdict)
 }
 
-fn has(data_dir: &Path, log_dir: &Path, inner: &str) -> bool {
-    data_dir.join(inner).is_dir() || log_dir.join(inner).is_dir()
+fn has(data_dir: &Path, log_dir: &Path, inner: &str) -> Result<bool> {
+    Ok(files::is_directory(&data_dir.join(inner))? || files::is_directory(&log_dir.join(inner))?)
 }
 
 fn check_snapshots(directory: &Path, console: &mut Console) -> Result<Verdict> {
@@ -82,7 +82,7 @@ fn check_files(log_dir: &Path, kind: LogKind, snapshots: &[Zxid], console: &mut 
 
 /// What a start would do with our files: the start's own recovery, which changes nothing before it is told to.
 fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdict> {
-    let opened = match open_on(Looking::default(), StoreConfig::new(data_dir, log_dir)) {
+    let mut opened = match open_on(Looking::default(), StoreConfig::new(data_dir, log_dir)) {
         Ok(opened) => opened,
         // Recovery changes nothing, but for a truncation that was decided and cut short: that it has to finish first.
         Err(StoreError::Io { path, operation, source }) if source.kind() == ONLY_LOOKING => {
@@ -97,7 +97,7 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
     };
     let dirs = JavaDirs { data: data_dir.to_owned(), log: log_dir.to_owned() };
     let report = opened.report();
-    if opened.is_fresh() && has(data_dir, log_dir, JAVA_DIRECTORY) {
+    if opened.is_fresh() && has(data_dir, log_dir, JAVA_DIRECTORY)? {
         let verdict = check_superseded(&dirs, console)?;
         if verdict == Verdict::Fine {
             let notes = vec![format!("would import {JAVA_DIRECTORY} first")];
@@ -129,8 +129,15 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
         cut_bytes: report.cut_bytes,
         notes: report.notes.clone(),
     };
+    let found = Verdict::found_if(report.cut_bytes > 0 || !report.notes.is_empty());
     console.say(&decision)?;
-    Ok(Verdict::found_if(report.cut_bytes > 0 || !report.notes.is_empty()))
+    // A standalone server does not ask for them.
+    match opened.epochs() {
+        Ok(Epochs { accepted: 0, current: 0 }) => Ok(found),
+        Ok(Epochs { accepted, current }) => console.say(&EpochsFound { accepted, current }).map(|()| found),
+        Err(error @ StoreError::Io { .. }) => Err(error.into()),
+        Err(error) => refuse("start as a member of an ensemble", error.to_string(), console),
+    }
 }
 
 /// Whether a start that has Java's files and none of ours would take them over.
@@ -190,6 +197,14 @@ struct Place {
     held_by: Option<String>,
 }
 
+/// What a member has promised, and where it was last.
+#[derive(Serialize)]
+#[serde(tag = "item", rename = "epochs")]
+struct EpochsFound {
+    accepted: u32,
+    current: u32,
+}
+
 #[derive(Default, Serialize)]
 #[serde(tag = "item", rename = "decision")]
 struct Decision {
@@ -240,6 +255,12 @@ impl fmt::Display for Place {
             }
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for EpochsFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "start as a member of an ensemble: accepted epoch {}, was in epoch {}", self.accepted, self.current)
     }
 }
 

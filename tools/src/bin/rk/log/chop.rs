@@ -1,13 +1,16 @@
 //! `rk log chop`: gives up everything behind one transaction, on the disk of a server that does not run.
 //!
 //! Done by the store's own truncation, under the server's lock, for good or not at all. What it is for: a server whose last
-//! transactions must not count, by an operator's decision. Java's tool writes a shorter copy of one file instead.
+//! transactions must not count, by an operator's decision; and one that refuses to start because its log is damaged, and has
+//! neither a backup nor a leader to get the rest from. Java's tool writes a shorter copy of one file instead.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringkeeper_storage::{DIRECTORY, LogError, StoreConfig, StoreError, Zxid, open, open_on};
+use ringkeeper_storage::{
+    DIRECTORY, LogError, StoreConfig, StoreError, Zxid, open, open_despite_loss, open_on, open_on_despite_loss,
+};
 use serde::Serialize;
 
 use crate::chosen::Looking;
@@ -17,8 +20,9 @@ use crate::show::{Hex, parse_zxid};
 
 #[derive(Args)]
 #[command(
-    after_help = "What is given up may have been acknowledged to clients, and an ensemble may have it elsewhere. Without --yes \
-    nothing is changed, and what would be given up is told."
+    after_help = "What is given up may have been acknowledged to clients, and an ensemble may have it elsewhere: a member whose log \
+    is damaged is simply started, and fetches everything from its leader. Without --yes nothing is changed, and what would be given \
+    up is told."
 )]
 pub struct Arguments {
     /// The server's dataDir
@@ -38,44 +42,67 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
     let data_dir = files::data_dir_of(&arguments.data_dir);
     let log_dir = arguments.log_dir.as_deref().map_or(data_dir.clone(), files::data_dir_of);
     for directory in [&data_dir, &log_dir] {
-        if !directory.join(DIRECTORY).is_dir() {
+        if !files::is_directory(&directory.join(DIRECTORY))? {
             return Err(Failure::usage(format!("{}: {DIRECTORY} is not in it", directory.display())));
         }
     }
     let config = StoreConfig::new(&data_dir, &log_dir);
-    let before = open_on(Looking::default(), config.clone())?.report().last_zxid;
+    let (before, damage) = match open_on(Looking::default(), config.clone()) {
+        Ok(opened) => (opened.report().last_zxid, None),
+        Err(error) => match error.last_good() {
+            Some(_) => {
+                let opened = open_on_despite_loss(Looking::default(), config.clone())?;
+                (opened.report().last_zxid, Some(error.to_string()))
+            }
+            None => return Err(error.into()),
+        },
+    };
     if arguments.to > before {
-        return Err(Failure::usage(format!("the log ends with {before}, before {}", arguments.to)));
+        let why = damage.map_or_else(String::new, |damage| format!(": {damage}"));
+        return Err(Failure::usage(format!("the log ends with {before}, before {}{why}", arguments.to)));
     }
     if arguments.yes {
-        open(config)?.truncate(arguments.to).map_err(|error| match error {
+        let mut opened = if damage.is_some() { open_despite_loss(config)? } else { open(config)? };
+        opened.truncate(arguments.to).map_err(|error| match error {
             StoreError::Log(LogError::NotCovered { .. }) => {
                 Failure::usage(format!("{error}; `rk log dump --records-only` shows the transactions there are"))
             }
             other => other.into(),
         })?;
     }
-    console.say(&Said { item: "chop", was: before.into(), is: arguments.to.into(), done: arguments.yes })?;
+    console.say(&Said { item: "chop", was: before.into(), is: arguments.to.into(), done: arguments.yes, damage })?;
     Ok(Verdict::Fine)
 }
 
 #[derive(Serialize)]
 struct Said {
     item: &'static str,
+    /// The last that can be read.
     was: Hex,
     is: Hex,
     done: bool,
+    /// Why a start refuses the log as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
 }
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Said { was, is, .. } = self;
-        match self.done {
-            _ if was == is => write!(f, "the last transaction is {is}: nothing to cut"),
-            true => write!(f, "the last transaction is {is} now; what was behind it, up to {was}, is given up"),
-            false => {
+        let Said { was, is, damage, .. } = self;
+        let rest = if damage.is_some() { ", and the damage and everything behind that" } else { "" };
+        match (self.done, damage) {
+            (_, None) if was == is => write!(f, "the last transaction is {is}: nothing to cut"),
+            (true, _) => {
+                write!(f, "the last transaction is {is} now; what was behind it, up to {was}{rest}, is given up")
+            }
+            (false, None) => {
                 write!(f, "would give up everything behind {is}, up to {was}; nothing was changed: say --yes to do it")
             }
+            (false, Some(damage)) => write!(
+                f,
+                "{damage}\nwould give up everything behind {is}, up to {was}{rest}; nothing was changed: copy the directory, then say \
+                 --yes to do it"
+            ),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! `rk verify-dir`.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ringkeeper_storage::DIRECTORY;
 use ringkeeper_storage::backend::lock::DirectoryLock;
+use ringkeeper_storage::{DIRECTORY, Epochs, StoreConfig, open};
 use serde_json::{Value, json};
 
 use super::fixture::{damage, files, lived_in};
@@ -123,4 +124,44 @@ fn a_truncation_that_was_cut_short_is_told_of_and_left_alone() {
     let note = decision(&all)["notes"][0].as_str().unwrap();
     assert!(note.starts_with("a truncation was decided and not finished; a start finishes it first ("), "{note}");
     assert_eq!((verdict, files(directory.path(), "log-").len()), (Verdict::Found, logs.len() + 1));
+}
+
+#[test]
+fn what_a_member_has_promised_is_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    lived_in(directory.path());
+    let ours = directory.path().join(DIRECTORY);
+    let (_, all) = rk_json(&["verify-dir"], directory.path());
+    assert!(of_kind(&all, "epochs").is_empty(), "{all:?}");
+    let epochs = Epochs { accepted: 5, current: 4 };
+    open(StoreConfig::new(directory.path(), directory.path())).unwrap().store_epochs(epochs).unwrap();
+    let (verdict, all) = rk_json(&["verify-dir"], directory.path());
+    assert_eq!(verdict, Verdict::Fine);
+    assert_eq!(
+        (&of_kind(&all, "epochs")[0]["accepted"], &of_kind(&all, "epochs")[0]["current"]),
+        (&json!(5), &json!(4))
+    );
+
+    damage(&ours.join("acceptedEpoch"), |bytes| bytes[0] ^= 1);
+    let (verdict, text) = rk(&["verify-dir"], directory.path()).unwrap();
+    assert_eq!(verdict, Verdict::Found);
+    assert!(text.contains("start: would take snapshot 0x12"), "{text}");
+    assert!(
+        text.contains("start as a member of an ensemble: would refuse: ") && text.contains("acceptedEpoch: damaged"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_leads_nowhere_is_passed_over_and_what_may_not_be_looked_at_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    lived_in(directory.path());
+    symlink("nowhere", directory.path().join(DIRECTORY).join("log-link")).unwrap();
+    assert_eq!(rk(&["verify-dir"], directory.path()).unwrap().0, Verdict::Fine);
+    // A file where a directory is looked for is none; a name that is too long cannot be looked for at all.
+    let long = directory.path().join("n".repeat(300));
+    for command in [&["verify-dir"][..], &["export"], &["log", "chop", "--to", "1"]] {
+        let error = rk(command, &long).unwrap_err().to_string();
+        assert!(error.contains("File name too long"), "{command:?}: {error}");
+    }
 }

@@ -241,3 +241,37 @@ fn a_log_is_chopped_for_good_and_only_when_told() {
     assert_eq!(last(), "0x14");
     assert_eq!(rk(&["verify-dir"], directory.path()).unwrap().0, Verdict::Fine);
 }
+
+#[test]
+fn what_is_damaged_is_chopped_off() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(lived_in(directory.path()));
+    let (_, before) = rk_json(&["log", "dump"], directory.path());
+    let batches = of_kind(&before, "batch");
+    let harmed = batches[batches.len() - 4];
+    assert!(
+        harmed["at"].as_u64() < batches[batches.len() - 1]["at"].as_u64(),
+        "the last four share a file: {batches:?}"
+    );
+    let (_, whole) = rk_json(&["log", "verify"], directory.path());
+    let log = directory.path().join(DIRECTORY).join(of_kind(&whole, "decision")[0]["file"].as_str().unwrap());
+    damage(&log, |bytes| bytes[harmed["at"].as_u64().unwrap() as usize + 100] ^= 1);
+    let refuses = || of_kind(&rk_json(&["verify-dir"], directory.path()).1, "decision")[0]["refuses"].clone();
+    let why = refuses().as_str().unwrap().to_owned();
+    let (_, cure) = why.split_once("`rk log chop DATADIR --to ").unwrap();
+    let to = cure.split_once('`').unwrap().0;
+    let before = fs::read(&log).unwrap();
+    let (_, text) = rk(&["log", "chop", "--to", to], directory.path()).unwrap();
+    assert!(
+        text.starts_with(&why)
+            && text.contains(&format!("would give up everything behind {to}, up to {to}, and the damage")),
+        "{text}"
+    );
+    let refused = rk(&["log", "chop", "--to", "0x77", "--yes"], directory.path()).unwrap_err().to_string();
+    assert_eq!(refused, format!("the log ends with {to}, before 0x77: {why}"));
+    assert_eq!(fs::read(&log).unwrap(), before);
+    let (_, text) = rk(&["log", "chop", "--to", to, "--yes"], directory.path()).unwrap();
+    assert!(text.starts_with(&format!("the last transaction is {to} now; ")), "{text}");
+    assert_eq!(rk(&["verify-dir"], directory.path()).unwrap().0, Verdict::Fine);
+    assert_eq!(refuses(), Value::Null);
+}
