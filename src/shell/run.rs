@@ -95,7 +95,16 @@ async fn serve(
     for note in &opened.report().notes {
         warn!("{note}");
     }
-    let opened = java_data::take_over(opened, &settings.store)?;
+    let mut opened = java_data::take_over(opened, &settings.store)?;
+    if !settings.store.has_peers
+        && let Ok(Some(epoch @ 1..)) = opened.promised_epoch()
+    {
+        warn!(
+            "{}: this was a member of an ensemble, in epoch {epoch}, and is served alone now: what is written from now on the others do \
+             not know. If it stays alone, delete acceptedEpoch and currentEpoch there; if not, its configuration lacks the server.N lines",
+            settings.store.data_dir.join(ringkeeper_storage::DIRECTORY).display()
+        );
+    }
     let mut opened = initialize::take_word(opened, &settings.store)?;
     let begin = (load.first)(&mut opened)?;
     let RecoveryReport { last_zxid, records, .. } = *opened.report();

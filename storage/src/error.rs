@@ -46,7 +46,7 @@ pub enum StoreError {
          read-only after an error of the disk (dmesg says so): check the disk first. Or point dataDir and dataLogDir elsewhere"
     )]
     ReadOnly { path: PathBuf, operation: &'static str },
-    #[error("{path}: {operation} failed: {source}")]
+    #[error("{path}: {operation} failed: {source}{}", right_wanted(source))]
     Io {
         path: PathBuf,
         operation: &'static str,
@@ -129,7 +129,7 @@ pub enum LogError {
     NotCovered { wanted: Zxid, oldest: Option<Zxid> },
     #[error("{file}: damaged at byte {at} ({why}): what follows {last_good} cannot be read")]
     RangeDamaged { file: String, at: u64, why: Damage, last_good: Zxid },
-    #[error("{file}: could not be read: {source}")]
+    #[error("{file}: could not be read: {source}{}", right_wanted(source))]
     Unreadable {
         file: String,
         #[source]
@@ -161,6 +161,18 @@ impl SnapshotError {
     /// Of one that was not written: more room on the disk would help.
     pub(crate) fn wants_room(&self) -> bool {
         matches!(self, SnapshotError::Io { source, .. } if is_want_of_room(source))
+    }
+}
+
+/// What to do about a file or directory that this process may not use.
+fn right_wanted(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "; this process runs as user {}: give the directory, and what is in it, to that user (chown -R), or start it as the one that \
+             owns it",
+            rustix::process::geteuid().as_raw()
+        ),
+        _ => String::new(),
     }
 }
 

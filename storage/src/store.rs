@@ -22,7 +22,7 @@ use crate::event::{LogRoom, RecoveryReport, SnapshotDone, StoreEvent, StoreStats
 use crate::log::append::LogWriter;
 use crate::log::batch::Durable;
 use crate::log::range::{LogWindow, RangeId, Ranges};
-use crate::log::recover::{Loss, Proof, Scan, scan};
+use crate::log::recover::{Judgement, Loss, Proof, Scan, scan};
 use crate::log::segment::SegmentId;
 use crate::log::truncate;
 use crate::read::run;
@@ -151,6 +151,12 @@ impl<D: Disk> Opened<D> {
         epoch_file::read(&mut self.disk, &mut self.ids, &directory, self.found.report.last_zxid)
     }
 
+    /// The epoch that was promised in this directory, if it was ever a member's.
+    pub fn promised_epoch(&mut self) -> Result<Option<u32>, StoreError> {
+        let directory = self.config.data_dir.join(DIRECTORY);
+        epoch_file::check_accepted(&mut self.disk, &mut self.ids, &directory)
+    }
+
     /// Makes them stable at once: those that a state from elsewhere comes with. To be stored before that state is.
     pub fn store_epochs(&mut self, epochs: Epochs) -> Result<(), StoreError> {
         let directory = self.config.data_dir.join(DIRECTORY);
@@ -180,11 +186,12 @@ impl<D: Disk> Opened<D> {
             }
         }
         let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
-        let scan = match scan(disk, ids, &log, facts.log.direct_io, base, base, &proofs, *loss) {
-            // The start had no need of what is older than the newest snapshot: it may be damaged, or left over from a purge.
-            Err(error) if standing::loss(&error).is_some() => return Err(not_covered.into()),
-            other => other?,
-        };
+        let scan =
+            match scan(disk, ids, &log, facts.log.direct_io, base, base, Judgement { proofs: &proofs, loss: *loss }) {
+                // The start had no need of what is older than the newest snapshot: it may be damaged, or left over from a purge.
+                Err(error) if standing::loss(&error).is_some() => return Err(not_covered.into()),
+                other => other?,
+            };
         let place = truncate::find_place(disk, ids, &scan, to)?;
         if !lossy {
             found.scan.make_room(disk, ids)?;
@@ -348,7 +355,8 @@ fn look(
     let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
     let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
     let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
-    let scanned = scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, &proofs, loss);
+    let scanned =
+        scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, Judgement { proofs: &proofs, loss });
     let cut = cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided"));
     let mut notes: Vec<_> = decided.into_iter().chain(cut).collect();
     let passed_over = found.passed_over.first().map(|(zxid, _)| *zxid);

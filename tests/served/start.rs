@@ -144,3 +144,20 @@ fn a_check_prints_every_effective_setting_with_its_origin_and_starts_nothing() {
     assert!(said.contains("noSuchKey: unknown key") && said.contains("did you mean snapCount?"), "{said}");
     assert!(!data.exists());
 }
+
+#[test]
+fn a_members_directory_that_is_served_alone_is_told_of() {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    let data = directory.path().join("data");
+    let said = ["WARN", "this was a member of an ensemble, in epoch 5", "is served alone now"];
+    let server = Setup::new(1).start_on(directory.clone(), &data);
+    assert_eq!(server.process.lines_with(&said), Vec::<String>::new());
+    server.stop();
+    let epochs = ringkeeper_storage::Epochs { accepted: 5, current: 4 };
+    let mut opened = ringkeeper_storage::open(ringkeeper_storage::StoreConfig::new(&data, &data)).unwrap();
+    opened.store_epochs(epochs).unwrap();
+    drop(opened);
+    let server = Setup::new(1).start_on(directory, &data);
+    eventually("it is told of", || server.process.lines_with(&said).len() == 1);
+    server.client().must(&create("/served", b""));
+}

@@ -11,7 +11,7 @@ use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Disk, Ids};
 use crate::error::{Damage, StoreError};
 use crate::log::batch::{Batch, BatchHeader};
-use crate::log::recover::{Loss, Scan, read_batch, scan};
+use crate::log::recover::{Judgement, Loss, Scan, read_batch, scan};
 use crate::log::segment::{
     FIRST_BATCH_AT, HeaderError, LogId, MARK_AT, Mark, SegmentId, SegmentKind, claimed_segment, decode_header,
     decode_mark,
@@ -198,7 +198,8 @@ pub struct LogEnd {
 /// Asks recovery itself. Changes nothing; the error is what a start would say. `begins_after`: the last transaction before the
 /// first of the log.
 pub fn log_end(mut disk: impl Disk, directory: &Path, begins_after: Zxid) -> Result<LogEnd, StoreError> {
-    let scan = scan(&mut disk, &mut Ids::default(), directory, false, begins_after, begins_after, &[], Loss::Refused)?;
+    let judgement = Judgement { proofs: &[], loss: Loss::Refused };
+    let scan = scan(&mut disk, &mut Ids::default(), directory, false, begins_after, begins_after, judgement)?;
     let (last_zxid, place) = (scan.last_zxid(), scan.end_place());
     let Scan { records, cut_bytes, notes, .. } = scan;
     Ok(LogEnd { last_zxid, place, records, cut_bytes, notes })

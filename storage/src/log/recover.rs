@@ -62,6 +62,14 @@ pub enum Loss {
     Accepted,
 }
 
+/// How a log's end is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement<'a> {
+    /// What was stable once, as far as the log itself does not say so.
+    pub proofs: &'a [Proof],
+    pub loss: Loss,
+}
+
 /// A segment as the start finds it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -153,8 +161,7 @@ pub fn scan(
     direct: bool,
     snapshot: Zxid,
     oldest_kept: Zxid,
-    proofs: &[Proof],
-    loss: Loss,
+    Judgement { proofs, loss }: Judgement<'_>,
 ) -> Result<Scan, StoreError> {
     let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
     let names = disk.list(directory).map_err(io)?;
