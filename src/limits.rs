@@ -4,6 +4,9 @@
 /// Default of `jute.maxbuffer`, bytes: the longest request frame a client may send. At the bound: the connection closes.
 pub const JUTE_MAX_BUFFER_DEFAULT_BYTES: usize = 0xF_FFFF;
 
+/// Executors a connection id can name: the id carries its executor in the low byte.
+pub const EXECUTORS_MAX: usize = 256;
+
 /// Bytes read from one client socket at a time. Frames longer than this are collected over several reads.
 pub const CLIENT_READ_BYTES: usize = 64 * 1024;
 

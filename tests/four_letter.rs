@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ringkeeper::core::connection::LastOperation;
-use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
+use ringkeeper::core::ensemble_view::EnsembleView;
 use ringkeeper::core::metrics::{DetailedSummary, Metrics, Summary};
 use ringkeeper::core::tree::quota::QuotaSums;
 use ringkeeper::core::types::{ServerId, SessionId, Zxid};
@@ -13,6 +13,8 @@ use ringkeeper::core::view::{
     MemberConfigurationView, Mode, NodeView, SessionView, WatchCounts,
 };
 use ringkeeper::core::zab::catch_up::SyncKind;
+use ringkeeper::core::zab::catch_up::SyncReport;
+use ringkeeper::core::zab::leader::LearnerView;
 use ringkeeper::core::zab::membership::Membership;
 use ringkeeper::shell::four_letter::{Answer, Effect, Whitelist, answer};
 use ringkeeper::wire::client::OpCode;
@@ -454,7 +456,7 @@ fn a_member_that_does_not_serve_says_why_behind_the_sentence_that_everybody_know
 
 /// Servers 1 to 3 vote, 4 observes; 3 leads. As captured.
 fn in_ensemble(mode: Mode) -> EnsembleView {
-    let sync = |kind| Some(SyncView { kind, bytes: 640, took_ms: Some(41) });
+    let sync = |kind| Some(SyncReport { kind, bytes: 640, took_ms: Some(41) });
     let learner = |id, kind| LearnerView {
         server: ServerId(id),
         observer: id == 4,

@@ -1,15 +1,14 @@
 //! A member's part in its ensemble, as operators see it: who follows and how far behind, how this server came to have its
 //! history, and, while it serves nobody, whom it waits for.
 //!
-//! Gathered when somebody asks, from the machines that know; only what they forget when a role ends is remembered here
-//! ([`Annals`]). Not here: what the network says about a server that is waited for (the shell adds it), and the texts
+//! Gathered when somebody asks, from the machines that know; what they forget when a role ends is remembered in `annals.rs`. Not here: what the network says about a server that is waited for (the shell adds it), and the texts
 //! (`shell/four_letter.rs`). Java: `QuorumPeer.getDetailedPeerState`, the gauges of `LeaderZooKeeperServer`.
 
-use super::metrics::Metrics;
 use super::node::Node;
 use super::peer::{Role, Service};
 use super::types::{LogRoom, Now, ServerId};
-use super::zab::catch_up::SyncKind;
+use super::zab::catch_up::SyncReport;
+use super::zab::leader::LearnerView;
 
 #[derive(Clone, Debug, Default)]
 pub struct EnsembleView {
@@ -28,36 +27,11 @@ pub struct EnsembleView {
     /// A follower that lets observers in.
     pub serves_observers: bool,
     /// How this server, as a learner, came to have its history the last time.
-    pub sync: Option<SyncView>,
+    pub sync: Option<SyncReport>,
     /// How long the last election took that this server was part of.
     pub election_ms: Option<u64>,
     /// None: clients are served.
     pub awaits: Option<Awaits>,
-}
-
-/// A learner as its leader sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LearnerView {
-    pub server: ServerId,
-    pub observer: bool,
-    pub votes: bool,
-    /// It has the history, and serves.
-    pub in_step: bool,
-    /// Proposals that it has not acknowledged. None: it does not have to.
-    pub behind_transactions: Option<u64>,
-    /// What is kept for it because its connection does not take it.
-    pub behind_bytes: u64,
-    pub sync: Option<SyncView>,
-}
-
-/// How a learner is, or was, brought up to the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyncView {
-    pub kind: SyncKind,
-    /// As queues count it: what it takes in memory, not on the network.
-    pub bytes: u64,
-    /// None: it is under way.
-    pub took_ms: Option<u64>,
 }
 
 /// Why clients are not served.
@@ -88,58 +62,6 @@ impl Awaits {
             true => self.what.clone(),
             false => format!("{}; waiting for {}", self.what, servers.join("; ")),
         }
-    }
-}
-
-/// What a member remembers for its operators beyond the role it is in.
-#[derive(Debug)]
-pub(super) struct Annals {
-    /// Why the last role ended.
-    ended: String,
-    /// Nobody is served since.
-    idle_since_us: Option<u64>,
-    /// A quorum follows this server since.
-    leads_since_us: u64,
-    election_ms: Option<u64>,
-    sync: Option<SyncView>,
-}
-
-impl Annals {
-    pub fn new(now: Now) -> Annals {
-        let ended = "it starts".to_owned();
-        Annals { ended, idle_since_us: Some(now.mono_us), leads_since_us: 0, election_ms: None, sync: None }
-    }
-
-    pub fn elected(&mut self, now: Now, since_us: u64, observer: bool, metrics: &mut Metrics) {
-        let took_ms = (now.mono_us - since_us) / 1000;
-        self.election_ms = Some(took_ms);
-        if !observer {
-            metrics.election_time.record(took_ms);
-        }
-    }
-
-    pub fn synchronised(&mut self, sync: Option<SyncView>, observer: bool, metrics: &mut Metrics) {
-        self.sync = sync;
-        let took = if observer { &mut metrics.observer_sync_time } else { &mut metrics.follower_sync_time };
-        if let Some(SyncView { took_ms: Some(took_ms), .. }) = sync {
-            took.record(took_ms);
-        }
-    }
-
-    pub fn serves(&mut self, now: Now, leads: bool, metrics: &mut Metrics) {
-        self.leads_since_us = now.mono_us;
-        if let Some(since_us) = self.idle_since_us.take() {
-            let idle_ms = (now.mono_us - since_us) / 1000;
-            metrics.unavailable_time.record(idle_ms);
-            if leads {
-                metrics.leader_unavailable_time.record(idle_ms);
-            }
-        }
-    }
-
-    pub fn role_over(&mut self, now: Now, why: &str) {
-        self.idle_since_us.get_or_insert(now.mono_us);
-        why.clone_into(&mut self.ended);
     }
 }
 

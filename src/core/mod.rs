@@ -4,6 +4,7 @@
 //! ensemble of one: the same leader code with a quorum of one. [`peer`] is what a member of a larger one does beside that: its part,
 //! and the way from one part to the next, between the machines of [`election`] and [`zab`].
 
+mod annals;
 pub mod connection;
 pub mod election;
 pub mod ensemble_view;

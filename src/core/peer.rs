@@ -16,8 +16,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 
+use super::annals::Annals;
 use super::election::{Candidate, Election, Nominee, Vote};
-use super::ensemble_view::Annals;
 use super::metrics::Sizes;
 use super::node::Node;
 use super::pipeline::{Doubted, Forwarded, PendingView, WaitingRequests};

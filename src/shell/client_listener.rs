@@ -16,15 +16,13 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::{error, info, warn};
 
 use crate::core::ConnectionId;
+use crate::limits::EXECUTORS_MAX;
+use crate::shell::cpus::leave_executors_cpu;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::Mailbox;
-use crate::shell::placement::leave_executors_cpu;
 
 /// Accepted sockets waiting for one executor. At the bound the accept thread waits and the kernel's backlog fills.
 pub const HANDOVER_SOCKETS: usize = 1024;
-
-/// Executors a connection id can name: the id carries its executor in the low byte.
-pub const EXECUTORS_MAX: usize = 256;
 
 /// What the client port is like, wherever it is. Keys: `clientPortListenBacklog`, `clientTcpKeepAlive`, `maxClientCnxns`,
 /// `maxCnxns`.

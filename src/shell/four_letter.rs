@@ -14,12 +14,14 @@ use std::net::{IpAddr, SocketAddr};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::core::ensemble_view::{EnsembleView, LearnerView, SyncView};
+use crate::core::ensemble_view::EnsembleView;
 use crate::core::metrics::catalogue::{CATALOGUE, Metric, MetricKind, Roles};
 use crate::core::metrics::{DetailedSummary, Reading, Summary};
 use crate::core::tree::quota::QuotaSums;
 use crate::core::types::{ServerId, SessionId};
 use crate::core::view::{self, Buckets, ConnectionView, EnvironmentView, HostView, Mode, NodeView, SessionView};
+use crate::core::zab::catch_up::SyncReport;
+use crate::core::zab::leader::LearnerView;
 use crate::core::zab::membership::MemberRole;
 use crate::wire::frame::FourLetterWord as Word;
 
@@ -434,7 +436,7 @@ fn monitored_ensemble(
     Ok(())
 }
 
-fn monitored_sync(out: &mut String, label: &str, sync: &SyncView) -> fmt::Result {
+fn monitored_sync(out: &mut String, label: &str, sync: &SyncReport) -> fmt::Result {
     writeln!(out, "{label}_kind\t{}\n{label}_bytes\t{}", sync.kind.name(), sync.bytes)?;
     match sync.took_ms {
         Some(took_ms) => writeln!(out, "{label}_ms\t{took_ms}"),

@@ -17,8 +17,8 @@
 //! * [`ensemble`]: the other servers: election port, quorum port, links.
 //! * [`client_listener`]: the accept thread, limits per address, which executor; [`client_door`]: the client port that moves, [`door`]: as any port of this server may. * [`client_connection`]: one client's socket.
 //! * [`four_letter`]: texts for operators, [`host`]: what the process knows of itself for them.
-//! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor. * [`placement`]: which CPU runs what. * [`resolve`]: names. * [`signals`], [`clock`],
-//!   [`logging`].
+//! * [`bridge`]: bounded queues between executors; [`mailbox`]: from a thread that may block to an executor.
+//! * [`placement`]: which CPU runs what; [`cpus`]: which there are. * [`resolve`]: names. * [`signals`], [`clock`], [`logging`].
 //!
 //! Only this folder names glommio, which places threads and runs tasks; what they wait for is [`reactor`]'s. Every connection task
 //! catches its panics (one would end the executor), and long work is cut into chunks by count.
@@ -28,6 +28,7 @@ pub mod client_connection;
 pub mod client_door;
 pub mod client_listener;
 pub mod clock;
+pub mod cpus;
 pub mod door;
 pub mod ensemble;
 pub mod flag;

@@ -13,8 +13,8 @@ use tracing::warn;
 
 use crate::shell::client_door::resolve;
 use crate::shell::client_listener::BoundListener;
+use crate::shell::cpus;
 use crate::shell::ensemble::BoundEnsemble;
-use crate::shell::placement;
 use crate::shell::reactor;
 use crate::shell::resolve::HostPort;
 use crate::shell::run::{self, Ports};
@@ -29,7 +29,7 @@ pub fn serve(
     stop: StopRequest,
     ready: impl FnOnce(Option<SocketAddr>) + Send + 'static,
 ) -> Result<usize, ServeError> {
-    placement::remember_given_cpus();
+    cpus::remember_given_cpus();
     let open_files_max = raise_open_files();
     let wanted = settings.listener.connections_total;
     let possible = connections_within(open_files_max, wanted);

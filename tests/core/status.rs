@@ -1,11 +1,12 @@
 //! What members say of themselves to operators.
 
-use ringkeeper::core::ensemble_view::{EnsembleView, LearnerView};
+use ringkeeper::core::ensemble_view::EnsembleView;
 use ringkeeper::core::metrics::Metrics;
 use ringkeeper::core::node_view::Wanted;
 use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{ConnectionId, ServerId};
 use ringkeeper::core::zab::catch_up::SyncKind;
+use ringkeeper::core::zab::leader::LearnerView;
 use ringkeeper::core::{Node, Settings, Zxid};
 
 use super::ensemble::ask;

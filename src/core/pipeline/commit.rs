@@ -9,7 +9,6 @@ use hashbrown::HashMap;
 use ringkeeper_storage::probe;
 use slab::Slab;
 
-use super::local::makes_ephemerals;
 use super::pending_view::PendingView;
 use super::pending_view::Touched;
 use super::prep::{self, Asker, Prep, Wanted};
@@ -135,7 +134,7 @@ impl Node {
         let (session, identities) = (connection.session, connection.identities().clone());
         let asked = Asked::Request { connection: connection.id };
         let configuration = request.as_ref().ok().and_then(|request| self.wanted_configuration(request));
-        let ephemeral = request.as_ref().is_ok_and(makes_ephemerals);
+        let ephemeral = request.as_ref().is_ok_and(Request::makes_ephemerals);
         let wanted = Wanted::of(request, self.check_session(session, Owner::Here, header.opcode, ephemeral));
         let wanted = wanted.or_reconfigured(configuration.as_ref());
         let origin = Origin { asked, session, cxid: header.xid, identities: &identities };

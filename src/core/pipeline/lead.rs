@@ -11,7 +11,6 @@ use ringkeeper_storage::probe;
 
 use super::admit::is_write;
 use super::commit::{Asked, Origin};
-use super::local::makes_ephemerals;
 use super::prep::Wanted;
 use crate::core::connection::State;
 use crate::core::node::Node;
@@ -149,7 +148,7 @@ impl Node {
                 let decoded = Request::decode(opcode.number(), &request.body, &limits);
                 let decoded = decoded.map_err(|_| ErrorCode::MarshallingError);
                 configuration = decoded.as_ref().ok().and_then(|request| self.wanted_configuration(request));
-                let ephemeral = decoded.as_ref().is_ok_and(makes_ephemerals);
+                let ephemeral = decoded.as_ref().is_ok_and(Request::makes_ephemerals);
                 let session = self.check_session(session, Owner::Link(link), opcode, ephemeral);
                 Wanted::of(decoded, session).or_reconfigured(configuration.as_ref())
             }

@@ -12,7 +12,7 @@ use crate::core::peer::{Role, Service};
 use crate::core::session::SessionTable;
 use crate::core::types::{LogRoom, Now, Output, SessionId};
 use crate::wire::ErrorCode;
-use crate::wire::client::{CreateRequest, MultiOp, OpCode, Request, RequestHeader};
+use crate::wire::client::{OpCode, Request, RequestHeader};
 use crate::wire::jute::Reader;
 use crate::wire::quorum::ForwardedRequest;
 
@@ -37,7 +37,7 @@ impl Node {
         if self.local.get(session).is_some_and(|session| session.closing) {
             return Err(ErrorCode::SessionExpired);
         }
-        if !self.local.is_local(session) || !makes_ephemerals(request) {
+        if !self.local.is_local(session) || !request.makes_ephemerals() {
             return Ok(());
         }
         if !self.settings.local_sessions_upgrading {
@@ -110,18 +110,5 @@ impl Node {
                 self.close(slot);
             }
         }
-    }
-}
-
-/// What only a session that everybody knows may ask for.
-pub(super) fn makes_ephemerals(request: &Request<'_>) -> bool {
-    let is_ephemeral = |create: &CreateRequest<'_>| matches!(create.flags, 1 | 3);
-    match request {
-        Request::Create(create) | Request::Create2(create) => is_ephemeral(create),
-        Request::Multi(ops) => ops.iter().any(|op| match op {
-            MultiOp::Create(create) | MultiOp::Create2(create) => is_ephemeral(create),
-            _ => false,
-        }),
-        _ => false,
     }
 }

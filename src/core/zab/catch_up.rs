@@ -69,6 +69,16 @@ impl SyncKind {
     }
 }
 
+/// How a learner is, or was, brought up to the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncReport {
+    pub kind: SyncKind,
+    /// As queues count it: what it takes in memory, not on the network.
+    pub bytes: u64,
+    /// None: it is under way.
+    pub took_ms: Option<u64>,
+}
+
 /// The leader's history, at the moment of the choice.
 #[derive(Clone, Copy, Debug)]
 pub struct History<'a> {

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use ringkeeper_storage::probe::{broken, mark};
 
 use self::confirm::Rounds;
+pub use self::report::LearnerView;
 use self::transition::Transition;
 use super::ballot::{Ballot, Votes};
 use super::catch_up::SyncKind;

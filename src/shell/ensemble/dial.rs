@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::shell::cpus::leave_executors_cpu;
 use crate::shell::mailbox::mailbox;
-use crate::shell::placement::leave_executors_cpu;
 use crate::shell::reactor;
 use crate::shell::resolve::{HostPort, addresses_of};
 

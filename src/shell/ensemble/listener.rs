@@ -13,9 +13,9 @@ use socket2::Socket;
 use tracing::{info, warn};
 
 use crate::shell::client_listener::bind;
+use crate::shell::cpus::leave_executors_cpu;
 use crate::shell::logging::Throttle;
 use crate::shell::mailbox::{Arrivals, Mailbox, mailbox};
-use crate::shell::placement::leave_executors_cpu;
 use crate::shell::resolve::{HostPort, own_address};
 
 /// Accepted sockets that have not been looked at. At the bound the kernel's backlog fills.

@@ -21,7 +21,7 @@ use crate::config::dynamic_files::pointing_to;
 use crate::core::ServerId;
 use crate::core::zab::membership::Membership;
 use crate::core::zab::membership::files::{FileStep, MembersChange};
-use crate::shell::placement::leave_executors_cpu;
+use crate::shell::cpus::leave_executors_cpu;
 use crate::wire::java_properties::MalformedEscape;
 
 /// The pipeline's side. Dropped at a clean stop, it waits until all is written.

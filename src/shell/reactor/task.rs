@@ -11,8 +11,8 @@ pub use glommio::Task;
 
 use super::calls::Calls;
 use super::{CURRENT, Reactor, current};
+use crate::shell::cpus::leave_executors_cpu;
 use crate::shell::mailbox::mailbox;
-use crate::shell::placement::leave_executors_cpu;
 
 /// The key of the executor's main future, which no task has.
 pub const MAIN: usize = usize::MAX;

@@ -140,6 +140,19 @@ pub enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// What only a session that everybody knows may ask for.
+    pub fn makes_ephemerals(&self) -> bool {
+        let is_ephemeral = |create: &CreateRequest<'_>| matches!(create.flags, 1 | 3);
+        match self {
+            Request::Create(create) | Request::Create2(create) => is_ephemeral(create),
+            Request::Multi(ops) => ops.iter().any(|op| match op {
+                MultiOp::Create(create) | MultiOp::Create2(create) => is_ephemeral(create),
+                _ => false,
+            }),
+            _ => false,
+        }
+    }
+
     pub fn opcode(&self) -> OpCode {
         match self {
             Request::Create(_) => OpCode::Create,

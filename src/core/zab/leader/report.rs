@@ -1,11 +1,26 @@
 //! What a leader tells operators of its learners. Nothing here changes anything.
 
 use super::{Leader, Phase};
-use crate::core::ensemble_view::{LearnerView, SyncView};
 use crate::core::types::ServerId;
 use crate::core::zab::ballot::Votes;
+use crate::core::zab::catch_up::SyncReport;
 use crate::core::zab::learner_handler::{Handler, Stage};
 use crate::core::zab::membership::Configurations;
+
+/// A learner as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnerView {
+    pub server: ServerId,
+    pub observer: bool,
+    pub votes: bool,
+    /// It has the history, and serves.
+    pub in_step: bool,
+    /// Proposals that it has not acknowledged. None: it does not have to.
+    pub behind_transactions: Option<u64>,
+    /// What is kept for it because its connection does not take it.
+    pub behind_bytes: u64,
+    pub sync: Option<SyncReport>,
+}
 
 impl Leader {
     /// Java: `QuorumPeer.ZabState`.
@@ -35,7 +50,7 @@ impl Leader {
             true => proposed.counter().saturating_sub(has.counter()),
             false => proposed.counter(),
         };
-        let sync = |sync: crate::core::zab::learner_handler::Sync| SyncView {
+        let sync = |sync: crate::core::zab::learner_handler::Sync| SyncReport {
             kind: sync.kind,
             bytes: sync.bytes,
             took_ms: sync.took_us.map(|us| us / 1000),

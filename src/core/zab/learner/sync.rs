@@ -7,10 +7,10 @@
 use ringkeeper_storage::probe::{broken, mark};
 
 use super::{Ahead, Learner, LearnerEvent, Refusal, Stage, name_of};
-use crate::core::ensemble_view::SyncView;
 use crate::core::snapshot_check::SnapshotCheck;
 use crate::core::types::{EpochKind, LinkMessage, Output, Standing, Zxid};
 use crate::core::zab::catch_up::SyncKind;
+use crate::core::zab::catch_up::SyncReport;
 use crate::wire::quorum::Packet;
 
 /// A snapshot on its way in.
@@ -32,8 +32,8 @@ pub(super) struct Sync {
 }
 
 impl Learner {
-    pub fn sync(&self) -> Option<SyncView> {
-        self.sync.as_ref().map(|sync| SyncView {
+    pub fn sync(&self) -> Option<SyncReport> {
+        self.sync.as_ref().map(|sync| SyncReport {
             kind: sync.kind,
             bytes: sync.bytes,
             took_ms: sync.took_us.map(|us| us / 1000),
