@@ -87,6 +87,8 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct Looking {
     pub since_us: u64,
+    /// No election until then: the one before came to a leader that is not followed.
+    pauses_until_us: Option<u64>,
     /// In read-only mode: the sessions of those who are content with that. They live here and end here.
     pub read_only: Option<SessionTable>,
 }
@@ -170,12 +172,16 @@ impl Member {
     /// in. A quorum accepts an epoch before anybody is in it, so the next leader comes to a later one as soon as it has a
     /// quorum; one that stays behind was elected by those who have forgotten. It must not even hear which epochs are known here: it would
     /// move on above them (Java's leader, too, before it has a quorum), and then what is here would look like the past.
-    fn is_forgotten_by(&self, elected: &Vote) -> Option<String> {
+    fn is_forgotten_by(&self, id: ServerId, elected: &Vote) -> Option<String> {
         let (Vote { leader, peer_epoch, .. }, current) = (elected, self.epochs.current);
-        let forgotten = *peer_epoch < current.into() && self.standing == Standing::Whole;
+        // Who is only proposed as a voter has no vote to say so with, and may be wanted by a leader that asks both quorums (D-067).
+        let has_said_so = !self.configs.last_seen.is_voter(id) || self.configs.committed.is_voter(id);
+        let forgotten = *peer_epoch < current.into() && self.standing == Standing::Whole && has_said_so;
         (forgotten && !probe::broken("accept an old epoch")).then(|| {
-            let id = leader.0;
-            format!("server {id} leads, from epoch {peer_epoch}, and this server was in epoch {current}. Unless that passes, {FORGOTTEN}")
+            format!(
+                "server {} leads, from epoch {peer_epoch}, and this server was in epoch {current}. Unless that passes, {FORGOTTEN}",
+                leader.0
+            )
         })
     }
 
@@ -234,7 +240,8 @@ impl Node {
         match &self.role {
             Role::Looking(looking) => {
                 let read_only_us = self.read_only_mode_begins_us(looking);
-                member.election.wake_us().into_iter().chain(read_only_us).min()
+                let wakes_us = [member.election.wake_us(), read_only_us, looking.pauses_until_us];
+                wakes_us.into_iter().flatten().min()
             }
             Role::Leading(leading) => leading.leader.wake_us(),
             Role::Following(following) => {
@@ -377,6 +384,11 @@ impl Node {
             leading.leader.hand_over(now, out); // to somebody whose disk answers
         }
         with_leader!(self, |leader, view| leader.on_tick(now, out));
+        if let Role::Looking(looking) = &mut self.role
+            && looking.pauses_until_us.is_some_and(|until_us| until_us <= now.mono_us)
+        {
+            self.search(now, out);
+        }
         self.tick_read_only(now, out);
     }
 
@@ -415,19 +427,24 @@ impl Node {
         let Some(decision) = self.member.as_mut().and_then(|member| member.election.take_decision()) else {
             return false;
         };
-        match self.member.as_ref().and_then(|member| member.is_forgotten_by(&decision.vote)) {
+        match self.member.as_ref().and_then(|member| member.is_forgotten_by(self.settings.server, &decision.vote)) {
             None => self.begin_role(now, decision.vote.leader, out),
-            Some(why) => {
-                probe::mark("looking: a leader of an epoch before ours");
-                let member = self.member.as_mut().expect("a member has decided");
-                member.annals.role_over(now, &why);
-                member.election.role_over();
-                out.push(Output::RoleChanged(RoleView::Looking { why }));
-                let until_us = now.mono_us + u64::from(self.settings.ensemble.tick_ms) * 1000;
-                self.role = Role::Settling(Settling { next: None, until_us });
-            }
+            Some(why) => self.go_on_looking(now, why, out),
         }
         true
+    }
+
+    /// Whoever was elected is not followed. Who is content with reading is served on.
+    fn go_on_looking(&mut self, now: Now, why: String, out: &mut Vec<Output>) {
+        probe::mark("looking: a leader of an epoch before ours");
+        let Role::Looking(looking) = &mut self.role else { unreachable!("only who looks decides") };
+        looking.pauses_until_us = Some(now.mono_us + u64::from(self.settings.ensemble.tick_ms) * 1000);
+        let member = self.member.as_mut().expect("a member has decided");
+        member.election.role_over();
+        if member.annals.ended != why {
+            member.annals.role_over(now, &why);
+            out.push(Output::Told(why));
+        }
     }
 
     fn begin_role(&mut self, now: Now, leader: ServerId, out: &mut Vec<Output>) {
@@ -736,12 +753,15 @@ impl Node {
 
     fn look(&mut self, now: Now, out: &mut Vec<Output>) {
         self.metrics.looking_count += 1;
-        self.role = Role::Looking(Looking { since_us: now.mono_us, read_only: None });
+        self.role = Role::Looking(Looking { since_us: now.mono_us, pauses_until_us: None, read_only: None });
         self.search(now, out);
     }
 
     /// An election begins, or begins anew.
     pub(super) fn search(&mut self, now: Now, out: &mut Vec<Output>) {
+        if let Role::Looking(looking) = &mut self.role {
+            looking.pauses_until_us = None;
+        }
         let member = self.member.as_mut().expect("only members look for a leader");
         let candidate = Candidate {
             last_logged: self.progress.logged,

@@ -247,6 +247,13 @@ impl Ensemble {
         self.place(id).disk = Disk::new();
     }
 
+    /// It has promised epochs since, and was in some.
+    pub fn raise_epochs(&mut self, id: i64, accepted: u32, current: u32) {
+        let epochs = &mut self.place(id).disk.epochs;
+        epochs.accepted += accepted;
+        epochs.current += current;
+    }
+
     /// Version and voters of what is in force here, as its files have it.
     pub fn in_force(&mut self, id: i64) -> (u64, Vec<i64>) {
         let committed = &self.place(id).configs.committed;

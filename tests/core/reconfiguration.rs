@@ -307,3 +307,26 @@ fn a_voter_to_be_that_has_more_than_those_who_decide_is_put_forward() {
     }
     writes(&mut ensemble, leader, "/more/on");
 }
+
+/// Its word about the epoch it was in is what puts it forward, so it must not keep it to itself.
+#[test]
+fn a_voter_to_be_that_was_first_in_a_later_epoch_is_put_forward() {
+    let mut ensemble = ensemble(3, 0, 2);
+    let leader = ensemble.leader();
+    let client = ensemble.client(leader);
+    let others: Vec<i64> = (1..=3).filter(|id| *id != leader).collect();
+    (1..=5).for_each(|id| ensemble.server(id).slow_disk = true);
+    assert!(asks(&mut ensemble, leader, client, &step(&lines(&[4, 5], "participant"), "")).is_none());
+    (1..=5).for_each(|id| ensemble.cut_off_silently(id));
+    for id in others.iter().copied().chain([4, 5]) {
+        ensemble.at(id, |server| server.disk_finishes());
+        ensemble.server(id).slow_disk = false;
+    }
+    (1..=5).for_each(|id| ensemble.crash(id));
+    (1..=5).for_each(|id| ensemble.rejoin(id));
+    // The next leader's epoch was accepted by all, and 4 was the first to be in it when that leader died.
+    (1..=5).for_each(|id| ensemble.raise_epochs(id, 1, u32::from(id == 4)));
+    others.iter().copied().chain([4]).for_each(|id| ensemble.start(id));
+    (0..60).for_each(|_| ensemble.pass_ms(500));
+    assert_eq!(ensemble.leader(), 4);
+}

@@ -153,9 +153,8 @@ fn a_deposed_leader_does_not_say_that_a_session_is_over() {
     assert!(ensemble.server(leader).frames(connection).is_empty(), "the client asks somebody else");
 }
 
-fn says_that_it_is_forgotten(role: &RoleView) -> bool {
-    let words = "those who elected the leader have lost what they had";
-    matches!(role, RoleView::Looking { why } if why.contains(words))
+fn says_that_it_is_forgotten(ensemble: &mut Ensemble, id: i64) -> bool {
+    ensemble.told(id).contains("those who elected the leader have lost what they had")
 }
 
 /// Two of three have lost their disks and began anew without the third: what that one has is the last copy, and no election may
@@ -182,7 +181,7 @@ fn who_was_in_a_later_epoch_than_a_quorum_of_empty_disks_keeps_what_it_has() {
     (0..20).for_each(|_| ensemble.pass_ms(1000));
     assert_eq!(ensemble.role(leader), anew, "it leads on, in its epoch");
     assert!(!matches!(ensemble.role(keeper), RoleView::Following { serving: true, .. }));
-    assert!(says_that_it_is_forgotten(&ensemble.role(keeper)), "{:?}", ensemble.role(keeper));
+    assert!(says_that_it_is_forgotten(&mut ensemble, keeper), "{}", ensemble.told(keeper));
     let other = forgetful.into_iter().find(|id| *id != leader).unwrap();
     ensemble.crash(leader);
     ensemble.settle();
@@ -213,8 +212,44 @@ fn an_observer_that_was_in_a_later_epoch_than_empty_disks_keeps_what_it_has() {
     ensemble.start(keeper);
     (0..20).for_each(|_| ensemble.pass_ms(1000));
     assert_eq!(ensemble.role(leader), anew, "it leads on, in its epoch");
-    assert!(says_that_it_is_forgotten(&ensemble.role(keeper)), "{:?}", ensemble.role(keeper));
+    assert!(says_that_it_is_forgotten(&mut ensemble, keeper), "{}", ensemble.told(keeper));
     assert!(ensemble.server(keeper).node.tree().find("/kept").is_some());
+}
+
+#[test]
+fn who_is_forgotten_goes_on_serving_those_who_are_content_with_reading() {
+    let mut settings = quick();
+    settings.ensemble.read_only_mode = true;
+    let mut ensemble = Ensemble::of(3, 0, settings);
+    ensemble.settle();
+    let (first, keeper) = (ensemble.leader(), ensemble.followers()[0]);
+    let client = ensemble.client(first);
+    assert_eq!(ask(&mut ensemble, first, client, &create("/kept", b"", PERSISTENT)), 0);
+    ensemble.crash(first);
+    ensemble.settle();
+    ensemble.start(first);
+    ensemble.settle();
+    ensemble.cut_off(keeper);
+    let forgetful: Vec<i64> = (1..=3).filter(|id| *id != keeper).collect();
+    forgetful.iter().for_each(|id| ensemble.crash(*id));
+    for id in &forgetful {
+        ensemble.wipe(*id);
+        ensemble.start(*id);
+    }
+    (0..40).for_each(|_| ensemble.pass_ms(100));
+    let (reader, read_only) = ensemble.connect(keeper, Some(true), &Client::NOBODY).expect("a reader");
+    assert!(read_only);
+    ensemble.rejoin(keeper);
+    for _ in 0..100 {
+        ensemble.pass_ms(100);
+        assert_eq!(ask(&mut ensemble, keeper, reader, &get("/kept", false)), 0);
+    }
+    assert!(says_that_it_is_forgotten(&mut ensemble, keeper), "{}", ensemble.told(keeper));
+    let (_, read_only) = ensemble.connect(keeper, Some(true), &Client::NOBODY).expect("another reader");
+    assert!(read_only);
+    assert!(ensemble.connect(keeper, Some(false), &Client::NOBODY).is_none());
+    let said = ensemble.told(keeper).matches("have lost what they had").count();
+    assert_eq!(said, 1, "it says so once");
 }
 
 #[test]
