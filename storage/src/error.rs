@@ -60,6 +60,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a member of an ensemble sets everything aside for this, and fetches it anew, where a server alone refuses.
+    pub fn is_loss(&self) -> bool {
+        crate::standing::loss(self).is_some()
+    }
+
+    /// Whether `open_despite_loss` opens what was refused.
+    pub fn can_be_cut(&self) -> bool {
+        matches!(self, StoreError::Log(LogError::Damaged { cut: true, .. } | LogError::CutShort { .. }))
+    }
+
     /// The last transaction that is certainly there, where a log says so.
     pub fn last_good(&self) -> Option<Zxid> {
         match self {
@@ -86,14 +96,23 @@ pub enum LogError {
     #[error(
         "{file}: damaged at byte {at} ({why}); the last good transaction is {last_good}, but {proof} proves that everything \
          up to {durable} was once safely stored, so acknowledged transactions are missing here. Nothing was changed. \
-         Restore the directory from a backup or another server of the ensemble; or copy it, and give up what is behind {last_good} with \
-         `rk log chop DATADIR --to {last_good}`; or move it away to start without its data"
+         Restore the directory from a backup or another server of the ensemble{}, or move it away to start without its data",
+        if *cut { to_cut(*last_good) } else { String::new() }
     )]
-    Damaged { file: String, at: u64, why: Damage, last_good: Zxid, durable: Zxid, proof: String },
+    Damaged {
+        file: String,
+        at: u64,
+        why: Damage,
+        last_good: Zxid,
+        durable: Zxid,
+        proof: String,
+        /// What is before it can be cut off from the rest, and gone on with.
+        cut: bool,
+    },
     #[error(
         "{file}: {bytes} bytes long, and was once at least {once_bytes}: its end is gone, and with it perhaps acknowledged \
-         transactions after {last_good}. Nothing was changed. Restore the file from a backup; or copy the directory, \
-         and go on with what is left: `rk log chop DATADIR --to {last_good}`"
+         transactions after {last_good}. Nothing was changed. Restore the file from a backup{}",
+        to_cut(*last_good)
     )]
     CutShort { file: String, bytes: u64, once_bytes: u64, last_good: Zxid },
     #[error(
@@ -164,12 +183,20 @@ impl SnapshotError {
     }
 }
 
+/// How to go on with what is before a damage.
+fn to_cut(last_good: Zxid) -> String {
+    format!(
+        ", or copy it and give up what is behind {last_good} with `rk log chop DATADIR --to {last_good}` (and --log-dir DATALOGDIR, \
+         where that is another directory)"
+    )
+}
+
 /// What to do about a file or directory that this process may not use.
 fn right_wanted(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
-            "; this process runs as user {}: give the directory, and what is in it, to that user (chown -R), or start it as the one that \
-             owns it",
+            "; this process runs as user {}: run it as the one who owns the directory, or let that user have the directory and what is \
+             in it",
             rustix::process::geteuid().as_raw()
         ),
         _ => String::new(),

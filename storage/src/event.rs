@@ -77,6 +77,8 @@ pub struct RecoveryReport {
     /// Log records after the snapshot.
     pub records: u64,
     pub cut_bytes: u64,
+    /// Opened despite a loss: up to this transaction at least there were more, where that is known.
+    pub lost_through: Option<Zxid>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use crate::disk::{Access, Action, Buffer, Disk, Ids, WriteSync};
 use crate::epoch_file;
 use crate::error::{LogError, SnapshotError, StoreError};
 use crate::log::segment::{LogId, SegmentId};
-use crate::log::truncate;
+use crate::log::{recover, truncate};
 use crate::probe;
 use crate::read::{GLANCE_WINDOW_BYTES, Reader, run};
 use crate::snapshot;
@@ -153,6 +153,25 @@ impl<D: Disk> Place<'_, D> {
         }
     }
 
+    /// Whether there is a log. Where there was one, something of it has to be there: else what is missing is the disk it is on.
+    pub(crate) fn has_log(&mut self) -> Result<bool, StoreError> {
+        let is_log = |(name, _): &(String, u64)| SegmentId::parse(name).is_some() || truncate::is_cut(name);
+        let there = self.names(self.log)?.iter().any(is_log);
+        if there || self.known_log()?.is_none() { Ok(there) } else { Err(self.vanished(false)) }
+    }
+
+    /// Whether what lies there is of another log than the one that was here at the last start, as far as it says so.
+    pub(crate) fn check_log_is_ours(&mut self) -> Result<(), StoreError> {
+        let Some(Some(known)) = self.known_log()? else { return Ok(()) };
+        let named = recover::logs_named(self.disk, self.ids, self.log)?;
+        if named.is_empty() || named.contains(&known) { Ok(()) } else { Err(self.vanished(true)) }
+    }
+
+    fn vanished(&self, another: bool) -> StoreError {
+        let (directory, noted) = (self.log.to_owned(), self.snapshots.join(LOG));
+        LogError::Vanished { directory, noted, another }.into()
+    }
+
     /// What was found has to be the log that was here at the last start.
     pub(crate) fn check_log(&mut self, found: Option<LogId>) -> Result<(), StoreError> {
         let Some(known) = self.known_log()? else { return Ok(()) };
@@ -160,8 +179,7 @@ impl<D: Disk> Place<'_, D> {
         if found.is_some_and(|found| known.is_none_or(|known| known == found)) {
             return Ok(());
         }
-        let (directory, noted) = (self.log.to_owned(), self.snapshots.join(LOG));
-        Err(LogError::Vanished { directory, noted, another: found.is_some() }.into())
+        Err(self.vanished(found.is_some()))
     }
 
     /// Whether what lies beside the snapshots tells neither which log goes with them nor what was promised.

@@ -167,10 +167,29 @@ impl<D: Disk> Opened<D> {
     /// log or the state of a snapshot, and the log has to reach back to a snapshot that is not above it: if not, this fails
     /// with `LogError::NotCovered`, and nothing has changed. A learner does this when its leader says TRUNC.
     pub fn truncate(&mut self, to: Zxid) -> Result<(), StoreError> {
+        let Some((scan, place)) = self.place_of_cut(to)? else { return Ok(()) };
         let Opened { disk, ids, config, facts, found, loss, .. } = self;
-        let lossy = *loss == Loss::Accepted;
-        if to == found.report.last_zxid && !lossy {
-            return Ok(());
+        if *loss == Loss::Refused {
+            found.scan.make_room(disk, ids)?;
+        }
+        truncate::decide(disk, ids, &scan, place, to)?;
+        self.cutting = true;
+        self.found = look(disk, ids, config, facts, Loss::Refused)?;
+        (self.cutting, self.loss) = (false, Loss::Refused);
+        assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
+        Ok(())
+    }
+
+    /// Whether `truncate` would find what it needs. Changes nothing.
+    pub fn check_truncate(&mut self, to: Zxid) -> Result<(), StoreError> {
+        self.place_of_cut(to).map(drop)
+    }
+
+    /// None: there is nothing to cut.
+    fn place_of_cut(&mut self, to: Zxid) -> Result<Option<(Scan, truncate::Place)>, StoreError> {
+        let Opened { disk, ids, config, facts, found, loss, .. } = self;
+        if to == found.report.last_zxid && *loss == Loss::Refused {
+            return Ok(None);
         }
         let oldest = found.kept.first().map(|kept| kept.zxid);
         let not_covered = LogError::NotCovered { wanted: to, oldest };
@@ -180,28 +199,25 @@ impl<D: Disk> Opened<D> {
         let (snapshots, log) = (config.data_dir.join(DIRECTORY), config.data_log_dir.join(DIRECTORY));
         let mut base = Zxid::ZERO;
         for kept in found.kept.iter().rev().filter(|kept| kept.zxid <= to) {
-            if load::check(disk, ids, &snapshots, *kept)?.is_ok() {
-                base = kept.zxid;
-                break;
+            match load::check(disk, ids, &snapshots, *kept)? {
+                Ok(_) => {
+                    base = kept.zxid;
+                    break;
+                }
+                // With it there may be no need to give up everything.
+                Err(error @ SnapshotError::Unreadable { .. }) => return Err(error.into()),
+                Err(_) => {}
             }
         }
         let proofs: Vec<_> = found.snapshot.iter().map(|snapshot| proof_of(snapshot)).collect();
         let scan =
             match scan(disk, ids, &log, facts.log.direct_io, base, base, Judgement { proofs: &proofs, loss: *loss }) {
                 // The start had no need of what is older than the newest snapshot: it may be damaged, or left over from a purge.
-                Err(error) if standing::loss(&error).is_some() => return Err(not_covered.into()),
+                Err(error) if error.is_loss() => return Err(not_covered.into()),
                 other => other?,
             };
         let place = truncate::find_place(disk, ids, &scan, to)?;
-        if !lossy {
-            found.scan.make_room(disk, ids)?;
-        }
-        truncate::decide(disk, ids, &scan, place, to)?;
-        self.cutting = true;
-        self.found = look(disk, ids, config, facts, Loss::Refused)?;
-        (self.cutting, self.loss) = (false, Loss::Refused);
-        assert_eq!(self.found.report.last_zxid, to, "cut where it was told");
-        Ok(())
+        Ok(Some((scan, place)))
     }
 
     pub fn facts(&self) -> &StorageFacts {
@@ -350,15 +366,23 @@ fn look(
     let cut = truncate::finish(disk, ids, &snapshots, &log, crate::snapshot::parse_any)?;
     refuse_misplaced(disk, &snapshots, &log, |name| SegmentId::parse(name).is_some())?;
     refuse_misplaced(disk, &log, &snapshots, |name| crate::snapshot::parse(name).is_some())?;
+    let has_log = Place { disk, ids, snapshots: &snapshots, log: &log }.has_log()?;
     let found = load::find(disk, ids, &snapshots, config.snapshot_checked_bytes)?;
     let snapshot_zxid = found.newest.as_ref().map_or(Zxid::ZERO, |newest| newest.zxid());
     let oldest_kept = found.kept.get(found.kept.len().saturating_sub(config.snapshots_kept));
     let oldest_kept = oldest_kept.map_or(Zxid::ZERO, |kept| kept.zxid);
-    let proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
+    let mut proofs: Vec<_> = found.newest.iter().map(|newest| proof_of(newest)).collect();
+    if !has_log && !config.has_peers {
+        proofs.clear(); // an operator has deleted the note of it, too, to go on with the snapshot (`LogError::Vanished`)
+    }
     let scanned =
         scan(disk, ids, &log, facts.log.direct_io, snapshot_zxid, oldest_kept, Judgement { proofs: &proofs, loss });
     let cut = cut.iter().map(|zxid| format!("everything after {zxid} was given up, as decided"));
     let mut notes: Vec<_> = decided.into_iter().chain(cut).collect();
+    if scanned.as_ref().is_err_and(StoreError::is_loss) {
+        // Before it is taken for a loss: the disk of another server may be mounted here.
+        Place { disk, ids, snapshots: &snapshots, log: &log }.check_log_is_ours()?;
+    }
     let passed_over = found.passed_over.first().map(|(zxid, _)| *zxid);
     let scan = match (scanned, passed_over) {
         // The state of the damaged one was stable in the log when it was written. Is it still?
@@ -394,7 +418,7 @@ fn look(
         return Err(StoreError::Lost { directory: snapshots, why: told.join("; ") });
     }
     notes.extend(told);
-    let report = RecoveryReport { notes, last_zxid, records, cut_bytes };
+    let report = RecoveryReport { notes, last_zxid, records, cut_bytes, lost_through: scan.lost_through };
     let (snapshot, kept, unfinished) = (found.newest, found.kept, found.unfinished);
     Ok(Found { report, snapshot, kept, unfinished, scan, standing })
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rig::{DIRECTORY, Rig, SharedDisk, chunk_of, header, payload, replayed, small_config};
 use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
-use ringkeeper_storage::{EpochKind, Epochs, Opened, SnapshotError, Standing, StoreConfig, StoreError, Zxid};
+use ringkeeper_storage::{EpochKind, Epochs, LogError, Opened, SnapshotError, Standing, StoreConfig, StoreError, Zxid};
 
 fn member() -> StoreConfig {
     StoreConfig { has_peers: true, batches_in_flight: 1, ..small_config() }
@@ -26,7 +26,11 @@ fn config_of(disk: &SharedDisk) -> StoreConfig {
 
 /// In epoch 3, as `currentEpoch` says, with epoch 4 promised: transactions 1 to 60 and two snapshots.
 fn written(config: &StoreConfig) -> SharedDisk {
-    let mut rig = Rig::fresh(config);
+    written_on(SharedDisk::default(), config)
+}
+
+fn written_on(disk: SharedDisk, config: &StoreConfig) -> SharedDisk {
+    let mut rig = Rig::start(&disk, disk.open(config).unwrap()).unwrap();
     let lock = config.data_log_dir.join("ringkeeper-1/lock"); // there is one whatever else there is
     rig.disk.memory.borrow_mut().put(&lock, Vec::new());
     for zxid in 1..=60 {
@@ -459,6 +463,42 @@ fn what_cannot_be_read_is_neither_damaged_nor_lost() {
         assert!(matches!(&error, StoreError::Snapshot(SnapshotError::Unreadable { .. })), "{damaged:?}: {error}");
         assert_eq!(disk.paths(""), names, "{damaged:?}: nothing was changed");
         assert_eq!(open(&disk.fork(), "readable again").standing(), Standing::Whole, "{damaged:?}");
+    }
+}
+
+/// A log on a disk of its own that is not mounted, or another server's in its place.
+#[test]
+fn a_log_that_is_not_there_is_no_loss() {
+    let config = apart();
+    let disk = written(&config);
+    for another in [false, true] {
+        let disk = disk.fork();
+        for path in disk.paths("/log/ringkeeper-1/log-") {
+            assert!(disk.memory.borrow_mut().remove(&path));
+        }
+        if another {
+            let other = SharedDisk::default();
+            other.memory.borrow_mut().numbers = Chance(2);
+            let other = written_on(other, &config);
+            for path in other.paths("/log/ringkeeper-1/log-") {
+                disk.memory.borrow_mut().put(&path, other.bytes(&path));
+            }
+            // Not even whole.
+            let segments = disk.paths("/log/ringkeeper-1/log-");
+            disk.damage(&segments[segments.len() - 3], |bytes| bytes[8192 + 70] ^= 1);
+        }
+        let names = disk.paths("");
+        for has_peers in [true, false] {
+            let error = disk.fork().open(&StoreConfig { has_peers, ..config.clone() }).unwrap_err();
+            let StoreError::Log(LogError::Vanished { another: told, .. }) = error else { panic!("{another}: {error}") };
+            assert_eq!((told, disk.paths("")), (another, names.clone()));
+        }
+        // An operator of a server that stands alone goes on with the snapshot, as told.
+        let alone = StoreConfig { has_peers: false, ..config.clone() };
+        if !another {
+            assert!(disk.memory.borrow_mut().remove(&PathBuf::from(format!("{DIRECTORY}/state-log"))));
+            assert_eq!(disk.open(&alone).unwrap().report().last_zxid, Zxid(45));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
 use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
-use ringkeeper_storage::{LogError, StoreConfig, StoreError, Zxid, open_on_despite_loss};
+use ringkeeper_storage::{LogError, SnapshotError, StoreConfig, StoreError, Zxid, open_on_despite_loss};
 
 fn config() -> StoreConfig {
     StoreConfig { batches_in_flight: 1, ..small_config() }
@@ -218,23 +218,41 @@ fn a_loss_behind_a_cut_is_still_a_loss() {
 #[test]
 fn what_is_damaged_is_given_up_when_an_operator_says_so() {
     let whole = written(true);
-    let mut given_up = 0;
+    let (mut given_up, mut told_otherwise) = (0, 0);
     for path in whole.paths(".seg") {
         let bytes = whole.bytes(&path);
         let batches: Vec<_> =
             (8192..bytes.len()).step_by(4096).filter(|at| bytes[*at..].starts_with(b"rkbatch\n")).collect();
-        let harms = batches.iter().map(|at| (*at, false)).chain(batches.last().map(|at| (*at, true)));
-        for (at, cut_short) in harms {
+        let flips = batches.iter().map(|at| (*at, "flip"));
+        let others =
+            ["cut short", "empty", "beginning lost", "gone"].map(|how| (batches.last().copied().unwrap_or(8192), how));
+        for (at, how) in flips.chain(others) {
             let damaged = whole.fork();
-            damaged.damage(&path, |bytes| if cut_short { bytes.truncate(at) } else { bytes[at + 100] ^= 1 });
-            let tag = format!("{} {at} {cut_short}", path.display());
+            match how {
+                "flip" => damaged.damage(&path, |bytes| bytes[at + 100] ^= 1),
+                "cut short" => damaged.damage(&path, |bytes| bytes.truncate(at)),
+                "empty" => damaged.damage(&path, Vec::clear),
+                "beginning lost" => damaged.damage(&path, |bytes| bytes[..3 * 4096].fill(0)),
+                _ => assert!(damaged.memory.borrow_mut().remove(&path)),
+            }
+            let tag = format!("{} {at} {how}", path.display());
             let Err(refusal) = damaged.fork().open(&config()) else { continue };
+            assert_eq!(refusal.can_be_cut(), refusal.to_string().contains("`rk log chop DATADIR --to "), "{refusal}");
+            if !refusal.can_be_cut() {
+                told_otherwise += 1;
+                continue;
+            }
             let last_good = refusal.last_good().unwrap_or_else(|| panic!("{tag}: {refusal}"));
             given_up += 1;
             for fuse in 0.. {
                 let disk = damaged.fork();
                 let mut opened = open_on_despite_loss(disk.clone(), config()).unwrap();
                 assert_eq!(opened.report().last_zxid, last_good, "{tag}");
+                if fuse == 0 {
+                    let lost = opened.report().lost_through;
+                    assert!(lost.is_none_or(|zxid| zxid > last_good && zxid <= Zxid(199)), "{tag}: {lost:?}");
+                    opened.check_truncate(last_good).unwrap();
+                }
                 disk.fuse.replace(Some(fuse));
                 let done = opened.truncate(last_good).is_ok();
                 drop(opened);
@@ -259,7 +277,19 @@ fn what_is_damaged_is_given_up_when_an_operator_says_so() {
             }
         }
     }
-    assert!(given_up > 20, "{given_up}");
+    assert!(given_up > 20 && told_otherwise > 0, "{given_up} {told_otherwise}");
+}
+
+/// What a member gives up it gives up for good.
+#[test]
+fn a_snapshot_that_cannot_be_read_now_is_no_reason_to_give_up_everything() {
+    let disk = written(true);
+    let mut opened = disk.open(&config()).unwrap();
+    disk.unreadable.replace(disk.paths(".rks"));
+    let error = opened.truncate(Zxid(125)).unwrap_err();
+    assert!(matches!(error, StoreError::Snapshot(SnapshotError::Unreadable { .. })), "{error}");
+    disk.unreadable.replace(Vec::new());
+    opened.truncate(Zxid(125)).unwrap();
 }
 
 /// ZOOKEEPER-3701 (20.16).

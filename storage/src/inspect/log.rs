@@ -4,19 +4,18 @@
 //! these. Behind damage the next batch is looked for block by block, so that a broken length hides nothing. Memory: one batch,
 //! or one window.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::Zxid;
 use crate::disk::{BLOCK_BYTES, Disk, Ids};
 use crate::error::{Damage, StoreError};
 use crate::log::batch::{Batch, BatchHeader};
-use crate::log::recover::{Judgement, Loss, Scan, read_batch, scan};
+use crate::log::recover::{Judgement, Loss, Scan, logs_named, read_batch, scan};
 use crate::log::segment::{
     FIRST_BATCH_AT, HeaderError, LogId, MARK_AT, Mark, SegmentId, SegmentKind, claimed_segment, decode_header,
     decode_mark,
 };
-use crate::read::{GLANCE_WINDOW_BYTES, Reader, WHOLE_FILE_WINDOW_BYTES};
+use crate::read::{Reader, WHOLE_FILE_WINDOW_BYTES};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 static ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
@@ -82,7 +81,8 @@ impl<D: Disk> SegmentReader<D> {
             Some(log) => Some(log),
             None => {
                 let directory = reader.path().parent().filter(|parent| !parent.as_os_str().is_empty());
-                log_of_directory(&mut disk, &mut ids, directory.unwrap_or(Path::new(".")))?
+                let named = logs_named(&mut disk, &mut ids, directory.unwrap_or(Path::new(".")))?;
+                named.first().copied()
             }
         };
         let start = SegmentStart { id, log, header: header.map(|(_, kind)| kind), mark: mark.map(|(_, mark)| mark) };
@@ -147,23 +147,6 @@ impl<D: Disk> SegmentReader<D> {
             Kind::Foreign => Piece::Foreign { at, bytes },
         }))
     }
-}
-
-/// Which log the first segment with a sound header is of.
-fn log_of_directory(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Option<LogId>, StoreError> {
-    let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
-    let names = disk.list(directory).map_err(io)?;
-    let files: BTreeMap<_, _> =
-        names.iter().filter_map(|(name, bytes)| Some((SegmentId::parse(name)?, *bytes))).collect();
-    for (id, bytes) in files {
-        let mut reader = Reader::open(disk, ids, id.path(directory), bytes, false, GLANCE_WINDOW_BYTES)?;
-        let header = decode_header(reader.get(disk, 0, BLOCK)?, id);
-        reader.close(disk, ids);
-        if let Ok((log, _)) = header {
-            return Ok(Some(log));
-        }
-    }
-    Ok(None)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

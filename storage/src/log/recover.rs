@@ -22,6 +22,9 @@
 //! (With several batches in flight a valid batch behind a hole is no proof by itself.) Reading that fails is never an end of
 //! the log: it refuses.
 //!
+//! Where an operator accepts the loss (`Loss::Accepted`, for a cut), the log ends where these refusals begin, if there is a batch or a
+//! snapshot before that.
+//!
 //! `scan` and `replay` change nothing. `settle` does, in steps that may be cut short anywhere and begun again: every batch of
 //! this life behind the end loses its first block, and is flushed, and with it the kept tail, which may so far have been only
 //! in a cache. Only then may anybody be told about it, and only then is anything appended.
@@ -140,6 +143,8 @@ pub struct Scan {
     stable_sequence: u64,
     /// Up to this batch there was a log once, where a loss is accepted.
     lost_sequence: u64,
+    /// And up to this transaction at least, where that is known.
+    pub lost_through: Option<Zxid>,
     /// Behind the end, per segment index: blocks that begin a batch of this life.
     dirty: Vec<(usize, Vec<u64>)>,
     /// Where reading can begin, per segment index.
@@ -178,6 +183,7 @@ pub fn scan(
         end: None,
         stable_sequence: 0,
         lost_sequence: 0,
+        lost_through: None,
         dirty: Vec::new(),
         places: Vec::new(),
         unfinished: unfinished.into_iter().map(|(name, _)| name).collect(),
@@ -208,7 +214,7 @@ pub fn scan(
     scan.start = find_start(&scan.segments, snapshot)?;
     let Some(start) = scan.start else {
         let missing = Missing { file: directory.display().to_string(), at: 0, why: Damage::Missing };
-        refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs)?;
+        refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs, false)?;
         return Ok(scan);
     };
     let (mut records, mut stable_sequence, mut places) = (0, start.link.sequence, Vec::new());
@@ -219,26 +225,30 @@ pub fn scan(
     })?;
     (scan.records, scan.stable_sequence, scan.places) = (records, stable_sequence, places);
     scan.end = Some(end);
-    refuse_others(&scan, start)?;
+    if loss == Loss::Refused {
+        refuse_others(&scan, start)?;
+    }
     let missing = Missing::behind(&scan, end, why);
-    look_behind_the_end(disk, ids, &mut scan, end, &missing, loss)?;
+    let behind = look_behind_the_end(disk, ids, &mut scan, end)?;
     let vouched = scan.segments.iter().filter_map(|found| {
         let witness = format!("the mark of {}", found.id.file_name());
         Some(Proof { durable: found.mark?.durable, witness })
     });
-    let proofs: Vec<_> = proofs.iter().cloned().chain(vouched).collect();
+    let proofs: Vec<_> = proofs.iter().cloned().chain(vouched).chain(behind.proof).collect();
     if loss == Loss::Accepted {
         let proven = proofs.iter().map(|proof| proof.durable.sequence).max();
-        scan.lost_sequence = scan.lost_sequence.max(proven.unwrap_or(0));
+        scan.lost_sequence = behind.sequence.max(proven.unwrap_or(0));
+        let through = behind.end.max(proofs.iter().map(|proof| proof.durable.zxid).max());
+        scan.lost_through = through.filter(|through| *through > scan.last_zxid());
     } else {
-        refuse_if_proven(missing, scan.last_link(end), &proofs)?;
+        refuse_if_proven(missing, scan.last_link(end), &proofs, true)?;
         let short = |found: &&Found| found.file_bytes < found.once_bytes();
         if let Some(found) = scan.segments[start.segment..].iter().find(short) {
             let (file, bytes, once_bytes) = (found.id.file_name(), found.file_bytes, found.once_bytes());
             return Err(LogError::CutShort { file, bytes, once_bytes, last_good: scan.last_zxid() }.into());
         }
+        refuse_misfits(&scan, start, end)?;
     }
-    refuse_misfits(&scan, start, end)?;
     if !scan.dirty.is_empty() {
         probe::mark("storage: a torn tail was cut");
     }
@@ -532,16 +542,17 @@ fn refuse_others(scan: &Scan, start: Position) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn refuse_if_proven(missing: Missing, end: Link, proofs: &[Proof]) -> Result<(), StoreError> {
+/// `cut`: what is before `end` can be gone on with.
+fn refuse_if_proven(missing: Missing, end: Link, proofs: &[Proof], cut: bool) -> Result<(), StoreError> {
     match proofs.iter().max_by_key(|proof| proof.durable.sequence) {
-        Some(proof) if proof.durable.sequence > end.sequence => Err(refusal(missing, end, proof)),
+        Some(proof) if proof.durable.sequence > end.sequence => Err(refusal(missing, end, proof, cut)),
         _ => Ok(()),
     }
 }
 
-fn refusal(Missing { file, at, why }: Missing, end: Link, proof: &Proof) -> StoreError {
+fn refusal(Missing { file, at, why }: Missing, end: Link, proof: &Proof, cut: bool) -> StoreError {
     let (durable, witness) = (proof.durable.zxid, proof.witness.clone());
-    LogError::Damaged { file, at, why, last_good: end.zxid, durable, proof: witness }.into()
+    LogError::Damaged { file, at, why, last_good: end.zxid, durable, proof: witness, cut }.into()
 }
 
 /// The last first, each for good: a missing one before others would be taken for a loss.
@@ -556,6 +567,22 @@ fn unlink_last_first(
         run(disk, ids, directory, Action::SyncDirectory { path: directory.to_owned() })?;
     }
     Ok(())
+}
+
+/// The logs that the headers in a directory name, the first one's first; those that are damaged name none.
+pub fn logs_named(disk: &mut impl Disk, ids: &mut Ids, directory: &Path) -> Result<Vec<LogId>, StoreError> {
+    let io = |source| StoreError::Io { path: directory.to_owned(), operation: "list", source };
+    let names = disk.list(directory).map_err(io)?;
+    let mut files: Vec<_> = names.iter().filter_map(|(name, bytes)| Some((SegmentId::parse(name)?, *bytes))).collect();
+    files.sort_unstable();
+    let mut named = Vec::new();
+    for (id, bytes) in files {
+        let mut reader = Reader::open(disk, ids, id.path(directory), bytes, false, GLANCE_WINDOW_BYTES)?;
+        let header = decode_header(reader.get(disk, 0, BLOCK)?, id);
+        reader.close(disk, ids);
+        named.extend(header.ok().map(|(log, _)| log));
+    }
+    Ok(named)
 }
 
 /// Header and first batch of one segment.
@@ -628,7 +655,7 @@ fn find_start(segments: &[Found], snapshot: Zxid) -> Result<Option<Position>, St
         None => (snapshot, "its name, which it got when it was complete,".to_owned()),
     };
     let proof = Proof { durable: Durable { sequence: 0, zxid: durable }, witness };
-    Err(refusal(missing, Link { zxid: snapshot, ..Link::default() }, &proof))
+    Err(refusal(missing, Link { zxid: snapshot, ..Link::default() }, &proof, false))
 }
 
 /// Follows the chain from `start`. Returns its end and what was found in the place of the next batch.
@@ -676,7 +703,17 @@ fn check_records(batch: &Batch<'_>, segment: SegmentId, here: Position) -> Resul
     let missing = Missing { file: segment.file_name(), at: here.at, why };
     let link = batch.link_after();
     let durable = Durable { sequence: link.sequence, zxid: link.zxid };
-    Err(refusal(missing, here.link, &Proof { durable, witness: "its right checksum".to_owned() }))
+    Err(refusal(missing, here.link, &Proof { durable, witness: "its right checksum".to_owned() }, false))
+}
+
+/// What batches behind the end say.
+#[derive(Debug, Default)]
+struct Behind {
+    /// The best of them.
+    proof: Option<Proof>,
+    /// The last transaction, and the last running number.
+    end: Option<Zxid>,
+    sequence: u64,
 }
 
 /// Looks at everything of this life that was ever written behind the end: a batch there may prove that something before it
@@ -688,10 +725,9 @@ fn look_behind_the_end(
     ids: &mut Ids,
     scan: &mut Scan,
     end: Position,
-    missing: &Missing,
-    loss: Loss,
-) -> Result<(), StoreError> {
+) -> Result<Behind, StoreError> {
     let log = scan.log();
+    let mut behind = Behind::default();
     for index in end.segment..scan.segments.len() {
         let id = scan.segments[index].id;
         let mut at = if index == end.segment { end.at } else { FIRST_BATCH_AT };
@@ -706,16 +742,13 @@ fn look_behind_the_end(
                 let bytes = BatchHeader::padded_bytes(reader.get(disk, at, BLOCK)?);
                 let fits = bytes.is_ok_and(|bytes| at + bytes <= written_below);
                 if fits && let Ok(batch) = read_batch(disk, &mut reader, log, id, at)? {
-                    if loss == Loss::Accepted {
-                        scan.lost_sequence = scan.lost_sequence.max(batch.link_after().sequence);
-                        at += BLOCK;
-                        continue;
+                    behind.end = behind.end.max(Some(batch.link_after().zxid));
+                    behind.sequence = behind.sequence.max(batch.link_after().sequence);
+                    let best = behind.proof.as_ref().map_or(end.link.sequence, |proof| proof.durable.sequence);
+                    if batch.durable().sequence > best {
+                        let witness = format!("a later batch ({} byte {at})", id.file_name());
+                        behind.proof = Some(Proof { durable: batch.durable(), witness });
                     }
-                    let witness = format!("a later batch ({} byte {at})", id.file_name());
-                    let proof = Proof { durable: batch.durable(), witness };
-                    let Missing { file, at, why } = missing;
-                    let missing = Missing { file: file.clone(), at: *at, why: *why };
-                    refuse_if_proven(missing, scan.last_link(end), &[proof])?;
                 }
             }
             at += BLOCK;
@@ -725,5 +758,5 @@ fn look_behind_the_end(
             scan.dirty.push((index, dirty));
         }
     }
-    Ok(())
+    Ok(behind)
 }

@@ -80,6 +80,8 @@ fn check_files(log_dir: &Path, kind: LogKind, snapshots: &[Zxid], console: &mut 
     Ok(Verdict::found_if(checked.damages > 0))
 }
 
+const AS_A_MEMBER: &str = "start as a member of an ensemble";
+
 /// What a start would do with our files: the start's own recovery, which changes nothing before it is told to.
 fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdict> {
     let mut opened = match open_on(Looking::default(), StoreConfig::new(data_dir, log_dir)) {
@@ -136,7 +138,12 @@ fn start(data_dir: &Path, log_dir: &Path, console: &mut Console) -> Result<Verdi
         Ok(Epochs { accepted: 0, current: 0 }) => Ok(found),
         Ok(Epochs { accepted, current }) => console.say(&EpochsFound { accepted, current }).map(|()| found),
         Err(error @ StoreError::Io { .. }) => Err(error.into()),
-        Err(error) => refuse("start as a member of an ensemble", error.to_string(), console),
+        Err(error) if error.is_loss() => {
+            let note = format!("would set everything aside, and have it from a leader: {error}");
+            console.say(&Decision { by: AS_A_MEMBER, notes: vec![note], ..Decision::default() })?;
+            Ok(Verdict::Found)
+        }
+        Err(error) => refuse(AS_A_MEMBER, error.to_string(), console),
     }
 }
 
@@ -260,7 +267,7 @@ impl fmt::Display for Place {
 
 impl fmt::Display for EpochsFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "start as a member of an ensemble: accepted epoch {}, was in epoch {}", self.accepted, self.current)
+        write!(f, "{AS_A_MEMBER}: accepted epoch {}, was in epoch {}", self.accepted, self.current)
     }
 }
 

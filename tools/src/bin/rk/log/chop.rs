@@ -13,7 +13,7 @@ use ringkeeper_storage::{
 };
 use serde::Serialize;
 
-use crate::chosen::Looking;
+use crate::chosen::{Looking, ONLY_LOOKING};
 use crate::console::{Console, Failure, Result, Verdict};
 use crate::files;
 use crate::show::{Hex, parse_zxid};
@@ -47,37 +47,46 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Verdict> {
         }
     }
     let config = StoreConfig::new(&data_dir, &log_dir);
-    let (before, damage) = match open_on(Looking::default(), config.clone()) {
-        Ok(opened) => (opened.report().last_zxid, None),
-        Err(error) => match error.last_good() {
-            Some(_) => {
-                let opened = open_on_despite_loss(Looking::default(), config.clone())?;
-                (opened.report().last_zxid, Some(error.to_string()))
-            }
-            None => return Err(error.into()),
-        },
+    let (mut looked_at, damage) = match open_on(Looking::default(), config.clone()) {
+        Err(StoreError::Io { source, .. }) if source.kind() == ONLY_LOOKING && arguments.yes => {
+            drop(open(config.clone())?);
+            (open_on(Looking::default(), config.clone())?, None)
+        }
+        Err(StoreError::Io { path, source, .. }) if source.kind() == ONLY_LOOKING => {
+            let path = path.display();
+            return Err(Failure::usage(format!(
+                "{path}: a truncation was decided and not finished; --yes finishes it first"
+            )));
+        }
+        Err(error) if error.can_be_cut() => {
+            (open_on_despite_loss(Looking::default(), config.clone())?, Some(error.to_string()))
+        }
+        other => (other?, None),
     };
+    let (before, lost) = (looked_at.report().last_zxid, looked_at.report().lost_through);
     if arguments.to > before {
         let why = damage.map_or_else(String::new, |damage| format!(": {damage}"));
         return Err(Failure::usage(format!("the log ends with {before}, before {}{why}", arguments.to)));
     }
+    looked_at.check_truncate(arguments.to).map_err(|error| match error {
+        StoreError::Log(LogError::NotCovered { .. }) => {
+            Failure::usage(format!("{error}; `rk log dump --records-only` shows the transactions there are"))
+        }
+        other => other.into(),
+    })?;
     if arguments.yes {
         let mut opened = if damage.is_some() { open_despite_loss(config)? } else { open(config)? };
-        opened.truncate(arguments.to).map_err(|error| match error {
-            StoreError::Log(LogError::NotCovered { .. }) => {
-                Failure::usage(format!("{error}; `rk log dump --records-only` shows the transactions there are"))
-            }
-            other => other.into(),
-        })?;
+        opened.truncate(arguments.to)?;
     }
-    console.say(&Said { item: "chop", was: before.into(), is: arguments.to.into(), done: arguments.yes, damage })?;
+    let was = lost.unwrap_or(before);
+    console.say(&Said { item: "chop", was: was.into(), is: arguments.to.into(), done: arguments.yes, damage })?;
     Ok(Verdict::Fine)
 }
 
 #[derive(Serialize)]
 struct Said {
     item: &'static str,
-    /// The last that can be read.
+    /// The last that is known of.
     was: Hex,
     is: Hex,
     done: bool,
@@ -89,7 +98,7 @@ struct Said {
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Said { was, is, damage, .. } = self;
-        let rest = if damage.is_some() { ", and the damage and everything behind that" } else { "" };
+        let rest = if damage.is_some() { " at least, the damage with it" } else { "" };
         match (self.done, damage) {
             (_, None) if was == is => write!(f, "the last transaction is {is}: nothing to cut"),
             (true, _) => {
