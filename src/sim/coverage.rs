@@ -90,6 +90,7 @@ pub const MARKS: &[&str] = &[
     "storage: a full disk waits for a snapshot no longer",
     "storage: a leader's state took the place of everything",
     "storage: a log was cut",
+    "storage: a snapshot has what is damaged in the log",
     "storage: a state was given up",
     "storage: a torn tail was cut",
 ];

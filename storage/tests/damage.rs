@@ -5,7 +5,7 @@ mod rig;
 
 use std::path::PathBuf;
 
-use rig::{DIRECTORY, Rig, SharedDisk, payload, replayed, small_config};
+use rig::{DIRECTORY, Rig, SharedDisk, bytes, payload, replayed, small_config};
 use ringkeeper_storage::backend::faulty::Fault;
 use ringkeeper_storage::backend::memory::Chance;
 use ringkeeper_storage::{LogError, LogRoom, SnapshotError, StoreConfig, StoreError, Zxid};
@@ -391,6 +391,55 @@ fn every_damaged_byte_of_a_snapshot_is_noticed_and_the_older_one_used() {
 }
 
 /// ZOOKEEPER-3231 (20.20).
+/// What the newest usable snapshot has nobody needs from the log; one record more, and it is missing.
+#[test]
+fn damage_below_the_snapshot_costs_nothing() {
+    let config = one_at_a_time();
+    let whole = with_snapshots().crash(&mut Chance(0));
+    let (mut kept, mut refused) = (0, 0);
+    for batch in bytes::batches(&whole).into_iter().filter(|batch| batch.last_zxid < 30) {
+        let segment = segment(batch.segment);
+        let harms: [&dyn Fn(&SharedDisk); 3] = [
+            &|disk| disk.damage(&segment, |bytes| bytes[batch.at + 100] ^= 1),
+            &|disk| disk.damage(&segment, |bytes| bytes[batch.at..batch.at + BLOCK].fill(0)),
+            &|disk| disk.damage(&segment, |bytes| bytes[..batch.at + BLOCK].fill(0)),
+        ];
+        for (nth, harm) in harms.into_iter().enumerate() {
+            for newest in [20, 10] {
+                let disk = whole.fork();
+                harm(&disk);
+                if newest == 10 {
+                    disk.damage(&snapshot(20), |bytes| bytes[70] ^= 1);
+                }
+                let tag = format!("{batch:?}, {nth}, from {newest}");
+                if batch.last_zxid > newest {
+                    assert!(disk.open(&config).is_err(), "{tag}");
+                    refused += 1;
+                    continue;
+                }
+                let mut opened = match disk.open(&config) {
+                    Ok(opened) => opened,
+                    // Where the log begins there is nothing left to go by.
+                    Err(error) if nth == 2 => {
+                        assert!(error.last_good().is_some(), "{tag}: {error}");
+                        continue;
+                    }
+                    Err(error) => panic!("{tag}: {error}"),
+                };
+                assert_eq!((opened.report().last_zxid, opened.report().cut_bytes), (Zxid(30), 0), "{tag}");
+                let expected: Vec<_> = (newest + 1..=30).map(|zxid| (zxid, payload(zxid, 0))).collect();
+                assert_eq!(replayed(&mut opened), expected, "{tag}");
+                let mut rig = Rig::start(&disk, opened).unwrap();
+                rig.append_and_drain(31..=35);
+                let disk = rig.crash(&mut Chance(1));
+                assert_eq!(disk.open(&config).unwrap().report().last_zxid, Zxid(35), "{tag}");
+                kept += 1;
+            }
+        }
+    }
+    assert!(kept > 40 && refused > 40, "{kept} {refused}");
+}
+
 #[test]
 fn no_usable_snapshot_and_no_log_to_make_up_for_it_is_refused() {
     let mut rig = with_snapshots();

@@ -8,6 +8,7 @@
 //! | the batch that follows   | -    | keep it |
 //! | zeroes, the file's end, a former life's bytes | none | the log ends here |
 //! | a batch of this life and place, torn or not the one that follows | none | a torn tail: nobody was ever promised it, its first block is zeroed |
+//! | anything but the batch that follows, before the snapshot ends, and a later batch that follows what the snapshot has | - | go on with that one |
 //! | anything but the batch that follows           | some | refuse to start, change nothing |
 //! | records that contradict a right checksum      | -    | refuse to start, change nothing |
 //! | a file shorter than its mark says it was      | -    | refuse to start, change nothing |
@@ -30,6 +31,7 @@
 //! in a cache. Only then may anybody be told about it, and only then is anything appended.
 //! Java: `FileTxnLog.FileTxnIterator`, `FileSnap.restore`; spec "on-disk formats" 7.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::append::{Empty, LogStart};
@@ -217,14 +219,19 @@ pub fn scan(
         refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs, false)?;
         return Ok(scan);
     };
-    let (mut records, mut stable_sequence, mut places) = (0, start.link.sequence, Vec::new());
-    let (end, why) = walk(disk, ids, &scan, start, |here, batch| {
-        records += batch.records().filter(|(zxid, _)| *zxid > snapshot).count() as u64;
-        stable_sequence = stable_sequence.max(batch.durable().sequence);
-        places.push((here.segment, Place { at: here.at, link: here.link }));
-    })?;
-    (scan.records, scan.stable_sequence, scan.places) = (records, stable_sequence, places);
-    scan.end = Some(end);
+    let (mut start, mut end, mut why) = scan.follow(disk, ids, start)?;
+    // What is damaged there nobody needs, if the log goes on before the snapshot ends.
+    while end.link.zxid < snapshot
+        && let Some(covered) = find_covered(disk, ids, &scan, end)?
+    {
+        probe::mark("storage: a snapshot has what is damaged in the log");
+        let Missing { file, at, .. } = Missing::behind(&scan, end, why);
+        scan.notes.push(format!(
+            "{file}: damaged at byte {at} ({why}); snapshot {snapshot} has all of that, and the log is whole from before its end on: \
+             nothing is lost"
+        ));
+        (start, end, why) = scan.follow(disk, ids, covered)?;
+    }
     if loss == Loss::Refused {
         refuse_others(&scan, start)?;
     }
@@ -265,6 +272,25 @@ pub fn scan(
 }
 
 impl Scan {
+    /// Follows the chain from here, and takes down what there is.
+    fn follow(
+        &mut self,
+        disk: &mut impl Disk,
+        ids: &mut Ids,
+        start: Position,
+    ) -> Result<(Position, Position, Damage), StoreError> {
+        self.start = Some(start);
+        let (mut records, mut stable_sequence, mut places) = (0, start.link.sequence, Vec::new());
+        let (end, why) = walk(disk, ids, self, start, |here, batch| {
+            records += batch.records().filter(|(zxid, _)| *zxid > self.snapshot).count() as u64;
+            stable_sequence = stable_sequence.max(batch.durable().sequence);
+            places.push((here.segment, Place { at: here.at, link: here.link }));
+        })?;
+        (self.records, self.stable_sequence, self.places) = (records, stable_sequence, places);
+        self.end = Some(end);
+        Ok((start, end, why))
+    }
+
     /// The id of the log that the walk follows.
     ///
     /// # Panics
@@ -726,37 +752,78 @@ fn look_behind_the_end(
     scan: &mut Scan,
     end: Position,
 ) -> Result<Behind, StoreError> {
-    let log = scan.log();
     let mut behind = Behind::default();
-    for index in end.segment..scan.segments.len() {
-        let id = scan.segments[index].id;
-        let mut at = if index == end.segment { end.at } else { FIRST_BATCH_AT };
-        let written_below = scan.segments[index].written_below(at);
-        let mut reader = scan.reader(disk, ids, index)?;
-        let mut dirty = Vec::new();
-        while at < written_below {
+    let mut dirty = Vec::new();
+    for_each_claim(disk, ids, scan, end, |here, batch| {
+        dirty.push((here.segment, here.at));
+        if let Some(batch) = batch {
+            behind.end = behind.end.max(Some(batch.link_after().zxid));
+            behind.sequence = behind.sequence.max(batch.link_after().sequence);
+            let best = behind.proof.as_ref().map_or(end.link.sequence, |proof| proof.durable.sequence);
+            if batch.durable().sequence > best {
+                let file = scan.segments[here.segment].id.file_name();
+                let witness = format!("a later batch ({file} byte {})", here.at);
+                behind.proof = Some(Proof { durable: batch.durable(), witness });
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    for blocks in dirty.chunk_by(|(segment, _), (next, _)| segment == next) {
+        scan.dirty.push((blocks[0].0, blocks.iter().map(|(_, at)| *at).collect()));
+    }
+    Ok(behind)
+}
+
+/// Where the log goes on behind damage, before the snapshot ends: a whole batch that follows something which the snapshot has.
+/// What it follows was stable when that snapshot was taken, so nothing between the two is needed, and nobody cut anything there.
+fn find_covered(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    scan: &Scan,
+    end: Position,
+) -> Result<Option<Position>, StoreError> {
+    let mut covered = None;
+    for_each_claim(disk, ids, scan, end, |here, batch| match batch.map(|batch| batch.link_before()) {
+        Some(link) if link.sequence > end.link.sequence && link.zxid <= scan.snapshot => {
+            covered = Some(Position { link, ..here });
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    })?;
+    Ok(covered)
+}
+
+/// From `end` on, each block that says it begins a batch of this place, and that batch if it is whole. (Of the position the link
+/// is that of `end`.)
+fn for_each_claim(
+    disk: &mut impl Disk,
+    ids: &mut Ids,
+    scan: &Scan,
+    end: Position,
+    mut f: impl FnMut(Position, Option<&Batch<'_>>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let log = scan.log();
+    for segment in end.segment..scan.segments.len() {
+        let id = scan.segments[segment].id;
+        let mut at = if segment == end.segment { end.at } else { FIRST_BATCH_AT };
+        let written_below = scan.segments[segment].written_below(at);
+        let mut reader = scan.reader(disk, ids, segment)?;
+        let mut flow = ControlFlow::Continue(());
+        while at < written_below && flow.is_continue() {
             if BatchHeader::claims(reader.get(disk, at, BLOCK)?, id, at) {
-                dirty.push(at);
                 // What claims to reach beyond what was written is no batch. A client can make many blocks claim that, and to
                 // read so far for each of them would take hours.
                 let bytes = BatchHeader::padded_bytes(reader.get(disk, at, BLOCK)?);
                 let fits = bytes.is_ok_and(|bytes| at + bytes <= written_below);
-                if fits && let Ok(batch) = read_batch(disk, &mut reader, log, id, at)? {
-                    behind.end = behind.end.max(Some(batch.link_after().zxid));
-                    behind.sequence = behind.sequence.max(batch.link_after().sequence);
-                    let best = behind.proof.as_ref().map_or(end.link.sequence, |proof| proof.durable.sequence);
-                    if batch.durable().sequence > best {
-                        let witness = format!("a later batch ({} byte {at})", id.file_name());
-                        behind.proof = Some(Proof { durable: batch.durable(), witness });
-                    }
-                }
+                let batch = if fits { read_batch(disk, &mut reader, log, id, at)?.ok() } else { None };
+                flow = f(Position { segment, at, link: end.link }, batch.as_ref());
             }
             at += BLOCK;
         }
         reader.close(disk, ids);
-        if !dirty.is_empty() {
-            scan.dirty.push((index, dirty));
+        if flow.is_break() {
+            break;
         }
     }
-    Ok(behind)
+    Ok(())
 }
