@@ -112,7 +112,11 @@ impl Node {
             Role::Looking(_) => {
                 let silent = member.configs.committed.voters().filter(|voter| *voter != id);
                 let silent = silent.filter(|voter| !member.election.has_heard_of(*voter));
-                let servers = silent.map(|voter| (voter, "nothing was heard of it in this election")).collect();
+                let silent = silent.map(|voter| (voter, "nothing was heard of it in this election"));
+                let strangers = member.election.strangers(&member.configs);
+                let strangers = strangers
+                    .map(|id| (id, "it votes or is voted for, and has no server line in this server's configuration"));
+                let servers = silent.chain(strangers).collect();
                 ("no leader is elected".to_owned(), servers)
             }
             Role::Leading(leading) => {

@@ -390,7 +390,6 @@ fn every_damaged_byte_of_a_snapshot_is_noticed_and_the_older_one_used() {
     }
 }
 
-/// ZOOKEEPER-3231 (20.20).
 /// What the newest usable snapshot has nobody needs from the log; one record more, and it is missing.
 #[test]
 fn damage_below_the_snapshot_costs_nothing() {
@@ -440,6 +439,7 @@ fn damage_below_the_snapshot_costs_nothing() {
     assert!(kept > 40 && refused > 40, "{kept} {refused}");
 }
 
+/// ZOOKEEPER-3231 (20.20).
 #[test]
 fn no_usable_snapshot_and_no_log_to_make_up_for_it_is_refused() {
     let mut rig = with_snapshots();

@@ -7,6 +7,7 @@ use ringkeeper::core::settings::Ensemble as EnsembleSettings;
 use ringkeeper::core::types::{ConnectionId, ServerId};
 use ringkeeper::core::zab::catch_up::SyncKind;
 use ringkeeper::core::zab::leader::LearnerView;
+use ringkeeper::core::zab::membership::{Configurations, Membership};
 use ringkeeper::core::{Node, Settings, Zxid};
 
 use super::ensemble::ask;
@@ -58,6 +59,19 @@ fn who_serves_nobody_says_since_when_and_whom_it_waits_for() {
     let metrics = metrics(&mut ensemble, leader);
     assert_eq!((metrics.looking_count, metrics.election_time.count(), metrics.unavailable_time.count()), (2, 2, 2));
     assert!(view(&mut ensemble, leader).awaits.is_none());
+}
+
+#[test]
+fn who_lacks_a_server_line_names_the_server() {
+    let mut ensemble = Ensemble::settled();
+    ensemble.crash(1);
+    *ensemble.config_files(1) = Configurations::settled(Membership::of(2, 0));
+    ensemble.start(1);
+    (0..100).for_each(|_| ensemble.pass_ms(100));
+    let awaits = view(&mut ensemble, 1).awaits.expect("nobody is served");
+    let lacking = "it votes or is voted for, and has no server line in this server's configuration";
+    assert_eq!(awaits.servers, [(ServerId(3), lacking)]);
+    assert!(view(&mut ensemble, 2).awaits.is_none());
 }
 
 #[test]

@@ -97,7 +97,13 @@ struct Search {
     finalize_at_us: Option<u64>,
     /// When each elector was last told that it is behind.
     reminded_us: BTreeMap<ServerId, u64>,
+    /// Voters that were heard, also of what counts for nothing; and who votes or is voted for and is in no configuration
+    /// that is known here. For operators.
+    heard: BTreeSet<ServerId>,
 }
+
+/// Servers in no configuration that are remembered. They are as many as somebody likes.
+const STRANGERS_MAX: usize = 8;
 
 impl Election {
     /// Before the first election: the vote is for oneself, the state LOOKING.
@@ -145,6 +151,7 @@ impl Election {
             resend_at_us: now.mono_us,
             finalize_at_us: None,
             reminded_us: BTreeMap::new(),
+            heard: BTreeSet::new(),
         };
         self.propose(&mut search, now, own, configs, out);
         self.count(&mut search, now, configs);
@@ -177,6 +184,7 @@ impl Election {
         }
         let cast = Cast::from(notification);
         self.note_data(now, from, &cast.vote, configs, out);
+        self.note_names(from, &cast.vote, configs);
         if !configs.is_voter(from) {
             return self.answer_stranger(from, cast.state, configs, out);
         }
@@ -274,10 +282,16 @@ impl Election {
         }
     }
 
-    /// Whether this voter has said anything that counts in the election under way.
+    /// Whether this voter has said anything in the election under way.
     pub fn has_heard_of(&self, voter: ServerId) -> bool {
-        let has = |search: &Search| search.votes.contains_key(&voter) || search.settled.contains_key(&voter);
-        self.search.as_ref().is_some_and(has)
+        self.search.as_ref().is_some_and(|search| search.heard.contains(&voter))
+    }
+
+    /// Who votes or is voted for in the election under way, and is in no configuration that is known here.
+    pub fn strangers(&self, configs: &Configurations) -> impl Iterator<Item = ServerId> {
+        let members = configs.members();
+        let heard = self.search.iter().flat_map(|search| search.heard.iter().copied());
+        heard.filter(move |id| !members.contains_key(id))
     }
 
     pub fn current_vote(&self) -> Vote {
@@ -341,6 +355,16 @@ impl Election {
             self.propose(&mut search, now, own, configs, out);
             self.search = Some(search);
         }
+    }
+
+    /// For `has_heard_of` and `strangers`. Voters only: observers need no server line.
+    fn note_names(&mut self, from: ServerId, vote: &Vote, configs: &Configurations) {
+        let Some(search) = &mut self.search else { return };
+        let members = configs.members();
+        let strangers = search.heard.iter().filter(|id| !members.contains_key(id)).count();
+        let names = [from, vote.leader].into_iter().filter(|id| !members.contains_key(id) && !vote.is_of_nobody());
+        search.heard.extend(names.take(STRANGERS_MAX.saturating_sub(strangers)));
+        search.heard.extend(configs.is_voter(from).then_some(from));
     }
 
     /// Observers, and servers that are not in our configuration, hear nothing but answers. Only those that are looking need
