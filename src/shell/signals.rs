@@ -2,8 +2,9 @@
 //!
 //! SIGTERM and SIGINT end the server cleanly; a second one ends it at once. SIGQUIT, which makes a JVM print its threads,
 //! writes a line about queues and disk into the log (within a tick). SIGHUP would otherwise kill a server whose
-//! terminal goes away; there is nothing to re-read yet. SIGXFSZ (a write beyond `ulimit -f`) would kill it without a word,
-//! while the failed write itself ends it with one. Java: `JVM shutdown hooks`.
+//! terminal goes away, SIGUSR1 and SIGUSR2 one whose logs somebody rotates; there is nothing to re-read or to reopen. SIGXFSZ
+//! (a write beyond `ulimit -f`) would kill it without a word, while the failed write itself ends it with one. Java:
+//! `JVM shutdown hooks`.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::{info, warn};
 
@@ -53,13 +54,14 @@ impl StopRequest {
 
 /// Starts the thread that turns signals into a stop request.
 pub fn listen(stop: StopRequest) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGXFSZ])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGXFSZ])?;
     std::thread::Builder::new().name("rk-signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
                 SIGXFSZ => warn!("a file may not grow any further (ulimit -f)"),
                 SIGQUIT => stop.shared.state_wanted.store(true, Ordering::Release),
                 SIGHUP => info!("SIGHUP: there is nothing to re-read"),
+                SIGUSR1 | SIGUSR2 => info!("signal {signal}: there is nothing to reopen"),
                 _ => match (stop.shared.heeded.load(Ordering::Acquire), stop.ask()) {
                     // Whatever the start does, it may be killed at any moment; a port that is in use it waits for without end.
                     (false, _) => {

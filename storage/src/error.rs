@@ -94,10 +94,10 @@ impl StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error(
-        "{file}: damaged at byte {at} ({why}); the last good transaction is {last_good}, but {proof} proves that everything \
+        "{file}: {}; the last good transaction is {last_good}, but {proof} proves that everything \
          up to {durable} was once safely stored, so acknowledged transactions are missing here. Nothing was changed. \
          Restore the directory from a backup or another server of the ensemble{}, or move it away to start without its data",
-        if *cut { to_cut(*last_good) } else { String::new() }
+        why.at(*at), if *cut { to_cut(*last_good) } else { String::new() }
     )]
     Damaged {
         file: String,
@@ -146,7 +146,7 @@ pub enum LogError {
     },
     #[error("the log does not reach back to {wanted}; {}", oldest.map_or("nothing is known of what it holds".to_owned(), |zxid| format!("it begins after {zxid}")))]
     NotCovered { wanted: Zxid, oldest: Option<Zxid> },
-    #[error("{file}: damaged at byte {at} ({why}): what follows {last_good} cannot be read")]
+    #[error("{file}: {}: what follows {last_good} cannot be read", why.at(*at))]
     RangeDamaged { file: String, at: u64, why: Damage, last_good: Zxid },
     #[error("{file}: could not be read: {source}{}", right_wanted(source))]
     Unreadable {
@@ -233,6 +233,16 @@ pub enum Damage {
     Records,
     #[error("the file is missing or ends")]
     Missing,
+}
+
+impl Damage {
+    /// Of a file: what is wrong with it.
+    pub(crate) fn at(self, byte: u64) -> String {
+        match (self, byte) {
+            (Damage::Missing, 0) => "not there".to_owned(),
+            _ => format!("damaged at byte {byte} ({self})"),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -342,7 +342,7 @@ fn aside_number(name: &str) -> Option<u32> {
 pub(crate) fn loss(error: &StoreError) -> Option<String> {
     Some(match error {
         StoreError::Log(LogError::Damaged { file, at, why, last_good, .. }) => {
-            format!("{file}: damaged at byte {at} ({why}), behind transaction {last_good}")
+            format!("{file}: {}, behind transaction {last_good}", why.at(*at))
         }
         StoreError::Log(LogError::CutShort { file, last_good, .. }) => {
             format!("{file}: cut short, behind transaction {last_good}")

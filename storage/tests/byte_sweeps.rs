@@ -351,6 +351,7 @@ fn each_segment_missing_in_turn() {
             2 => {
                 let expected = batches_in(&log.disk, 2)[0].previous_zxid;
                 assert!(matches!(verdict, Verdict::Refused { last_good, .. } if last_good == expected), "{text}");
+                assert!(text.contains("log-0000000000000002.seg: not there; the last good"), "{text}");
             }
             _ => assert_eq!(verdict, Verdict::Kept, "an empty one is no loss: {text}"),
         }

@@ -152,13 +152,16 @@ fn an_idle_server_with_clients_stops_at_once_and_their_sessions_wait_for_the_nex
 }
 
 #[test]
-fn a_hangup_does_not_end_it() {
+fn signals_that_mean_something_to_others_do_not_end_it() {
     let server = Setup::new(1).start();
     let mut client = server.client();
-    server.signal(Signal::HUP);
+    let signals =
+        [(Signal::HUP, "SIGHUP: there"), (Signal::USR1, "signal 10: there"), (Signal::USR2, "signal 12: there")];
+    for (signal, line) in signals {
+        server.signal(signal);
+        eventually("it says so", || server.process.log().contains(line));
+    }
     client.must(&create("/still", b""));
-    eventually("it says so", || server.process.log().contains("SIGHUP"));
-    client.must(&exists("/still", false));
     server.stop();
 }
 

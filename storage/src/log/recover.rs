@@ -215,7 +215,7 @@ pub fn scan(
     }
     scan.start = find_start(&scan.segments, snapshot)?;
     let Some(start) = scan.start else {
-        let missing = Missing { file: directory.display().to_string(), at: 0, why: Damage::Missing };
+        let missing = Missing { file: directory.join("log-*").display().to_string(), at: 0, why: Damage::Missing };
         refuse_if_proven(missing, Link { zxid: snapshot, ..Link::default() }, proofs, false)?;
         return Ok(scan);
     };
@@ -225,10 +225,10 @@ pub fn scan(
         && let Some(covered) = find_covered(disk, ids, &scan, end)?
     {
         probe::mark("storage: a snapshot has what is damaged in the log");
-        let Missing { file, at, .. } = Missing::behind(&scan, end, why);
+        let Missing { file, at, why: what } = Missing::behind(&scan, end, why);
+        let what = what.at(at);
         scan.notes.push(format!(
-            "{file}: damaged at byte {at} ({why}); snapshot {snapshot} has all of that, and the log is whole from before its end on: \
-             nothing is lost"
+            "{file}: {what}; snapshot {snapshot} has all of that, and the log is whole from before its end on: nothing is lost"
         ));
         (start, end, why) = scan.follow(disk, ids, covered)?;
     }
@@ -516,10 +516,15 @@ struct Missing {
 }
 
 impl Missing {
-    /// In the segment where the log ends, or, when there is no trace of it, at the beginning of the next where there is one.
+    /// In the segment where the log ends, or, when there is no trace of it, at the beginning of the next where there is one;
+    /// or that is gone, and later ones are there.
     fn behind(scan: &Scan, end: Position, why: Damage) -> Missing {
         let traceless = |damage| matches!(damage, Damage::Zeroes | Damage::Missing | Damage::ForeignSegment);
+        let expected = scan.segments[end.segment].id.next();
         match scan.segments.get(end.segment + 1) {
+            Some(Found { id, .. }) if *id != expected && traceless(why) => {
+                Missing { file: expected.file_name(), at: 0, why: Damage::Missing }
+            }
             Some(Found { id, first: Err(damage), .. })
                 if why == Damage::Missing || (traceless(why) && !traceless(*damage)) =>
             {
